@@ -1,0 +1,251 @@
+/* lanes: one SIMD register that holds the same pixel of LANES images.
+ *
+ * The only file that knows the width of the instruction set. Everything is written with
+ * GCC/Clang vector extensions, so that `a * b + c` on `lanes` compiles to one fused
+ * multiply-add where the CPU has it. A compiler without vector types gets LANES = 1.
+ */
+#ifndef LENET5C_LANES_H
+#define LENET5C_LANES_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#if defined(__SSE__)
+#include <immintrin.h>
+#endif
+
+#if !defined(__GNUC__)
+#define LENET5C_LANES 1
+#elif !defined(LENET5C_LANES) /* any power of two up to 16 is correct, the CPU's own is fast */
+#if defined(__AVX512F__)
+#define LENET5C_LANES 16
+#elif defined(__AVX__)
+#define LENET5C_LANES 8
+#else
+#define LENET5C_LANES 4
+#endif
+#endif
+
+/* Register tiles, rows (filters) x columns of accumulators. A tile has to fit the register
+ * file beside its smaller side and one operand: 32 registers with AVX-512, 16 below it.
+ * Shapes that gcc keeps free of spills; core/tile.pxd picks the cheapest for a layer. */
+enum {
+#if LENET5C_LANES == 16
+    TILE_TALL_F = 24, TILE_TALL_X = 1, /* dense layers: one column */
+    TILE_PAIR_F = 12, TILE_PAIR_X = 2,
+    TILE_SIX_F = 6,   TILE_SIX_X = 4,
+    TILE_FIVE_F = 4,  TILE_FIVE_X = 5,
+    TILE_WIDE_F = 1,  TILE_WIDE_X = 14,
+#else
+    TILE_TALL_F = 12, TILE_TALL_X = 1,
+    TILE_PAIR_F = 6,  TILE_PAIR_X = 2,
+    TILE_SIX_F = 4,   TILE_SIX_X = 3,
+    TILE_FIVE_F = 2,  TILE_FIVE_X = 5,
+    TILE_WIDE_F = 1,  TILE_WIDE_X = 10,
+#endif
+    TILE_MOST = 24 /* accumulators of the largest tile */
+};
+
+enum { LANES = LENET5C_LANES };
+
+#if LENET5C_LANES > 1
+typedef float lanes __attribute__((vector_size(LENET5C_LANES * 4)));
+typedef int32_t ilanes __attribute__((vector_size(LENET5C_LANES * 4)));
+#else
+typedef float lanes;
+typedef int32_t ilanes;
+#endif
+
+static inline lanes lanes_set(float value)
+{
+#if LENET5C_LANES > 1
+    return value - (lanes){0};
+#else
+    return value;
+#endif
+}
+
+/* Unaligned load and store, and the first `count` lanes alone. */
+static inline lanes lanes_load(const float *from)
+{
+    lanes v;
+    memcpy(&v, from, sizeof v);
+    return v;
+}
+
+static inline void lanes_add_to(float *to, lanes v, int count)
+{
+    float a[LENET5C_LANES];
+    if (count >= LENET5C_LANES) {
+        lanes old;
+        memcpy(&old, to, sizeof old);
+        old += v;
+        memcpy(to, &old, sizeof old);
+        return;
+    }
+    memcpy(a, &v, sizeof a);
+    for (int i = 0; i < count; i++) to[i] += a[i];
+}
+
+/* Sum over the lanes, by halves: the order of the additions is fixed. */
+static inline float lanes_sum(lanes v)
+{
+    float a[LENET5C_LANES];
+    memcpy(a, &v, sizeof a);
+    for (int width = LENET5C_LANES / 2; width > 0; width /= 2)
+        for (int i = 0; i < width; i++) a[i] += a[i + width];
+    return a[0];
+}
+
+/* `yes` where the mask is set, elsewhere `no`. */
+#if LENET5C_LANES > 1
+static inline lanes lanes_choose(ilanes mask, lanes yes, lanes no)
+{
+    return (lanes)((mask & (ilanes)yes) | (~mask & (ilanes)no));
+}
+#else
+static inline lanes lanes_choose(ilanes mask, lanes yes, lanes no) { return mask ? yes : no; }
+#endif
+
+static inline lanes lanes_where_equal(lanes a, lanes b, lanes yes, lanes no)
+{
+    return lanes_choose(a == b, yes, no);
+}
+
+static inline lanes lanes_if_positive(lanes a, lanes yes)
+{
+    return lanes_choose(a > 0, yes, lanes_set(0));
+}
+
+/* a < b ? a : b and a > b ? a : b, lane by lane: where either is NaN the result is b. */
+#if defined(__AVX512F__) && LENET5C_LANES == 16
+static inline lanes lanes_min(lanes a, lanes b) { return (lanes)_mm512_min_ps(a, b); }
+static inline lanes lanes_max(lanes a, lanes b) { return (lanes)_mm512_max_ps(a, b); }
+#elif defined(__AVX__) && LENET5C_LANES == 8
+static inline lanes lanes_min(lanes a, lanes b) { return (lanes)_mm256_min_ps(a, b); }
+static inline lanes lanes_max(lanes a, lanes b) { return (lanes)_mm256_max_ps(a, b); }
+#elif defined(__SSE__) && LENET5C_LANES == 4
+static inline lanes lanes_min(lanes a, lanes b) { return (lanes)_mm_min_ps(a, b); }
+static inline lanes lanes_max(lanes a, lanes b) { return (lanes)_mm_max_ps(a, b); }
+#else
+static inline lanes lanes_min(lanes a, lanes b) { return lanes_choose(a < b, a, b); }
+static inline lanes lanes_max(lanes a, lanes b) { return lanes_choose(a > b, a, b); }
+#endif
+
+/* tanh(x) = x P(x^2) / Q(x^2): fitted by docs/fit_tanh.py, relative error 2.1e-8 before
+ * rounding, 4 ulp after it. Held at +-7.9, where it is 1 to the same 4 ulp and no rounding
+ * lifts it above 1. NaN stays NaN. */
+static inline lanes lanes_tanh(lanes x)
+{
+    const lanes most = lanes_set(7.9f);
+    lanes u, p, q;
+    x = lanes_max(-most, lanes_min(most, x));
+    u = x * x;
+    p = lanes_set(1.335463080e-08f);
+    p = p * u + 2.060905854e-05f;
+    p = p * u + 3.495586615e-03f;
+    p = p * u + 1.338102434e-01f;
+    p = p * u + 9.999999795e-01f;
+    q = lanes_set(7.776545255e-07f);
+    q = q * u + 3.285632392e-04f;
+    q = q * u + 2.587697638e-02f;
+    q = q * u + 4.671433994e-01f;
+    q = q * u + 1.0f;
+    return x * p / q;
+}
+
+/* exp(x) = 2^n exp(r), n = round(x / log 2), |r| <= log(2) / 2, Taylor series of exp(r) to
+ * r^7 / 7! (next term 5e-9). Below -87, where the result leaves the normal floats, it is
+ * exp(-87) = 1.6e-38; for x <= 0 alone, which is what softmax needs. NaN stays NaN. */
+static inline lanes lanes_exp(lanes x)
+{
+    const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
+    lanes n, r, y;
+    ilanes bits;
+    x = lanes_max(lanes_set(-87.0f), x);
+    n = x * 1.44269504f + magic;
+    memcpy(&bits, &n, sizeof bits);
+    n = n - magic;
+    r = x - n * 0.693359375f; /* log 2 in two parts: n times the first is exact */
+    r = r + n * 2.12194440e-4f;
+    y = lanes_set(1.0f / 5040);
+    y = y * r + 1.0f / 720;
+    y = y * r + 1.0f / 120;
+    y = y * r + 1.0f / 24;
+    y = y * r + 1.0f / 6;
+    y = y * r + 0.5f;
+    y = y * r + 1.0f;
+    y = y * r + 1.0f;
+    bits = ((bits - 0x4B400000) + 127) << 23;
+    memcpy(&n, &bits, sizeof n);
+    return y * n;
+}
+
+/* Swap rows and columns of a LANES x LANES square, in place: in stage d, rows i and i + d
+ * exchange the columns whose number has bit d with those that lack it. */
+#if defined(__has_builtin) && LENET5C_LANES > 1
+#if __has_builtin(__builtin_shufflevector)
+#define LENET5C_SHUFFLE
+#endif
+#endif
+
+#ifdef LENET5C_SHUFFLE
+#if LENET5C_LANES == 16
+#define LENET5C_LOW_1 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30
+#define LENET5C_HIGH_1 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31
+#define LENET5C_LOW_2 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29
+#define LENET5C_HIGH_2 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31
+#define LENET5C_LOW_4 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27
+#define LENET5C_HIGH_4 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31
+#define LENET5C_LOW_8 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23
+#define LENET5C_HIGH_8 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31
+#elif LENET5C_LANES == 8
+#define LENET5C_LOW_1 0, 8, 2, 10, 4, 12, 6, 14
+#define LENET5C_HIGH_1 1, 9, 3, 11, 5, 13, 7, 15
+#define LENET5C_LOW_2 0, 1, 8, 9, 4, 5, 12, 13
+#define LENET5C_HIGH_2 2, 3, 10, 11, 6, 7, 14, 15
+#define LENET5C_LOW_4 0, 1, 2, 3, 8, 9, 10, 11
+#define LENET5C_HIGH_4 4, 5, 6, 7, 12, 13, 14, 15
+#elif LENET5C_LANES == 4
+#define LENET5C_LOW_1 0, 4, 2, 6
+#define LENET5C_HIGH_1 1, 5, 3, 7
+#define LENET5C_LOW_2 0, 1, 4, 5
+#define LENET5C_HIGH_2 2, 3, 6, 7
+#endif
+
+#define LENET5C_STAGE(r, d)                                                              \
+    for (int i_ = 0; i_ < LENET5C_LANES; i_++)                                           \
+        if (!(i_ & (d))) {                                                               \
+            lanes a_ = r[i_], b_ = r[i_ + (d)];                                          \
+            r[i_] = __builtin_shufflevector(a_, b_, LENET5C_LOW_##d);                    \
+            r[i_ + (d)] = __builtin_shufflevector(a_, b_, LENET5C_HIGH_##d);             \
+        }
+
+static inline void lanes_transpose(lanes *rows)
+{
+    lanes r[LENET5C_LANES];
+    for (int i = 0; i < LENET5C_LANES; i++) r[i] = rows[i];
+    LENET5C_STAGE(r, 1)
+    LENET5C_STAGE(r, 2)
+#if LENET5C_LANES >= 8
+    LENET5C_STAGE(r, 4)
+#endif
+#if LENET5C_LANES >= 16
+    LENET5C_STAGE(r, 8)
+#endif
+    for (int i = 0; i < LENET5C_LANES; i++) rows[i] = r[i];
+}
+#else
+static inline void lanes_transpose(lanes *rows)
+{
+    float *a = (float *)rows;
+    for (int i = 0; i < LENET5C_LANES; i++)
+        for (int j = 0; j < i; j++) {
+            float swap = a[i * LENET5C_LANES + j];
+            a[i * LENET5C_LANES + j] = a[j * LENET5C_LANES + i];
+            a[j * LENET5C_LANES + i] = swap;
+        }
+}
+#endif
+
+#endif

@@ -1,0 +1,38 @@
+"""LeNet-5 and small networks like it, trained and run on the CPU at native speed."""
+
+from lenet5c import datasets, functional, schedules
+from lenet5c._info import __version__, build_info, get_include
+from lenet5c.layers import AvgPool2d, Conv2d, Dense, Flatten, MaxPool2d, ReLU, Tanh
+from lenet5c.model import Evaluation, Model, load
+from lenet5c.networks import cnn3, lenet5, mlp
+from lenet5c.optimizers import SGD, AdamW
+from lenet5c.storage import FileFormatError
+from lenet5c.training import History, TrainingError, TrainingState
+
+__all__ = [
+    "SGD",
+    "AdamW",
+    "AvgPool2d",
+    "Conv2d",
+    "Dense",
+    "Evaluation",
+    "FileFormatError",
+    "Flatten",
+    "History",
+    "MaxPool2d",
+    "Model",
+    "ReLU",
+    "Tanh",
+    "TrainingError",
+    "TrainingState",
+    "__version__",
+    "build_info",
+    "cnn3",
+    "datasets",
+    "functional",
+    "get_include",
+    "lenet5",
+    "load",
+    "mlp",
+    "schedules",
+]

@@ -1,0 +1,38 @@
+"""What this installation is."""
+
+from pathlib import Path
+from typing import Any
+
+from lenet5c._core import available, core, isa
+from lenet5c.threads import resolve_threads
+
+__all__ = ["__version__", "build_info", "get_include"]
+
+__version__: str = core.version
+
+
+def build_info() -> dict[str, Any]:
+    """What runs here.
+
+    Returns
+    -------
+    dict
+        "version"; "isa", the core in use, and "available", those that could be; "lanes",
+        images in one register; "openmp"; "threads" that a call would use now; "compiler".
+    """
+    return {
+        "version": __version__,
+        "isa": isa,
+        "available": list(available),
+        "lanes": core.lanes_per_block,
+        "openmp": core.openmp,
+        "threads": resolve_threads(),
+        "compiler": core.compiler,
+    }
+
+
+def get_include() -> str:
+    """Folder of the C headers that the package brings along."""
+    package = Path(__file__).parent
+    installed = package / "include"
+    return str(installed if installed.is_dir() else package.parent / "csrc")

@@ -1,0 +1,360 @@
+"""Measurement for the commands `bench` and `compare`: speed, memory, a run in a child.
+
+Every speed is the median of several runs, taken after one that warms up.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lenet5c.progress import TrainingProgress
+
+if TYPE_CHECKING:
+    from lenet5c.datasets import Dataset
+    from lenet5c.model import Model
+
+RUNS = 5
+SECONDS_OF_A_RUN = 0.3
+TRAINING_BATCHES = (32, 64, 256)
+INFERENCE_BATCH = 1000
+
+# The child imports from where the parent does, whatever folder it runs in.
+CHILD = """
+import sys
+*sys.path[:], recipe = sys.argv[1:]
+from lenet5c.bench import run_as_child
+run_as_child(recipe)
+"""
+
+
+class ChildError(RuntimeError):
+    """The child process that should have measured something failed."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a training run, in values that JSON can carry.
+
+    `None` stands for the library's own default, except `epochs`: see `epochs_for`.
+    """
+
+    network: str = "lenet5"
+    data: str = "digits"
+    epochs: int | None = None
+    batch_size: int = 64
+    optimizer: str = "sgd"
+    learning_rate: float | None = None
+    momentum: float | None = None
+    weight_decay: float | None = None
+    schedule: str = "one-cycle"
+    seed: int = 0
+    threads: int | None = None
+    validation: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return asdict(self)
+
+    def new_model(self, data: Dataset) -> Model:
+        """Return the network for the images and classes of `data`, untrained."""
+        from lenet5c.networks import NETWORKS
+
+        images, labels = data.train
+        channels = images.shape[1] if images.ndim == 4 else 1
+        return NETWORKS[self.network](
+            classes=len(np.unique(labels)), channels=channels, seed=self.seed
+        )
+
+    def new_optimizer(self) -> Any:
+        """Return the optimizer with the values that were given."""
+        from lenet5c import optimizers
+
+        given = {
+            "learning_rate": self.learning_rate,
+            "momentum": self.momentum,
+            "weight_decay": self.weight_decay,
+        }
+        kind = {"sgd": optimizers.SGD, "adamw": optimizers.AdamW}[self.optimizer]
+        return kind(
+            **{name: value for name, value in given.items() if value is not None}
+        )
+
+    def fit(self, model: Model, data: Dataset, callbacks: Iterable[Any] = ()) -> Any:
+        """Train `model` on the training images of `data`; return its history."""
+        images, labels = data.train
+        return model.fit(
+            images,
+            labels,
+            epochs=self.epochs or epochs_for(len(images)),
+            batch_size=self.batch_size,
+            optimizer=self.new_optimizer(),
+            schedule=self.schedule,
+            validation=self.validation,
+            seed=self.seed,
+            threads=self.threads,
+            callbacks=callbacks,
+        )
+
+
+def epochs_for(images: int) -> int:
+    """Return 3 epochs for 60,000 images, more for fewer, at most 30."""
+    return min(30, max(3, round(180_000 / images)))
+
+
+def measure(recipe: Recipe, callbacks: Iterable[Any] = ()) -> dict[str, Any]:
+    """Train as `recipe` says in this process and measure it.
+
+    Returns
+    -------
+    dict
+        network, parameters, multiply_adds, epochs, training_seconds,
+        training_images_per_second, test_loss, test_accuracy,
+        inference_images_per_second and peak_memory_bytes (of the whole process, up to
+        the end of training).
+    """
+    from lenet5c import datasets
+
+    data = datasets.load(recipe.data)
+    model = recipe.new_model(data)
+    started = time.perf_counter()
+    history = recipe.fit(model, data, callbacks)
+    seconds = time.perf_counter() - started
+    memory = peak_memory()
+    images, labels = data.test
+    test = model.evaluate(images, labels)
+    return {
+        "network": recipe.network,
+        "parameters": model.parameter_count,
+        "multiply_adds": model.multiply_adds,
+        "epochs": len(history),
+        "training_seconds": seconds,
+        "training_images_per_second": len(data.train.images) * len(history) / seconds,
+        "test_loss": test.loss,
+        "test_accuracy": test.accuracy,
+        "inference_images_per_second": inference_speed(model, images),
+        "peak_memory_bytes": memory,
+    }
+
+
+def measure_in_child(recipe: Recipe, bar: Any = None) -> dict[str, Any]:
+    """Return `measure(recipe)` of a fresh process, so that its memory is its own.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    bar : ProgressBar, optional
+        Is shown the child's progress.
+
+    Raises
+    ------
+    ChildError
+        With the child's own message, or its exit code.
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", CHILD, *sys.path, json.dumps(recipe.to_dict())],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C is the parent's to answer
+    ) as child:
+        try:
+            for line in child.stdout or ():
+                message = json.loads(line)
+                if "error" in message:
+                    raise ChildError(message["error"])
+                if "result" in message:
+                    result: dict[str, Any] = message["result"]
+                    return result
+                if bar is not None:
+                    show = bar.on_epoch_end if message["end"] else bar.on_batch_end
+                    show(SimpleNamespace(**message["state"]))
+        finally:
+            child.kill()
+    raise ChildError(
+        f"the process that trained {recipe.network} ended with {child.returncode}"
+    )
+
+
+def run_as_child(recipe_json: str) -> None:
+    """Do the child's part of `measure_in_child`: write messages to stdout, a line each.
+
+    Parameters
+    ----------
+    recipe_json : str
+        `Recipe.to_dict()` as JSON.
+    """
+    pipe, sys.stdout = sys.stdout, sys.stderr
+
+    def send(**message: Any) -> None:
+        print(json.dumps(message), file=pipe, flush=True)
+
+    try:
+        recipe = Recipe(**json.loads(recipe_json))
+        send(result=measure(recipe, callbacks=[_Reporter(send)]))
+    except (ValueError, TypeError, ArithmeticError, ImportError, OSError) as error:
+        send(error=str(error))
+
+
+class _Reporter:
+    """Callback that sends the numbers of a progress bar, at most ten times a second."""
+
+    def __init__(self, send: Callable[..., None]) -> None:
+        self._send = send
+        self._next = 0.0
+
+    def on_batch_end(self, state: Any) -> None:
+        now = time.perf_counter()
+        if now >= self._next:
+            self._next = now + 0.1
+            self.on_epoch_end(state, end=False)
+
+    def on_epoch_end(self, state: Any, end: bool = True) -> None:
+        numbers = {
+            name: getattr(state, name) for name in TrainingProgress.__annotations__
+        }
+        self._send(state=numbers, end=end)
+
+
+def speeds(
+    network: str, threads: int | None, measured: Callable[[str], None]
+) -> dict[str, Any]:
+    """Measure `network` on noise.
+
+    Parameters
+    ----------
+    network : str
+        A key of NETWORKS.
+    threads : int or None
+    measured : callable
+        Is told each figure, as a line of text, as soon as it is known.
+
+    Returns
+    -------
+    dict
+        network, isa, threads, latency_seconds, and `speeds`: a list of dicts with what
+        ("training" or "predict"), batch_size, images_per_second and gflops.
+    """
+    import lenet5c
+    from lenet5c.networks import NETWORKS
+
+    model = NETWORKS[network]()
+    found = []
+
+    def add(what: str, batch_size: int, speed: float, multiply_adds: int) -> None:
+        measured(f"{what}, batch {batch_size}: {speed:,.0f} images/s")
+        found.append(
+            {
+                "what": what,
+                "batch_size": batch_size,
+                "images_per_second": speed,
+                "gflops": speed * 2e-9 * multiply_adds,
+            }
+        )
+
+    for batch_size in TRAINING_BATCHES:
+        speed = training_speed(network, batch_size, threads)
+        add("training", batch_size, speed, training_multiply_adds(model))
+    images, _ = synthetic_images(INFERENCE_BATCH)
+    speed = inference_speed(model, images)
+    add("predict", INFERENCE_BATCH, speed, model.multiply_adds)
+    info = lenet5c.build_info()
+    return {
+        "network": network,
+        "isa": info["isa"],
+        "threads": threads or info["threads"],
+        "speeds": found,
+        "latency_seconds": latency(model, images[:1]),
+    }
+
+
+def training_multiply_adds(model: Model) -> int:
+    """Return the multiply-adds of one image's forward and backward pass.
+
+    The backward pass takes the forward pass's multiply-adds twice, for the gradients of
+    the weights and of the input; nobody needs the gradient of the images.
+    """
+    first = model.layers[0].multiply_adds(model.input_shape)
+    return 3 * model.multiply_adds - first
+
+
+def training_speed(network: str, batch_size: int, threads: int | None = None) -> float:
+    """Return the images a second of one epoch of `fit`, packing included."""
+    from lenet5c import optimizers
+    from lenet5c.networks import NETWORKS
+
+    model = NETWORKS[network]()
+
+    def epoch(count: int) -> float:
+        images, labels = synthetic_images(count)
+        started = time.perf_counter()
+        model.fit(
+            images,
+            labels,
+            epochs=1,
+            batch_size=batch_size,
+            # noise teaches nothing; a small step keeps the weights where they are
+            optimizer=optimizers.SGD(learning_rate=1e-3),
+            threads=threads,
+        )
+        return count / (time.perf_counter() - started)
+
+    epoch(1024)
+    count = 256 * round(epoch(1024) * SECONDS_OF_A_RUN / 256)
+    count = min(30 * 1024, max(1024, count))
+    return statistics.median(epoch(count) for _ in range(RUNS))
+
+
+def inference_speed(model: Model, images: np.ndarray) -> float:
+    """Return the images a second of `predict` on `images`, 1,000 at a time."""
+    batch = np.resize(images, (INFERENCE_BATCH, *images.shape[1:]))
+    return INFERENCE_BATCH / _median_seconds(lambda: model.predict(batch))
+
+
+def latency(model: Model, image: np.ndarray) -> float:
+    """Return the seconds that `predict` takes for one image of shape (1, ...)."""
+    return _median_seconds(lambda: model.predict(image))
+
+
+def _median_seconds(work: Callable[[], object]) -> float:
+    """Return the median time of one call, over all calls that fit into the runs."""
+    work()
+    times = []
+    end = time.perf_counter() + RUNS * SECONDS_OF_A_RUN
+    while (started := time.perf_counter()) < end:
+        work()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def synthetic_images(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return noise: uint8 images (count, 28, 28) and labels (count,) of ten classes."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+    return images, np.arange(count) % 10
+
+
+def peak_memory() -> int | None:
+    """Return the most bytes this process has had in memory; None if nothing tells."""
+    try:
+        # Not ru_maxrss: on Linux a child starts with its parent's.
+        with open("/proc/self/status") as status:
+            for line in status:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

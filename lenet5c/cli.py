@@ -1,0 +1,790 @@
+"""The command `lenet5c`: train, evaluate, predict, compare, bench, info.
+
+Results go to stdout, as tables for people or with --json as one document for machines;
+progress and messages go to stderr. Exit codes: 0 done, 1 a check failed, 2 bad usage or
+bad file, 130 interrupted. What is heavy is imported by the command that needs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lenet5c.bench import Recipe
+    from lenet5c.datasets import Dataset
+    from lenet5c.model import Model
+
+DONE, CHECK_FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+DEFAULT_MODEL = "lenet5.lenet5c"
+NETWORK_NAMES = ("lenet5", "mlp", "cnn3")
+SCHEDULE_NAMES = ("one-cycle", "cosine", "step", "constant")
+
+# rich draws a table of a few hundred rows in no time, but not one of 10,000.
+MOST_ROWS_DRAWN = 500
+# A table of counts, class against class, that fits into 80 columns.
+MOST_CLASSES_CROSSED = 12
+
+
+class CommandError(Exception):
+    """Something the user has to correct; the message is the whole explanation."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, default sys.argv[1:]
+
+    Returns
+    -------
+    int
+        The exit code. `--help`, `--version` and wrong arguments raise SystemExit, as
+        argparse does.
+    """
+    args = _parser().parse_args(arguments)
+    try:
+        code: int = args.run(args)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        _say("lenet5c: interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:  # `lenet5c ... | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except Exception as error:
+        if args.debug:
+            raise
+        _say(f"lenet5c: error: {_explain(error)}")
+        return BAD_USAGE
+    return code
+
+
+def _train(args: argparse.Namespace) -> int:
+    from lenet5c import bench, datasets
+    from lenet5c.progress import ProgressBar
+
+    output = _writable(args.output)
+    recipe = _recipe(args, args.network, args.validation)
+    data = datasets.load(recipe.data)
+    model = recipe.new_model(data)
+    _say(f"{_describe_data(data)}\n{_describe_network(recipe.network, model)}")
+    started = time.perf_counter()
+    with ProgressBar(transient=True) as bar:
+        try:
+            history = recipe.fit(model, data, callbacks=[bar])
+        except KeyboardInterrupt:
+            if bar.last is None:
+                raise
+            model.save(output)
+            bar.close()
+            _say(
+                f"lenet5c: interrupted in epoch {bar.last.epoch} of {bar.last.epochs}; "
+                f"the model trained so far is saved in {output}"
+            )
+            return INTERRUPTED
+    seconds = time.perf_counter() - started
+    model.save(output)
+    test = model.evaluate(*data.test)
+    speed = len(history) * len(data.train.images) / seconds
+    if args.json:
+        _print_json(
+            {
+                "model": str(output),
+                "recipe": recipe.to_dict(),
+                "parameters": model.parameter_count,
+                "multiply_adds": model.multiply_adds,
+                "training_images": len(data.train.images),
+                "epochs": len(history),
+                "training_seconds": seconds,
+                "training_images_per_second": speed,
+                "test_images": len(data.test.images),
+                "test_loss": test.loss,
+                "test_accuracy": test.accuracy,
+                "peak_memory_bytes": bench.peak_memory(),
+                "history": history.to_dict(),
+            }
+        )
+        return DONE
+    _print_history(history)
+    print(
+        f"\nTrained {len(history)} epochs in {seconds:.2f} s, {speed:,.0f} images/s.\n"
+        f"Test accuracy {test.accuracy:.2%} on {len(data.test.images):,} images, "
+        f"loss {test.loss:.4f}.\n"
+        f"Model written to {output}"
+    )
+    return DONE
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    import lenet5c
+    from lenet5c import datasets
+
+    model = lenet5c.load(args.model)
+    data = datasets.load(args.data)
+    split = data.test if args.split == "test" else data.train
+    found = model.evaluate(*split)
+    passed = args.at_least is None or found.accuracy >= args.at_least
+    if args.json:
+        _print_json(
+            {
+                "model": args.model,
+                "data": args.data,
+                "split": args.split,
+                "images": len(split.images),
+                "loss": found.loss,
+                "accuracy": found.accuracy,
+                "at_least": args.at_least,
+                "passed": passed,
+                "classes": model.classes.tolist(),
+                "confusion": found.confusion.tolist(),
+            }
+        )
+    else:
+        _print_confusion(model.classes, found.confusion)
+        count = len(split.images)
+        wrong = count - int(found.confusion.trace())
+        print(
+            f"\nAccuracy {found.accuracy:.2%} on {count:,} {args.split} images "
+            f"({wrong:,} wrong), loss {found.loss:.4f}."
+        )
+    if not passed:
+        _say(
+            f"lenet5c: check failed: accuracy {found.accuracy:.4f} "
+            f"is below {args.at_least:g}"
+        )
+        return CHECK_FAILED
+    return DONE
+
+
+def _predict(args: argparse.Namespace) -> int:
+    import lenet5c
+
+    model = lenet5c.load(args.model)
+    predictions: list[dict[str, Any]] = []
+    rows = []
+    for file in args.files:
+        images = _read_images(file, model, args.invert)
+        try:
+            probabilities = model.predict_proba(images)
+        except (ValueError, TypeError) as error:
+            raise CommandError(f"{file}: {error}") from error
+        for index, row in enumerate(probabilities):
+            best = (-row).argsort(kind="stable")[: args.top]
+            top = [
+                {"class": model.classes[k].item(), "probability": float(row[k])}
+                for k in best
+            ]
+            predictions.append(
+                {"file": file, "index": index, "class": top[0]["class"], "top": top}
+            )
+            name = file if len(images) == 1 else f"{file} [{index}]"
+            rows.append(
+                [name, *(f"{one['class']}  {one['probability']:7.2%}" for one in top)]
+            )
+    if args.json:
+        _print_json({"model": args.model, "predictions": predictions})
+        return DONE
+    ranks = [f"{rank}." for rank in range(2, len(predictions[0]["top"]) + 1)]
+    _print_table(["image", "class", *ranks], rows)
+    return DONE
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from lenet5c import bench
+    from lenet5c.progress import ProgressBar
+
+    results = []
+    width = max(map(len, NETWORK_NAMES))
+    for network in NETWORK_NAMES:
+        with ProgressBar(f"{network:{width}}") as bar:
+            results.append(bench.measure_in_child(_recipe(args, network), bar))
+    if args.json:
+        _print_json({"data": args.data, "networks": results})
+        return DONE
+    facts: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
+        ("parameters", lambda of: f"{of['parameters']:,}"),
+        ("multiply-adds an image", lambda of: f"{of['multiply_adds']:,}"),
+        ("test accuracy", lambda of: f"{of['test_accuracy']:.2%}"),
+        ("epochs", lambda of: f"{of['epochs']}"),
+        ("training time, s", lambda of: f"{of['training_seconds']:.2f}"),
+        ("training, images/s", lambda of: f"{of['training_images_per_second']:,.0f}"),
+        ("predict, images/s", lambda of: f"{of['inference_images_per_second']:,.0f}"),
+        ("peak memory, MB", lambda of: _megabytes(of["peak_memory_bytes"])),
+    ]
+    _print_table(
+        [args.data, *NETWORK_NAMES],
+        [[name, *(show(of) for of in results)] for name, show in facts],
+    )
+    return DONE
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from lenet5c import bench
+
+    def measured(line: str) -> None:
+        _say(f"measured {line}")
+
+    result = bench.speeds(args.network, args.threads, measured)
+    if args.json:
+        _print_json(result)
+        return DONE
+    rows = [
+        [
+            f"{of['what']}, batch {of['batch_size']}",
+            f"{of['images_per_second']:,.0f}",
+            f"{of['gflops']:,.1f}",
+        ]
+        for of in result["speeds"]
+    ]
+    _print_table([args.network, "images/s", "GFLOP/s"], rows)
+    print(f"\nOne image: {result['latency_seconds'] * 1e6:.1f} us.")
+    print(f"Core {result['isa']}, {_count(result['threads'], 'thread')}.")
+    return DONE
+
+
+def _info(args: argparse.Namespace) -> int:
+    import platform
+
+    import numpy
+
+    import lenet5c
+
+    info: dict[str, Any] = {
+        **lenet5c.build_info(),
+        "cpu": _cpu_name(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        "extras": _extras(),
+        "data": _data_status(),
+    }
+    if args.json:
+        _print_json(info)
+        return DONE
+    for name, value in info.items():
+        if isinstance(value, dict):
+            facts = [(name, "")] + [
+                (f"  {key}", item or "not there") for key, item in value.items()
+            ]
+        else:
+            facts = [(name, ", ".join(value) if isinstance(value, list) else value)]
+        for key, item in facts:
+            print(f"{key:16}{item}".rstrip())
+    return DONE
+
+
+class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            **options,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(
+            BAD_USAGE, f"lenet5c: error: {message} (`{self.prog} --help` shows how)\n"
+        )
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        import lenet5c
+
+        print(f"lenet5c {lenet5c.build_info()['version']}")
+        parser.exit()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="lenet5c",
+        description="Train and run LeNet-5 on the CPU at native speed.",
+        epilog=_examples(
+            "lenet5c train",
+            "lenet5c train --data mnist",
+            "lenet5c evaluate lenet5.lenet5c --data mnist",
+            "lenet5c predict lenet5.lenet5c digit.png",
+        ),
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show it and exit")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(
+        name: str,
+        run: Callable[[argparse.Namespace], int],
+        summary: str,
+        *examples: str,
+    ) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = commands.add_parser(
+            name, help=summary, description=summary, epilog=_examples(*examples)
+        )
+        added.set_defaults(run=run)
+        return added
+
+    train = command(
+        "train",
+        _train,
+        "Train a network, test it, and write the model to a file.",
+        "lenet5c train",
+        "lenet5c train --data mnist --epochs 5 --output mnist.lenet5c",
+        "lenet5c train --data photos.npz --optimizer adamw --validation 0.1",
+    )
+    _add_data(train)
+    train.add_argument(
+        "--network",
+        choices=NETWORK_NAMES,
+        default="lenet5",
+        help="default: lenet5",
+    )
+    _add_training(train)
+    train.add_argument(
+        "--validation",
+        type=_number(float, "a fraction between 0 and 1", lambda x: 0 < x < 1),
+        metavar="FRACTION",
+        help="share of the training images to hold out and validate on (default: none)",
+    )
+    train.add_argument(
+        "--output",
+        default=DEFAULT_MODEL,
+        metavar="FILE",
+        help=f"where to write the model (default: {DEFAULT_MODEL})",
+    )
+
+    evaluate = command(
+        "evaluate",
+        _evaluate,
+        "Test a model: loss, accuracy, and which classes it takes for which.",
+        "lenet5c evaluate lenet5.lenet5c",
+        "lenet5c evaluate mnist.lenet5c --data mnist --at-least 0.99",
+    )
+    _add_model(evaluate)
+    _add_data(evaluate)
+    evaluate.add_argument(
+        "--split",
+        choices=("test", "train"),
+        default="test",
+        help="which images of the data (default: test)",
+    )
+    evaluate.add_argument(
+        "--at-least",
+        type=_number(float, "a fraction from 0 to 1", lambda x: 0 <= x <= 1),
+        metavar="ACCURACY",
+        help="exit with 1 if the accuracy is below this fraction",
+    )
+
+    predict = command(
+        "predict",
+        _predict,
+        "Say what is in an image: the most probable classes.",
+        "lenet5c predict lenet5.lenet5c digit.png",
+        "lenet5c predict lenet5.lenet5c --invert scan-1.jpg scan-2.jpg",
+        "lenet5c predict mnist.lenet5c t10k-images-idx3-ubyte.gz --top 1 --json",
+    )
+    _add_model(predict)
+    predict.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="PNG or JPEG, made grey and brought to the model's size; or .npy or IDX",
+    )
+    predict.add_argument(
+        "--top",
+        type=_COUNT,
+        default=3,
+        metavar="K",
+        help="how many classes to show (default: 3)",
+    )
+    predict.add_argument(
+        "--invert",
+        action="store_true",
+        help="swap light and dark, for dark ink on light paper",
+    )
+
+    compare = command(
+        "compare",
+        _compare,
+        "Train lenet5, mlp and cnn3 side by side, each in a process of its own.",
+        "lenet5c compare",
+        "lenet5c compare --data mnist --epochs 2 --json",
+    )
+    _add_data(compare)
+    _add_training(compare)
+
+    bench = command(
+        "bench",
+        _bench,
+        "Measure the speed of training and prediction on this machine (needs no data).",
+        "lenet5c bench",
+        "lenet5c bench --network cnn3 --threads 1",
+    )
+    bench.add_argument(
+        "--network", choices=NETWORK_NAMES, default="lenet5", help="default: lenet5"
+    )
+    _add_threads(bench)
+
+    info = command(
+        "info",
+        _info,
+        "Show the compiled core in use, the machine, and which data is at hand.",
+        "lenet5c info",
+        "LENET5C_ISA=avx2 lenet5c info --json",
+    )
+    for each in (train, evaluate, predict, compare, bench, info):
+        each.add_argument(
+            "--json", action="store_true", help="print one JSON document instead"
+        )
+        each.add_argument(
+            "--debug", action="store_true", help="show the traceback of an error"
+        )
+    return parser
+
+
+def _examples(*lines: str) -> str:
+    return "\n".join(["examples:", *(f"  {line}" for line in lines)])
+
+
+def _number(
+    kind: type[int] | type[float], wanted: str, accepts: Callable[[float], bool]
+) -> Callable[[str], float]:
+    """Return the parser of an argument that has to be a certain number."""
+
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not accepts(value):
+            raise argparse.ArgumentTypeError(f"expected {wanted}, not {text!r}")
+        return value
+
+    return parse
+
+
+_COUNT = _number(int, "a whole number above 0", lambda x: x > 0)
+_RATE = _number(float, "a number above 0", lambda x: 0 < x < math.inf)
+_DECAY = _number(float, "a number not below 0", lambda x: 0 <= x < math.inf)
+_MOMENTUM = _number(float, "a number from 0 to below 1", lambda x: 0 <= x < 1)
+_SEED = _number(int, "a whole number not below 0", lambda x: x >= 0)
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model", metavar="MODEL", help="a file that `train` has written"
+    )
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        default="digits",
+        help="mnist, fashion-mnist, digits, a folder with IDX files, or FILE.npz "
+        "(default: digits, which needs no network)",
+    )
+
+
+def _add_threads(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--threads", type=_COUNT, metavar="T", help="default: one for each CPU"
+    )
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--epochs",
+        type=_COUNT,
+        metavar="E",
+        help="default: 3 for 60,000 images, more for fewer, at most 30",
+    )
+    parser.add_argument(
+        "--batch-size", type=_COUNT, default=64, metavar="B", help="default: 64"
+    )
+    parser.add_argument(
+        "--optimizer", choices=("sgd", "adamw"), default="sgd", help="default: sgd"
+    )
+    parser.add_argument(
+        "--learning-rate",
+        type=_RATE,
+        metavar="RATE",
+        help="the highest of the schedule (default: 0.1 for sgd, 0.001 for adamw)",
+    )
+    parser.add_argument(
+        "--momentum", type=_MOMENTUM, metavar="M", help="of sgd (default: 0.9)"
+    )
+    parser.add_argument(
+        "--weight-decay",
+        type=_DECAY,
+        metavar="W",
+        help="default: 0 for sgd, 0.01 for adamw",
+    )
+    parser.add_argument(
+        "--schedule",
+        choices=SCHEDULE_NAMES,
+        default="one-cycle",
+        help="of the learning rate (default: one-cycle)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=_SEED,
+        default=0,
+        metavar="S",
+        help="same seed, same weights, for any number of threads (default: 0)",
+    )
+    _add_threads(parser)
+
+
+def _recipe(
+    args: argparse.Namespace, network: str, validation: float | None = None
+) -> Recipe:
+    from lenet5c.bench import Recipe
+
+    if args.optimizer == "adamw" and args.momentum is not None:
+        raise CommandError("--momentum belongs to --optimizer sgd; adamw has none")
+    return Recipe(
+        network=network,
+        data=args.data,
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        optimizer=args.optimizer,
+        learning_rate=args.learning_rate,
+        momentum=args.momentum,
+        weight_decay=args.weight_decay,
+        schedule=args.schedule,
+        seed=args.seed,
+        threads=args.threads,
+        validation=validation,
+    )
+
+
+def _writable(output: str) -> Path:
+    """Refuse now what could not be written after the training."""
+    path = Path(output)
+    if path.is_dir():
+        raise CommandError(f"--output {output} is a folder, expected a file name")
+    if not path.parent.is_dir():
+        raise CommandError(f"--output {output}: there is no folder {path.parent}")
+    return path
+
+
+def _read_images(file: str, model: Model, invert: bool) -> np.ndarray:
+    """Return what `file` holds as images (N, H, W), told by its first bytes.
+
+    Arrays are returned as they are; a picture is made grey and brought to the size of
+    the model's images.
+    """
+    import numpy as np
+
+    from lenet5c import datasets
+
+    with open(file, "rb") as stream:
+        start = stream.read(6)
+    if start == b"\x93NUMPY":
+        try:
+            images = np.load(file, allow_pickle=False)
+        except ValueError as error:
+            raise CommandError(f"{file}: {error}") from error
+    elif start[:2] in (b"\x1f\x8b", b"\0\0"):  # gzip, IDX
+        images = datasets.read_idx(file)
+    else:
+        images = _read_picture(file, model)
+    height, width = model.input_shape[1:]
+    if images.ndim == 2 and images.shape[0] <= height and images.shape[1] <= width:
+        images = images[np.newaxis]
+    if invert:
+        if images.dtype != np.uint8:
+            raise CommandError(
+                f"--invert: {file} holds {images.dtype} images, expected uint8"
+            )
+        images = 255 - images
+    return images
+
+
+def _read_picture(file: str, model: Model) -> np.ndarray:
+    """Return a picture as uint8 (H, W), shrunk or enlarged to the model's images."""
+    import numpy as np
+
+    try:
+        from PIL import Image, ImageOps, UnidentifiedImageError
+    except ImportError:
+        raise CommandError(
+            f"{file}: neither .npy nor IDX; other images need Pillow: "
+            "pip install 'lenet5c[images]'"
+        ) from None
+    try:
+        with Image.open(file) as opened:
+            picture = ImageOps.exif_transpose(opened)
+    except UnidentifiedImageError:
+        raise CommandError(
+            f"{file}: expected a PNG or JPEG picture, or images as .npy or IDX"
+        ) from None
+    if picture.mode.startswith("I;16"):
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        paper = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(paper, picture.convert("RGBA"))
+    picture = picture.convert("L")
+    size = model.source_size
+    if picture.size != size:
+        picture = ImageOps.contain(picture, size)
+    return np.asarray(picture)
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def _explain(error: Exception) -> str:
+    """Return the error as one line."""
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(
+        error, (CommandError, ValueError, TypeError, OSError, ImportError, RuntimeError)
+    ):
+        return text
+    return f"{type(error).__name__}: {text} (--debug shows where)"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("s" if number != 1 else "")
+
+
+def _megabytes(count: int | None) -> str:
+    return "unknown" if count is None else f"{count / 1e6:,.0f}"
+
+
+def _describe_data(data: Dataset) -> str:
+    return (
+        f"{data.name}: {len(data.train.images):,} training images, "
+        f"{len(data.test.images):,} test images"
+    )
+
+
+def _describe_network(name: str, model: Model) -> str:
+    return (
+        f"{name}: {model.parameter_count:,} parameters, "
+        f"{model.multiply_adds:,} multiply-adds an image"
+    )
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    print(json.dumps(document, indent=2))
+
+
+def _print_history(history: Any) -> None:
+    columns = ["epoch", "loss", "accuracy"]
+    validated = any(value is not None for value in history.validation_accuracy)
+    if validated:
+        columns += ["val. loss", "val. accuracy"]
+    rows = []
+    for k in range(len(history)):
+        row = [f"{k + 1}", f"{history.loss[k]:.4f}", f"{history.accuracy[k]:.2%}"]
+        if validated:
+            row.append(f"{history.validation_loss[k]:.4f}")
+            row.append(f"{history.validation_accuracy[k]:.2%}")
+        row.append(f"{history.images_per_second[k]:,.0f}")
+        row.append(f"{history.seconds[k]:.2f}")
+        rows.append(row)
+    _print_table([*columns, "img/s", "seconds"], rows)
+
+
+def _print_confusion(classes: np.ndarray, confusion: np.ndarray) -> None:
+    """Print recall and precision of each class, and which classes it was taken for."""
+    right = confusion.diagonal()
+    recall = right / confusion.sum(axis=1).clip(min=1)
+    precision = right / confusion.sum(axis=0).clip(min=1)
+    names = [str(name) for name in classes]
+    rows = []
+    if len(names) <= MOST_CLASSES_CROSSED:
+        print("How often each class (row) was predicted as each (column):\n")
+        columns = ["", *names, "recall", "precision"]
+        for k, name in enumerate(names):
+            counts = [str(count) if count else "." for count in confusion[k]]
+            rows.append([name, *counts, f"{recall[k]:.1%}", f"{precision[k]:.1%}"])
+    else:
+        columns = ["class", "images", "recall", "precision", "most often mistaken for"]
+        for k, name in enumerate(names):
+            wrong = confusion[k].copy()
+            wrong[k] = 0
+            other = int(wrong.argmax())
+            rows.append(
+                [
+                    name,
+                    f"{confusion[k].sum():,}",
+                    f"{recall[k]:.1%}",
+                    f"{precision[k]:.1%}",
+                    f"{names[other]} ({wrong[other]:,})" if wrong[other] else "",
+                ]
+            )
+    _print_table(columns, rows)
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table, its first column to the left and the others to the right.
+
+    rich draws it on a terminal; elsewhere it is plain aligned text.
+    """
+    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    gap = 2 if sum(widths) + 2 * len(widths) <= 80 else 1
+    try:
+        if not sys.stdout.isatty() or len(rows) > MOST_ROWS_DRAWN:
+            raise ImportError
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+    except ImportError:
+        for row in (columns, *rows):
+            cells = map(str.rjust, row[1:], widths[1:])
+            print(row[0].ljust(widths[0]), *cells, sep=" " * gap)
+        return
+    table = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=gap == 1
+    )
+    for column in columns:
+        table.add_column(Text(column), justify="right" if table.columns else "left")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console().print(table)
+
+
+def _cpu_name() -> str:
+    import platform
+
+    try:
+        with open("/proc/cpuinfo") as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _extras() -> dict[str, str | None]:
+    """Return the versions of the optional packages, None where one is missing."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found: dict[str, str | None] = {}
+    for name in ("rich", "Pillow", "scikit-learn"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _data_status() -> dict[str, str | None]:
+    """Return where each data set that has to be fetched lies, None if nowhere."""
+    return {"mnist": None}

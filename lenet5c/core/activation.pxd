@@ -1,0 +1,51 @@
+"""Activation functions: y = A(x) forward, dx = dy * A'(y) backward, from the output y."""
+
+from lenet5c.core.lanes cimport (
+    lanes, lanes_if_positive, lanes_max, lanes_set, lanes_tanh,
+)
+
+cdef enum Activation:
+    IDENTITY
+    TANH
+    RELU
+
+
+cdef inline void activation_forward(
+    const lanes *x, lanes *y, Py_ssize_t n, int activation
+) noexcept nogil:
+    """y[i] = A(x[i])
+
+    x  [n]  lanes
+    y  [n]  lanes, may be x
+    """
+    cdef Py_ssize_t i
+    if activation == TANH:
+        for i in range(n):
+            y[i] = lanes_tanh(x[i])
+    elif activation == RELU:
+        for i in range(n):
+            y[i] = lanes_max(lanes_set(0), x[i])
+    elif x != y:
+        for i in range(n):
+            y[i] = x[i]
+
+
+cdef inline void activation_backward(
+    const lanes *y, const lanes *dy, lanes *dx, Py_ssize_t n, int activation
+) noexcept nogil:
+    """dx[i] = dy[i] * A'(x[i]), where tanh' = 1 - y^2 and relu' = (y > 0)
+
+    y   [n]  lanes, output of the forward pass
+    dy  [n]  lanes, gradient of y
+    dx  [n]  lanes, may be dy
+    """
+    cdef Py_ssize_t i
+    if activation == TANH:
+        for i in range(n):
+            dx[i] = dy[i] * (lanes_set(1) - y[i] * y[i])
+    elif activation == RELU:
+        for i in range(n):
+            dx[i] = lanes_if_positive(y[i], dy[i])
+    elif dx != dy:
+        for i in range(n):
+            dx[i] = dy[i]

@@ -1,0 +1,303 @@
+"""Convolution, and every layer that is one: dense layers are convolutions of a 1x1 map.
+
+    C, F           channels in, filters (channels out)
+    H W, OH OW     input map, output map
+    KH KW, S, P    kernel, stride, zero padding
+
+One routine, `correlate`, computes the forward pass and the gradient of the input. It reads
+weights packed into the order in which the tiles need them:
+
+    packed[filter tile][channel][tap row][tap column][filter of the tile]
+"""
+
+from libc.string cimport memset
+
+from lenet5c.core.activation cimport activation_backward, activation_forward
+from lenet5c.core.lanes cimport (
+    TILE_FIVE_F, TILE_FIVE_X, TILE_MOST, TILE_PAIR_F, TILE_PAIR_X, TILE_SIX_F,
+    TILE_SIX_X, TILE_TALL_F, TILE_TALL_X, TILE_WIDE_F, TILE_WIDE_X, lanes, lanes_set,
+    lanes_sum,
+)
+from lenet5c.core.tile cimport (
+    FIVE, PAIR, SIX, TALL, WIDE, correlate_tile, multiply_tile, tile_columns,
+    tile_filters,
+)
+
+cdef struct Correlation:
+    # y[f, oy, ox] = sum over c, r, k of w[f, c, r, k] * x[c, top + oy * step + r, ox * step + k]
+    int channels, rows, taps  # what one output element sums over
+    int height  # rows of x; those above and below count as zero
+    int filters, out_h, out_w
+    int top, step
+    Py_ssize_t x_start, x_channel, x_row  # first column, strides, in lanes
+    Py_ssize_t y_start, y_filter, y_row, y_column
+    int tile
+    # weight of (filter, channel, row, tap): strides in the flat parameters, in floats
+    Py_ssize_t w_start, w_filter, w_channel, w_row, w_tap
+    Py_ssize_t packed  # where the packed weights start, in floats
+
+
+cdef inline Py_ssize_t packed_size(const Correlation *p) noexcept nogil:
+    """Floats that the packed weights of `p` take, whole tiles, zeros included."""
+    cdef int tf = tile_filters(p.tile)
+    return <Py_ssize_t>((p.filters + tf - 1) // tf) * tf * p.channels * p.rows * p.taps
+
+
+cdef inline void pack_weights(
+    const Correlation *p, const float *weight, float *packed, int tile
+) noexcept nogil:
+    """packed[tile, c, r, k, f] = weight[f, c, r, k], zero beyond the last filter"""
+    cdef int tf = tile_filters(p.tile)
+    cdef Py_ssize_t size = <Py_ssize_t>p.channels * p.rows * p.taps * tf
+    cdef int valid = min(tf, p.filters - tile * tf)
+    cdef int f, c, r, k
+    cdef const float *w
+    packed += tile * size
+    if valid < tf:
+        memset(packed, 0, size * sizeof(float))
+    for c in range(p.channels):
+        for r in range(p.rows):
+            w = weight + (
+                p.w_start + tile * tf * p.w_filter + c * p.w_channel + r * p.w_row
+            )
+            if p.w_filter == 1:
+                for k in range(p.taps):
+                    for f in range(valid):
+                        packed[k * tf + f] = w[k * p.w_tap + f]
+            else:
+                for f in range(valid):
+                    for k in range(p.taps):
+                        packed[k * tf + f] = w[k * p.w_tap + f * p.w_filter]
+            packed += p.taps * tf
+
+
+cdef inline void pad_columns(
+    const lanes *x, lanes *padded, Py_ssize_t rows, int width, int left, int padded_width
+) noexcept nogil:
+    """padded[row, left + column] = x[row, column], zero elsewhere; negative `left` crops"""
+    cdef Py_ssize_t row
+    cdef int column
+    for row in range(rows):
+        for column in range(padded_width):
+            if 0 <= column - left < width:
+                padded[column] = x[column - left]
+            else:
+                padded[column] = lanes_set(0)
+        x += width
+        padded += padded_width
+
+
+cdef inline void correlate_row(
+    const Correlation *p, const lanes *x, const float *packed, const float *bias,
+    lanes *y, int filter0, int oy, int TF, int TX, Py_ssize_t step,
+) noexcept nogil:
+    """One row of `TF` filters of y = bias + x * w, tile by tile.
+
+    The last tile is moved left to end at the last column: what it overlaps it computes
+    again, to the same bits.
+    """
+    cdef lanes acc[TILE_MOST]
+    cdef int top = p.top + oy * p.step
+    cdef int first = max(0, -top)
+    cdef int end = min(p.rows, p.height - top)
+    cdef int taps = p.taps
+    cdef int valid = min(TF, p.filters - filter0)
+    cdef Py_ssize_t y_column = p.y_column
+    cdef Py_ssize_t y_filter = p.y_filter
+    cdef int column = 0
+    cdef int f, t
+    cdef float b
+    x += p.x_start + (top + first) * p.x_row
+    packed += (<Py_ssize_t>filter0 * p.channels * p.rows + first * TF) * taps
+    y += filter0 * y_filter + oy * p.y_row
+    while True:
+        for f in range(TF):
+            b = 0
+            if bias != NULL and f < valid:
+                b = bias[filter0 + f]
+            for t in range(TX):
+                acc[f * TX + t] = lanes_set(b)
+        multiply_tile(
+            acc, x + column * step, p.x_channel, p.x_row, 1, step,
+            packed, <Py_ssize_t>p.rows * taps * TF, <Py_ssize_t>taps * TF, TF,
+            p.channels, end - first, taps, TF, TX,
+        )
+        for f in range(TF):
+            if f < valid:
+                for t in range(TX):
+                    y[f * y_filter + (column + t) * y_column] = acc[f * TX + t]
+        if column + TX >= p.out_w:
+            return
+        column = min(column + TX, p.out_w - TX)
+
+
+cdef inline void correlate_row_of(
+    const Correlation *p, const lanes *x, const float *packed, const float *bias,
+    lanes *y, int filter0, int oy, Py_ssize_t step,
+) noexcept nogil:
+    """`correlate_row` with the tile that was planned."""
+    if p.tile == TALL:
+        correlate_row(p, x, packed, bias, y, filter0, oy, TILE_TALL_F, TILE_TALL_X, step)
+    elif p.tile == PAIR:
+        correlate_row(p, x, packed, bias, y, filter0, oy, TILE_PAIR_F, TILE_PAIR_X, step)
+    elif p.tile == SIX:
+        correlate_row(p, x, packed, bias, y, filter0, oy, TILE_SIX_F, TILE_SIX_X, step)
+    elif p.tile == FIVE:
+        correlate_row(p, x, packed, bias, y, filter0, oy, TILE_FIVE_F, TILE_FIVE_X, step)
+    elif p.tile == WIDE:
+        correlate_row(p, x, packed, bias, y, filter0, oy, TILE_WIDE_F, TILE_WIDE_X, step)
+    else:
+        correlate_row(p, x, packed, bias, y, filter0, oy, 1, 1, step)
+
+
+cdef inline void finish_row(
+    const Correlation *p, lanes *y, const lanes *z, int filter0, int oy,
+    int activation, bint forward,
+) noexcept nogil:
+    """Activate the row just computed, or multiply it by the derivative taken from z."""
+    cdef Py_ssize_t start
+    cdef int f, column
+    cdef int valid = min(tile_filters(p.tile), p.filters - filter0)
+    if p.y_filter == 1:  # a dense layer: its outputs lie side by side
+        if forward:
+            activation_forward(y + filter0, y + filter0, valid, activation)
+        else:
+            activation_backward(z + filter0, y + filter0, y + filter0, valid, activation)
+        return
+    for f in range(valid):
+        start = (filter0 + f) * p.y_filter + oy * p.y_row
+        if p.y_column == 1:
+            if forward:
+                activation_forward(y + start, y + start, p.out_w, activation)
+            else:
+                activation_backward(
+                    z + start, y + start, y + start, p.out_w, activation
+                )
+        else:
+            for column in range(p.out_w):
+                activation_backward(
+                    z + start + column * p.y_column, y + start + column * p.y_column,
+                    y + start + column * p.y_column, 1, activation,
+                )
+
+
+cdef inline void correlate(
+    const Correlation *p, const lanes *x, const float *packed, const float *bias,
+    lanes *y, const lanes *z, int activation, bint forward,
+) noexcept nogil:
+    """y = A(bias + x * w) forward; y = (x * w) A'(z) backward
+
+    x       [C][H][W]    lanes, by the strides of `p`
+    packed  weights in tile order
+    bias    (F,)         float, or NULL
+    y       [F][OH][OW]  lanes, written
+    z       like y       lanes, the values whose gradient y is (backward)
+    """
+    cdef int oy, filter0
+    cdef int tf = tile_filters(p.tile)
+    for oy in range(p.out_h):
+        filter0 = 0
+        while filter0 < p.filters:
+            if p.step == 1:
+                correlate_row_of(p, x, packed, bias, y, filter0, oy, 1)
+            else:
+                correlate_row_of(p, x, packed, bias, y, filter0, oy, p.step)
+            if activation != 0:
+                finish_row(p, y, z, filter0, oy, activation, forward)
+            filter0 += tf
+
+
+cdef struct Convolution:
+    # sizes of the forward pass, for the gradient of the parameters; x has its padding
+    int channels, height, width, filters, out_h, out_w, kernel_h, kernel_w, stride, top
+    int tile
+
+
+cdef inline void conv_backward_params_tile(
+    const Convolution *p, const lanes *x, const lanes *dy, float *dweight,
+    int filter0, int known_filters, int channel, int ky, int kx, int known_taps,
+    int TF, int TX,
+) noexcept nogil:
+    """dweight[f, c, ky, kx + t] += sum over oy, ox, lanes of dy[f, oy, ox] * x[...]
+
+    The first `known_filters` and `known_taps` of the tile have been added before.
+    """
+    cdef lanes acc[TILE_MOST]
+    cdef int f, t
+    cdef int S = p.stride
+    cdef Py_ssize_t OW = p.out_w
+    cdef Py_ssize_t W = p.width
+    # the output rows whose input row oy * S + above exists
+    cdef int above = p.top + ky
+    cdef int first = (S - 1 - above) // S if above < 0 else 0
+    cdef int end = min(p.out_h, (p.height - 1 - above + S) // S)
+    for f in range(TF):
+        for t in range(TX):
+            acc[f * TX + t] = lanes_set(0)
+    correlate_tile(
+        acc, x + (channel * p.height + first * S + above) * W + kx, S * W, S, 1,
+        dy + (filter0 * p.out_h + first) * OW, p.out_h * OW, OW,
+        end - first, p.out_w, TF, TX,
+    )
+    for f in range(known_filters, TF):
+        for t in range(known_taps, TX):
+            dweight[
+                ((<Py_ssize_t>(filter0 + f) * p.channels + channel) * p.kernel_h + ky)
+                * p.kernel_w + kx + t
+            ] += lanes_sum(acc[f * TX + t])
+
+
+cdef inline void conv_backward_params_by(
+    const Convolution *p, const lanes *x, const lanes *dy, float *dweight,
+    int TF, int TX,
+) noexcept nogil:
+    """All weights in tiles of TF filters and TX taps of one kernel row. The last tiles are
+    moved back to end with the last filter and tap; F >= TF and KW >= TX."""
+    cdef int c, ky
+    cdef int f = 0
+    cdef int kx
+    while f < p.filters:
+        for c in range(p.channels):
+            for ky in range(p.kernel_h):
+                kx = 0
+                while kx < p.kernel_w:
+                    conv_backward_params_tile(
+                        p, x, dy, dweight,
+                        min(f, p.filters - TF), max(0, f - p.filters + TF), c, ky,
+                        min(kx, p.kernel_w - TX), max(0, kx - p.kernel_w + TX), TF, TX,
+                    )
+                    kx += TX
+        f += TF
+
+
+cdef inline void conv_backward_params(
+    const Convolution *p, const lanes *x, const lanes *dy, float *dweight, float *dbias
+) noexcept nogil:
+    """dweight[f, c, ky, kx] += sum over oy, ox, lanes of dy[f, oy, ox] * x[c, iy, ix]
+    dbias[f] += sum over oy, ox, lanes of dy[f, oy, ox]
+
+    x        [C][H][W]       lanes, zero columns at both sides where there is padding
+    dy       [F][OH][OW]     lanes, gradient of the output before its activation
+    dweight  (F, C, KH, KW)  float, added to
+    dbias    (F,)            float, added to
+    """
+    cdef int f, i
+    cdef int n = p.out_h * p.out_w
+    cdef lanes total
+    if p.tile == TALL:
+        conv_backward_params_by(p, x, dy, dweight, TILE_TALL_F, TILE_TALL_X)
+    elif p.tile == PAIR:
+        conv_backward_params_by(p, x, dy, dweight, TILE_PAIR_F, TILE_PAIR_X)
+    elif p.tile == SIX:
+        conv_backward_params_by(p, x, dy, dweight, TILE_SIX_F, TILE_SIX_X)
+    elif p.tile == FIVE:
+        conv_backward_params_by(p, x, dy, dweight, TILE_FIVE_F, TILE_FIVE_X)
+    elif p.tile == WIDE:
+        conv_backward_params_by(p, x, dy, dweight, TILE_WIDE_F, TILE_WIDE_X)
+    else:
+        conv_backward_params_by(p, x, dy, dweight, 1, 1)
+    for f in range(p.filters):
+        total = lanes_set(0)
+        for i in range(n):
+            total += dy[f * n + i]
+        dbias[f] += lanes_sum(total)

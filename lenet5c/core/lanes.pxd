@@ -1,0 +1,27 @@
+"""What csrc/lanes.h offers; the arithmetic operators work on `lanes` as on floats."""
+
+cdef extern from "lanes.h" nogil:
+    ctypedef float lanes
+    enum:
+        LANES
+        TILE_MOST
+        TILE_TALL_F
+        TILE_TALL_X
+        TILE_PAIR_F
+        TILE_PAIR_X
+        TILE_SIX_F
+        TILE_SIX_X
+        TILE_FIVE_F
+        TILE_FIVE_X
+        TILE_WIDE_F
+        TILE_WIDE_X
+    lanes lanes_set(float value)
+    lanes lanes_load(const float *values)
+    void lanes_add_to(float *to, lanes v, int count)
+    float lanes_sum(lanes v)
+    lanes lanes_max(lanes a, lanes b)
+    lanes lanes_where_equal(lanes a, lanes b, lanes yes, lanes no)
+    lanes lanes_if_positive(lanes a, lanes yes)
+    lanes lanes_tanh(lanes x)
+    lanes lanes_exp(lanes x)
+    void lanes_transpose(lanes *rows)

@@ -1,0 +1,972 @@
+"""The engine: a list of layers, planned once, then run on whole batches without the GIL.
+
+    block    LANES images, interleaved: element [c][h][w] of a map is one register
+    map      values between two layers, [C][H][W] lanes; map i is what op i reads
+    op       a layer with arithmetic; an activation is part of the op before it
+    shard    consecutive blocks of a batch that add to one gradient buffer
+    chunk    the images between two reductions; bounds the memory of any batch size
+
+What is added to what, and in which order, follows from the position of an image in its batch
+alone, never from the number of threads: the same batch gives the same bits on any of them.
+"""
+
+from cython.parallel cimport parallel, prange
+
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+from lenet5c.core.activation cimport (
+    IDENTITY, RELU, TANH, activation_backward, activation_forward,
+)
+from lenet5c.core.conv cimport (
+    Convolution, Correlation, conv_backward_params, correlate, pack_weights, packed_size,
+    pad_columns,
+)
+from lenet5c.core.dense cimport (
+    dense_backward_params, input_row, output_row, turn_block,
+)
+from lenet5c.core.lanes cimport LANES, TILE_PAIR_F, lanes
+from lenet5c.core.loss cimport softmax_cross_entropy
+from lenet5c.core.pack cimport Images, load_rows, pack_block, unpack_block
+from lenet5c.core.pool cimport (
+    Pooling, avg_pool_backward, avg_pool_forward, max_pool_backward, max_pool_forward,
+)
+from lenet5c.core.tile cimport cheapest_tile, tile_filters
+from lenet5c.core.update cimport adamw_step, sgd_step
+
+cdef extern from "openmp.h" nogil:
+    int lenet5c_max_threads()
+    int lenet5c_thread()
+    int lenet5c_has_openmp()
+    int lenet5c_make_fork_safe()
+
+cdef extern from *:
+    """
+    #if defined(__clang__)
+    #define LENET5C_COMPILER "clang " __clang_version__
+    #elif defined(__GNUC__)
+    #define LENET5C_COMPILER "gcc " __VERSION__
+    #else
+    #define LENET5C_COMPILER "unknown"
+    #endif
+    """
+    const char *LENET5C_COMPILER
+    const char *LENET5C_VERSION  # setup.py takes it from pyproject.toml
+
+lenet5c_make_fork_safe()
+
+lanes_per_block = LANES
+compiler = LENET5C_COMPILER.decode()
+version = LENET5C_VERSION.decode()
+openmp = bool(lenet5c_has_openmp())
+
+cdef enum:
+    CHUNK = 256  # images between two reductions
+    SLICE = 4096  # floats of a parameter vector that one task sums or updates
+    SHARD_FLOATS = 1 << 22  # all shards' gradient buffers together, at the most
+    CACHE_LINE = 64
+
+cdef enum Kind:
+    CONV
+    DENSE
+    AVG_POOL
+    MAX_POOL
+    ACTIVATION
+
+cdef struct Op:
+    int kind
+    int activation  # applied to this op's output
+    int below  # the activation whose output this op reads
+    Py_ssize_t inputs, outputs  # lanes in its maps
+    bint needs_dx
+    Correlation forward
+    Correlation *backward  # input gradient, one part for each residue of the stride
+    int backward_parts
+    Convolution conv
+    Pooling pool
+    int padding_left, padded_width  # x with zero columns, 0 wide where there is no padding
+    Py_ssize_t padded  # where in the arena
+    int dy_left, dy_width  # dy with zero columns, likewise
+    Py_ssize_t weight, bias  # offsets in the flat parameters
+    Py_ssize_t gradient  # offset in a shard's gradient buffer (convolution)
+    Py_ssize_t x_rows, dy_rows  # offsets in the chunk's rows (dense)
+
+cdef struct Task:
+    int op
+    int part  # packing: 0 the forward weights, 1 + i backward part i
+    Py_ssize_t start, count
+
+cdef struct Call:
+    # one call of the engine: what to read and where to write
+    const float *parameters
+    float *packed  # the weights in tile order
+    Images images
+    const Py_ssize_t *positions  # which image is the n-th of the batch; NULL: n
+    const int *labels  # by image, or NULL
+    Py_ssize_t count
+    float share  # weight of one image's loss in the gradient
+    const float *dy  # (N, outputs) where there are no labels
+    float *y  # (N, outputs of the last op that runs), or NULL
+    float *dx  # (N, inputs), or NULL
+    float *gradient  # flat, or NULL: forward alone
+    float *losses
+    unsigned char *hits
+    int ops  # how many of them run
+
+
+cdef void *aligned_zeros(size_t bytes) except NULL:
+    """Zeroed memory on a cache line; free it with `aligned_free`."""
+    cdef char *raw = <char *>calloc(1, bytes + 2 * CACHE_LINE)
+    cdef char *start
+    if raw == NULL:
+        raise MemoryError(f"could not allocate {bytes} bytes")
+    start = <char *>((<size_t>raw + 2 * CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE)
+    (<void **>(start - sizeof(void *)))[0] = raw  # for aligned_free
+    return start
+
+
+cdef void aligned_free(void *start) noexcept:
+    if start != NULL:
+        free((<void **>(<char *>start - sizeof(void *)))[0])
+
+
+cdef class Workspace:
+    """Scratch memory of one call at a time; grown when a call needs more."""
+
+    cdef char **arenas  # maps of a block, one arena a thread
+    cdef int threads
+    cdef float *packed
+    cdef float *shards
+    cdef float *rows
+    cdef float *losses
+    cdef unsigned char *hits
+    cdef Py_ssize_t images
+
+    def __cinit__(self):
+        self.arenas = NULL
+
+    def __dealloc__(self):
+        cdef int t
+        for t in range(self.threads):
+            aligned_free(self.arenas[t])
+        free(self.arenas)
+        aligned_free(self.packed)
+        aligned_free(self.shards)
+        aligned_free(self.rows)
+        aligned_free(self.losses)
+        aligned_free(self.hits)
+
+    cdef int reserve(self, Network net, int threads, Py_ssize_t images) except -1:
+        cdef char **arenas
+        cdef int t
+        if threads > self.threads:
+            arenas = <char **>calloc(threads, sizeof(char *))
+            if arenas == NULL:
+                raise MemoryError("could not allocate the threads' scratch")
+            if self.arenas != NULL:
+                memcpy(arenas, self.arenas, self.threads * sizeof(char *))
+                free(self.arenas)
+            self.arenas = arenas
+            for t in range(self.threads, threads):
+                arenas[t] = <char *>aligned_zeros(net.arena * sizeof(lanes))
+                self.threads = t + 1
+        if self.packed == NULL:
+            self.packed = <float *>aligned_zeros(net.packed * sizeof(float))
+        if images > 0 and self.shards == NULL:
+            self.rows = <float *>aligned_zeros(net.rows * sizeof(float))
+            self.shards = <float *>aligned_zeros(
+                net.shards * net.shard_floats * sizeof(float)
+            )
+        if images > self.images:
+            self.images = 0
+            aligned_free(self.losses)
+            self.losses = NULL
+            aligned_free(self.hits)
+            self.hits = NULL
+            self.losses = <float *>aligned_zeros(images * sizeof(float))
+            self.hits = <unsigned char *>aligned_zeros(images)
+            self.images = images
+        return 0
+
+
+cdef class Network:
+    """A planned network.
+
+    Parameters
+    ----------
+    layers : list of dict
+        What each layer with arithmetic is, in order: "kind" ("conv2d", "dense",
+        "avg_pool2d", "max_pool2d", "tanh", "relu"), and for all but activations
+        "input_shape" and "output_shape" (C, H, W) and the layer's own sizes.
+    input_shape : (int, int, int)
+        C, H, W of the first map.
+    input_gradient : bool
+        Whether the gradient of the input will be asked for.
+    """
+
+    cdef Op *ops
+    cdef int count
+    cdef int C, H, W
+    cdef Py_ssize_t *kept  # where each map lies in the arena when all are kept
+    cdef Py_ssize_t *reused  # and when only the last two are
+    cdef Py_ssize_t[2] gradients  # where two maps of gradients lie
+    cdef Py_ssize_t dy_padded
+    cdef Py_ssize_t image_rows
+    cdef Py_ssize_t arena  # lanes
+    cdef Py_ssize_t packed, rows, parameters, shard_floats, shards
+    cdef Py_ssize_t shard_blocks
+    cdef Task *packing
+    cdef Task *reducing
+    cdef int packing_tasks, reducing_tasks
+    cdef list workspaces
+    cdef list op_of_layer
+
+    def __cinit__(self, list layers, input_shape, bint input_gradient=False):
+        cdef int i
+        self.workspaces = []
+        self.C, self.H, self.W = input_shape
+        self.ops = <Op *>calloc(max(1, len(layers)), sizeof(Op))
+        self.kept = <Py_ssize_t *>calloc(len(layers) + 1, sizeof(Py_ssize_t))
+        self.reused = <Py_ssize_t *>calloc(len(layers) + 1, sizeof(Py_ssize_t))
+        if self.ops == NULL or self.kept == NULL or self.reused == NULL:
+            raise MemoryError("could not allocate the plan")
+        self.plan_ops(layers, input_gradient)
+        self.plan_memory()
+        self.plan_tasks()
+
+    def __dealloc__(self):
+        cdef int i
+        for i in range(self.count):
+            free(self.ops[i].backward)
+        free(self.ops)
+        free(self.kept)
+        free(self.reused)
+        free(self.packing)
+        free(self.reducing)
+
+    cdef int plan_ops(self, list layers, bint input_gradient) except -1:
+        """Fill `ops`: sizes, parameter offsets, tiles."""
+        cdef Op *op
+        cdef bint below_has_parameters = input_gradient
+        self.op_of_layer = []
+        for layer in layers:
+            kind = layer["kind"]
+            activation = {"tanh": TANH, "relu": RELU}.get(kind, IDENTITY)
+            op = &self.ops[self.count - 1] if self.count else NULL
+            if activation and op != NULL and not op.activation and op.kind in (CONV, DENSE):
+                op.activation = activation
+                self.op_of_layer.append(self.count - 1)
+                continue
+            op = &self.ops[self.count]
+            op.below = self.ops[self.count - 1].activation if self.count else IDENTITY
+            op.needs_dx = below_has_parameters
+            self.count += 1
+            self.op_of_layer.append(self.count - 1)
+            op.inputs = size_of(layer["input_shape"])
+            op.outputs = size_of(layer["output_shape"])
+            if activation:
+                op.kind = ACTIVATION
+                op.activation = activation
+            elif kind == "avg_pool2d" or kind == "max_pool2d":
+                op.kind = AVG_POOL if kind == "avg_pool2d" else MAX_POOL
+                self.plan_pool(op, layer)
+            elif kind == "dense":
+                self.plan_dense(op, op.inputs, op.outputs)
+            elif kind == "conv2d":
+                self.plan_conv(op, layer)
+            else:
+                raise ValueError(f"no kernel for a layer of kind {kind!r}")
+            if op.kind == CONV or op.kind == DENSE:
+                below_has_parameters = True
+        return 0
+
+    cdef int plan_pool(self, Op *op, dict layer) except -1:
+        op.pool.channels, op.pool.height, op.pool.width = layer["input_shape"]
+        _, op.pool.out_h, op.pool.out_w = layer["output_shape"]
+        op.pool.window = layer["kernel_size"]
+        op.pool.stride = layer["stride"]
+        return 0
+
+    cdef int plan_parameters(self, Op *op, Py_ssize_t weights, Py_ssize_t biases) except -1:
+        op.weight = self.parameters
+        op.bias = self.parameters + weights
+        self.parameters += weights + biases
+        return 0
+
+    cdef Py_ssize_t plan_packed(self, Correlation *p) noexcept:
+        """A place for the packed weights, on a cache line."""
+        p.packed = self.packed
+        self.packed += (packed_size(p) + 15) // 16 * 16
+        return p.packed
+
+    cdef int plan_dense(self, Op *op, int inputs, int outputs) except -1:
+        """y = weight x + bias: a correlation of one row with I taps."""
+        cdef Correlation *p = &op.forward
+        op.kind = DENSE
+        self.plan_parameters(op, <Py_ssize_t>inputs * outputs, outputs)
+        p.channels = p.rows = p.height = p.out_h = p.out_w = p.step = 1
+        p.taps = inputs
+        p.filters = outputs
+        p.x_row = inputs
+        p.y_filter = p.y_row = p.y_column = 1
+        p.w_filter = inputs
+        p.w_tap = 1
+        p.tile = cheapest_tile(outputs, 1, False)
+        self.plan_packed(p)
+        if op.needs_dx:
+            op.backward = <Correlation *>calloc(1, sizeof(Correlation))
+            if op.backward == NULL:
+                raise MemoryError("could not allocate the plan")
+            op.backward_parts = 1
+            op.backward[0] = p[0]
+            p = op.backward
+            p.taps = outputs
+            p.filters = inputs
+            p.x_row = outputs
+            p.w_filter = 1
+            p.w_tap = inputs
+            p.tile = cheapest_tile(inputs, 1, False)
+            self.plan_packed(p)
+        op.x_rows = self.rows
+        self.rows += CHUNK * input_row(inputs)
+        op.dy_rows = self.rows
+        self.rows += CHUNK * output_row(outputs)
+        return 0
+
+    cdef int plan_conv(self, Op *op, dict layer) except -1:
+        cdef int C, H, W, F, OH, OW, KH, KW, S, P
+        cdef Correlation *p = &op.forward
+        C, H, W = layer["input_shape"]
+        F, OH, OW = layer["output_shape"]
+        KH, KW = layer["kernel_size"]
+        S = layer["stride"]
+        P = layer["padding"]
+        if P == 0 and KH == H and KW == W:
+            self.plan_dense(op, C * H * W, F)
+            return 0
+        op.kind = CONV
+        self.plan_parameters(op, <Py_ssize_t>F * C * KH * KW, F)
+        op.padding_left = P
+        op.padded_width = W + 2 * P if P else 0
+        p.channels = C
+        p.rows = KH
+        p.taps = KW
+        p.height = H
+        p.filters = F
+        p.out_h = OH
+        p.out_w = OW
+        p.top = -P
+        p.step = S
+        p.x_row = W + 2 * P
+        p.x_channel = H * p.x_row
+        p.y_column = 1
+        p.y_row = OW
+        p.y_filter = OH * OW
+        p.w_filter = C * KH * KW
+        p.w_channel = KH * KW
+        p.w_row = KW
+        p.w_tap = 1
+        p.tile = cheapest_tile(F, OW, False)
+        self.plan_packed(p)
+        op.conv.channels = C
+        op.conv.height = H
+        op.conv.width = W + 2 * P
+        op.conv.filters = F
+        op.conv.out_h = OH
+        op.conv.out_w = OW
+        op.conv.kernel_h = KH
+        op.conv.kernel_w = KW
+        op.conv.stride = S
+        op.conv.top = -P
+        op.conv.tile = cheapest_tile(F, KW, True)
+        op.gradient = self.shard_floats
+        self.shard_floats += (<Py_ssize_t>F * C * KH * KW + F + 15) // 16 * 16
+        if op.needs_dx:
+            self.plan_conv_backward(op, C, H, W, F, OH, OW, KH, KW, S, P)
+        return 0
+
+    cdef int plan_conv_backward(
+        self, Op *op, int C, int H, int W, int F, int OH, int OW, int KH, int KW,
+        int S, int P,
+    ) except -1:
+        """dx, for each residue (py, px) of its rows and columns modulo the stride.
+
+        Output row oy touches input row oy S - P + ky. The rows py + S i of dx are touched
+        by the kernel rows ky = (py + P) % S + S m alone, by output row
+        i + (py + P) // S - m: a correlation of dy with every S-th kernel row, turned round.
+        """
+        cdef Correlation *p
+        cdef int py, px, rows, taps
+        cdef int left = 0
+        cdef int right = 0
+        op.backward = <Correlation *>calloc(S * S, sizeof(Correlation))
+        if op.backward == NULL:
+            raise MemoryError("could not allocate the plan")
+        for py in range(min(S, H)):
+            for px in range(min(S, W)):
+                p = &op.backward[op.backward_parts]
+                op.backward_parts += 1
+                rows = max(0, (KH - (py + P) % S + S - 1) // S)
+                taps = max(0, (KW - (px + P) % S + S - 1) // S)
+                p.channels = F
+                p.rows = rows
+                p.taps = taps
+                p.height = OH
+                p.filters = C
+                p.out_h = (H - py + S - 1) // S
+                p.out_w = (W - px + S - 1) // S
+                p.top = (py + P) // S - (rows - 1)
+                p.x_start = (px + P) // S - (taps - 1)
+                p.step = 1
+                p.y_start = py * W + px
+                p.y_column = S
+                p.y_row = S * W
+                p.y_filter = H * W
+                p.w_start = (
+                    ((py + P) % S + S * (rows - 1)) * KW + (px + P) % S + S * (taps - 1)
+                )
+                p.w_filter = KH * KW
+                p.w_channel = <Py_ssize_t>C * KH * KW
+                p.w_row = -S * KW
+                p.w_tap = -S
+                p.tile = cheapest_tile(C, p.out_w, False)
+                self.plan_packed(p)
+                left = max(left, -p.x_start)
+                right = max(right, p.x_start + p.out_w - 1 + taps - OW)
+        op.dy_left = left
+        op.dy_width = OW + left + right
+        for py in range(op.backward_parts):
+            op.backward[py].x_start += left
+            op.backward[py].x_row = op.dy_width
+            op.backward[py].x_channel = OH * op.dy_width
+        return 0
+
+    cdef int plan_memory(self) except -1:
+        """Where the maps lie in a thread's arena."""
+        cdef Py_ssize_t line = max(1, CACHE_LINE // sizeof(lanes))
+        cdef Py_ssize_t end = 0
+        cdef Py_ssize_t[2] most
+        cdef Py_ssize_t dy_most = 0
+        cdef Py_ssize_t size
+        cdef Op *op
+        cdef int i
+        most[0] = most[1] = 0
+        for i in range(self.count + 1):
+            size = <Py_ssize_t>self.C * self.H * self.W if i == 0 else self.ops[i - 1].outputs
+            size = (size + line - 1) // line * line
+            self.kept[i] = end
+            end += size
+            most[i % 2] = max(most[i % 2], size)
+        for i in range(self.count):
+            op = &self.ops[i]
+            op.padded = end
+            end += <Py_ssize_t>op.conv.channels * op.conv.height * op.padded_width
+            dy_most = max(
+                dy_most, <Py_ssize_t>op.conv.filters * op.conv.out_h * op.dy_width
+            )
+        # two neighbouring maps: their gradients when training, themselves when predicting
+        self.gradients[0] = end
+        self.gradients[1] = end + most[0]
+        end += most[0] + most[1]
+        for i in range(self.count + 1):
+            self.reused[i] = self.gradients[i % 2]
+        self.dy_padded = end
+        self.image_rows = end + dy_most
+        self.arena = self.image_rows + self.W + LANES
+        return 0
+
+    cdef int plan_tasks(self) except -1:
+        """What threads share out besides blocks: packing weights, summing gradients."""
+        cdef Correlation *p
+        cdef Op *op
+        cdef int i, part, tf
+        cdef Py_ssize_t n
+        packing = []
+        reducing = []
+        for i in range(self.count):
+            op = &self.ops[i]
+            if op.kind != CONV and op.kind != DENSE:
+                continue
+            for part in range(1 + op.backward_parts):
+                p = correlation_of(op, part)
+                tf = tile_filters(p.tile)
+                packing += [(i, part, at, 1) for at in range((p.filters + tf - 1) // tf)]
+            if op.kind == DENSE:
+                reducing += [
+                    (i, 0, at, TILE_PAIR_F) for at in range(0, op.forward.filters, TILE_PAIR_F)
+                ]
+            else:
+                n = op.bias + op.forward.filters - op.weight
+                reducing += [
+                    (i, 0, at, min(<Py_ssize_t>SLICE, n - at)) for at in range(0, n, SLICE)
+                ]
+        self.packing_tasks = len(packing)
+        self.packing = task_array(packing)
+        self.reducing_tasks = len(reducing)
+        self.reducing = task_array(reducing)
+        self.shard_blocks = 1
+        self.shards = CHUNK // LANES
+        while self.shards > 1 and self.shards * self.shard_floats > SHARD_FLOATS:
+            self.shard_blocks *= 2
+            self.shards = (self.shards + 1) // 2
+        return 0
+
+    @property
+    def parameter_count(self):
+        """Length of the flat parameter vector."""
+        return self.parameters
+
+    def op_after(self, int layer):
+        """How many ops run up to and including layer number `layer` of the list."""
+        return self.op_of_layer[layer] + 1
+
+    def forward(
+        self, const float[::1] parameters not None, images not None, stage not None,
+        float[:, ::1] y not None, int threads, int ops=-1,
+    ):
+        """y[n] = what op number `ops` - 1 (default: the last) makes of image n.
+
+        images : (N, C, H, W) uint8 or float32, C-contiguous
+        stage : (scale, offset, background): a byte b becomes b * scale + offset
+        y : (N, outputs) float32, written
+        """
+        cdef Call call
+        cdef Workspace space = self.take_workspace()
+        self.begin(&call, parameters, images, stage)
+        call.count = y.shape[0]
+        call.y = &y[0, 0]
+        if ops >= 0:
+            call.ops = ops
+        self.run(&call, space, threads)
+        self.workspaces.append(space)
+
+    def loss_and_gradient(
+        self, const float[::1] parameters not None, images not None, stage not None,
+        const Py_ssize_t[::1] positions not None, const int[::1] labels not None,
+        float[::1] gradient not None, int threads,
+    ):
+        """Mean loss of a batch, how many labels are right, and the gradient, written.
+
+        images : (N, C, H, W) uint8 or float32, C-contiguous: all of the data set
+        positions : (B,) intp, which images are the batch, in its order
+        labels : (N,) int32, class of every image of the data set
+        gradient : (parameters,) float32, written
+        """
+        cdef Call call
+        cdef Py_ssize_t n
+        cdef double loss = 0
+        cdef Py_ssize_t hits = 0
+        cdef Workspace space = self.take_workspace()
+        self.begin(&call, parameters, images, stage)
+        if gradient.shape[0] != self.parameters:
+            raise ValueError("gradient has another length than the parameters")
+        call.count = positions.shape[0]
+        call.positions = &positions[0]
+        call.labels = &labels[0]
+        call.share = 1 / <float>call.count
+        call.gradient = &gradient[0]
+        self.run(&call, space, threads)
+        for n in range(call.count):
+            loss += space.losses[n]
+            hits += space.hits[n]
+        self.workspaces.append(space)
+        return loss / call.count, hits
+
+    def backward(
+        self, const float[::1] parameters not None, images not None, stage not None,
+        const float[:, ::1] dy not None, float[::1] gradient not None,
+        float[:, ::1] dx, int threads,
+    ):
+        """Gradients of sum(dy * y): of the parameters, written, and of the images.
+
+        dy : (N, outputs) float32
+        gradient : (parameters,) float32, written
+        dx : (N, inputs) float32, written, or None
+        """
+        cdef Call call
+        cdef float nowhere
+        cdef Workspace space = self.take_workspace()
+        self.begin(&call, parameters, images, stage)
+        call.count = dy.shape[0]
+        call.dy = &dy[0, 0]
+        call.gradient = &gradient[0] if self.parameters else &nowhere
+        if dx is not None:
+            call.dx = &dx[0, 0]
+        self.run(&call, space, threads)
+        self.workspaces.append(space)
+
+    cdef int begin(self, Call *call, const float[::1] parameters, images, stage) except -1:
+        cdef const unsigned char[:, :, :, ::1] bytes
+        cdef const float[:, :, :, ::1] floats
+        memset(call, 0, sizeof(Call))
+        if parameters.shape[0] != self.parameters:
+            raise ValueError(
+                f"expected {self.parameters} parameters, got {parameters.shape[0]}"
+            )
+        call.parameters = &parameters[0] if self.parameters else NULL
+        if images.itemsize == 1:
+            bytes = images
+            call.images.bytes = &bytes[0, 0, 0, 0]
+        else:
+            floats = images
+            call.images.floats = &floats[0, 0, 0, 0]
+        _, call.images.channels, call.images.height, call.images.width = images.shape
+        call.images.scale, call.images.offset, call.images.background = stage
+        call.ops = self.count
+        return 0
+
+    cdef Workspace take_workspace(self):
+        """A workspace that no other call is using; put it back into `workspaces`."""
+        try:
+            return self.workspaces.pop()
+        except IndexError:
+            return Workspace()
+
+    cdef int run(self, Call *call, Workspace space, int threads) except -1:
+        """Run a call on up to `threads` threads."""
+        cdef bint training = call.gradient != NULL
+        cdef int blocks = (call.count + LANES - 1) // LANES
+        cdef int slices = (self.parameters + SLICE - 1) // SLICE
+        cdef int i, shards, chunk
+        cdef int chunks = (call.count + CHUNK - 1) // CHUNK
+        threads = max(1, min(threads, blocks))
+        space.reserve(self, threads, call.count if training else 0)
+        call.losses = space.losses
+        call.hits = space.hits
+        call.packed = space.packed
+        with nogil, parallel(num_threads=threads):
+            for i in prange(self.packing_tasks, schedule="static"):
+                run_packing(self, call, &self.packing[i])
+            if training:
+                for i in prange(slices, schedule="static"):
+                    clear_slice(call.gradient, self.parameters, i)
+                for chunk in range(chunks):
+                    shards = shards_of(self, call, chunk)
+                    for i in prange(shards, schedule="dynamic"):
+                        run_shard(self, call, space, chunk, i)
+                    for i in prange(self.reducing_tasks, schedule="dynamic"):
+                        run_reducing(self, call, space, chunk, &self.reducing[i])
+            else:
+                for i in prange(blocks, schedule="dynamic"):
+                    run_block_forward(self, call, space, i)
+        return 0
+
+
+cdef Py_ssize_t size_of(shape) except -1:
+    C, H, W = shape
+    return C * H * W
+
+
+cdef Task *task_array(list tasks) except NULL:
+    """The tasks (op, part, start, count) as a C array."""
+    cdef Task *array = <Task *>calloc(len(tasks) + 1, sizeof(Task))
+    cdef int i
+    if array == NULL:
+        raise MemoryError("could not allocate the plan")
+    for i in range(len(tasks)):
+        array[i].op, array[i].part, array[i].start, array[i].count = tasks[i]
+    return array
+
+
+cdef Correlation *correlation_of(Op *op, int part) noexcept nogil:
+    """Part 0 is the forward pass, 1 + i is part i of the input gradient."""
+    if part == 0:
+        return &op.forward
+    return &op.backward[part - 1]
+
+
+cdef void clear_slice(float *values, Py_ssize_t n, Py_ssize_t i) noexcept nogil:
+    """Zero slice number i of `values`."""
+    memset(values + i * SLICE, 0, min(<Py_ssize_t>SLICE, n - i * SLICE) * sizeof(float))
+
+
+cdef void run_packing(Network net, Call *call, const Task *task) noexcept nogil:
+    """One tile of one layer's weights into the order in which it is read."""
+    cdef Op *op = &net.ops[task.op]
+    cdef Correlation *p = correlation_of(op, task.part)
+    if task.part > 0 and call.gradient == NULL:
+        return
+    pack_weights(p, call.parameters + op.weight, call.packed + p.packed, task.start)
+
+
+cdef int shards_of(Network net, const Call *call, int chunk) noexcept nogil:
+    """How many shards the images of a chunk make."""
+    cdef Py_ssize_t images = min(<Py_ssize_t>CHUNK, call.count - <Py_ssize_t>chunk * CHUNK)
+    cdef Py_ssize_t of_shard = net.shard_blocks * LANES
+    return (images + of_shard - 1) // of_shard
+
+
+cdef int load_block(
+    Network net, const Call *call, lanes *arena, Py_ssize_t first, lanes *x, int *labels
+) noexcept nogil:
+    """The images from `first` on into x; returns how many, and their labels."""
+    cdef Py_ssize_t[LANES] positions
+    cdef int count = min(<Py_ssize_t>LANES, call.count - first)
+    cdef int n
+    for n in range(LANES):
+        labels[n] = -1
+        if n < count:
+            positions[n] = call.positions[first + n] if call.positions != NULL else first + n
+            if call.labels != NULL:
+                labels[n] = call.labels[positions[n]]
+    pack_block(
+        &call.images, positions, count, x, <float *>(arena + net.image_rows), net.H, net.W
+    )
+    return count
+
+
+cdef void run_block_forward(
+    Network net, const Call *call, Workspace space, Py_ssize_t block
+) noexcept nogil:
+    """Images to outputs, keeping no map longer than the next op needs it."""
+    cdef lanes *arena = <lanes *>space.arenas[lenet5c_thread()]
+    cdef int[LANES] labels
+    cdef Py_ssize_t first = block * LANES
+    cdef int count = load_block(net, call, arena, first, arena + net.reused[0], labels)
+    cdef int i
+    cdef Py_ssize_t outputs
+    for i in range(call.ops):
+        op_forward(
+            &net.ops[i], call, arena, arena + net.reused[i], arena + net.reused[i + 1]
+        )
+    outputs = net.ops[call.ops - 1].outputs
+    unpack_block(
+        arena + net.reused[call.ops], call.y + first * outputs, outputs, outputs, count
+    )
+
+
+cdef void run_shard(
+    Network net, const Call *call, Workspace space, int chunk, int shard
+) noexcept nogil:
+    """Forward, loss and backward of a shard's blocks, one by one."""
+    cdef lanes *arena = <lanes *>space.arenas[lenet5c_thread()]
+    cdef float *gradient = space.shards + shard * net.shard_floats
+    cdef Py_ssize_t end = min(call.count, <Py_ssize_t>(chunk + 1) * CHUNK)
+    cdef Py_ssize_t first
+    cdef int b
+    memset(gradient, 0, net.shard_floats * sizeof(float))
+    for b in range(net.shard_blocks):
+        first = <Py_ssize_t>chunk * CHUNK + (shard * net.shard_blocks + b) * LANES
+        if first < end:
+            run_block(net, call, space, arena, gradient, first, first % CHUNK)
+
+
+cdef void run_block(
+    Network net, const Call *call, Workspace space, lanes *arena, float *gradient,
+    Py_ssize_t first, Py_ssize_t row,
+) noexcept nogil:
+    """Forward, loss and backward of one block; `row` is its first row in the chunk."""
+    cdef int[LANES] labels
+    cdef int count = load_block(net, call, arena, first, arena + net.kept[0], labels)
+    cdef int last = net.count
+    cdef lanes *logits = arena + net.kept[last]
+    cdef lanes *dy = arena + net.gradients[last % 2]
+    cdef Op *op = &net.ops[last - 1]
+    cdef int i
+    for i in range(last):
+        op_forward(
+            &net.ops[i], call, arena, arena + net.kept[i], arena + net.kept[i + 1]
+        )
+    if call.labels != NULL:
+        softmax_cross_entropy(
+            logits, labels, op.outputs, call.share, dy, call.losses + first,
+            call.hits + first,
+        )
+    else:
+        load_rows(call.dy + first * op.outputs, op.outputs, op.outputs, count, dy)
+    if op.kind != ACTIVATION:
+        activation_backward(logits, dy, dy, op.outputs, op.activation)
+    for i in range(last - 1, -1, -1):
+        op_backward(
+            net, &net.ops[i], call, space, arena, arena + net.kept[i],
+            arena + net.kept[i + 1],
+            arena + net.gradients[(i + 1) % 2], arena + net.gradients[i % 2], gradient, row,
+        )
+    if call.dx != NULL:
+        op = &net.ops[0]
+        unpack_block(
+            arena + net.gradients[0], call.dx + first * op.inputs, op.inputs, op.inputs, count
+        )
+
+
+cdef void op_forward(
+    const Op *op, const Call *call, lanes *arena, const lanes *x, lanes *y
+) noexcept nogil:
+    """y = what `op` makes of x."""
+    if op.kind == CONV and op.padded_width:
+        pad_columns(
+            x, arena + op.padded, op.conv.channels * op.conv.height,
+            op.conv.width - 2 * op.padding_left, op.padding_left, op.padded_width,
+        )
+        x = arena + op.padded
+    if op.kind == CONV or op.kind == DENSE:
+        correlate(
+            &op.forward, x, call.packed + op.forward.packed, call.parameters + op.bias,
+            y, NULL, op.activation, True,
+        )
+    elif op.kind == AVG_POOL:
+        avg_pool_forward(&op.pool, x, y)
+    elif op.kind == MAX_POOL:
+        max_pool_forward(&op.pool, x, y)
+    else:
+        activation_forward(x, y, op.outputs, op.activation)
+
+
+cdef void op_backward(
+    Network net, const Op *op, const Call *call, Workspace space, lanes *arena, const lanes *x,
+    const lanes *y, const lanes *dy, lanes *dx, float *gradient, Py_ssize_t row,
+) noexcept nogil:
+    """Add the parameters' gradient, write dx where it is needed.
+
+    dy is the gradient of what went into this op's activation, dx that of what went into the
+    activation below.
+    """
+    cdef const lanes *source = x
+    cdef lanes *dy_padded = arena + net.dy_padded
+    cdef float *rows
+    cdef int inputs, outputs, i
+    if op.padded_width:
+        source = arena + op.padded
+    if op.kind == CONV:
+        conv_backward_params(
+            &op.conv, source, dy, gradient + op.gradient,
+            gradient + op.gradient + (op.bias - op.weight),
+        )
+        if op.needs_dx and op.dy_width > op.conv.out_w:
+            pad_columns(
+                dy, dy_padded, op.conv.filters * op.conv.out_h, op.conv.out_w,
+                op.dy_left, op.dy_width,
+            )
+            dy = dy_padded
+    elif op.kind == DENSE:
+        inputs = op.inputs
+        outputs = op.outputs
+        rows = space.rows
+        turn_block(x, rows + op.x_rows + row * input_row(inputs), input_row(inputs), inputs)
+        turn_block(
+            dy, rows + op.dy_rows + row * output_row(outputs), output_row(outputs), outputs
+        )
+    if not op.needs_dx:
+        return
+    if op.kind == CONV or op.kind == DENSE:
+        for i in range(op.backward_parts):
+            correlate(
+                &op.backward[i], dy, call.packed + op.backward[i].packed, NULL,
+                dx + op.backward[i].y_start, x + op.backward[i].y_start, op.below, False,
+            )
+    elif op.kind == AVG_POOL:
+        avg_pool_backward(&op.pool, x, dy, dx, op.below)
+    elif op.kind == MAX_POOL:
+        max_pool_backward(&op.pool, x, y, dy, dx, op.below)
+    else:
+        activation_backward(y, dy, dx, op.outputs, op.activation)
+        activation_backward(x, dx, dx, op.inputs, op.below)
+
+
+cdef void run_reducing(
+    Network net, const Call *call, Workspace space, int chunk, const Task *task
+) noexcept nogil:
+    """Add a chunk's gradients to the batch's: shards in their order, images in theirs."""
+    cdef Op *op = &net.ops[task.op]
+    cdef int images = min(<Py_ssize_t>CHUNK, call.count - <Py_ssize_t>chunk * CHUNK)
+    cdef const float *of_shard
+    cdef float *to
+    cdef Py_ssize_t i
+    cdef int s
+    if op.kind == DENSE:
+        dense_backward_params(
+            space.rows + op.x_rows, space.rows + op.dy_rows,
+            call.gradient + op.weight, call.gradient + op.bias,
+            images, op.inputs, op.outputs, task.start,
+        )
+        return
+    to = call.gradient + op.weight + task.start
+    for s in range(shards_of(net, call, chunk)):
+        of_shard = space.shards + s * net.shard_floats + op.gradient + task.start
+        for i in range(task.count):
+            to[i] += of_shard[i]
+
+
+cdef int slices_of(const float[::1] values) noexcept:
+    return (values.shape[0] + SLICE - 1) // SLICE
+
+
+def sgd(
+    float[::1] parameters not None, const float[::1] gradient not None,
+    float[::1] velocity not None, float learning_rate, float momentum, bint nesterov,
+    float weight_decay, int threads,
+):
+    """One step of stochastic gradient descent, in place (core/update.pxd)."""
+    cdef Py_ssize_t n = parameters.shape[0]
+    cdef Py_ssize_t at
+    cdef int i
+    cdef int slices = slices_of(parameters)
+    same_length(n, gradient.shape[0], velocity.shape[0])
+    for i in prange(slices, nogil=True, schedule="static", num_threads=threads):
+        at = <Py_ssize_t>i * SLICE
+        sgd_step(
+            &parameters[at], &gradient[at], &velocity[at], min(<Py_ssize_t>SLICE, n - at),
+            learning_rate, momentum, nesterov, weight_decay,
+        )
+
+
+def adamw(
+    float[::1] parameters not None, const float[::1] gradient not None,
+    float[::1] first not None, float[::1] second not None, float learning_rate,
+    float beta1, float beta2, float eps, float weight_decay, Py_ssize_t step, int threads,
+):
+    """Step number `step` (from 1) of AdamW, in place (core/update.pxd)."""
+    cdef Py_ssize_t n = parameters.shape[0]
+    cdef Py_ssize_t at
+    cdef int i
+    cdef int slices = slices_of(parameters)
+    cdef float correction1 = 1 - <double>beta1 ** step
+    cdef float correction2 = 1 - <double>beta2 ** step
+    same_length(n, gradient.shape[0], first.shape[0])
+    same_length(n, gradient.shape[0], second.shape[0])
+    for i in prange(slices, nogil=True, schedule="static", num_threads=threads):
+        at = <Py_ssize_t>i * SLICE
+        adamw_step(
+            &parameters[at], &gradient[at], &first[at], &second[at],
+            min(<Py_ssize_t>SLICE, n - at), learning_rate, beta1, beta2, eps, weight_decay,
+            correction1, correction2,
+        )
+
+
+cdef int same_length(Py_ssize_t a, Py_ssize_t b, Py_ssize_t c) except -1:
+    if a != b or a != c:
+        raise ValueError(f"vectors of different lengths: {a}, {b}, {c}")
+    return 0
+
+
+def max_threads():
+    """OpenMP's present limit on threads, 1 without OpenMP."""
+    return lenet5c_max_threads()
+
+
+def cross_entropy(
+    const float[:, ::1] logits not None, const int[::1] labels not None,
+    float[:, ::1] gradient not None,
+):
+    """Mean softmax cross-entropy of (N, K) logits; its gradient is written."""
+    cdef Py_ssize_t count = logits.shape[0]
+    cdef Py_ssize_t K = logits.shape[1]
+    cdef Py_ssize_t first, n
+    cdef lanes *z = <lanes *>aligned_zeros(K * sizeof(lanes))
+    cdef int[LANES] of_block
+    cdef float[LANES] losses
+    cdef unsigned char[LANES] hits
+    cdef int valid
+    cdef double total = 0
+    with nogil:
+        for first from 0 <= first < count by LANES:
+            valid = min(<Py_ssize_t>LANES, count - first)
+            for n in range(LANES):
+                of_block[n] = labels[first + n] if n < valid else -1
+            load_rows(&logits[first, 0], K, K, valid, z)
+            softmax_cross_entropy(z, of_block, K, 1 / <float>count, z, losses, hits)
+            unpack_block(z, &gradient[first, 0], K, K, valid)
+            for n in range(valid):
+                total += losses[n]
+    aligned_free(z)
+    return total / count

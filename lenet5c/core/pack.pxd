@@ -1,0 +1,112 @@
+"""Images on their way into the block layout: gather, pad, scale and normalise.
+
+    C, H W    channels, size of the network's input
+    IH IW     size of the images, centred in H W
+"""
+
+from libc.string cimport memcpy
+
+from lenet5c.core.lanes cimport LANES, lanes, lanes_load, lanes_set, lanes_transpose
+
+cdef struct Images:
+    const unsigned char *bytes  # (N, C, IH, IW), or NULL
+    const float *floats  # (N, C, IH, IW), where bytes is NULL
+    int channels, height, width
+    float scale, offset, background  # a byte b becomes b * scale + offset
+
+
+cdef inline void pack_block(
+    const Images *images, const Py_ssize_t *positions, int count,
+    lanes *x, float *rows, int H, int W,
+) noexcept nogil:
+    """x[c, top + iy, left + ix] = image[positions[n], c, iy, ix] in lane n
+
+    positions  [count]            images of this block, count <= LANES; lanes beyond are 0
+    x          [C][H][W]          lanes, written
+    rows       [LANES][WP]        scratch, WP = W rounded up to whole registers
+    """
+    cdef int WP = (W + LANES - 1) // LANES * LANES
+    cdef int top = (H - images.height) // 2
+    cdef int left = (W - images.width) // 2
+    cdef int width = images.width
+    cdef int c, row, n, i, column
+    cdef Py_ssize_t at
+    cdef const unsigned char *bytes
+    cdef const float *floats
+    cdef float *to
+    cdef float scale = images.scale
+    cdef float offset = images.offset
+    cdef lanes square[LANES]
+    for n in range(LANES):
+        for i in range(WP):
+            rows[n * WP + i] = images.background if n < count else 0
+    for c in range(images.channels):
+        for row in range(H):
+            if row == top + images.height:
+                for n in range(count):
+                    for i in range(width):
+                        rows[n * WP + left + i] = images.background
+            if top <= row < top + images.height:
+                for n in range(count):
+                    at = ((positions[n] * images.channels + c) * images.height
+                          + row - top) * width
+                    to = rows + n * WP + left
+                    if images.bytes != NULL:
+                        bytes = images.bytes + at
+                        for i in range(width):
+                            to[i] = bytes[i] * scale + offset
+                    else:
+                        floats = images.floats + at
+                        for i in range(width):
+                            to[i] = floats[i]
+            column = 0
+            while column < W:
+                for n in range(LANES):
+                    square[n] = lanes_load(rows + n * WP + column)
+                lanes_transpose(square)
+                for n in range(min(LANES, W - column)):
+                    x[column + n] = square[n]
+                column += LANES
+            x += W
+
+
+cdef inline void unpack_block(
+    const lanes *x, float *rows, Py_ssize_t row, int size, int count
+) noexcept nogil:
+    """rows[n, i] = lane n of x[i], for the first `count` lanes
+
+    x     [size]          lanes
+    rows  (count, size)   float, `row` apart
+    """
+    cdef lanes square[LANES]
+    cdef int i = 0
+    cdef int n
+    while i < size:
+        for n in range(min(LANES, size - i)):
+            square[n] = x[i + n]
+        lanes_transpose(square)
+        for n in range(count):
+            memcpy(rows + n * row + i, &square[n], min(LANES, size - i) * sizeof(float))
+        i += LANES
+
+
+cdef inline void load_rows(
+    const float *rows, Py_ssize_t row, int size, int count, lanes *x
+) noexcept nogil:
+    """lane n of x[i] = rows[n, i]; lanes from `count` on are 0
+
+    rows  (count, size)  float, `row` apart
+    x     [size]         lanes
+    """
+    cdef lanes square[LANES]
+    cdef int i = 0
+    cdef int n
+    while i < size:
+        for n in range(LANES):
+            square[n] = lanes_set(0)
+            if n < count:
+                memcpy(&square[n], rows + n * row + i, min(LANES, size - i) * sizeof(float))
+        lanes_transpose(square)
+        for n in range(min(LANES, size - i)):
+            x[i + n] = square[n]
+        i += LANES

@@ -1,0 +1,158 @@
+"""Average and maximum pooling.
+
+    C, H W, OH OW   channels, input map, output map (what a window does not cover is left)
+    K, S            window and stride, the same for rows and columns
+"""
+
+from lenet5c.core.activation cimport activation_backward
+from lenet5c.core.lanes cimport lanes, lanes_max, lanes_set, lanes_where_equal
+
+cdef struct Pooling:
+    int channels, height, width, out_h, out_w, window, stride
+
+
+cdef inline void avg_pool_forward(
+    const Pooling *p, const lanes *x, lanes *y
+) noexcept nogil:
+    """y[c, oy, ox] = mean over ky, kx of x[c, oy S + ky, ox S + kx]
+
+    x  [C][H][W]    lanes
+    y  [C][OH][OW]  lanes
+    """
+    cdef int row, ox, ky, kx
+    cdef int c, oy
+    cdef Py_ssize_t W = p.width
+    cdef const lanes *window
+    cdef lanes total
+    cdef lanes share = lanes_set(1 / <float>(p.window * p.window))
+    for row in range(p.channels * p.out_h):
+        c = row // p.out_h
+        oy = row % p.out_h
+        window = x + (c * p.height + oy * p.stride) * W
+        if p.window == 2:
+            for ox in range(p.out_w):
+                y[ox] = (
+                    (window[0] + window[1]) + (window[W] + window[W + 1])
+                ) * share
+                window += p.stride
+        else:
+            for ox in range(p.out_w):
+                total = lanes_set(0)
+                for ky in range(p.window):
+                    for kx in range(p.window):
+                        total += window[ky * W + kx]
+                y[ox] = total * share
+                window += p.stride
+        y += p.out_w
+
+
+cdef inline void avg_pool_backward(
+    const Pooling *p, const lanes *x, const lanes *dy, lanes *dx, int activation
+) noexcept nogil:
+    """dx[c, iy, ix] = A'(x) sum over the windows that hold iy, ix of dy / K^2
+
+    x   [C][H][W]    lanes, output of the activation below
+    dy  [C][OH][OW]  lanes, gradient of the output
+    dx  [C][H][W]    lanes, gradient of what went into the activation
+    """
+    cdef int row, ox, ky, kx
+    cdef int c, oy
+    cdef Py_ssize_t W = p.width
+    cdef Py_ssize_t corner
+    cdef lanes share = lanes_set(1 / <float>(p.window * p.window))
+    cdef lanes one = lanes_set(1)
+    cdef lanes d
+    if p.window == 2 and p.stride == 2 and p.height % 2 == 0 and p.width % 2 == 0 \
+            and activation == 1:
+        # every pixel lies in exactly one window: tanh's derivative on the way
+        for row in range(p.channels * p.out_h):
+            for ox in range(p.out_w):
+                d = dy[ox] * share
+                dx[0] = d * (one - x[0] * x[0])
+                dx[1] = d * (one - x[1] * x[1])
+                dx[W] = d * (one - x[W] * x[W])
+                dx[W + 1] = d * (one - x[W + 1] * x[W + 1])
+                x += 2
+                dx += 2
+            dy += p.out_w
+            x += W
+            dx += W
+        return
+    for corner in range(p.channels * p.height * W):
+        dx[corner] = lanes_set(0)
+    for row in range(p.channels * p.out_h):
+        c = row // p.out_h
+        oy = row % p.out_h
+        corner = (c * p.height + oy * p.stride) * W
+        for ox in range(p.out_w):
+            d = dy[ox] * share
+            for ky in range(p.window):
+                for kx in range(p.window):
+                    dx[corner + ky * W + kx] += d
+            corner += p.stride
+        dy += p.out_w
+    activation_backward(x, dx, dx, p.channels * p.height * W, activation)
+
+
+cdef inline void max_pool_forward(
+    const Pooling *p, const lanes *x, lanes *y
+) noexcept nogil:
+    """y[c, oy, ox] = max over ky, kx of x[c, oy S + ky, ox S + kx]
+
+    x  [C][H][W]    lanes
+    y  [C][OH][OW]  lanes
+    """
+    cdef int row, ox, ky, kx
+    cdef int c, oy
+    cdef Py_ssize_t W = p.width
+    cdef const lanes *window
+    cdef lanes most
+    for row in range(p.channels * p.out_h):
+        c = row // p.out_h
+        oy = row % p.out_h
+        window = x + (c * p.height + oy * p.stride) * W
+        for ox in range(p.out_w):
+            most = window[0]
+            for ky in range(p.window):
+                for kx in range(p.window):
+                    most = lanes_max(most, window[ky * W + kx])
+            y[ox] = most
+            window += p.stride
+        y += p.out_w
+
+
+cdef inline void max_pool_backward(
+    const Pooling *p, const lanes *x, const lanes *y, const lanes *dy, lanes *dx,
+    int activation,
+) noexcept nogil:
+    """dx[c, iy, ix] = A'(x) sum of dy over the windows whose first maximum is at iy, ix
+
+    x   [C][H][W]    lanes, input of the forward pass
+    y   [C][OH][OW]  lanes, its output
+    dy  [C][OH][OW]  lanes, gradient of the output
+    dx  [C][H][W]    lanes, gradient of what went into the activation below
+    """
+    cdef int row, ox, ky, kx
+    cdef int c, oy
+    cdef Py_ssize_t W = p.width
+    cdef Py_ssize_t corner, at
+    cdef lanes most, left
+    cdef lanes nothing = lanes_set(0)
+    for corner in range(p.channels * p.height * W):
+        dx[corner] = nothing
+    for row in range(p.channels * p.out_h):
+        c = row // p.out_h
+        oy = row % p.out_h
+        corner = (c * p.height + oy * p.stride) * W
+        for ox in range(p.out_w):
+            most = y[ox]
+            left = dy[ox]  # what no pixel of the window has taken yet
+            for ky in range(p.window):
+                for kx in range(p.window):
+                    at = corner + ky * W + kx
+                    dx[at] += lanes_where_equal(x[at], most, left, nothing)
+                    left = lanes_where_equal(x[at], most, nothing, left)
+            corner += p.stride
+        y += p.out_w
+        dy += p.out_w
+    activation_backward(x, dx, dx, p.channels * p.height * W, activation)

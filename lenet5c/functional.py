@@ -1,0 +1,356 @@
+"""One layer at a time on NCHW arrays: the core's kernels for tests, learning and reuse.
+
+All arrays are floating point, are computed in float32, and are returned as float32. NaN and
+infinities are computed with as they are, but for max pooling, where a NaN may be passed over.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lenet5c._core import core
+from lenet5c.layers import (
+    AvgPool2d,
+    Conv2d,
+    Dense,
+    Layer,
+    MaxPool2d,
+    ReLU,
+    Tanh,
+    layer_to_dict,
+)
+from lenet5c.threads import resolve_threads
+
+__all__ = [
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "conv2d",
+    "conv2d_backward",
+    "dense",
+    "dense_backward",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "relu",
+    "relu_backward",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_backward",
+    "tanh",
+    "tanh_backward",
+]
+
+Array = NDArray[np.float32]
+AS_IT_IS = (1.0, 0.0, 0.0)
+
+
+def _array(argument: str, value: ArrayLike, shape: tuple[int | None, ...] | None) -> Array:
+    """`value` as an aligned C-contiguous float32 array of that shape (None: any length)."""
+    array = np.asarray(value)
+    if array.dtype.kind != "f":
+        raise TypeError(f"{argument}: expected floating numbers, got {array.dtype}")
+    if shape is not None:
+        fits = array.ndim == len(shape) and all(
+            want in (None, got) for want, got in zip(shape, array.shape, strict=False)
+        )
+        if not fits:
+            wanted = ", ".join("any" if n is None else str(n) for n in shape)
+            raise ValueError(f"{argument}: expected the shape ({wanted}), got {array.shape}")
+    if array.size == 0:
+        raise ValueError(f"{argument}: expected at least one element, got {array.shape}")
+    with np.errstate(over="ignore"):
+        return np.require(array, np.float32, ["C", "A"])
+
+
+def _network(layer: Layer, shape: tuple[int, int, int], gradient: bool = False) -> Any:
+    spec = layer_to_dict(layer)
+    spec |= {"input_shape": shape, "output_shape": layer.output_shape(shape)}
+    return core.Network([spec], shape, gradient), spec["output_shape"]
+
+
+def _forward(layer: Layer, x: Array, parameters: Array, threads: int | None) -> Array:
+    network, shape = _network(layer, x.shape[1:])
+    y = np.empty((len(x), int(np.prod(shape))), np.float32)
+    network.forward(parameters, x, AS_IT_IS, y, resolve_threads(threads))
+    return y.reshape(len(x), *shape)
+
+
+def _backward(
+    layer: Layer, x: Array, parameters: Array, dy: ArrayLike, threads: int | None
+) -> tuple[Array, Array]:
+    """dx, and the gradient of the parameters as one vector."""
+    network, shape = _network(layer, x.shape[1:], gradient=True)
+    flat = _array("dy", dy, (len(x), *shape)).reshape(len(x), -1)
+    gradient = np.empty_like(parameters)
+    dx = np.empty_like(x)
+    network.backward(
+        parameters,
+        x,
+        AS_IT_IS,
+        flat,
+        gradient,
+        dx.reshape(len(x), -1),
+        resolve_threads(threads),
+    )
+    return dx, gradient
+
+
+NONE = np.empty(0, np.float32)
+
+
+def _conv_arguments(
+    x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None, stride: int, padding: int
+) -> tuple[Conv2d, Array, Array]:
+    """The layer, x, and weight and bias as one vector."""
+    x = _array("x", x, (None, None, None, None))
+    weight = _array("weight", weight, (None, x.shape[1], None, None))
+    filters = weight.shape[0]
+    layer = Conv2d(filters, weight.shape[2:], stride=stride, padding=padding)
+    return layer, x, _joined(weight, bias, filters)
+
+
+def _joined(weight: Array, bias: ArrayLike | None, outputs: int) -> Array:
+    if bias is None:
+        bias = np.zeros(outputs, np.float32)
+    return np.concatenate([weight.ravel(), _array("bias", bias, (outputs,))])
+
+
+def conv2d(
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    threads: int | None = None,
+) -> Array:
+    """y[n, f, i, j] = bias[f] + sum over c, k, l of weight[f, c, k, l] * x[n, c, i' + k, j' + l]
+
+    with i' = i * stride - padding, likewise j', and zeros outside of x.
+
+    Parameters
+    ----------
+    x : (N, C, H, W)
+    weight : (F, C, KH, KW)
+    bias : (F,) or None
+    stride, padding : int
+    threads : int or None
+
+    Returns
+    -------
+    (N, F, OH, OW) float32, OH = (H + 2 padding - KH) // stride + 1
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array is of another kind or shape, or the kernel larger than padded x.
+    """
+    layer, x, parameters = _conv_arguments(x, weight, bias, stride, padding)
+    return _forward(layer, x, parameters, threads)
+
+
+def conv2d_backward(
+    x: ArrayLike,
+    weight: ArrayLike,
+    dy: ArrayLike,
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    threads: int | None = None,
+) -> tuple[Array, Array, Array]:
+    """Gradients (dx, dweight, dbias) of sum(dy * conv2d(x, weight, bias))."""
+    layer, x, parameters = _conv_arguments(x, weight, None, stride, padding)
+    dx, gradient = _backward(layer, x, parameters, dy, threads)
+    size = gradient.size - layer.filters
+    shape = (layer.filters, x.shape[1], *layer.kernel)
+    return dx, gradient[:size].reshape(shape), gradient[size:]
+
+
+def dense(
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    threads: int | None = None,
+) -> Array:
+    """y[n, o] = bias[o] + sum over i of weight[o, i] * x[n, i]
+
+    Parameters
+    ----------
+    x : (N, I)
+    weight : (O, I)
+    bias : (O,) or None
+    threads : int or None
+
+    Returns
+    -------
+    (N, O) float32
+    """
+    x = _array("x", x, (None, None))
+    weight = _array("weight", weight, (None, x.shape[1]))
+    layer = Dense(weight.shape[0])
+    parameters = _joined(weight, bias, layer.outputs)
+    return _forward(layer, x[:, :, None, None], parameters, threads)[:, :, 0, 0]
+
+
+def dense_backward(
+    x: ArrayLike, weight: ArrayLike, dy: ArrayLike, *, threads: int | None = None
+) -> tuple[Array, Array, Array]:
+    """Gradients (dx, dweight, dbias) of sum(dy * dense(x, weight, bias))."""
+    x = _array("x", x, (None, None))
+    weight = _array("weight", weight, (None, x.shape[1]))
+    layer = Dense(weight.shape[0])
+    dy = _array("dy", dy, (len(x), layer.outputs))
+    dx, gradient = _backward(
+        layer,
+        x[:, :, None, None],
+        _joined(weight, None, layer.outputs),
+        dy[:, :, None, None],
+        threads,
+    )
+    return (
+        dx[:, :, 0, 0],
+        gradient[: weight.size].reshape(weight.shape),
+        gradient[weight.size :],
+    )
+
+
+def avg_pool2d(
+    x: ArrayLike,
+    kernel_size: int = 2,
+    *,
+    stride: int | None = None,
+    threads: int | None = None,
+) -> Array:
+    """Mean of kernel_size x kernel_size windows, `stride` (default: the window) apart.
+
+    x is (N, C, H, W); what no window covers at the right and below is left out.
+    """
+    x = _array("x", x, (None, None, None, None))
+    return _forward(AvgPool2d(kernel_size, stride), x, NONE, threads)
+
+
+def avg_pool2d_backward(
+    x: ArrayLike,
+    dy: ArrayLike,
+    kernel_size: int = 2,
+    *,
+    stride: int | None = None,
+    threads: int | None = None,
+) -> Array:
+    """Gradient dx of sum(dy * avg_pool2d(x))."""
+    x = _array("x", x, (None, None, None, None))
+    return _backward(AvgPool2d(kernel_size, stride), x, NONE, dy, threads)[0]
+
+
+def max_pool2d(
+    x: ArrayLike,
+    kernel_size: int = 2,
+    *,
+    stride: int | None = None,
+    threads: int | None = None,
+) -> Array:
+    """Maximum of kernel_size x kernel_size windows, `stride` (default: the window) apart."""
+    x = _array("x", x, (None, None, None, None))
+    return _forward(MaxPool2d(kernel_size, stride), x, NONE, threads)
+
+
+def max_pool2d_backward(
+    x: ArrayLike,
+    dy: ArrayLike,
+    kernel_size: int = 2,
+    *,
+    stride: int | None = None,
+    threads: int | None = None,
+) -> Array:
+    """Gradient dx of sum(dy * max_pool2d(x)): all to a window's first maximum, row-major."""
+    x = _array("x", x, (None, None, None, None))
+    return _backward(MaxPool2d(kernel_size, stride), x, NONE, dy, threads)[0]
+
+
+def _rows(x: Array) -> Array:
+    """Any shape as (N, 1, 1, W) with short rows, for the element-wise layers."""
+    flat = x.ravel()
+    width = min(flat.size, 256)
+    padded = np.zeros(-(-flat.size // width) * width, np.float32)
+    padded[: flat.size] = flat
+    return padded.reshape(-1, 1, 1, width)
+
+
+def _element_wise(layer: Layer, x: ArrayLike, threads: int | None) -> Array:
+    array = _array("x", x, None)
+    y = _forward(layer, _rows(array), NONE, threads)
+    return y.ravel()[: array.size].reshape(array.shape)
+
+
+def _element_wise_backward(
+    layer: Layer, x: ArrayLike, dy: ArrayLike, threads: int | None
+) -> Array:
+    array = _array("x", x, None)
+    gradient = _array("dy", dy, array.shape)
+    dx, _ = _backward(layer, _rows(array), NONE, _rows(gradient), threads)
+    return dx.ravel()[: array.size].reshape(array.shape)
+
+
+def tanh(x: ArrayLike, *, threads: int | None = None) -> Array:
+    """Hyperbolic tangent of an array of any shape, to 5 units in the last place."""
+    return _element_wise(Tanh(), x, threads)
+
+
+def tanh_backward(x: ArrayLike, dy: ArrayLike, *, threads: int | None = None) -> Array:
+    """dx = dy * (1 - tanh(x)^2)"""
+    return _element_wise_backward(Tanh(), x, dy, threads)
+
+
+def relu(x: ArrayLike, *, threads: int | None = None) -> Array:
+    """max(0, x) of an array of any shape."""
+    return _element_wise(ReLU(), x, threads)
+
+
+def relu_backward(x: ArrayLike, dy: ArrayLike, *, threads: int | None = None) -> Array:
+    """dx = dy where x > 0, else 0"""
+    return _element_wise_backward(ReLU(), x, dy, threads)
+
+
+def softmax_cross_entropy(
+    logits: ArrayLike, labels: ArrayLike, *, threads: int | None = None
+) -> float:
+    """Mean over n of log(sum over k of exp(z[n, k])) - z[n, labels[n]]
+
+    Parameters
+    ----------
+    logits : (N, K)
+    labels : (N,) integers, 0 to K - 1
+    threads : int or None
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array is of another kind or shape, or a label out of range.
+    """
+    return _cross_entropy(logits, labels, threads)[0]
+
+
+def softmax_cross_entropy_backward(
+    logits: ArrayLike, labels: ArrayLike, *, threads: int | None = None
+) -> Array:
+    """(N, K) gradient of `softmax_cross_entropy`: (softmax(z) - one-hot) / N"""
+    return _cross_entropy(logits, labels, threads)[1]
+
+
+def _cross_entropy(
+    logits: ArrayLike, labels: ArrayLike, threads: int | None
+) -> tuple[float, Array]:
+    z = _array("logits", logits, (None, None))
+    codes = np.asarray(labels)
+    if codes.dtype.kind not in "iu":
+        raise TypeError(f"labels: expected integers, got {codes.dtype}")
+    if codes.shape != (len(z),):
+        raise ValueError(f"labels: expected the shape ({len(z)},), got {codes.shape}")
+    if codes.min() < 0 or codes.max() >= z.shape[1]:
+        raise ValueError(
+            f"labels: expected 0 to {z.shape[1] - 1}, got {codes.min()} to {codes.max()}"
+        )
+    resolve_threads(threads)
+    dz = np.empty_like(z)
+    loss = core.cross_entropy(z, np.ascontiguousarray(codes, np.int32), dz)
+    return loss, dz

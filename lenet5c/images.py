@@ -1,0 +1,215 @@
+"""Images and labels as people have them, brought to what the core reads."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["InputStage", "as_images", "decode_labels", "encode_labels"]
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class InputStage:
+    """What is done to an image before the first layer.
+
+    A uint8 pixel b becomes (b / 255 - mean) / deviation. A float pixel is taken as it is.
+    The image is centred in the network's input; the pixels around it are `background`.
+
+    Parameters
+    ----------
+    mean, deviation : float
+        Of the training images' pixels, in units of 1/255; 0 and 1 for float images.
+    background : float
+        What surrounds the image, in the units that the network sees.
+    """
+
+    mean: float = 0.0
+    deviation: float = 1.0
+    background: float = 0.0
+
+    @classmethod
+    def of(cls, images: NDArray[Any]) -> "InputStage":
+        """The stage for training on these images (N, C, H, W), uint8 or float32.
+
+        uint8: normalised, on black. Float: as they are, on their smallest value.
+        """
+        if images.dtype != np.uint8:
+            return cls(background=float(images.min()))
+        counts = np.zeros(256, np.int64)
+        for start in range(0, len(images), 4096):
+            counts += np.bincount(images[start : start + 4096].ravel(), minlength=256)
+        values = np.arange(256) / 255
+        mean = float(counts @ values / counts.sum())
+        variance = float(counts @ (values - mean) ** 2 / counts.sum())
+        # float32, so that a model file, which holds float32, gives the same bits
+        mean = float(np.float32(mean))
+        deviation = float(np.float32(np.sqrt(variance))) or 1.0
+        return cls(mean, deviation, -mean / deviation)
+
+    def for_core(self) -> tuple[float, float, float]:
+        """(scale, offset, background): a byte b becomes b * scale + offset."""
+        return 1 / (255 * self.deviation), -self.mean / self.deviation, self.background
+
+
+def as_images(images: ArrayLike, shape: Shape, argument: str = "images") -> NDArray[Any]:
+    """Images as a C-contiguous (N, C, H, W) array of uint8 or float32.
+
+    Parameters
+    ----------
+    images : array
+        uint8 or floating, (N, H, W) or (N, H * W) of square images for one channel,
+        (N, C, H, W), or (N, C * H * W) of the network's own size. Copied only if it has
+        to be.
+    shape : (C, H, W)
+        The network's input. Images may be smaller, not larger.
+
+    Raises
+    ------
+    TypeError
+        If the elements are neither uint8 nor floating.
+    ValueError
+        If the shape does not fit, or there is a NaN or an infinity.
+    """
+    channels, height, width = shape
+    array = images if isinstance(images, np.ndarray) else np.asarray(images)
+    if array.dtype != np.uint8 and array.dtype.kind != "f":
+        raise TypeError(
+            f"{argument}: expected uint8 (0 to 255) or floating pixels, "
+            f"got {array.dtype}{_hint(array)}"
+        )
+    wanted = (
+        f"(N, {channels}, H, W)" + (", (N, H, W) or (N, H*W)" if channels == 1 else "")
+    ) + f" with H <= {height} and W <= {width}"
+    original = array.shape
+    if array.ndim == 2:
+        side = int(np.sqrt(array.shape[1]))
+        if array.shape[1] == channels * height * width:
+            array = array.reshape(len(array), channels, height, width)
+        elif channels == 1 and side * side == array.shape[1]:
+            array = array.reshape(len(array), 1, side, side)
+    elif array.ndim == 3 and channels == 1:
+        array = array[:, np.newaxis]
+    if array.ndim != 4 or array.shape[1] != channels:
+        raise ValueError(f"{argument}: expected {wanted}, got the shape {original}")
+    if 0 in array.shape:
+        raise ValueError(f"{argument}: expected {wanted}, got none: {original}")
+    if array.shape[2] > height or array.shape[3] > width:
+        raise ValueError(f"{argument}: expected {wanted}, got the shape {original}")
+    if array.dtype != np.uint8:
+        with np.errstate(over="ignore"):
+            array = np.asarray(array, np.float32)
+    array = np.require(array, requirements=["C", "A"])
+    if array.dtype != np.uint8:
+        for start in range(0, len(array), 4096):
+            part = array[start : start + 4096]
+            if not np.isfinite(part).all():
+                bad = start + int(np.argmin(np.isfinite(part).all(axis=(1, 2, 3))))
+                raise ValueError(
+                    f"{argument}: expected finite float32 pixels, image {bad} has a NaN, "
+                    "an infinity or a value beyond float32"
+                )
+    return array
+
+
+def _hint(array: NDArray[Any]) -> str:
+    if array.dtype.kind in "iu":
+        return "; use images.astype('uint8') if all values lie in 0 to 255"
+    return ""
+
+
+def encode_labels(
+    labels: ArrayLike,
+    count: int,
+    classes: int,
+    known: NDArray[Any] | None = None,
+    argument: str = "labels",
+) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """The classes, and for each label the number of its class.
+
+    Parameters
+    ----------
+    labels : array
+        (N,) integers, strings or booleans, or (N, classes) one-hot rows.
+    count : int
+        How many images there are.
+    classes : int
+        How many classes the network has.
+    known : (classes,) array or None
+        The classes of a fitted model: other labels are refused. Otherwise they are 0 to
+        classes - 1 if all labels lie there, and else the different labels in order.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the labels are of no such kind, or are not of these classes.
+    """
+    array = np.asarray(labels)
+    if array.ndim == 2 and array.shape[1] == classes and classes > 1:
+        array = _from_one_hot(array, argument)
+    elif array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise ValueError(
+            f"{argument}: expected (N,) labels or (N, {classes}) one-hot rows, "
+            f"got the shape {array.shape}"
+        )
+    if len(array) != count:
+        raise ValueError(
+            f"{argument}: expected one for each of the {count} images, got {len(array)}"
+        )
+    if array.dtype == object and all(isinstance(label, str) for label in array):
+        array = array.astype(str)
+    if array.dtype.kind == "f" and np.isfinite(array).all() and (array % 1 == 0).all():
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iubUS":
+        raise TypeError(
+            f"{argument}: expected integers, strings or one-hot rows, got {array.dtype}"
+        )
+    if array.dtype.kind == "u":
+        array = array.astype(np.int64)
+    if known is None:
+        known = np.arange(classes)
+        if array.dtype.kind != "i" or array.min() < 0 or array.max() >= classes:
+            known = np.unique(array)
+            if len(known) != classes:
+                raise ValueError(
+                    f"{argument}: the network has {classes} classes, got {len(known)} "
+                    f"different labels: {_some(known)}"
+                )
+    if (known.dtype.kind in "US") != (array.dtype.kind in "US"):
+        raise ValueError(
+            f"{argument}: expected labels among {_some(known)}, got {array[0]!r}"
+        )
+    order = np.argsort(known)
+    at = np.minimum(np.searchsorted(known, array, sorter=order), len(known) - 1)
+    codes = order[at].astype(np.int32)
+    wrong = known[codes] != array
+    if wrong.any():
+        raise ValueError(
+            f"{argument}: expected labels among {_some(known)}, got "
+            f"{array[np.argmax(wrong)]!r}"
+        )
+    return known, codes
+
+
+def _from_one_hot(rows: NDArray[Any], argument: str) -> NDArray[np.int64]:
+    """The column of the single 1 of each row."""
+    numeric = rows.dtype.kind in "iufb"
+    if not numeric or not ((rows == 0) | (rows == 1)).all() or (rows.sum(1) != 1).any():
+        raise ValueError(
+            f"{argument}: expected one-hot rows (a single 1 in each), or (N,) labels"
+        )
+    return rows.argmax(axis=1).astype(np.int64)
+
+
+def decode_labels(codes: NDArray[Any], classes: NDArray[Any]) -> NDArray[Any]:
+    """Class numbers to labels."""
+    return classes[codes]
+
+
+def _some(values: NDArray[Any], most: int = 12) -> str:
+    shown = ", ".join(repr(value) for value in values[:most].tolist())
+    return shown + (", ..." if len(values) > most else "")

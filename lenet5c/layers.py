@@ -1,0 +1,288 @@
+"""What a layer is: its sizes and its parameters. No arithmetic; that is the core's.
+
+To add a layer: a class below that says its `kind`, its output shape and its parameters, its
+name in `LAYERS`, and a kernel of that kind in core/network.pyx.
+
+Shapes are (C, H, W): channels, rows, columns. After `Flatten` a map is (features, 1, 1).
+"""
+
+import math
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "LAYERS",
+    "AvgPool2d",
+    "Conv2d",
+    "Dense",
+    "Flatten",
+    "Layer",
+    "MaxPool2d",
+    "ReLU",
+    "Tanh",
+    "initialise",
+    "layer_from_dict",
+    "layer_to_dict",
+]
+
+Shape = tuple[int, int, int]
+
+
+def _whole(argument: str, value: object, least: int, most: int = 1 << 20) -> int:
+    """`value` as an int between `least` and `most`, or an error that names `argument`."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{argument}: expected a whole number, got {value!r}")
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{argument}: expected a whole number, got {value!r}") from None
+    if not least <= number <= most:
+        raise ValueError(f"{argument}: expected {least} to {most}, got {number}")
+    return number
+
+
+def _pair(argument: str, value: object, least: int) -> tuple[int, int]:
+    """A whole number for both directions, or a pair (rows, columns)."""
+    if isinstance(value, (tuple, list)):
+        if len(value) != 2:
+            raise ValueError(f"{argument}: expected one or two numbers, got {value!r}")
+        return _whole(argument, value[0], least), _whole(argument, value[1], least)
+    number = _whole(argument, value, least)
+    return number, number
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Base of all layers. `name` is what parameters and activations are found by."""
+
+    kind: ClassVar[str] = ""
+    arithmetic: ClassVar[bool] = True
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Shape of the output for an input of `shape`; ValueError if it does not fit."""
+        return shape
+
+    def parameter_shapes(self, shape: Shape) -> dict[str, tuple[int, ...]]:
+        """Shapes of the parameters, in the order of the flat vector."""
+        return {}
+
+    def multiply_adds(self, shape: Shape) -> int:
+        """Multiply-adds of the forward pass of one image."""
+        return 0
+
+
+@dataclass(frozen=True)
+class Conv2d(Layer):
+    """Convolution (cross-correlation, as everywhere in this field) and bias.
+
+    Parameters
+    ----------
+    filters : int
+        Channels of the output.
+    kernel_size : int or (int, int)
+        Rows and columns of the kernel.
+    stride : int
+        Step in both directions.
+    padding : int
+        Zeros on all four sides.
+    init : {"glorot", "he", "lecun"} or None
+        How the weights start; None chooses by the activation that follows.
+    """
+
+    kind: ClassVar[str] = "conv2d"
+    filters: int
+    kernel_size: int | tuple[int, int]
+    stride: int = 1
+    padding: int = 0
+    init: str | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "filters", _whole("filters", self.filters, 1))
+        kernel = _pair("kernel_size", self.kernel_size, 1)
+        object.__setattr__(self, "kernel_size", kernel)
+        object.__setattr__(self, "stride", _whole("stride", self.stride, 1))
+        object.__setattr__(self, "padding", _whole("padding", self.padding, 0))
+        _check_init(self.init)
+
+    @property
+    def kernel(self) -> tuple[int, int]:
+        """Rows and columns of the kernel."""
+        assert isinstance(self.kernel_size, tuple)
+        return self.kernel_size
+
+    def output_shape(self, shape: Shape) -> Shape:
+        _, height, width = shape
+        rows, columns = self.kernel
+        padded = height + 2 * self.padding, width + 2 * self.padding
+        if rows > padded[0] or columns > padded[1]:
+            raise ValueError(
+                f"{self.name or 'Conv2d'}: kernel {rows}x{columns} is larger than its "
+                f"padded input {padded[0]}x{padded[1]}"
+            )
+        return (
+            self.filters,
+            (padded[0] - rows) // self.stride + 1,
+            (padded[1] - columns) // self.stride + 1,
+        )
+
+    def parameter_shapes(self, shape: Shape) -> dict[str, tuple[int, ...]]:
+        return {
+            "weight": (self.filters, shape[0], *self.kernel),
+            "bias": (self.filters,),
+        }
+
+    def multiply_adds(self, shape: Shape) -> int:
+        return math.prod(self.output_shape(shape)) * shape[0] * math.prod(self.kernel)
+
+
+@dataclass(frozen=True)
+class Dense(Layer):
+    """A fully connected layer: y = weight x + bias, over the flattened input."""
+
+    kind: ClassVar[str] = "dense"
+    outputs: int
+    init: str | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "outputs", _whole("outputs", self.outputs, 1))
+        _check_init(self.init)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return (self.outputs, 1, 1)
+
+    def parameter_shapes(self, shape: Shape) -> dict[str, tuple[int, ...]]:
+        return {"weight": (self.outputs, math.prod(shape)), "bias": (self.outputs,)}
+
+    def multiply_adds(self, shape: Shape) -> int:
+        return self.outputs * math.prod(shape)
+
+
+@dataclass(frozen=True)
+class _Pool2d(Layer):
+    kernel_size: int
+    stride: int | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        size = _whole("kernel_size", self.kernel_size, 1)
+        stride = size if self.stride is None else _whole("stride", self.stride, 1)
+        object.__setattr__(self, "kernel_size", size)
+        object.__setattr__(self, "stride", stride)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        channels, height, width = shape
+        size = self.kernel_size
+        if size > height or size > width:
+            raise ValueError(
+                f"{self.name or type(self).__name__}: window {size}x{size} is larger than "
+                f"its input {height}x{width}"
+            )
+        assert self.stride is not None
+        return (
+            channels,
+            (height - size) // self.stride + 1,
+            (width - size) // self.stride + 1,
+        )
+
+
+class AvgPool2d(_Pool2d):
+    """Mean of square windows; `stride` defaults to the window's size."""
+
+    kind = "avg_pool2d"
+
+
+class MaxPool2d(_Pool2d):
+    """Maximum of square windows; `stride` defaults to the window's size."""
+
+    kind = "max_pool2d"
+
+
+@dataclass(frozen=True)
+class Tanh(Layer):
+    """Hyperbolic tangent, element by element."""
+
+    kind: ClassVar[str] = "tanh"
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class ReLU(Layer):
+    """max(0, x), element by element."""
+
+    kind: ClassVar[str] = "relu"
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Flatten(Layer):
+    """(C, H, W) to (C H W, 1, 1), row-major. `Dense` flattens by itself as well."""
+
+    kind: ClassVar[str] = "flatten"
+    arithmetic: ClassVar[bool] = False
+    name: str | None = None
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return (math.prod(shape), 1, 1)
+
+
+LAYERS: dict[str, type[Layer]] = {
+    layer.kind: layer
+    for layer in (Conv2d, Dense, AvgPool2d, MaxPool2d, Tanh, ReLU, Flatten)
+}
+
+
+def layer_to_dict(layer: Layer) -> dict[str, Any]:
+    """A layer as plain values, for the model file and the core."""
+    values = {field.name: getattr(layer, field.name) for field in fields(layer)}
+    return {"kind": layer.kind, **values}
+
+
+def layer_from_dict(values: Mapping[str, Any]) -> Layer:
+    """The inverse of `layer_to_dict`; ValueError or TypeError for anything else."""
+    options = dict(values)
+    kind = options.pop("kind", None)
+    if not isinstance(kind, str) or kind not in LAYERS:
+        raise ValueError(
+            f"layer: expected a kind of {', '.join(LAYERS)}, got {kind!r}"
+        )
+    known = {field.name for field in fields(LAYERS[kind])}
+    if set(options) != known:
+        raise ValueError(
+            f"layer {kind}: expected the options {sorted(known)}, got {sorted(options)}"
+        )
+    name = options["name"]
+    if not isinstance(name, str) or not 1 <= len(name) <= 64:
+        raise ValueError(f"layer {kind}: expected a short name, got {name!r}")
+    return LAYERS[kind](**options)
+
+
+def _check_init(init: str | None) -> None:
+    if init is not None and init not in ("glorot", "he", "lecun"):
+        raise ValueError(f"init: expected 'glorot', 'he', 'lecun' or None, got {init!r}")
+
+
+def initialise(
+    weight: NDArray[np.float32], init: str, generator: np.random.Generator
+) -> None:
+    """Fill a weight (O, I, ...) from a uniform distribution, in place.
+
+    The limits are sqrt(6 / (fan_in + fan_out)) for "glorot" (Glorot and Bengio 2010, eq.
+    16), sqrt(6 / fan_in) for "he" (He et al. 2015, eq. 10: variance 2 / fan_in) and
+    sqrt(3 / fan_in) for "lecun" (LeCun et al. 1998, "Efficient BackProp", eq. 16).
+    """
+    field = math.prod(weight.shape[2:])
+    fan_in, fan_out = weight.shape[1] * field, weight.shape[0] * field
+    variance = {
+        "glorot": 2 / (fan_in + fan_out),
+        "he": 2 / fan_in,
+        "lecun": 1 / fan_in,
+    }[init]
+    limit = math.sqrt(3 * variance)
+    weight[...] = generator.uniform(-limit, limit, weight.shape)

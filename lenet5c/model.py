@@ -1,0 +1,600 @@
+"""Model: layers, their parameters, and the compiled network that runs them."""
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lenet5c._core import core
+from lenet5c.images import InputStage, as_images, decode_labels, encode_labels
+from lenet5c.layers import (
+    Conv2d,
+    Dense,
+    Layer,
+    ReLU,
+    Shape,
+    Tanh,
+    _whole,
+    initialise,
+    layer_from_dict,
+    layer_to_dict,
+)
+from lenet5c.optimizers import Optimizer, as_optimizer
+from lenet5c.schedules import Schedule
+from lenet5c.storage import FileFormatError, read_model_file, write_model_file
+from lenet5c.threads import resolve_threads
+from lenet5c.training import Callback, History, Validation, fit
+
+__all__ = ["Evaluation", "Model", "load"]
+
+PREDICT_CHUNK = 4096  # images between two looks at Ctrl-C
+MOST_PARAMETERS = 1 << 28  # 1 GiB of float32
+
+
+class Evaluation(NamedTuple):
+    """What `Model.evaluate` finds.
+
+    Attributes
+    ----------
+    loss : float
+        Mean cross-entropy in nats.
+    accuracy : float
+        Share of images whose label has the largest probability.
+    confusion : (classes, classes) int64
+        How many images of class `row` were predicted to be of class `column`.
+    """
+
+    loss: float
+    accuracy: float
+    confusion: NDArray[np.int64]
+
+
+class Parameters(Mapping[str, NDArray[np.float32]]):
+    """Parameters by name ("C1.weight"), as views of the model's flat vector.
+
+    Arrays are changed in place: ``model.parameters["C1.bias"][:] = 0``. Assigning to a
+    name copies the values in.
+    """
+
+    def __init__(self, views: dict[str, NDArray[np.float32]]) -> None:
+        self._views = views
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        return self._views[name]
+
+    def __setitem__(self, name: str, value: ArrayLike) -> None:
+        array = np.asarray(value, np.float32)
+        if array.shape != self._views[name].shape:
+            raise ValueError(
+                f"{name}: expected the shape {self._views[name].shape}, got {array.shape}"
+            )
+        self._views[name][...] = array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._views)
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def __repr__(self) -> str:
+        return f"Parameters({ {name: view.shape for name, view in self.items()} })"
+
+
+class Model:
+    """A network of layers, run one after the other.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        The last one's outputs are the logits. Layers without a name are given one: the
+        kind and a number.
+    input_shape : (int, int, int)
+        Channels, rows and columns of the network's input.
+    classes : int
+        How many classes there are; equals the outputs of the last layer.
+    seed : int
+        Of the initial weights. Biases start at zero.
+
+    Attributes
+    ----------
+    layers : tuple of Layer
+    classes : (classes,) array
+        The labels as given to `fit`; 0 to classes - 1 before.
+    parameters : Mapping
+        float32 arrays by name, views of one flat vector.
+    parameter_count, multiply_adds : int
+        Multiply-adds are those of the forward pass of one image.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        *,
+        input_shape: Shape,
+        classes: int = 10,
+        seed: int = 0,
+    ) -> None:
+        channels, height, width = input_shape
+        self.input_shape: Shape = (
+            _whole("input_shape", channels, 1),
+            _whole("input_shape", height, 1),
+            _whole("input_shape", width, 1),
+        )
+        self.class_count = _whole("classes", classes, 2)
+        seed = _whole("seed", seed, 0, 2**63)
+        self.layers = _named(layers)
+        self.shapes = _shapes(self.layers, self.input_shape)
+        outputs = math.prod(self.shapes[-1])
+        if outputs != self.class_count:
+            raise ValueError(
+                f"layers: the last one has {outputs} outputs, expected one for each of the "
+                f"{self.class_count} classes"
+            )
+        named_shapes = self._parameter_shapes()
+        self.parameter_count = sum(map(math.prod, named_shapes.values()))
+        if self.parameter_count > MOST_PARAMETERS:
+            raise ValueError(
+                f"layers: expected at most {MOST_PARAMETERS} parameters, "
+                f"got {self.parameter_count}"
+            )
+        self.multiply_adds = sum(
+            layer.multiply_adds(shape)
+            for layer, shape in zip(self.layers, self.shapes, strict=False)
+        )
+        self.parameter_vector = _aligned(self.parameter_count)
+        views = {}
+        start = 0
+        for name, shape in named_shapes.items():
+            end = start + math.prod(shape)
+            views[name] = self.parameter_vector[start:end].reshape(shape)
+            start = end
+        self._parameters = Parameters(views)
+        self._initialise(seed)
+        self._network, self._layer_numbers = self._plan()
+        self.fitted = False
+        self.set_input(InputStage(), self.input_shape[1:], np.arange(self.class_count))
+        self.fitted = False
+
+    @property
+    def parameters(self) -> Parameters:
+        """float32 arrays by name, views of one flat vector."""
+        return self._parameters
+
+    def set_input(
+        self, stage: InputStage, source: tuple[int, int], classes: NDArray[Any]
+    ) -> None:
+        """Fix what is done to images and what the classes are called.
+
+        Parameters
+        ----------
+        stage : InputStage
+        source : (int, int)
+            Rows and columns of the training images.
+        classes : (classes,) array
+        """
+        self.stage = stage
+        self.source = source
+        self.classes = classes
+        self.fitted = True
+
+    def fit(
+        self,
+        images: ArrayLike,
+        labels: ArrayLike,
+        *,
+        epochs: int = 3,
+        batch_size: int = 64,
+        optimizer: Optimizer | None = None,
+        schedule: str | Schedule = "one-cycle",
+        augment: None = None,
+        validation: Validation = None,
+        seed: int = 0,
+        threads: int | None = None,
+        callbacks: Sequence[Callback] = (),
+        verbose: bool = False,
+    ) -> History:
+        """Train on images and their labels, from the present weights on.
+
+        The first call fixes how images are normalised and what the classes are called.
+        The same arguments give the same weights, bit for bit, on any number of threads.
+
+        Parameters
+        ----------
+        images : array
+            uint8 or floating: (N, H, W), (N, H * W), (N, C, H, W). Smaller images than the
+            network's input are centred in it. uint8 is scaled by 1/255 and normalised with
+            the mean and deviation of these images; floating images are taken as they are.
+        labels : array
+            (N,) integers or strings, or (N, classes) one-hot rows.
+        epochs, batch_size : int
+            The last batch of an epoch may be smaller.
+        optimizer : Optimizer or None
+            None is ``SGD(learning_rate=0.1, momentum=0.9, nesterov=True)``.
+        schedule : str or function
+            "one-cycle", "constant", "cosine", "step", or what lenet5c.schedules describes.
+        augment : None
+        validation : float, (images, labels) or None
+            Images to measure after each epoch: a share of `images`, held out, or others.
+        seed : int
+            Of the order of the images.
+        threads : int or None
+            None takes what OpenMP, CPU affinity and CPU quota allow.
+        callbacks : sequence
+            Functions called with a TrainingState after each epoch, or objects with methods
+            ``on_batch_end`` and ``on_epoch_end``. Returning True stops the training.
+        verbose : bool
+            Whether to show a progress bar on stderr.
+
+        Returns
+        -------
+        History
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument does not fit; the model has not changed then.
+        TrainingError
+            If the loss stops being finite.
+        """
+        return fit(
+            self,
+            images,
+            labels,
+            epochs=epochs,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            schedule=schedule,
+            augment=augment,
+            validation=validation,
+            seed=seed,
+            threads=threads,
+            callbacks=callbacks,
+            verbose=verbose,
+        )
+
+    def forward(
+        self, images: ArrayLike, *, threads: int | None = None
+    ) -> NDArray[np.float32]:
+        """Logits, (N, classes) float32, of images as `fit` takes them."""
+        return self._run(as_images(images, self.input_shape), resolve_threads(threads))
+
+    def predict_proba(
+        self, images: ArrayLike, *, threads: int | None = None
+    ) -> NDArray[np.float32]:
+        """Probabilities, (N, classes) float32, in the order of `classes`."""
+        logits = self.forward(images, threads=threads)
+        np.subtract(logits, logits.max(axis=1, keepdims=True), out=logits)
+        np.exp(logits, out=logits)
+        logits /= logits.sum(axis=1, keepdims=True)
+        return logits
+
+    def predict(self, images: ArrayLike, *, threads: int | None = None) -> NDArray[Any]:
+        """The most probable class of each image, (N,), as labels were given to `fit`."""
+        codes = self.forward(images, threads=threads).argmax(axis=1)
+        return decode_labels(codes, self.classes)
+
+    def evaluate(
+        self, images: ArrayLike, labels: ArrayLike, *, threads: int | None = None
+    ) -> Evaluation:
+        """Loss, accuracy and confusion matrix on images and their labels."""
+        pixels = as_images(images, self.input_shape)
+        count = self.class_count
+        _, codes = encode_labels(labels, len(pixels), count, self.classes)
+        logits = self._run(pixels, resolve_threads(threads)).astype(np.float64)
+        logits -= logits.max(axis=1, keepdims=True)
+        log_sums = np.log(np.exp(logits).sum(axis=1))
+        loss = float((log_sums - logits[np.arange(len(codes)), codes]).mean())
+        predicted = logits.argmax(axis=1)
+        confusion = np.bincount(codes * count + predicted, minlength=count * count)
+        return Evaluation(
+            loss,
+            float((predicted == codes).mean()),
+            confusion.reshape(count, count).astype(np.int64),
+        )
+
+    def activations(
+        self, images: ArrayLike, layer: str, *, threads: int | None = None
+    ) -> NDArray[np.float32]:
+        """What the layer of that name makes of the images, (N, C, H, W) float32.
+
+        For a convolution or dense layer that is followed by an activation, the feature map
+        after it, as in the paper; logits where there is none.
+        """
+        if layer not in self._layer_numbers:
+            names = ", ".join(self._layer_numbers)
+            raise ValueError(f"layer: expected one of {names}, got {layer!r}")
+        number, shape = self._layer_numbers[layer]
+        pixels = as_images(images, self.input_shape)
+        ops = self._network.op_after(number)
+        flat = self._run(pixels, resolve_threads(threads), ops, math.prod(shape))
+        return flat.reshape(len(flat), *shape)
+
+    def loss_and_gradients(
+        self, images: ArrayLike, labels: ArrayLike, *, threads: int | None = None
+    ) -> tuple[float, dict[str, NDArray[np.float32]]]:
+        """Mean cross-entropy of the images, and its gradient by parameter name."""
+        pixels = as_images(images, self.input_shape)
+        _, codes = encode_labels(labels, len(pixels), self.class_count, self.classes)
+        gradient = np.empty_like(self.parameter_vector)
+        loss, _ = self.loss_of_batch(
+            pixels, np.arange(len(pixels)), codes, gradient, resolve_threads(threads)
+        )
+        gradients = {}
+        start = 0
+        for name, value in self.parameters.items():
+            gradients[name] = gradient[start : start + value.size].reshape(value.shape)
+            start += value.size
+        return loss, gradients
+
+    def train_step(
+        self,
+        images: ArrayLike,
+        labels: ArrayLike,
+        optimizer: Optimizer,
+        *,
+        learning_rate: float | None = None,
+        threads: int | None = None,
+    ) -> float:
+        """One step on one batch; the mean loss before it. For training loops of one's own.
+
+        `learning_rate` None is the optimizer's. The images' normalisation and the classes
+        are those of the model, as `fit` left them.
+        """
+        optimizer = as_optimizer(optimizer)
+        count = resolve_threads(threads)
+        pixels = as_images(images, self.input_shape)
+        _, codes = encode_labels(labels, len(pixels), self.class_count, self.classes)
+        gradient = np.empty_like(self.parameter_vector)
+        loss, _ = self.loss_of_batch(
+            pixels, np.arange(len(pixels)), codes, gradient, count
+        )
+        rate = optimizer.learning_rate if learning_rate is None else learning_rate
+        optimizer.step(self.parameter_vector, gradient, rate, count)
+        return loss
+
+    def loss_of_batch(
+        self,
+        pixels: NDArray[Any],
+        positions: NDArray[np.intp],
+        codes: NDArray[np.int32],
+        gradient: NDArray[np.float32],
+        threads: int,
+    ) -> tuple[float, int]:
+        """Mean loss and number of hits of the images at `positions`; writes `gradient`.
+
+        Parameters
+        ----------
+        pixels : (N, C, H, W) uint8 or float32, C-contiguous
+        positions : (B,) intp
+        codes : (N,) int32
+            Class numbers of all N images.
+        gradient : (parameter_count,) float32, written
+        threads : int
+        """
+        loss, hits = self._network.loss_and_gradient(
+            self.parameter_vector,
+            pixels,
+            self.stage.for_core(),
+            positions,
+            codes,
+            gradient,
+            threads,
+        )
+        return loss, hits
+
+    def summary(self) -> str:
+        """A table of the layers: output shape, parameters, multiply-adds."""
+        rows = [("layer", "kind", "output", "parameters", "multiply-adds")]
+        for layer, shape, after in zip(
+            self.layers, self.shapes, self.shapes[1:], strict=False
+        ):
+            count = sum(map(math.prod, layer.parameter_shapes(shape).values()))
+            channels, height, width = after
+            rows.append(
+                (
+                    str(getattr(layer, "name", "")),
+                    type(layer).__name__,
+                    f"{channels}@{height}x{width}" if height * width > 1 else f"{channels}",
+                    f"{count:,}" if count else "",
+                    f"{layer.multiply_adds(shape):,}" if count else "",
+                )
+            )
+        total = ("total", "", "", f"{self.parameter_count:,}", f"{self.multiply_adds:,}")
+        widths = [max(map(len, column)) for column in zip(*rows, total, strict=True)]
+        rule = tuple("-" * width for width in widths)
+        lines = []
+        for row in (rows[0], rule, *rows[1:], rule, total):
+            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+            cells[3:] = [
+                cell.rjust(width) for cell, width in zip(row[3:], widths[3:], strict=True)
+            ]
+            lines.append("  ".join(cells).rstrip())
+        return "\n".join(lines)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to `path`, atomically: the old file or the new one, never half.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written; an old one is left as it was.
+        """
+        metadata = {
+            "network": {
+                "input_shape": list(self.input_shape),
+                "layers": [layer_to_dict(layer) for layer in self.layers],
+            },
+            "input_stage": {
+                "mean": self.stage.mean,
+                "deviation": self.stage.deviation,
+                "background": self.stage.background,
+                "source": list(self.source),
+                "fitted": self.fitted,
+            },
+            "classes": self.classes.tolist(),
+        }
+        write_model_file(
+            path,
+            dict(self.parameters),
+            {name: json.dumps(value) for name, value in metadata.items()},
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"<Model of {len(self.layers)} layers, {self.parameter_count:,} parameters, "
+            f"{self.class_count} classes>"
+        )
+
+    def _run(
+        self,
+        pixels: NDArray[Any],
+        threads: int,
+        ops: int = -1,
+        outputs: int | None = None,
+    ) -> NDArray[np.float32]:
+        y = np.empty((len(pixels), outputs or self.class_count), np.float32)
+        stage = self.stage.for_core()
+        for start in range(0, len(pixels), PREDICT_CHUNK):
+            part = slice(start, start + PREDICT_CHUNK)
+            self._network.forward(
+                self.parameter_vector, pixels[part], stage, y[part], threads, ops
+            )
+        return y
+
+    def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {
+            f"{layer.name}.{name}": shape  # type: ignore[attr-defined]
+            for layer, before in zip(self.layers, self.shapes, strict=False)
+            for name, shape in layer.parameter_shapes(before).items()
+        }
+
+    def _initialise(self, seed: int) -> None:
+        """Weights by the activation that follows: He before ReLU, Glorot otherwise."""
+        generator = np.random.default_rng(seed)
+        for number, layer in enumerate(self.layers):
+            if not isinstance(layer, (Conv2d, Dense)):
+                continue
+            following = (
+                other for other in self.layers[number + 1 :] if isinstance(other, (Tanh, ReLU))
+            )
+            he = isinstance(next(following, None), ReLU)
+            weight = self.parameters[f"{layer.name}.weight"]
+            initialise(weight, layer.init or ("he" if he else "glorot"), generator)
+
+    def _plan(self) -> tuple[Any, dict[str, tuple[int, Shape]]]:
+        """The compiled network; and by layer name, which of the core's layers ends it."""
+        specs: list[dict[str, Any]] = []
+        numbers: dict[str, tuple[int, Shape]] = {}
+        for layer, before, after in zip(
+            self.layers, self.shapes, self.shapes[1:], strict=False
+        ):
+            if layer.arithmetic:
+                specs.append(
+                    {**layer_to_dict(layer), "input_shape": before, "output_shape": after}
+                )
+            if specs:
+                numbers[layer.name] = (len(specs) - 1, after)  # type: ignore[attr-defined]
+        if not specs:
+            raise ValueError("layers: expected at least one layer that computes something")
+        return core.Network(specs, self.input_shape), numbers
+
+
+def load(path: str | os.PathLike[str]) -> Model:
+    """Read a model that `Model.save` wrote.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is damaged or not a model file.
+    OSError
+        If it cannot be read.
+    """
+    tensors, metadata = read_model_file(path)
+    try:
+        network = json.loads(metadata["network"])
+        stage = json.loads(metadata["input_stage"])
+        names = json.loads(metadata["classes"])
+        layers = [layer_from_dict(values) for values in network["layers"]]
+        if len(set(map(str, names))) != len(names):
+            raise ValueError("classes: two have the same name")
+        classes = np.array(names)
+        if classes.ndim != 1 or classes.dtype.kind not in "iUb":
+            raise ValueError(f"classes: expected integers or strings, got {names!r:.80}")
+        _check_sizes(layers, tuple(network["input_shape"]), tensors)
+        model = Model(
+            layers, input_shape=tuple(network["input_shape"]), classes=len(classes)
+        )
+        for name in model.parameters:
+            model.parameters[name] = tensors[name]
+        height, width = (_whole("source", side, 1) for side in stage["source"])
+        values = [float(stage[name]) for name in ("mean", "deviation", "background")]
+        if not np.isfinite(values).all() or values[1] <= 0:
+            raise ValueError(f"input stage: expected finite numbers, got {values}")
+        model.set_input(InputStage(*values), (height, width), classes)
+        model.fitted = bool(stage["fitted"])
+    except (KeyError, TypeError, ValueError, RecursionError, OverflowError) as error:
+        raise FileFormatError(f"{os.fspath(path)}: {error}") from error
+    return model
+
+
+def _check_sizes(
+    layers: Sequence[Layer],
+    input_shape: tuple[Any, ...],
+    tensors: Mapping[str, NDArray[np.float32]],
+) -> None:
+    """Whether the tensors are the parameters of these layers, before anything is built."""
+    if len(input_shape) != 3 or any(not isinstance(n, int) for n in input_shape):
+        raise ValueError(f"input_shape: expected three numbers, got {input_shape!r:.80}")
+    shapes = _shapes(layers, input_shape)  # type: ignore[arg-type]
+    if max(map(math.prod, shapes)) > MOST_PARAMETERS:
+        raise ValueError("layers: a feature map is larger than any machine could hold")
+    expected = {
+        f"{layer.name}.{name}": shape  # type: ignore[attr-defined]
+        for layer, before in zip(layers, shapes, strict=False)
+        for name, shape in layer.parameter_shapes(before).items()
+    }
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    if found != expected:
+        raise ValueError(f"expected the parameters {expected}, got {found}")
+
+
+def _shapes(layers: Sequence[Layer], input_shape: Shape) -> list[Shape]:
+    """Shapes of all maps, the input's first."""
+    shapes = [input_shape]
+    for layer in layers:
+        shapes.append(layer.output_shape(shapes[-1]))
+    return shapes
+
+
+def _named(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """The layers, each with a name of its own."""
+    layers = list(layers)
+    if not layers:
+        raise ValueError("layers: expected at least one, got none")
+    counts: dict[str, int] = {}
+    named: list[Layer] = []
+    for layer in layers:
+        if not isinstance(layer, Layer):
+            raise TypeError(f"layers: expected layers, got {layer!r}")
+        if getattr(layer, "name", None) is None:
+            counts[layer.kind] = counts.get(layer.kind, 0) + 1
+            values = layer_to_dict(layer) | {"name": f"{layer.kind}_{counts[layer.kind]}"}
+            layer = layer_from_dict(values)
+        named.append(layer)
+    names = [layer.name for layer in named]  # type: ignore[attr-defined]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"layers: two are named {name!r}")
+    return tuple(named)
+
+
+def _aligned(count: int) -> NDArray[np.float32]:
+    """`count` zeros that start on a cache line."""
+    line = 64
+    raw = np.zeros(count * 4 + line, np.uint8)
+    start = -raw.ctypes.data % line
+    return raw[start : start + count * 4].view(np.float32)

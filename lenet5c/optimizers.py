@@ -1,0 +1,168 @@
+"""Optimizers: what a step does to the flat parameter vector.
+
+To add one: a class with `state_size`, how many vectors of the parameters' length it keeps,
+and `step`, and its kernel in core/update.pxd.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet5c._core import core
+
+__all__ = ["SGD", "AdamW", "Optimizer"]
+
+Vector = NDArray[np.float32]
+
+
+def _number(argument: str, value: object, least: float, below: float) -> float:
+    """`value` as a float in [least, below), or an error that names `argument`."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        raise TypeError(f"{argument}: expected a number, got {value!r}")
+    number = float(value)
+    if not least <= number < below:
+        raise ValueError(f"{argument}: expected {least:g} <= x < {below:g}, got {value!r}")
+    return number
+
+
+class Optimizer:
+    """Base: holds the learning rate and the state, which `step` updates in place."""
+
+    state_size = 0
+
+    def __init__(self, learning_rate: float) -> None:
+        self.learning_rate = _number("learning_rate", learning_rate, 0, math.inf)
+        self.steps = 0
+        self.state: list[Vector] = []
+
+    def prepare(self, size: int) -> None:
+        """Make the state for `size` parameters, unless it is there."""
+        if [len(vector) for vector in self.state] != [size] * self.state_size:
+            self.state = [np.zeros(size, np.float32) for _ in range(self.state_size)]
+            self.steps = 0
+
+    def step(
+        self, parameters: Vector, gradient: Vector, learning_rate: float, threads: int
+    ) -> None:
+        """One step, in place, at `learning_rate` (a schedule has its say in it)."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        options = {k: v for k, v in vars(self).items() if k not in ("state", "steps")}
+        inside = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        return f"{type(self).__name__}({inside})"
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum.
+
+    v = momentum v + g + weight_decay w;  w -= learning_rate v, or with Nesterov's momentum
+    w -= learning_rate (g + weight_decay w + momentum v) (Sutskever et al. 2013, as PyTorch
+    writes it).
+
+    Parameters
+    ----------
+    learning_rate : float
+        At least 0.
+    momentum : float
+        0 <= momentum < 1.
+    nesterov : bool
+        Ignored without momentum.
+    weight_decay : float
+        L2 penalty, added to the gradient.
+    """
+
+    state_size = 1
+
+    def __init__(
+        self,
+        learning_rate: float = 0.1,
+        *,
+        momentum: float = 0.9,
+        nesterov: bool = True,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(learning_rate)
+        self.momentum = _number("momentum", momentum, 0, 1)
+        self.nesterov = bool(nesterov)
+        self.weight_decay = _number("weight_decay", weight_decay, 0, math.inf)
+
+    def step(
+        self, parameters: Vector, gradient: Vector, learning_rate: float, threads: int
+    ) -> None:
+        self.prepare(len(parameters))
+        self.steps += 1
+        core.sgd(
+            parameters,
+            gradient,
+            self.state[0],
+            learning_rate,
+            self.momentum,
+            self.nesterov,
+            self.weight_decay,
+            threads,
+        )
+
+
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2).
+
+    Parameters
+    ----------
+    learning_rate : float
+        At least 0.
+    beta1, beta2 : float
+        Decay of the running means of the gradient and its square, 0 <= beta < 1.
+    eps : float
+        Added to the root of the second moment.
+    weight_decay : float
+        Times the learning rate, the share of each weight that a step takes away.
+    """
+
+    state_size = 2
+
+    def __init__(
+        self,
+        learning_rate: float = 1e-3,
+        *,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(learning_rate)
+        self.beta1 = _number("beta1", beta1, 0, 1)
+        self.beta2 = _number("beta2", beta2, 0, 1)
+        self.eps = _number("eps", eps, 0, math.inf)
+        self.weight_decay = _number("weight_decay", weight_decay, 0, math.inf)
+
+    def step(
+        self, parameters: Vector, gradient: Vector, learning_rate: float, threads: int
+    ) -> None:
+        self.prepare(len(parameters))
+        self.steps += 1
+        core.adamw(
+            parameters,
+            gradient,
+            *self.state,
+            learning_rate,
+            self.beta1,
+            self.beta2,
+            self.eps,
+            self.weight_decay,
+            self.steps,
+            threads,
+        )
+
+
+def as_optimizer(optimizer: Any) -> Optimizer:
+    """The optimizer itself, or the default for None."""
+    if optimizer is None:
+        return SGD()
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(
+            f"optimizer: expected an optimizer such as lenet5c.SGD(), got {optimizer!r}"
+        )
+    return optimizer

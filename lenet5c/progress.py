@@ -1,0 +1,176 @@
+"""ProgressBar: what training is doing, on stderr.
+
+On a terminal one live line (drawn by rich); elsewhere, or without rich, one plain line
+an epoch. It is a callback of `fit`: the bar of `verbose=True` and of the command line.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rich.progress import Progress
+
+# A redraw costs about one millisecond, in which nothing trains.
+SECONDS_BETWEEN_DRAWS = 0.125
+
+
+class TrainingProgress(Protocol):
+    """The part of the training state that is shown."""
+
+    epoch: int
+    epochs: int
+    batch: int
+    batches: int
+    loss: float
+    accuracy: float
+    validation_accuracy: float | None
+    images_per_second: float
+    seconds: float
+
+
+class ProgressBar:
+    """Show the progress of `fit`: epoch, images/s, loss, accuracy, time left.
+
+    Parameters
+    ----------
+    label : str
+        Put before the epoch, to tell several runs apart.
+    transient : bool
+        Erase the live line when training has ended.
+    stream : text stream, default sys.stderr
+        Where to write.
+
+    Attributes
+    ----------
+    last : the training state after the last batch, None before the first.
+
+    Examples
+    --------
+    >>> with ProgressBar() as bar:                                    # doctest: +SKIP
+    ...     model.fit(images, labels, callbacks=[bar])
+    """
+
+    def __init__(
+        self, label: str = "", *, transient: bool = False, stream: TextIO | None = None
+    ) -> None:
+        self._label = f"{label}  " if label else ""
+        self._transient = transient
+        self._stream = sys.stderr if stream is None else stream
+        self.last: TrainingProgress | None = None
+        self._bar: Progress | None = None
+        self._opened = False
+        self._next_draw = 0.0
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def on_batch_end(self, state: TrainingProgress) -> None:
+        """Redraw the live line, unless that was done a moment ago."""
+        self.last = state
+        now = time.perf_counter()
+        if now >= self._next_draw:
+            self._draw(state)
+            self._next_draw = time.perf_counter() + SECONDS_BETWEEN_DRAWS
+
+    def on_epoch_end(self, state: TrainingProgress) -> None:
+        """Write the epoch's plain line, or finish the live one after the last epoch."""
+        self._draw(state)
+        if self._bar is None:
+            self._stream.write(epoch_line(state, self._label) + "\n")
+            self._stream.flush()
+        if state.epoch == state.epochs:
+            self.close()
+
+    def close(self) -> None:
+        """Give the terminal back. A later batch opens the bar again."""
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = None
+        self._opened = False
+        self._next_draw = 0.0
+
+    def _draw(self, state: TrainingProgress) -> None:
+        if not self._opened:
+            self._opened = True
+            self._bar = _live_bar(self._stream, self._transient)
+        if self._bar is None:
+            return
+        if not self._bar.tasks:
+            self._bar.add_task("", numbers="")
+        done = (state.epoch - 1) * state.batches + state.batch
+        total = state.epochs * state.batches
+        left = f"{timedelta(seconds=round(state.seconds / done * (total - done)))} left"
+        word = "accuracy " if self._bar.console.width >= 100 else ""
+        self._bar.update(
+            self._bar.task_ids[0],
+            completed=done,
+            total=total,
+            description=f"{self._label}{_epoch_of(state)}",
+            numbers=f"{state.images_per_second:,.0f} img/s  loss {state.loss:.4f}  "
+            f"{word}{state.accuracy:.2%}  "
+            + (left if done < total else f"{state.seconds:.1f} s"),
+        )
+        if self._bar.live.is_started:
+            self._bar.refresh()
+        else:
+            self._bar.start()
+
+
+def epoch_line(state: TrainingProgress, label: str = "") -> str:
+    """Return one epoch as a line of plain text."""
+    parts = [
+        f"{label}{_epoch_of(state)}",
+        f"loss {state.loss:.4f}",
+        f"accuracy {state.accuracy:.2%}",
+    ]
+    if state.validation_accuracy is not None:
+        parts.append(f"validation {state.validation_accuracy:.2%}")
+    parts += [f"{state.images_per_second:,.0f} img/s", f"{state.seconds:.1f} s"]
+    return "  ".join(parts)
+
+
+def _epoch_of(state: TrainingProgress) -> str:
+    return f"epoch {state.epoch:{len(str(state.epochs))}}/{state.epochs}"
+
+
+def _live_bar(stream: TextIO, transient: bool) -> Progress | None:
+    """Return rich's bar, or None where a live line cannot be drawn."""
+    if not stream.isatty():
+        return None
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.table import Column
+    except ImportError:
+        return None
+    console = Console(file=stream)
+    if not console.is_terminal or console.is_dumb_terminal:
+        return None
+    return Progress(
+        TextColumn(
+            "{task.description}", markup=False, table_column=Column(no_wrap=True)
+        ),
+        BarColumn(bar_width=None),
+        TextColumn(
+            "{task.fields[numbers]}", markup=False, table_column=Column(no_wrap=True)
+        ),
+        console=console,
+        expand=True,
+        transient=transient,
+        auto_refresh=False,  # no thread that competes with training
+        redirect_stdout=sys.stdout.isatty(),  # piped results stay on stdout
+    )

@@ -1,0 +1,59 @@
+"""The only place that decides how many threads a call runs on."""
+
+import operator
+import os
+from pathlib import Path
+
+from lenet5c._core import core
+
+__all__ = ["resolve_threads"]
+
+
+def resolve_threads(threads: int | None = None) -> int:
+    """How many threads to run on.
+
+    Parameters
+    ----------
+    threads : int or None
+        A number of at least 1 is taken as it is. None takes OpenMP's limit at the time of
+        the call (``OMP_NUM_THREADS``, threadpoolctl, joblib), but no more than the CPUs
+        that this process may use and the CPU quota of its control group allows.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `threads` is not a positive whole number.
+    """
+    if threads is None:
+        return max(1, min(core.max_threads(), _usable_cpus(), _quota()))
+    if isinstance(threads, bool):
+        raise TypeError(f"threads: expected a whole number or None, got {threads!r}")
+    try:
+        count = operator.index(threads)
+    except TypeError:
+        raise TypeError(
+            f"threads: expected a whole number or None, got {threads!r}"
+        ) from None
+    if not 1 <= count <= 1024:
+        raise ValueError(f"threads: expected 1 to 1024, got {count}")
+    return count
+
+
+def _usable_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _quota(path: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """CPUs that the control group pays for, rounded up; many where there is no limit.
+
+    The file holds "max 100000" or "150000 100000" (quota and period in microseconds), and
+    may be empty or missing.
+    """
+    unlimited = 1024
+    try:
+        quota, period = path.read_text().split()
+        return max(1, -(-int(quota) // int(period)))
+    except (OSError, ValueError):
+        return unlimited

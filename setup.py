@@ -1,0 +1,131 @@
+"""The compiled part of the package: one source, one core for each instruction set.
+
+Environment
+-----------
+LENET5C_OPENMP : auto (default), 1 or 0
+    Whether to compile with OpenMP: if the compiler has it, always (fail without), never.
+LENET5C_CORES : comma-separated names
+    Which cores to build instead of all that fit the machine.
+LENET5C_DEBUG : 1
+    Check every array index in the cores. Slow; for hunting errors.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+# What the cores differ in. -O3 is what unrolls a tile of accumulators into registers; no
+# -ffast-math, which changes results, and no -march=native, which breaks other machines.
+if platform.machine().lower() in ("x86_64", "amd64"):
+    CORES = {
+        "avx512": "-mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx2 -mfma".split()
+        + ["-mprefer-vector-width=512"],
+        "avx2": ["-mavx2", "-mfma"],
+        "baseline": [],
+    }
+else:
+    CORES = {"baseline": []}
+
+WANTED = os.environ.get("LENET5C_CORES")
+if WANTED:
+    CORES = {name: CORES[name] for name in WANTED.split(",")}
+
+COMPILE = ["-O3", "-g0", "-fvisibility=hidden", "-fno-math-errno", "-ffp-contract=fast"]
+# gcc unrolls at most 16 rounds by default; a tile has up to 24 accumulators
+UNROLL = ["--param=max-completely-peel-times=32", "--param=max-completely-peeled-insns=800"]
+MACROS = [("CYTHON_INLINE", "inline __attribute__((always_inline))")]
+
+
+class BuildCores(build_ext):
+    """Compile the one generated C file once for each core."""
+
+    def build_extensions(self):
+        optional = [flag for flag in UNROLL if self.compiles([flag])]
+        openmp = self.openmp_flags()
+        version = ("LENET5C_VERSION", f'"{self.distribution.get_version()}"')
+        for extension in self.extensions:
+            if extension.name != "lenet5c._cpu":
+                extension.define_macros.append(version)
+                extension.extra_compile_args += optional + openmp
+                extension.extra_link_args += openmp
+        super().build_extensions()
+
+    def build_extension(self, extension):
+        shared = self.build_temp
+        self.build_temp = os.path.join(shared, extension.name)
+        try:
+            super().build_extension(extension)
+        finally:
+            self.build_temp = shared
+
+    def openmp_flags(self):
+        wanted = os.environ.get("LENET5C_OPENMP", "auto")
+        if wanted not in ("auto", "0", "1"):
+            sys.exit(f"LENET5C_OPENMP: expected auto, 1 or 0, got {wanted!r}")
+        if wanted == "0":
+            return []
+        if self.compiles(["-fopenmp"], "#include <omp.h>\nint main(void) { return 0; }"):
+            return ["-fopenmp"]
+        if wanted == "1":
+            sys.exit("LENET5C_OPENMP=1, but the compiler has no OpenMP")
+        return []
+
+    def compiles(self, flags, source="int main(void) { return 0; }"):
+        """Whether the compiler takes these flags and links a program."""
+        compiler = getattr(self.compiler, "compiler", None)
+        if compiler is None:  # not a Unix compiler
+            return False
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "probe.c")
+            path.write_text(source)
+            command = [*compiler, *flags, str(path), "-o", str(path.with_suffix(""))]
+            return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def core(name, flags):
+    return Extension(
+        f"lenet5c._core_{name}",
+        ["lenet5c/core/network.pyx"],
+        depends=["csrc/lanes.h", "csrc/openmp.h"],
+        include_dirs=["csrc"],
+        define_macros=[
+            *MACROS,
+            ("PyInit_network", f"PyInit__core_{name}"),
+        ],
+        extra_compile_args=[*COMPILE, *flags],
+    )
+
+
+def extensions():
+    """All extensions; the cores share the one C file that Cython makes."""
+    cores = [core(name, flags) for name, flags in CORES.items()]
+    debug = bool(int(os.environ.get("LENET5C_DEBUG", "0")))
+    directives = {
+        "language_level": 3,
+        "boundscheck": debug,
+        "wraparound": False,
+        "initializedcheck": debug,
+        "cdivision": True,
+        "embedsignature": True,
+    }
+    sources = [
+        Extension("lenet5c.core.network", ["lenet5c/core/network.pyx"]),
+        Extension("lenet5c._cpu", ["lenet5c/core/cpu.pyx"]),
+    ]
+    network, cpu = cythonize(
+        sources, compiler_directives=directives, build_dir="build/cython"
+    )
+    cpu.extra_compile_args = ["-O2", "-g0", "-fvisibility=hidden"]
+    for extension in cores:
+        extension.sources = network.sources
+    return [*cores, cpu]
+
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildCores})

@@ -1,0 +1,621 @@
+"""The command line: what each command prints, its exit codes, and what it refuses."""
+
+import gzip
+import json
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lenet5c
+from lenet5c import bench, cli, datasets
+from lenet5c.networks import NETWORKS
+from lenet5c.schedules import SCHEDULES
+
+COMMANDS = ("train", "evaluate", "predict", "compare", "bench", "info")
+PYTHON = [sys.executable, "-m", "lenet5c"]
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return datasets.digits()
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    """A model of the digits, trained by the command itself."""
+    file = tmp_path_factory.mktemp("model") / "digits.lenet5c"
+    assert cli.main(["train", "--epochs", "10", "--output", str(file)]) == 0
+    return str(file)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(bench, "SECONDS_OF_A_RUN", 0.01)
+    monkeypatch.setattr(bench, "RUNS", 1)
+
+
+def run(*arguments, code=0, capsys):
+    """Run a command in this process; return what it wrote to stdout and stderr."""
+    capsys.readouterr()
+    try:
+        got = cli.main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        got = stop.code
+    out, err = capsys.readouterr()
+    assert got == code, err
+    return out, err
+
+
+def write_idx(file, images):
+    header = struct.pack(">HBB", 0, 8, images.ndim) + struct.pack(
+        f">{images.ndim}I", *images.shape
+    )
+    content = header + images.tobytes()
+    Path(file).write_bytes(gzip.compress(content) if file.endswith("gz") else content)
+
+
+def write_picture(file, pixels, mode=None):
+    image = pytest.importorskip("PIL.Image").fromarray(pixels)
+    (image.convert(mode) if mode else image).save(file)
+
+
+def test_train_without_arguments_learns_the_digits_in_seconds(folder, capsys):
+    started = time.perf_counter()
+    out, err = run("train", capsys=capsys)
+    assert time.perf_counter() - started < 20
+    accuracy = float(re.search(r"Test accuracy (\S+)% on 360 images", out)[1])
+    assert accuracy >= 97
+    assert "Model written to lenet5.lenet5c" in out
+    assert "61,706 parameters" in err
+    assert len(re.findall(r"^epoch", err, re.M)) == 30
+    model = lenet5c.load("lenet5.lenet5c")
+    test = datasets.digits().test
+    assert round(100 * model.evaluate(*test).accuracy, 2) == accuracy
+
+
+def test_train_passes_every_option_on(folder, monkeypatch, capsys):
+    seen = {}
+
+    def fit(self, images, labels, **options):
+        seen.update(options, model=self)
+        raise ValueError("seen enough")
+
+    monkeypatch.setattr(lenet5c.Model, "fit", fit)
+    options = (
+        "--network mlp --epochs 7 --batch-size 32 --optimizer adamw --learning-rate 1 "
+        "--weight-decay .2 --schedule cosine --seed 5 --threads 1 --validation .25"
+    )
+    run("train", *options.split(), code=2, capsys=capsys)
+    assert seen["model"].parameter_count == 79_510
+    assert isinstance(seen["optimizer"], lenet5c.AdamW)
+    assert seen["optimizer"].learning_rate == 1
+    assert seen["optimizer"].weight_decay == 0.2
+    assert (seen["epochs"], seen["batch_size"], seen["schedule"]) == (7, 32, "cosine")
+    assert (seen["seed"], seen["threads"], seen["validation"]) == (5, 1, 0.25)
+    run("train", "--momentum", "0.5", code=2, capsys=capsys)
+    assert isinstance(seen["optimizer"], lenet5c.SGD)
+    assert seen["optimizer"].momentum == 0.5
+
+
+def test_the_same_seed_writes_the_same_model(folder, capsys):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        run("train", "--epochs", 1, "--seed", seed, "--output", name, capsys=capsys)
+    a, b, c = (Path(name).read_bytes() for name in "abc")
+    assert a == b
+    assert a != c
+
+
+@pytest.mark.parametrize("options", [[], ["--validation", "0.2"]])
+def test_the_table_of_epochs_has_a_row_for_each(folder, options, capsys):
+    out, _ = run("train", "--epochs", 2, *options, capsys=capsys)
+    header, *rows = [line.split() for line in out.splitlines()[:3]]
+    assert [row[0] for row in rows] == ["1", "2"]
+    assert ("val." in header) == bool(options)
+    assert len(rows[0]) == (7 if options else 5)
+
+
+def test_fewer_images_get_more_epochs():
+    assert [bench.epochs_for(n) for n in (10, 1437, 12_000, 60_000, 10**7)] == [
+        30,
+        30,
+        15,
+        3,
+        3,
+    ]
+
+
+def interrupt(arguments, after, cwd):
+    """Start a command, send Ctrl-C when stderr shows `after`; return its end."""
+    with subprocess.Popen(
+        [*PYTHON, *arguments],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        for line in process.stderr:
+            if after in line:
+                break
+        os.killpg(process.pid, signal.SIGINT)
+        started = time.perf_counter()
+        out, err = process.communicate(timeout=20)
+        return process.returncode, out, err, time.perf_counter() - started
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
+def test_ctrl_c_saves_the_model_trained_so_far(tmp_path, digits):
+    code, out, err, seconds = interrupt(
+        ["train", "--epochs", "1000000", "--schedule", "constant"],
+        "epoch      20/",
+        tmp_path,
+    )
+    assert code == 130
+    assert out == ""
+    last = [line for line in err.splitlines() if not line.startswith("epoch ")]
+    assert len(last) == 1
+    assert re.fullmatch(
+        r"lenet5c: interrupted in epoch \d+ of 1000000; "
+        r"the model trained so far is saved in lenet5\.lenet5c",
+        last[0],
+    )
+    assert seconds < 5
+    model = lenet5c.load(tmp_path / "lenet5.lenet5c")
+    assert model.evaluate(*digits.test).accuracy > 0.9
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
+def test_ctrl_c_in_compare_ends_the_child_too(tmp_path):
+    code, out, err, _ = interrupt(["compare", "--epochs", "1000000"], "epoch", tmp_path)
+    assert code == 130
+    assert out == ""
+    last = [line for line in err.splitlines() if "epoch " not in line]
+    assert last == ["lenet5c: interrupted"]
+
+
+def test_evaluate_shows_what_model_evaluate_returns(model_file, digits, capsys):
+    out, err = run("evaluate", model_file, capsys=capsys)
+    expected = lenet5c.load(model_file).evaluate(*digits.test)
+    assert f"Accuracy {expected.accuracy:.2%} on 360 test images" in out
+    assert f"loss {expected.loss:.4f}" in out
+    assert err == ""
+    rows = [line.split() for line in out.splitlines()]
+    rows = [row for row in rows if len(row) == 13 and row[0].isdigit()]
+    shown = [[0 if cell == "." else int(cell) for cell in row[1:11]] for row in rows]
+    assert shown == expected.confusion.tolist()
+    recall = expected.confusion.diagonal() / expected.confusion.sum(axis=1)
+    precision = expected.confusion.diagonal() / expected.confusion.sum(axis=0)
+    assert [row[11] for row in rows] == [f"{share:.1%}" for share in recall]
+    assert [row[12] for row in rows] == [f"{share:.1%}" for share in precision]
+
+
+def test_evaluate_on_the_training_images(model_file, digits, capsys):
+    out, _ = run("evaluate", model_file, "--split", "train", "--json", capsys=capsys)
+    assert json.loads(out)["images"] == len(digits.train.images)
+
+
+def test_at_least_decides_the_exit_code(model_file, capsys):
+    run("evaluate", model_file, "--at-least", "0.9", capsys=capsys)
+    out, err = run("evaluate", model_file, "--at-least", 1, code=1, capsys=capsys)
+    assert "Accuracy" in out
+    assert re.fullmatch(r"lenet5c: check failed: accuracy 0\.\d+ is below 1\n", err)
+    out, _ = run(
+        "evaluate", model_file, "--at-least", 1, "--json", code=1, capsys=capsys
+    )
+    assert json.loads(out)["passed"] is False
+
+
+def test_many_classes_are_listed_with_their_commonest_mistake(capsys):
+    classes = np.array([f"sign {k}" for k in range(20)])
+    confusion = np.diag(np.arange(20) + 1)
+    confusion[3, 7], confusion[3, 8] = 2, 4
+    cli._print_confusion(classes, confusion)
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split()[:4] == ["class", "images", "recall", "precision"]
+    assert len(rows) == 20
+    assert rows[3].split() == ["sign", "3", "10", "40.0%", "100.0%", "sign", "8", "(4)"]
+    assert rows[4].split() == ["sign", "4", "5", "100.0%", "100.0%"]
+
+
+def probabilities(out):
+    return [
+        [(top["class"], top["probability"]) for top in prediction["top"]]
+        for prediction in json.loads(out)["predictions"]
+    ]
+
+
+def test_predict_shows_the_most_probable_classes(model_file, digits, folder, capsys):
+    np.save("images.npy", digits.test.images[:5])
+    out, err = run("predict", model_file, "images.npy", "--json", capsys=capsys)
+    assert err == ""
+    expected = lenet5c.load(model_file).predict_proba(digits.test.images[:5])
+    found = probabilities(out)
+    assert len(found) == 5
+    for tops, row in zip(found, expected, strict=True):
+        assert [p for _, p in tops] == pytest.approx(np.sort(row)[::-1][:3], rel=1e-5)
+        assert tops[0][0] == int(row.argmax())
+    out, _ = run("predict", model_file, "images.npy", "--top", 2, capsys=capsys)
+    header, *rows = out.splitlines()
+    assert header.split() == ["image", "class", "2."]
+    assert rows[4].startswith("images.npy [4]")
+    assert rows[4].split()[2] == str(found[4][0][0])
+    assert rows[4].split()[3] == f"{found[4][0][1]:.2%}"
+
+
+def test_top_is_at_most_the_number_of_classes(model_file, digits, folder, capsys):
+    np.save("images.npy", digits.test.images[0])
+    out, _ = run(
+        "predict", model_file, "images.npy", "--top", 99, "--json", capsys=capsys
+    )
+    (tops,) = probabilities(out)
+    assert sorted(name for name, _ in tops) == list(range(10))
+    assert sum(p for _, p in tops) == pytest.approx(1, abs=1e-5)
+
+
+def test_every_kind_of_file_gives_the_same_prediction(
+    model_file, digits, folder, capsys
+):
+    image = digits.test.images[3]
+    np.save("a.npy", image)
+    write_idx("a-idx3-ubyte", image[np.newaxis])
+    write_idx("a-idx3-ubyte.gz", image[np.newaxis])
+    write_picture("grey.png", image)
+    write_picture("colour.png", image, "RGB")
+    write_picture("sixteen.png", image.astype(np.uint16) * 257)
+    write_picture("no_suffix.png", image)
+    os.rename("no_suffix.png", "no_suffix")
+    files = sorted(os.listdir())
+    out, _ = run("predict", model_file, *files, "--json", capsys=capsys)
+    first, *others = probabilities(out)
+    assert len(others) == 6
+    for other in others:
+        assert other == first
+
+
+def test_invert_swaps_light_and_dark(model_file, digits, folder, capsys):
+    image = digits.test.images[3]
+    np.save("a.npy", image)
+    np.save("dark.npy", 255 - image)
+    write_picture("dark.png", 255 - image)
+    out, _ = run("predict", model_file, "a.npy", "--json", capsys=capsys)
+    (expected,) = probabilities(out)
+    out, _ = run(
+        "predict",
+        model_file,
+        "--invert",
+        "dark.npy",
+        "dark.png",
+        "--json",
+        capsys=capsys,
+    )
+    assert probabilities(out) == [expected, expected]
+    out, _ = run("predict", model_file, "dark.npy", "--json", capsys=capsys)
+    assert probabilities(out) != [expected]
+
+
+def test_transparent_paper_is_white(model_file, digits, folder, capsys):
+    image = digits.test.images[3]
+    ink = np.zeros((28, 28, 4), np.uint8)
+    ink[..., 3] = image
+    write_picture("ink.png", ink)
+    np.save("a.npy", image)
+    out, _ = run("predict", model_file, "--invert", "ink.png", "--json", capsys=capsys)
+    ink_found = probabilities(out)
+    out, _ = run("predict", model_file, "a.npy", "--json", capsys=capsys)
+    assert ink_found == probabilities(out)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_a_large_picture_is_brought_to_the_size_of_the_model(
+    model_file, digits, folder, suffix, capsys
+):
+    images = digits.test.images[:20]
+    files = []
+    for index, image in enumerate(images):
+        files.append(f"{index}.{suffix}")
+        write_picture(files[-1], np.kron(image, np.ones((9, 9), np.uint8)))
+    out, _ = run("predict", model_file, *files, "--json", capsys=capsys)
+    found = [tops[0][0] for tops in probabilities(out)]
+    expected = lenet5c.load(model_file).predict(images)
+    assert (found == expected).mean() >= 0.95
+
+
+def test_a_picture_keeps_its_aspect(folder, model_file):
+    model = lenet5c.load(model_file)
+    write_picture("wide.png", np.zeros((100, 400), np.uint8))
+    assert cli._read_images("wide.png", model, invert=False).shape == (1, 7, 28)
+    write_picture("high.png", np.zeros((400, 100), np.uint8))
+    assert cli._read_images("high.png", model, invert=False).shape == (1, 28, 7)
+    write_picture("tiny.png", np.zeros((8, 8), np.uint8))
+    assert cli._read_images("tiny.png", model, invert=False).shape == (1, 28, 28)
+
+
+def test_class_names_are_shown_as_they_were_given_to_fit(folder, digits, capsys):
+    names = np.array(["zero", "one", "two"])
+    some = digits.train.labels < 3
+    model = lenet5c.lenet5(classes=3)
+    model.fit(digits.train.images[some], names[digits.train.labels[some]], epochs=3)
+    model.save("names.lenet5c")
+    np.save("two.npy", digits.train.images[digits.train.labels == 2][0])
+    out, _ = run("predict", "names.lenet5c", "two.npy", "--json", capsys=capsys)
+    assert json.loads(out)["predictions"][0]["class"] == "two"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of a POSIX shell")
+def test_a_reader_that_stops_early_is_no_error(model_file, digits, folder):
+    np.save("images.npy", digits.test.images)
+    command = " ".join([*PYTHON, "predict", model_file, *["images.npy"] * 30])
+    found = subprocess.run(
+        ["sh", "-c", f"({command}; echo $? >&2) | head -n 2"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert len(found.stdout.splitlines()) == 2
+    assert found.stderr == "0\n"
+
+
+def test_compare_measures_the_three_networks_side_by_side(quick, capsys):
+    out, err = run("compare", "--epochs", 2, "--json", capsys=capsys)
+    networks = json.loads(out)["networks"]
+    assert [of["network"] for of in networks] == ["lenet5", "mlp", "cnn3"]
+    assert [of["parameters"] for of in networks] == [61_706, 79_510, 104_202]
+    for of in networks:
+        assert of["epochs"] == 2
+        assert 0.5 < of["test_accuracy"] <= 1
+        for name in ("training_images_per_second", "inference_images_per_second"):
+            assert of[name] > 100
+        assert 20e6 < of["peak_memory_bytes"] < 1e9
+    assert [line.split()[0] for line in err.splitlines()[::2]] == [
+        "lenet5",
+        "mlp",
+        "cnn3",
+    ]
+
+
+def test_compare_prints_a_column_for_each_network(monkeypatch, capsys):
+    found = {
+        "parameters": 61_706,
+        "multiply_adds": 416_520,
+        "test_accuracy": 0.9912,
+        "epochs": 3,
+        "training_seconds": 2.5,
+        "training_images_per_second": 72_000.0,
+        "inference_images_per_second": 240_000.0,
+        "peak_memory_bytes": 123_456_789,
+    }
+    monkeypatch.setattr(bench, "measure_in_child", lambda recipe, bar: found)
+    out, _ = run("compare", "--data", "mnist", capsys=capsys)
+    header, *rows = out.splitlines()
+    assert header.split() == ["mnist", "lenet5", "mlp", "cnn3"]
+    column = " ".join(row.split()[-1] for row in rows)
+    assert column == "61,706 416,520 99.12% 3 2.50 72,000 240,000 123"
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux' /proc")
+def test_the_peak_memory_of_a_child_is_its_own(monkeypatch, quick):
+    ballast = np.ones(100_000_000, np.float32)
+    recipe = bench.Recipe(network="mlp", epochs=1)
+    child = bench.measure_in_child(recipe)["peak_memory_bytes"]
+    assert bench.peak_memory() > ballast.nbytes > child
+
+
+def test_an_error_in_the_child_is_reported(quick, capsys):
+    _, err = run("compare", "--data", "nowhere.npz", code=2, capsys=capsys)
+    assert re.fullmatch(r"lenet5c: error: .*nowhere\.npz.*\n", err)
+
+
+def test_a_child_that_dies_is_reported(monkeypatch):
+    monkeypatch.setattr(bench, "CHILD", "import sys; sys.exit(3)")
+    with pytest.raises(bench.ChildError, match="ended with 3"):
+        bench.measure_in_child(bench.Recipe())
+
+
+def test_bench_measures_training_prediction_and_one_image(quick, capsys):
+    out, err = run("bench", "--threads", 1, "--json", capsys=capsys)
+    found = json.loads(out)
+    assert found["isa"] == lenet5c.build_info()["isa"]
+    assert found["threads"] == 1
+    assert [(of["what"], of["batch_size"]) for of in found["speeds"]] == [
+        ("training", 32),
+        ("training", 64),
+        ("training", 256),
+        ("predict", 1000),
+    ]
+    for of, operations in zip(
+        found["speeds"], [1_131_960] * 3 + [416_520], strict=True
+    ):
+        assert of["gflops"] == pytest.approx(
+            2e-9 * operations * of["images_per_second"], rel=1e-6
+        )
+    assert 1e-6 < found["latency_seconds"] < 0.1
+    assert len(err.splitlines()) == 4
+    out, _ = run("bench", "--network", "mlp", capsys=capsys)
+    assert "training, batch 256" in out
+    assert "One image:" in out
+
+
+def test_info_shows_the_core_the_machine_and_the_data(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("LENET5C_DATA", str(tmp_path))
+    out, _ = run("info", "--json", capsys=capsys)
+    info = json.loads(out)
+    for name, value in lenet5c.build_info().items():
+        assert info[name] == (list(value) if isinstance(value, tuple) else value)
+    assert info["numpy"] == np.__version__
+    assert info["cpu"]
+    assert info["data"]["folder"] == str(tmp_path)
+    out, _ = run("info", capsys=capsys)
+    assert str(tmp_path) in out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_json_is_the_only_thing_on_stdout(
+    command, model_file, digits, folder, quick, monkeypatch, capsys
+):
+    np.save("images.npy", digits.test.images[:2])
+    arguments = {
+        "train": ["--epochs", 1],
+        "evaluate": [model_file],
+        "predict": [model_file, "images.npy"],
+        "compare": ["--epochs", 1],
+    }.get(command, [])
+    monkeypatch.setattr(cli, "NETWORK_NAMES", ("lenet5",))
+    out, _ = run(command, *arguments, "--json", capsys=capsys)
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    assert isinstance(json.loads(out, parse_constant=refuse), dict)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_examples_in_the_help_are_accepted(command, capsys):
+    out, _ = run(command, "--help", capsys=capsys)
+    examples = out.partition("examples:")[2].split("\n")
+    examples = [line.split("lenet5c ", 1)[1] for line in examples if line.strip()]
+    assert examples
+    for example in examples:
+        assert example.split()[0] == command
+        cli._parser().parse_args(example.split())
+
+
+def test_the_names_on_the_command_line_are_those_of_the_library():
+    assert set(cli.NETWORK_NAMES) == set(NETWORKS)
+    assert set(cli.SCHEDULE_NAMES) == set(SCHEDULES)
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    out, _ = run("--version", capsys=capsys)
+    assert out == f"lenet5c {lenet5c.build_info()['version']}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "required"),
+        (["trian"], "invalid choice: 'trian'"),
+        (["train", "--epoch", "3"], "unrecognized arguments: --epoch"),
+        (["train", "--epochs", "0"], "--epochs: expected a whole number above 0"),
+        (["train", "--epochs", "1.5"], "--epochs: expected a whole number above 0"),
+        (["train", "--batch-size", "-1"], "--batch-size: expected"),
+        (["train", "--learning-rate", "nan"], "--learning-rate: expected"),
+        (["train", "--learning-rate", "inf"], "--learning-rate: expected"),
+        (["train", "--momentum", "1"], "--momentum: expected"),
+        (["train", "--weight-decay", "-1"], "--weight-decay: expected"),
+        (["train", "--validation", "1"], "--validation: expected a fraction"),
+        (["train", "--seed", "x"], "--seed: expected"),
+        (["train", "--threads", "0"], "--threads: expected"),
+        (["train", "--network", "vgg"], "invalid choice: 'vgg'"),
+        (["train", "--momentum", ".5", "--optimizer", "adamw"], "adamw has none"),
+        (["train", "--data", "nothing"], "fashion-mnist"),
+        (["train", "--data", "text.txt"], "text.txt"),
+        (["train", "--output", "no/folder/x"], "there is no folder"),
+        (["train", "--output", "."], "is a folder"),
+        (["evaluate", "missing.lenet5c"], "missing.lenet5c: No such file"),
+        (["evaluate", "text.txt"], "text.txt"),
+        (["evaluate", "MODEL", "--at-least", "99"], "--at-least: expected a fraction"),
+        (["predict", "MODEL"], "required: FILE"),
+        (["predict", "MODEL", "missing.png"], "missing.png: No such file"),
+        (["predict", "MODEL", "text.txt"], "text.txt: expected a PNG or JPEG"),
+        (["predict", "MODEL", "."], "directory"),
+        (["predict", "MODEL", "objects.npy"], "objects.npy"),
+        (["predict", "MODEL", "short.npy"], "short.npy"),
+        (["predict", "MODEL", "short.gz"], "short.gz"),
+        (["predict", "MODEL", "large.npy"], "large.npy"),
+        (["predict", "MODEL", "float.npy", "--invert"], "expected uint8"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_is_wrong_is_said_in_one_line(arguments, said, model_file, folder, capsys):
+    Path("text.txt").write_text("neither a model nor a picture\n")
+    np.save("objects.npy", np.array([{}], dtype=object), allow_pickle=True)
+    np.save("large.npy", np.zeros((1, 100, 100), np.uint8))
+    np.save("float.npy", np.zeros((1, 28, 28), np.float32))
+    Path("short.npy").write_bytes(Path("large.npy").read_bytes()[:-1])
+    write_idx("whole.gz", np.zeros((1, 28, 28), np.uint8))
+    Path("short.gz").write_bytes(Path("whole.gz").read_bytes()[:-9])
+    arguments = [model_file if word == "MODEL" else word for word in arguments]
+    out, err = run(*arguments, code=2, capsys=capsys)
+    assert out == ""
+    *before, last = err.splitlines()
+    assert not before
+    assert last.startswith("lenet5c: error: ")
+    assert said in last
+
+
+def test_debug_shows_the_traceback(capsys):
+    with pytest.raises(FileNotFoundError):
+        cli.main(["evaluate", "missing.lenet5c", "--debug"])
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from lenet5c import cli\n"
+        "try: cli.main(['train', '--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'rich', 'PIL', 'sklearn', 'subprocess', 'importlib.metadata'}\n"
+        "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_everything_works_without_the_extras_of_the_command_line(
+    model_file, folder, digits, monkeypatch, capsys
+):
+    for name in ("rich", "rich.console", "rich.progress", "rich.table", "PIL"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    run("train", "--epochs", 1, capsys=capsys)
+    out, _ = run("evaluate", model_file, capsys=capsys)
+    assert "recall" in out
+    np.save("a.npy", digits.test.images[0])
+    run("predict", model_file, "a.npy", capsys=capsys)
+    Path("a.png").write_bytes(b"\x89PNG\r\n")
+    _, err = run("predict", model_file, "a.png", code=2, capsys=capsys)
+    assert "pip install 'lenet5c[images]'" in err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a pseudo terminal")
+@pytest.mark.parametrize("columns", [80, 120])
+def test_on_a_terminal_there_are_a_live_bar_and_a_drawn_table(folder, columns):
+    pytest.importorskip("rich")
+    import pty
+
+    master, slave = pty.openpty()
+    with subprocess.Popen(
+        [*PYTHON, "train", "--epochs", "3"],
+        env=os.environ | {"TERM": "xterm", "COLUMNS": str(columns)},
+        stdout=slave,
+        stderr=slave,
+    ) as process:
+        os.close(slave)
+        shown = b""
+        while True:
+            try:
+                chunk = os.read(master, 4096)
+            except OSError:  # Linux' end of file
+                break
+            if not chunk:
+                break
+            shown += chunk
+    os.close(master)
+    assert process.returncode == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    for word in ("epoch 1/3 ", "━", "img/s", "left", "─────", "Test accuracy"):
+        assert word in text
+    assert ("accuracy " in text.split("left")[0]) == (columns >= 100)
+    assert max(len(line) for line in re.split("[\r\n]", text)) <= columns
