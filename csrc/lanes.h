@@ -46,6 +46,12 @@ enum {
     TILE_MOST = 24 /* accumulators of the largest tile */
 };
 
+#if defined(__has_builtin) && LENET5C_LANES > 1
+#if __has_builtin(__builtin_shufflevector)
+#define LENET5C_SHUFFLE
+#endif
+#endif
+
 enum { LANES = LENET5C_LANES };
 
 #if LENET5C_LANES > 1
@@ -90,11 +96,22 @@ static inline void lanes_add_to(float *to, lanes v, int count)
 /* Sum over the lanes, by halves: the order of the additions is fixed. */
 static inline float lanes_sum(lanes v)
 {
-    float a[LENET5C_LANES];
-    memcpy(a, &v, sizeof a);
-    for (int width = LENET5C_LANES / 2; width > 0; width /= 2)
-        for (int i = 0; i < width; i++) a[i] += a[i + width];
-    return a[0];
+#if LENET5C_LANES == 1
+    return v;
+#else
+#if defined(LENET5C_SHUFFLE) && LENET5C_LANES == 16
+    v += __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+    v += __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15);
+    v += __builtin_shufflevector(v, v, 2, 3, 0, 1, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return v[0] + v[1];
+#elif defined(LENET5C_SHUFFLE) && LENET5C_LANES == 8
+    v += __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3);
+    v += __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5);
+    return v[0] + v[1];
+#else
+    return (v[0] + v[2]) + (v[1] + v[3]);
+#endif
+#endif
 }
 
 /* `yes` where the mask is set, elsewhere `no`. */
@@ -183,12 +200,6 @@ static inline lanes lanes_exp(lanes x)
 
 /* Swap rows and columns of a LANES x LANES square, in place: in stage d, rows i and i + d
  * exchange the columns whose number has bit d with those that lack it. */
-#if defined(__has_builtin) && LENET5C_LANES > 1
-#if __has_builtin(__builtin_shufflevector)
-#define LENET5C_SHUFFLE
-#endif
-#endif
-
 #ifdef LENET5C_SHUFFLE
 #if LENET5C_LANES == 16
 #define LENET5C_LOW_1 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30

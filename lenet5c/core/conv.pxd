@@ -23,12 +23,17 @@ from lenet5c.core.tile cimport (
     tile_filters,
 )
 
+cdef enum:
+    BAND = 14 * 1024 // (4 * 8)  # registers of dy in a band of rows
+
+
 cdef struct Correlation:
     # y[f, oy, ox] = sum over c, r, k of w[f, c, r, k] * x[c, top + oy * step + r, ox * step + k]
     int channels, rows, taps  # what one output element sums over
     int height  # rows of x; those above and below count as zero
     int filters, out_h, out_w
     int top, step
+    int left, right  # columns of x, seen from tap 0 of column 0, outside of which it is zero
     Py_ssize_t x_start, x_channel, x_row  # first column, strides, in lanes
     Py_ssize_t y_start, y_filter, y_row, y_column
     int tile
@@ -105,7 +110,7 @@ cdef inline void correlate_row(
     cdef Py_ssize_t y_column = p.y_column
     cdef Py_ssize_t y_filter = p.y_filter
     cdef int column = 0
-    cdef int f, t
+    cdef int f, t, tap, tap_end
     cdef float b
     x += p.x_start + (top + first) * p.x_row
     packed += (<Py_ssize_t>filter0 * p.channels * p.rows + first * TF) * taps
@@ -117,10 +122,12 @@ cdef inline void correlate_row(
                 b = bias[filter0 + f]
             for t in range(TX):
                 acc[f * TX + t] = lanes_set(b)
+        tap = max(0, p.left - (column + TX - 1) * p.step)
+        tap_end = min(taps, p.right - column * p.step)
         multiply_tile(
-            acc, x + column * step, p.x_channel, p.x_row, 1, step,
-            packed, <Py_ssize_t>p.rows * taps * TF, <Py_ssize_t>taps * TF, TF,
-            p.channels, end - first, taps, TF, TX,
+            acc, x + column * step + tap, p.x_channel, p.x_row, 1, step,
+            packed + tap * TF, <Py_ssize_t>p.rows * taps * TF, <Py_ssize_t>taps * TF, TF,
+            p.channels, end - first, tap_end - tap, TF, TX,
         )
         for f in range(TF):
             if f < valid:
@@ -215,12 +222,12 @@ cdef struct Convolution:
 
 cdef inline void conv_backward_params_tile(
     const Convolution *p, const lanes *x, const lanes *dy, float *dweight,
-    int filter0, int known_filters, int channel, int ky, int kx, int known_taps,
-    int TF, int TX,
+    int row0, int row_end, int filter0, int known_filters, int channel, int ky, int kx,
+    int known_taps, int TF, int TX,
 ) noexcept nogil:
     """dweight[f, c, ky, kx + t] += sum over oy, ox, lanes of dy[f, oy, ox] * x[...]
 
-    The first `known_filters` and `known_taps` of the tile have been added before.
+    for the output rows from `row0` to before `row_end`. The first `known_filters` and `known_taps` of the tile have been added before.
     """
     cdef lanes acc[TILE_MOST]
     cdef int f, t
@@ -229,8 +236,8 @@ cdef inline void conv_backward_params_tile(
     cdef Py_ssize_t W = p.width
     # the output rows whose input row oy * S + above exists
     cdef int above = p.top + ky
-    cdef int first = (S - 1 - above) // S if above < 0 else 0
-    cdef int end = min(p.out_h, (p.height - 1 - above + S) // S)
+    cdef int first = max(row0, (S - 1 - above) // S if above < 0 else 0)
+    cdef int end = min(row_end, (p.height - 1 - above + S) // S)
     for f in range(TF):
         for t in range(TX):
             acc[f * TX + t] = lanes_set(0)
@@ -252,21 +259,28 @@ cdef inline void conv_backward_params_by(
     int TF, int TX,
 ) noexcept nogil:
     """All weights in tiles of TF filters and TX taps of one kernel row. The last tiles are
-    moved back to end with the last filter and tap; F >= TF and KW >= TX."""
-    cdef int c, ky
+    moved back to end with the last filter and tap; F >= TF and KW >= TX.
+
+    The output is cut into bands of rows that stay in the first-level cache.
+    """
+    cdef int band = max(1, BAND // (TF * p.out_w))
     cdef int f = 0
-    cdef int kx
+    cdef int row, c, ky, kx
     while f < p.filters:
-        for c in range(p.channels):
-            for ky in range(p.kernel_h):
-                kx = 0
-                while kx < p.kernel_w:
-                    conv_backward_params_tile(
-                        p, x, dy, dweight,
-                        min(f, p.filters - TF), max(0, f - p.filters + TF), c, ky,
-                        min(kx, p.kernel_w - TX), max(0, kx - p.kernel_w + TX), TF, TX,
-                    )
-                    kx += TX
+        row = 0
+        while row < p.out_h:
+            for c in range(p.channels):
+                for ky in range(p.kernel_h):
+                    kx = 0
+                    while kx < p.kernel_w:
+                        conv_backward_params_tile(
+                            p, x, dy, dweight, row, min(row + band, p.out_h),
+                            min(f, p.filters - TF), max(0, f - p.filters + TF), c, ky,
+                            min(kx, p.kernel_w - TX), max(0, kx - p.kernel_w + TX),
+                            TF, TX,
+                        )
+                        kx += TX
+            row += band
         f += TF
 
 
@@ -283,7 +297,7 @@ cdef inline void conv_backward_params(
     """
     cdef int f, i
     cdef int n = p.out_h * p.out_w
-    cdef lanes total
+    cdef lanes total, total1, total2, total3
     if p.tile == TALL:
         conv_backward_params_by(p, x, dy, dweight, TILE_TALL_F, TILE_TALL_X)
     elif p.tile == PAIR:
@@ -297,7 +311,16 @@ cdef inline void conv_backward_params(
     else:
         conv_backward_params_by(p, x, dy, dweight, 1, 1)
     for f in range(p.filters):
-        total = lanes_set(0)
-        for i in range(n):
-            total += dy[f * n + i]
-        dbias[f] += lanes_sum(total)
+        total = total1 = total2 = total3 = lanes_set(0)  # four: additions wait for no other
+        i = 0
+        while i + 3 < n:
+            total += dy[i]
+            total1 += dy[i + 1]
+            total2 += dy[i + 2]
+            total3 += dy[i + 3]
+            i += 4
+        while i < n:
+            total += dy[i]
+            i += 1
+        dbias[f] += lanes_sum((total + total1) + (total2 + total3))
+        dy += n

@@ -64,6 +64,7 @@ cdef inline void dense_backward_params(
     dbias    (O,)     float, added to
     """
     cdef lanes acc[TILE_MOST]
+    cdef lanes sums[TILE_MOST]  # a copy, so that what follows leaves acc in registers
     cdef int IP = input_row(inputs)
     cdef int OP = output_row(outputs)
     cdef int i = 0
@@ -77,13 +78,15 @@ cdef inline void dense_backward_params(
             acc, <const lanes *>(x + i), 0, 0, IP // LANES, 1,
             dy + output0, 0, 0, OP, 1, 1, images, TILE_PAIR_F, TILE_PAIR_X,
         )
+        for t in range(TILE_PAIR_F * TILE_PAIR_X):
+            sums[t] = acc[t]
         for f in range(TILE_PAIR_F):
             if output0 + f < outputs:
                 for t in range(TILE_PAIR_X):
                     if i + t * LANES < inputs:
                         lanes_add_to(
                             dweight + <Py_ssize_t>(output0 + f) * inputs + i + t * LANES,
-                            acc[f * TILE_PAIR_X + t], inputs - i - t * LANES,
+                            sums[f * TILE_PAIR_X + t], inputs - i - t * LANES,
                         )
         i += TILE_PAIR_X * LANES
     for f in range(output0, min(output0 + TILE_PAIR_F, outputs)):

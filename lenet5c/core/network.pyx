@@ -307,7 +307,7 @@ cdef class Network:
         p.channels = p.rows = p.height = p.out_h = p.out_w = p.step = 1
         p.taps = inputs
         p.filters = outputs
-        p.x_row = inputs
+        p.x_row = p.right = inputs
         p.y_filter = p.y_row = p.y_column = 1
         p.w_filter = inputs
         p.w_tap = 1
@@ -322,7 +322,7 @@ cdef class Network:
             p = op.backward
             p.taps = outputs
             p.filters = inputs
-            p.x_row = outputs
+            p.x_row = p.right = outputs
             p.w_filter = 1
             p.w_tap = inputs
             p.tile = cheapest_tile(inputs, 1, False)
@@ -357,6 +357,8 @@ cdef class Network:
         p.out_w = OW
         p.top = -P
         p.step = S
+        p.left = P
+        p.right = P + W
         p.x_row = W + 2 * P
         p.x_channel = H * p.x_row
         p.y_column = 1
@@ -436,6 +438,8 @@ cdef class Network:
         op.dy_left = left
         op.dy_width = OW + left + right
         for py in range(op.backward_parts):
+            op.backward[py].left = -op.backward[py].x_start
+            op.backward[py].right = OW - op.backward[py].x_start
             op.backward[py].x_start += left
             op.backward[py].x_row = op.dy_width
             op.backward[py].x_channel = OH * op.dy_width
