@@ -38,8 +38,14 @@ if WANTED:
     CORES = {name: CORES[name] for name in WANTED.split(",")}
 
 COMPILE = ["-O3", "-g0", "-fvisibility=hidden", "-fno-math-errno", "-ffp-contract=fast"]
-# gcc unrolls at most 16 rounds by default; a tile has up to 24 accumulators
-UNROLL = ["--param=max-completely-peel-times=32", "--param=max-completely-peeled-insns=800"]
+# What gcc needs to keep tiles in registers, where the compiler knows it: unroll up to 24
+# accumulators (16 by default), and make no memcpy of a loop that copies them.
+GCC = [
+    "--param=max-completely-peel-times=32",
+    "--param=max-completely-peeled-insns=800",
+    "-fno-tree-loop-distribute-patterns",
+    "-fno-predictive-commoning",
+]
 MACROS = [("CYTHON_INLINE", "inline __attribute__((always_inline))")]
 
 
@@ -47,7 +53,7 @@ class BuildCores(build_ext):
     """Compile the one generated C file once for each core."""
 
     def build_extensions(self):
-        optional = [flag for flag in UNROLL if self.compiles([flag])]
+        optional = [flag for flag in GCC if self.compiles([flag])]
         openmp = self.openmp_flags()
         version = ("LENET5C_VERSION", f'"{self.distribution.get_version()}"')
         for extension in self.extensions:

@@ -14,16 +14,18 @@
 #include <immintrin.h>
 #endif
 
+#if defined(__AVX512F__)
+#define LENET5C_REGISTER 64 /* bytes */
+#elif defined(__AVX__)
+#define LENET5C_REGISTER 32
+#else
+#define LENET5C_REGISTER 16
+#endif
+
 #if !defined(__GNUC__)
 #define LENET5C_LANES 1
-#elif !defined(LENET5C_LANES) /* any power of two up to 16 is correct, the CPU's own is fast */
-#if defined(__AVX512F__)
-#define LENET5C_LANES 16
-#elif defined(__AVX__)
-#define LENET5C_LANES 8
-#else
-#define LENET5C_LANES 4
-#endif
+#elif !defined(LENET5C_LANES) /* 4, 8 and 16 are correct anywhere, the CPU's own is fast */
+#define LENET5C_LANES (LENET5C_REGISTER / 4)
 #endif
 
 /* Register tiles, rows (filters) x columns of accumulators. A tile has to fit the register
@@ -71,7 +73,18 @@ static inline lanes lanes_set(float value)
 #endif
 }
 
-/* Unaligned load and store, and the first `count` lanes alone. */
+/* v, in a register: left to itself gcc reads an operand from memory again for each use. */
+static inline lanes lanes_keep(lanes v)
+{
+#if defined(__GNUC__) && defined(__x86_64__) && LENET5C_LANES * 4 <= LENET5C_REGISTER
+    __asm__("" : "+v"(v));
+#elif defined(__GNUC__) && defined(__aarch64__) && LENET5C_LANES == 4
+    __asm__("" : "+w"(v));
+#endif
+    return v;
+}
+
+/* Unaligned load, and the addition of the first `count` lanes to memory. */
 static inline lanes lanes_load(const float *from)
 {
     lanes v;

@@ -17,12 +17,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
+from numpy.typing import NDArray
 
+from lenet5c import datasets
+from lenet5c._info import __version__, build_info
+from lenet5c.datasets import Dataset
+from lenet5c.model import Model, load
+from lenet5c.training import History, TrainingError
+
+if TYPE_CHECKING:
     from lenet5c.bench import Recipe
-    from lenet5c.datasets import Dataset
-    from lenet5c.model import Model
 
 DONE, CHECK_FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -67,12 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if args.debug:
             raise
         _say(f"lenet5c: error: {_explain(error)}")
-        return BAD_USAGE
+        return CHECK_FAILED if isinstance(error, _failures()) else BAD_USAGE
     return code
 
 
 def _train(args: argparse.Namespace) -> int:
-    from lenet5c import bench, datasets
+    from lenet5c import bench
     from lenet5c.progress import ProgressBar
 
     output = _writable(args.output)
@@ -103,6 +108,7 @@ def _train(args: argparse.Namespace) -> int:
             {
                 "model": str(output),
                 "recipe": recipe.to_dict(),
+                "optimizer": repr(recipe.new_optimizer()),
                 "parameters": model.parameter_count,
                 "multiply_adds": model.multiply_adds,
                 "training_images": len(data.train.images),
@@ -128,10 +134,7 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    import lenet5c
-    from lenet5c import datasets
-
-    model = lenet5c.load(args.model)
+    model = load(args.model)
     data = datasets.load(args.data)
     split = data.test if args.split == "test" else data.train
     found = model.evaluate(*split)
@@ -169,9 +172,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    import lenet5c
-
-    model = lenet5c.load(args.model)
+    model = load(args.model)
     predictions: list[dict[str, Any]] = []
     rows = []
     for file in args.files:
@@ -205,6 +206,7 @@ def _compare(args: argparse.Namespace) -> int:
     from lenet5c import bench
     from lenet5c.progress import ProgressBar
 
+    _say(_describe_data(datasets.load(args.data)))
     results = []
     width = max(map(len, NETWORK_NAMES))
     for network in NETWORK_NAMES:
@@ -257,16 +259,12 @@ def _bench(args: argparse.Namespace) -> int:
 def _info(args: argparse.Namespace) -> int:
     import platform
 
-    import numpy
-
-    import lenet5c
-
     info: dict[str, Any] = {
-        **lenet5c.build_info(),
+        **build_info(),
         "cpu": _cpu_name(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "numpy": numpy.__version__,
+        "numpy": np.__version__,
         "extras": _extras(),
         "data": _data_status(),
     }
@@ -276,7 +274,7 @@ def _info(args: argparse.Namespace) -> int:
     for name, value in info.items():
         if isinstance(value, dict):
             facts = [(name, "")] + [
-                (f"  {key}", item or "not there") for key, item in value.items()
+                (f"  {key}", item or "none") for key, item in value.items()
             ]
         else:
             facts = [(name, ", ".join(value) if isinstance(value, list) else value)]
@@ -299,14 +297,6 @@ class _Parser(argparse.ArgumentParser):
         )
 
 
-class _Version(argparse.Action):
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
-        import lenet5c
-
-        print(f"lenet5c {lenet5c.build_info()['version']}")
-        parser.exit()
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="lenet5c",
@@ -318,7 +308,7 @@ def _parser() -> argparse.ArgumentParser:
             "lenet5c predict lenet5.lenet5c digit.png",
         ),
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="show it and exit")
+    parser.add_argument("--version", action="version", version=f"lenet5c {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def command(
@@ -517,7 +507,8 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         "--learning-rate",
         type=_RATE,
         metavar="RATE",
-        help="the highest of the schedule (default: 0.1 for sgd, 0.001 for adamw)",
+        help="the highest of the schedule (default: for sgd 0.1, mlp 0.05, cnn3 0.02; "
+        "for adamw 0.001)",
     )
     parser.add_argument(
         "--momentum", type=_MOMENTUM, metavar="M", help="of sgd (default: 0.9)"
@@ -577,16 +568,12 @@ def _writable(output: str) -> Path:
     return path
 
 
-def _read_images(file: str, model: Model, invert: bool) -> np.ndarray:
+def _read_images(file: str, model: Model, invert: bool) -> NDArray[Any]:
     """Return what `file` holds as images (N, H, W), told by its first bytes.
 
     Arrays are returned as they are; a picture is made grey and brought to the size of
     the model's images.
     """
-    import numpy as np
-
-    from lenet5c import datasets
-
     with open(file, "rb") as stream:
         start = stream.read(6)
     if start == b"\x93NUMPY":
@@ -610,10 +597,8 @@ def _read_images(file: str, model: Model, invert: bool) -> np.ndarray:
     return images
 
 
-def _read_picture(file: str, model: Model) -> np.ndarray:
+def _read_picture(file: str, model: Model) -> NDArray[Any]:
     """Return a picture as uint8 (H, W), shrunk or enlarged to the model's images."""
-    import numpy as np
-
     try:
         from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError:
@@ -634,9 +619,9 @@ def _read_picture(file: str, model: Model) -> np.ndarray:
         paper = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(paper, picture.convert("RGBA"))
     picture = picture.convert("L")
-    size = model.source_size
-    if picture.size != size:
-        picture = ImageOps.contain(picture, size)
+    height, width = model.source
+    if picture.size != (width, height):
+        picture = ImageOps.contain(picture, (width, height))
     return np.asarray(picture)
 
 
@@ -649,11 +634,17 @@ def _explain(error: Exception) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
-    if isinstance(
-        error, (CommandError, ValueError, TypeError, OSError, ImportError, RuntimeError)
-    ):
+    expected = (CommandError, ValueError, TypeError, OSError, ImportError)
+    if isinstance(error, (*expected, *_failures())):
         return text
     return f"{type(error).__name__}: {text} (--debug shows where)"
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """Return the errors of a training that was asked for rightly and went wrong."""
+    from lenet5c.bench import MeasurementError
+
+    return TrainingError, MeasurementError
 
 
 def _count(number: int, noun: str) -> str:
@@ -682,9 +673,9 @@ def _print_json(document: dict[str, Any]) -> None:
     print(json.dumps(document, indent=2))
 
 
-def _print_history(history: Any) -> None:
+def _print_history(history: History) -> None:
     columns = ["epoch", "loss", "accuracy"]
-    validated = any(value is not None for value in history.validation_accuracy)
+    validated = bool(history.validation_accuracy)
     if validated:
         columns += ["val. loss", "val. accuracy"]
     rows = []
@@ -699,7 +690,7 @@ def _print_history(history: Any) -> None:
     _print_table([*columns, "img/s", "seconds"], rows)
 
 
-def _print_confusion(classes: np.ndarray, confusion: np.ndarray) -> None:
+def _print_confusion(classes: NDArray[Any], confusion: NDArray[Any]) -> None:
     """Print recall and precision of each class, and which classes it was taken for."""
     right = confusion.diagonal()
     recall = right / confusion.sum(axis=1).clip(min=1)
@@ -786,5 +777,9 @@ def _extras() -> dict[str, str | None]:
 
 
 def _data_status() -> dict[str, str | None]:
-    """Return where each data set that has to be fetched lies, None if nowhere."""
-    return {"mnist": None}
+    """Return where the data sets lie that may have to be fetched, None if nowhere."""
+    status = {"LENET5C_DATA": os.environ.get("LENET5C_DATA")}
+    for name in ("mnist", "fashion-mnist"):
+        folder = datasets.find(name)
+        status[name] = None if folder is None else str(folder)
+    return status

@@ -14,11 +14,12 @@ import lenet5c
 from . import reference
 from .golden import cases
 
-# float32 against float64: relative errors of what is compared, each about five times what
-# was found in practice.
+# float32 against float64: errors relative to the scale of what is compared, each about
+# five times what was found in practice.
 LOGITS = 5e-6
-GRADIENTS = 1e-5
+GRADIENTS = 5e-5
 STEPS = 5e-5
+ROUNDING = 2**-24  # of a weight, at each step
 
 KINDS = {
     "conv2d": lenet5c.Conv2d,
@@ -72,10 +73,14 @@ def loss_and_gradients(name: str) -> tuple[float, dict[str, np.ndarray]]:
     return build(name).loss_and_gradients(images, labels)
 
 
-def projection_error(name: str, parameter: str, found, expected, scale) -> float:
-    """Largest error of the projections, relative to those of a tensor of this scale."""
+def rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(values.astype(np.float64) ** 2)))
+
+
+def projection_error(name: str, parameter: str, found, expected) -> float:
+    """Largest error of the projections, brought to the scale of one entry."""
     error = np.abs(cases.project(cases.CASES[name], parameter, found) - expected).max()
-    return float(error / (scale * np.sqrt(found.size)))
+    return float(error / np.sqrt(found.size))
 
 
 @EVERY_CASE
@@ -125,11 +130,11 @@ def test_gradient(name, parameter):
     gradient = loss_and_gradients(name)[1][parameter]
     assert gradient.shape == SHAPES[name][parameter]
     first = stored(name)[f"gradient/{parameter}/first"]
-    scale = np.sqrt(np.mean(first**2))
-    error = np.abs(gradient.ravel()[: cases.FIRST] - first).max() / scale
-    assert error < GRADIENTS
+    error = np.abs(gradient.ravel()[: cases.FIRST] - first).max()
+    assert error < GRADIENTS * rms(first)
     projection = stored(name)[f"gradient/{parameter}/projection"]
-    assert projection_error(name, parameter, gradient, projection, scale) < GRADIENTS
+    error = projection_error(name, parameter, gradient, projection)
+    assert error < GRADIENTS * rms(first)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -139,7 +144,7 @@ def test_ten_steps(name, chosen, threads):
     case, expected = cases.CASES[name], stored(name)
     options = cases.OPTIMIZERS[chosen]
     kind = lenet5c.AdamW if chosen == "adamw" else lenet5c.SGD
-    rates = cases.rates(chosen)
+    rates = cases.rates(case, chosen)
     # the first rate is the optimizer's own, the others come with the call
     optimizer = kind(rates[0], **options)
     model = build(name)
@@ -158,6 +163,6 @@ def test_ten_steps(name, chosen, threads):
         for parameter, values in model.parameters.items():
             projection = expected[f"{chosen}/{parameter}"][step]
             start = cases.parameters(case, {parameter: values.shape})[parameter]
-            scale = np.sqrt(np.mean((values - start) ** 2, dtype=np.float64))
-            error = projection_error(name, parameter, values, projection, scale)
-            assert error < STEPS, f"{parameter} after step {step + 1}"
+            error = projection_error(name, parameter, values, projection)
+            bound = STEPS * rms(values - start) + ROUNDING * rms(values) * (step + 1)
+            assert error < bound, f"{parameter} after step {step + 1}"

@@ -164,8 +164,8 @@ def test_fit_shows_a_line_for_each_epoch(capsys):
     images = np.random.default_rng(0).integers(0, 256, (200, 28, 28), dtype=np.uint8)
     labels = np.arange(200) % 10
     bar = ProgressBar()
-    lenet5c.lenet5().fit(images, labels, epochs=2, callbacks=[bar])
-    lenet5c.lenet5().fit(images, labels, epochs=2, verbose=True)
+    lenet5c.lenet5().fit(images, labels, epochs=2, threads=1, callbacks=[bar])
+    lenet5c.lenet5().fit(images, labels, epochs=2, threads=1, verbose=True)
     out, err = capsys.readouterr()
     assert out == ""
     assert len(err.splitlines()) == 4

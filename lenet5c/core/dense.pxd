@@ -10,7 +10,7 @@ chunk is a plain register tile again.
 """
 
 from lenet5c.core.lanes cimport (
-    LANES, TILE_MOST, TILE_PAIR_F, TILE_PAIR_X, lanes, lanes_add_to, lanes_set,
+    LANES, TILE_MOST, TILE_PAIR_F, TILE_PAIR_X, lanes, lanes_add_to, lanes_keep, lanes_set,
     lanes_transpose,
 )
 from lenet5c.core.tile cimport multiply_tile
@@ -50,6 +50,37 @@ cdef inline void turn_block(
         i += LANES
 
 
+cdef inline void dense_backward_params_tile(
+    const float *x, Py_ssize_t x_row, const float *dy, Py_ssize_t dy_row,
+    float *dweight, Py_ssize_t dweight_row, int images, int inputs, int outputs,
+    int TF, int TX,
+) noexcept nogil:
+    """dweight[f, t] += sum over n of dy[n, f] * x[n, t], t counting whole registers
+
+    for the first TF of `outputs` and the first TX registers of `inputs`
+    """
+    cdef lanes acc[TILE_MOST]
+    cdef lanes sums[TILE_MOST]  # lanes_keep: or gcc makes acc and sums one array
+    cdef int f, t
+    for f in range(TF):
+        for t in range(TX):
+            acc[f * TX + t] = lanes_set(0)
+    multiply_tile(
+        acc, <const lanes *>x, 0, 0, x_row // LANES, 1, dy, 0, 0, dy_row,
+        1, 1, images, TF, TX,
+    )
+    for f in range(TF):
+        for t in range(TX):
+            sums[f * TX + t] = lanes_keep(acc[f * TX + t])
+    for f in range(min(TF, outputs)):
+        for t in range(TX):
+            if t * LANES < inputs:
+                lanes_add_to(
+                    dweight + f * dweight_row + t * LANES, sums[f * TX + t],
+                    inputs - t * LANES,
+                )
+
+
 cdef inline void dense_backward_params(
     const float *x, const float *dy, float *dweight, float *dbias,
     int images, int inputs, int outputs, int output0,
@@ -63,34 +94,20 @@ cdef inline void dense_backward_params(
     dweight  (O, I)   float, added to
     dbias    (O,)     float, added to
     """
-    cdef lanes acc[TILE_MOST]
-    cdef lanes sums[TILE_MOST]  # a copy, so that what follows leaves acc in registers
-    cdef int IP = input_row(inputs)
-    cdef int OP = output_row(outputs)
+    cdef Py_ssize_t x_row = input_row(inputs)
+    cdef Py_ssize_t dy_row = output_row(outputs)
     cdef int i = 0
-    cdef int f, t, n
+    cdef int o, n
     cdef float total
     while i < inputs:
-        for f in range(TILE_PAIR_F):
-            for t in range(TILE_PAIR_X):
-                acc[f * TILE_PAIR_X + t] = lanes_set(0)
-        multiply_tile(
-            acc, <const lanes *>(x + i), 0, 0, IP // LANES, 1,
-            dy + output0, 0, 0, OP, 1, 1, images, TILE_PAIR_F, TILE_PAIR_X,
+        dense_backward_params_tile(
+            x + i, x_row, dy + output0, dy_row,
+            dweight + <Py_ssize_t>output0 * inputs + i, inputs,
+            images, inputs - i, outputs - output0, TILE_PAIR_F, TILE_PAIR_X,
         )
-        for t in range(TILE_PAIR_F * TILE_PAIR_X):
-            sums[t] = acc[t]
-        for f in range(TILE_PAIR_F):
-            if output0 + f < outputs:
-                for t in range(TILE_PAIR_X):
-                    if i + t * LANES < inputs:
-                        lanes_add_to(
-                            dweight + <Py_ssize_t>(output0 + f) * inputs + i + t * LANES,
-                            sums[f * TILE_PAIR_X + t], inputs - i - t * LANES,
-                        )
         i += TILE_PAIR_X * LANES
-    for f in range(output0, min(output0 + TILE_PAIR_F, outputs)):
+    for o in range(output0, min(output0 + TILE_PAIR_F, outputs)):
         total = 0
         for n in range(images):
-            total += dy[n * OP + f]
-        dbias[f] += total
+            total += dy[n * dy_row + o]
+        dbias[o] += total

@@ -8,7 +8,7 @@ to itself gcc loads the same operand several times.
 
 from lenet5c.core.lanes cimport (
     TILE_FIVE_F, TILE_FIVE_X, TILE_MOST, TILE_PAIR_F, TILE_PAIR_X, TILE_SIX_F,
-    TILE_SIX_X, TILE_TALL_F, TILE_TALL_X, TILE_WIDE_F, TILE_WIDE_X, lanes, lanes_set,
+    TILE_SIX_X, TILE_TALL_F, TILE_TALL_X, TILE_WIDE_F, TILE_WIDE_X, lanes, lanes_keep, lanes_set,
 )
 
 cdef enum Tile:
@@ -99,12 +99,12 @@ cdef inline void multiply_tile(
                     for f in range(TF):
                         a[f] = lanes_set(w[f])
                     for t in range(TX):
-                        b = row[t * x_column]
+                        b = lanes_keep(row[t * x_column])
                         for f in range(TF):
                             acc[f * TX + t] += a[f] * b
                 else:
                     for t in range(TX):
-                        a[t] = row[t * x_column]
+                        a[t] = lanes_keep(row[t * x_column])
                     for f in range(TF):
                         b = lanes_set(w[f])
                         for t in range(TX):
@@ -131,16 +131,16 @@ cdef inline void correlate_tile(
         for c in range(columns):
             if TF <= TX:
                 for f in range(TF):
-                    a[f] = ds[f * dy_filter]
+                    a[f] = lanes_keep(ds[f * dy_filter])
                 for t in range(TX):
-                    b = xs[t * x_tap]
+                    b = lanes_keep(xs[t * x_tap])
                     for f in range(TF):
                         acc[f * TX + t] += a[f] * b
             else:
                 for t in range(TX):
-                    a[t] = xs[t * x_tap]
+                    a[t] = lanes_keep(xs[t * x_tap])
                 for f in range(TF):
-                    b = ds[f * dy_filter]
+                    b = lanes_keep(ds[f * dy_filter])
                     for t in range(TX):
                         acc[f * TX + t] += b * a[t]
             xs += x_column

@@ -21,9 +21,13 @@ FIRST = 50
 
 
 class Case(NamedTuple):
-    """A network (see tests/reference.py), the shape of its input, and how many images."""
+    """A network (see tests/reference.py), how many images, and of which shape.
+
+    `pace` multiplies the learning rates, so that the losses fall and do not vanish.
+    """
 
     seed: int
+    pace: float
     images: int
     input_shape: tuple[int, int, int]
     classes: int
@@ -33,6 +37,7 @@ class Case(NamedTuple):
 CASES = {
     "lenet5": Case(
         seed=1,
+        pace=2,
         images=19,
         input_shape=(1, 32, 32),
         classes=10,
@@ -53,6 +58,7 @@ CASES = {
     ),
     "strided_and_padded": Case(
         seed=2,
+        pace=1,
         images=19,
         input_shape=(3, 13, 10),
         classes=4,
@@ -84,6 +90,7 @@ CASES = {
     ),
     "max_pool": Case(
         seed=3,
+        pace=1,
         images=7,
         input_shape=(2, 15, 12),
         classes=3,
@@ -99,6 +106,7 @@ CASES = {
     ),
     "mlp": Case(
         seed=4,
+        pace=0.2,
         images=19,
         input_shape=(1, 28, 28),
         classes=10,
@@ -110,8 +118,9 @@ CASES = {
         ],
     ),
     "cnn3": Case(
-        seed=5,
-        images=3,
+        seed=255,
+        pace=0.1,
+        images=2,
         input_shape=(1, 28, 28),
         classes=10,
         layers=[
@@ -129,7 +138,8 @@ CASES = {
     ),
 }
 
-# What each optimizer is given; the rate of each of the steps is `rates(name)`.
+# What each optimizer is given besides `rates`. AdamW's eps is large on purpose: where a
+# gradient is nearly 0, float32 and float64 would differ by whole steps without it.
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "sgd": {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0},
     "momentum": {"momentum": 0.9, "nesterov": False, "weight_decay": 0.02},
@@ -138,9 +148,9 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 }
 
 
-def rates(optimizer: str) -> list[float]:
+def rates(case: Case, optimizer: str) -> list[float]:
     """The learning rate of each step: it falls, as with a schedule."""
-    first = 0.004 if optimizer == "adamw" else 0.02
+    first = case.pace * (0.004 if optimizer == "adamw" else 0.02)
     return [first * (1 - step / 20) for step in range(STEPS)]
 
 
