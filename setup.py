@@ -12,6 +12,7 @@ LENET5C_DEBUG : 1
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -50,9 +51,10 @@ MACROS = [("CYTHON_INLINE", "inline __attribute__((always_inline))")]
 
 
 class BuildCores(build_ext):
-    """Compile the one generated C file once for each core."""
+    """Compile the cores in parallel, with the flags that this compiler takes."""
 
     def build_extensions(self):
+        self.parallel = self.parallel or os.cpu_count()
         optional = [flag for flag in GCC if self.compiles([flag])]
         openmp = self.openmp_flags()
         version = ("LENET5C_VERSION", f'"{self.distribution.get_version()}"')
@@ -62,14 +64,6 @@ class BuildCores(build_ext):
                 extension.extra_compile_args += optional + openmp
                 extension.extra_link_args += openmp
         super().build_extensions()
-
-    def build_extension(self, extension):
-        shared = self.build_temp
-        self.build_temp = os.path.join(shared, extension.name)
-        try:
-            super().build_extension(extension)
-        finally:
-            self.build_temp = shared
 
     def openmp_flags(self):
         wanted = os.environ.get("LENET5C_OPENMP", "auto")
@@ -95,23 +89,22 @@ class BuildCores(build_ext):
             return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def core(name, flags):
+def core(name, flags, source):
+    """A core from its own copy of the C file, so that each has an object file of its own."""
+    copy = Path(source).with_name(f"network_{name}.c")
+    shutil.copyfile(source, copy)
     return Extension(
         f"lenet5c._core_{name}",
-        ["lenet5c/core/network.pyx"],
-        depends=["csrc/lanes.h", "csrc/openmp.h"],
+        [str(copy)],
+        depends=["csrc/lanes.h", "csrc/openmp.h", source],
         include_dirs=["csrc"],
-        define_macros=[
-            *MACROS,
-            ("PyInit_network", f"PyInit__core_{name}"),
-        ],
+        define_macros=[*MACROS, ("PyInit_network", f"PyInit__core_{name}")],
         extra_compile_args=[*COMPILE, *flags],
     )
 
 
 def extensions():
-    """All extensions; the cores share the one C file that Cython makes."""
-    cores = [core(name, flags) for name, flags in CORES.items()]
+    """The extensions: the cores are one Cython module, compiled once for each."""
     debug = bool(int(os.environ.get("LENET5C_DEBUG", "0")))
     directives = {
         "language_level": 3,
@@ -121,16 +114,16 @@ def extensions():
         "cdivision": True,
         "embedsignature": True,
     }
-    sources = [
-        Extension("lenet5c.core.network", ["lenet5c/core/network.pyx"]),
-        Extension("lenet5c._cpu", ["lenet5c/core/cpu.pyx"]),
-    ]
     network, cpu = cythonize(
-        sources, compiler_directives=directives, build_dir="build/cython"
+        [
+            Extension("lenet5c.core.network", ["lenet5c/core/network.pyx"]),
+            Extension("lenet5c._cpu", ["lenet5c/core/cpu.pyx"]),
+        ],
+        compiler_directives=directives,
+        build_dir="build/cython",
     )
     cpu.extra_compile_args = ["-O2", "-g0", "-fvisibility=hidden"]
-    for extension in cores:
-        extension.sources = network.sources
+    cores = [core(name, flags, network.sources[0]) for name, flags in CORES.items()]
     return [*cores, cpu]
 
 

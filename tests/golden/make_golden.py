@@ -19,8 +19,8 @@ from torch import nn
 
 from . import cases
 
-# A ReLU or a maximum nearer to switching than this could switch in float32, and one switch
-# changes a gradient more than all rounding does. The cases' seeds keep clear of it.
+# A ReLU or a maximum nearer to switching than this could switch in float32, and one
+# switch changes a gradient more than all rounding. The cases' seeds keep clear of it.
 MARGIN = 2e-6
 
 

@@ -1,0 +1,759 @@
+"""Data: what is read from files, what is found where, and what is refused."""
+
+import gzip
+import hashlib
+import io
+import os
+import struct
+import subprocess
+import sys
+import tracemalloc
+import zipfile
+from http.client import IncompleteRead
+from types import SimpleNamespace
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+
+from lenet5c import datasets
+from lenet5c.datasets import read_idx, write_idx
+
+DTYPES = ("uint8", "int8", "int16", "int32", "float32", "float64")
+FILES = tuple(datasets.IDX_FILES)
+
+
+def random_array(dtype, shape=(3, 4, 5), seed=0):
+    values = np.random.default_rng(seed).integers(0, 100, shape)
+    return values.astype(dtype)
+
+
+def idx(array, *, code=8, shape=None, start=b"\0\0"):
+    """IDX as the format's description has it, or a variation that is wrong."""
+    shape = array.shape if shape is None else shape
+    sizes = b"".join(size.to_bytes(4, "big") for size in shape)
+    return start + bytes([code, len(shape)]) + sizes + array.tobytes()
+
+
+def small(seed=0, train=20, test=10):
+    """A data set in the shape of MNIST, as the arrays of its four files."""
+    generator = np.random.default_rng(seed)
+    return tuple(
+        generator.integers(0, most, shape).astype(np.uint8)
+        for count in (train, test)
+        for most, shape in ((256, (count, 28, 28)), (10, (count,)))
+    )
+
+
+def write_files(folder, arrays, names=FILES, end=""):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in zip(names, arrays, strict=False):
+        write_idx(folder / f"{name}{end}", array)
+
+
+def assert_holds(data, arrays):
+    for found, array in zip((*data.train, *data.test), arrays, strict=True):
+        np.testing.assert_array_equal(found, array)
+    assert data.train.images.dtype == data.test.images.dtype == np.uint8
+    assert data.train.labels.dtype == data.test.labels.dtype == np.int64
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """The folder of LENET5C_DATA and the cache, neither of which exists."""
+    monkeypatch.setenv("LENET5C_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "data", tmp_path / "cache" / "lenet5c"
+
+
+@pytest.fixture
+def originals(monkeypatch):
+    """Small arrays that pass for the original MNIST."""
+    arrays = small()
+    monkeypatch.setattr(datasets, "TRAINING_IMAGES", 20)
+    monkeypatch.setattr(datasets, "TEST_IMAGES", 10)
+    digests = [hashlib.md5(idx(array)).hexdigest() for array in arrays]
+    monkeypatch.setattr(datasets, "IDX_FILES", dict(zip(FILES, digests, strict=True)))
+    return arrays
+
+
+@pytest.fixture
+def openml(monkeypatch, originals):
+    """What fetch_openml is asked for; it answers with `answer`, or raises it."""
+    sklearn_datasets = pytest.importorskip("sklearn.datasets")
+    images = np.concatenate(originals[::2]).reshape(30, 784).astype(np.float64)
+    labels = np.array([str(label) for label in np.concatenate(originals[1::2])], object)
+    state = SimpleNamespace(
+        calls=[], answer=SimpleNamespace(data=images, target=labels)
+    )
+
+    def fetch_openml(name, **options):
+        state.calls.append((name, options))
+        if isinstance(state.answer, Exception):
+            raise state.answer
+        return state.answer
+
+    monkeypatch.setattr(sklearn_datasets, "fetch_openml", fetch_openml)
+    return state
+
+
+# read_idx and write_idx
+
+
+@pytest.mark.parametrize("end", ["", ".gz"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_idx_file_gives_back_the_array(dtype, end, tmp_path):
+    array = random_array(dtype)
+    if dtype.startswith(("int", "float")):
+        array = -array
+    write_idx(tmp_path / f"file{end}", array)
+    found = read_idx(tmp_path / f"file{end}")
+    np.testing.assert_array_equal(found, array)
+    assert found.dtype == np.dtype(dtype)
+    assert found.dtype.isnative
+    assert found.flags.writeable
+    assert found.flags.c_contiguous
+
+
+@pytest.mark.parametrize("shape", [(1,), (7,), (0,), (2, 0, 3), (1, 2, 3, 4, 5)])
+def test_an_idx_file_keeps_any_shape(shape, tmp_path):
+    write_idx(tmp_path / "file", random_array("int16", shape))
+    assert read_idx(str(tmp_path / "file")).shape == shape
+
+
+@pytest.mark.parametrize(
+    ("code", "dtype"), [*zip((8, 9, 11, 12, 13, 14), DTYPES, strict=True)]
+)
+def test_idx_is_as_its_description_says(code, dtype, tmp_path):
+    array = random_array(dtype, (2, 3))
+    big_endian = array.astype(array.dtype.newbyteorder(">"))
+    content = idx(big_endian, code=code)
+    assert content[:12] == struct.pack(">HBBII", 0, code, 2, 2, 3)
+    write_idx(tmp_path / "file", array)
+    assert (tmp_path / "file").read_bytes() == content
+    np.testing.assert_array_equal(read_idx(tmp_path / "file"), array)
+
+
+def test_any_layout_of_an_array_is_written_as_the_same_idx_file(tmp_path):
+    array = random_array("int32", (4, 6))
+    for number, same in enumerate(
+        [
+            array,
+            array.astype(">i4"),
+            np.asfortranarray(array),
+            np.repeat(array, 2, 1)[:, ::2],
+        ]
+    ):
+        write_idx(tmp_path / str(number), same)
+        assert (tmp_path / str(number)).read_bytes() == (tmp_path / "0").read_bytes()
+
+
+def test_the_same_array_gives_the_same_gzipped_file(tmp_path):
+    for name in ("a.gz", "b.gz"):
+        write_idx(tmp_path / name, random_array("uint8"))
+    assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
+
+
+def test_gzip_is_told_by_the_content_not_by_the_name(tmp_path):
+    array = random_array("uint8")
+    (tmp_path / "zipped").write_bytes(gzip.compress(idx(array)))
+    (tmp_path / "plain.gz").write_bytes(idx(array))
+    np.testing.assert_array_equal(read_idx(tmp_path / "zipped"), array)
+    np.testing.assert_array_equal(read_idx(tmp_path / "plain.gz"), array)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_every_truncated_idx_file_is_refused_by_name(zipped, tmp_path):
+    content = idx(random_array("uint8"))
+    if zipped:
+        content = gzip.compress(content)
+    path = tmp_path / "train-images"
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        with pytest.raises(ValueError, match="train-images: "):
+            read_idx(path)
+
+
+BAD_IDX = {
+    "trailing byte": idx(random_array("uint8")) + b"\0",
+    "trailing bytes, zipped": gzip.compress(idx(random_array("uint8")) + b"\0" * 9),
+    "trailing garbage, zipped": gzip.compress(idx(random_array("uint8"))) + b"x" * 9,
+    "empty": b"",
+    "text": b"what is this?\n" * 20,
+    "magic": idx(random_array("uint8"), start=b"\0\1"),
+    "type 0": idx(random_array("uint8"), code=0),
+    "type 10": idx(random_array("uint8"), code=10),
+    "type 255": idx(random_array("uint8"), code=255),
+    "no dimensions": idx(random_array("uint8"), shape=()),
+    "too few": idx(random_array("uint8"), shape=(3, 4, 6)),
+    "too many": idx(random_array("uint8"), shape=(3, 4, 4)),
+    "other size of type": idx(random_array("uint8"), code=13),
+    "huge": idx(random_array("uint8"), shape=(2**32 - 1,) * 3),
+    "255 dimensions": idx(random_array("uint8", ()), shape=(1,) * 255),
+    "empty but huge": idx(random_array("uint8", (0,)), shape=(0,) + (2**32 - 1,) * 4),
+    "zipped text": gzip.compress(b"text" * 99),
+    "zipped nothing": gzip.compress(b""),
+    "gzip header only": b"\x1f\x8b\x08",
+    "wrong checksum": gzip.compress(idx(random_array("uint8")))[:-8] + bytes(8),
+    "damaged": gzip.compress(idx(random_array("uint8")))[:20] + b"\xff" * 40,
+}
+
+
+@pytest.mark.parametrize("content", BAD_IDX.values(), ids=BAD_IDX)
+def test_a_wrong_idx_file_is_refused_by_name(content, tmp_path):
+    path = tmp_path / "some-file"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="some-file: "):
+        read_idx(path)
+
+
+@pytest.mark.parametrize(
+    ("held", "declared"),
+    [(99, (1 << 30, 4)), (30_000_000, (3,))],
+    ids=["declares more than it holds", "holds more than it declares"],
+)
+def test_a_gzip_bomb_takes_no_memory(held, declared, tmp_path):
+    path = tmp_path / "bomb.gz"
+    content = idx(np.zeros(held, np.uint8), shape=declared)
+    path.write_bytes(gzip.compress(content, 1))
+    del content
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"bomb\.gz: "):
+        read_idx(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5_000_000
+
+
+def test_a_missing_idx_file_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        read_idx(tmp_path / "nowhere")
+    with pytest.raises(IsADirectoryError):
+        read_idx(tmp_path)
+    with pytest.raises(TypeError):
+        read_idx(None)
+
+
+@pytest.mark.parametrize(
+    ("array", "error"),
+    [
+        (np.zeros(2, np.int64), TypeError),
+        (np.zeros(2, np.uint16), TypeError),
+        (np.zeros(2, bool), TypeError),
+        (np.array([None]), TypeError),
+        (np.zeros((), np.uint8), ValueError),
+        (np.broadcast_to(np.uint8(0), (2**32, 0)), ValueError),
+    ],
+    ids=["int64", "uint16", "bool", "object", "no dimension", "too large"],
+)
+def test_what_idx_cannot_hold_is_not_written(array, error, tmp_path):
+    with pytest.raises(error, match=r"^array: expected"):
+        write_idx(tmp_path / "file", array)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failure_to_write_leaves_the_old_idx_file_and_no_other(tmp_path, monkeypatch):
+    path = tmp_path / "file.gz"
+    write_idx(path, random_array("uint8"))
+    before = path.read_bytes()
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(datasets.os, "replace", fail)
+    with pytest.raises(KeyboardInterrupt):
+        write_idx(path, random_array("uint8", seed=1))
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == before
+
+
+# MNIST and Fashion-MNIST
+
+
+@pytest.mark.skipif(
+    not os.environ.get("LENET5C_DATA"),
+    reason="LENET5C_DATA does not name a folder that holds mnist/",
+)
+def test_the_real_mnist_is_read():
+    data = datasets.mnist()
+    assert data.name == "mnist"
+    assert data.train.images.shape == (60_000, 28, 28)
+    assert data.test.images.shape == (10_000, 28, 28)
+    assert data.train.images.dtype == data.test.images.dtype == np.uint8
+    assert data.train.labels.dtype == data.test.labels.dtype == np.int64
+    assert data.train.labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
+    assert data.test.labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
+    # the mean and deviation that everyone knows
+    counts = np.bincount(data.train.images.ravel(), minlength=256)
+    values = np.arange(256) / 255
+    mean = counts @ values / counts.sum()
+    assert mean == pytest.approx(0.1307, abs=5e-5)
+    deviation = np.sqrt(counts @ (values - mean) ** 2 / counts.sum())
+    assert deviation == pytest.approx(0.3081, abs=5e-5)
+
+
+@pytest.mark.parametrize("end", ["", ".gz"])
+@pytest.mark.parametrize("place", [0, 1], ids=["LENET5C_DATA", "cache"])
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+def test_files_are_found_where_they_lie(name, place, end, places, originals, openml):
+    folder = places[place] / name
+    assert datasets.find(name) is None
+    write_files(folder, originals, end=end)
+    assert datasets.find(name) == folder
+    data = datasets.load(name)
+    assert data.name == name
+    assert_holds(data, originals)
+    assert not openml.calls
+
+
+def test_the_named_folder_goes_before_the_cache(places, originals, monkeypatch):
+    others = small(seed=1)
+    write_files(places[0] / "fashion-mnist", originals)
+    write_files(places[1] / "fashion-mnist", others)
+    assert_holds(datasets.fashion_mnist(), originals)
+    monkeypatch.delenv("LENET5C_DATA")
+    assert_holds(datasets.fashion_mnist(), others)
+
+
+def test_the_cache_is_in_the_home_folder_by_default(tmp_path, monkeypatch, originals):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for variable in ("LENET5C_DATA", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(variable, "")
+    write_files(tmp_path / ".cache" / "lenet5c" / "mnist", originals)
+    assert datasets.find("mnist") == tmp_path / ".cache" / "lenet5c" / "mnist"
+    assert_holds(datasets.mnist(), originals)
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_single_changed_value_is_not_mnist(number, places, originals):
+    arrays = [array.copy() for array in originals]
+    arrays[number].flat[7] ^= 1
+    write_files(places[0] / "mnist", arrays)
+    with pytest.raises(
+        ValueError, match=f"{FILES[number]}: expected the MD5"
+    ) as caught:
+        datasets.mnist()
+    assert str(places[0]) in str(caught.value)
+    assert "load(folder)" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+def test_other_sizes_are_not_the_originals(name, places, originals):
+    write_files(places[0] / name, small(train=19))
+    with pytest.raises(ValueError, match=r"train-images.*expected.*\(20, 28, 28\)"):
+        datasets.load(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "at_openml"), [("mnist", "mnist_784"), ("fashion-mnist", "Fashion-MNIST")]
+)
+def test_what_is_nowhere_is_downloaded_once(name, at_openml, places, originals, openml):
+    first = datasets.load(name)
+    assert_holds(first, originals)
+    ((asked, options),) = openml.calls
+    assert asked == at_openml
+    assert options["version"] == 1
+    assert not places[0].exists()
+    assert sorted(file.name for file in (places[1] / name).iterdir()) == sorted(
+        f"{file}.gz" for file in FILES
+    )
+    second = datasets.load(name)
+    assert len(openml.calls) == 1
+    assert_holds(second, originals)
+
+
+def test_a_download_that_was_interrupted_starts_again(places, originals, openml):
+    write_files(places[1] / "mnist", originals[:3], end=".gz")
+    assert_holds(datasets.mnist(), originals)
+    assert len(openml.calls) == 1
+
+
+def test_a_download_that_is_not_mnist_is_not_kept(places, openml):
+    openml.answer.data[3, 300] += 1
+    with pytest.raises(FileNotFoundError, match=r"openml\.org: .*expected the MD5"):
+        datasets.mnist()
+    assert not list((places[1] / "mnist").iterdir())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        URLError("no route to host"),
+        TimeoutError("no route to host"),
+        ValueError("no route to host"),
+        IncompleteRead(b"no route to host"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_without_a_network_the_error_says_what_to_do(error, places, openml):
+    openml.answer = error
+    with pytest.raises(FileNotFoundError) as caught:
+        datasets.mnist()
+    message = str(caught.value)
+    assert message.startswith("mnist: could not be downloaded")
+    for part in (
+        *FILES,
+        str(places[1] / "mnist"),
+        "LENET5C_DATA",
+        type(error).__name__,
+    ):
+        assert part in message
+
+
+def test_a_cache_that_cannot_be_written_is_said_before_the_download(places, openml):
+    places[1].parent.write_text("a file where a folder should be")
+    with pytest.raises(FileNotFoundError, match=str(places[1])):
+        datasets.mnist()
+    assert not openml.calls
+
+
+def test_without_scikit_learn_the_error_says_what_to_do(places, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(ImportError, match=r"pip install 'lenet5c\[sklearn\]'"):
+        datasets.digits()
+    with pytest.raises(
+        ImportError, match=r"pip install 'lenet5c\[sklearn\]'"
+    ) as caught:
+        datasets.mnist()
+    for part in (*FILES, str(places[1] / "mnist"), "LENET5C_DATA"):
+        assert part in str(caught.value)
+    assert not places[1].exists()
+
+
+def test_importing_the_package_does_not_import_scikit_learn():
+    code = "import sys, lenet5c.datasets; sys.exit('sklearn' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# digits
+
+
+@pytest.fixture(scope="module")
+def digits():
+    pytest.importorskip("sklearn")
+    return datasets.digits()
+
+
+def test_digits_are_28x28_and_split_alike_by_class(digits):
+    assert digits.name == "digits"
+    assert digits.train.images.shape == (1437, 28, 28)
+    assert digits.test.images.shape == (360, 28, 28)
+    assert digits.train.images.dtype == digits.test.images.dtype == np.uint8
+    assert digits.train.labels.dtype == digits.test.labels.dtype == np.int64
+    tested = np.bincount(digits.test.labels)
+    total = tested + np.bincount(digits.train.labels)
+    assert len(total) == 10
+    assert (abs(tested - total / 5) < 1).all()
+
+
+def test_digits_are_the_same_each_time(digits):
+    again = datasets.load("digits")
+    for one, other in zip(
+        (*digits.train, *digits.test), (*again.train, *again.test), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    content = hashlib.sha256(
+        digits.train.images.tobytes() + digits.test.images.tobytes()
+    )
+    assert content.hexdigest().startswith("513ab128d9dd234d")
+
+
+def test_no_image_of_the_digits_is_lost_or_in_both_splits(digits):
+    images = np.concatenate([digits.train.images, digits.test.images])
+    assert len(np.unique(images.reshape(1797, -1), axis=0)) == 1797
+
+
+def test_digits_lie_in_the_middle_on_black_and_reach_white(digits):
+    images = np.concatenate([digits.train.images, digits.test.images])
+    inside = np.zeros((28, 28), bool)
+    inside[4:24, 4:24] = True
+    assert not images[:, ~inside].any()
+    assert images.max() == 255
+    assert (images.max(axis=0)[4:24, 10:18] > 200).all()
+
+
+def test_digits_are_enlarged_bilinearly():
+    generator = np.random.default_rng(0)
+    image = generator.integers(0, 17, (8, 8))
+    found = datasets._enlarged(image[np.newaxis])[0]
+    at = np.clip((np.arange(20) + 0.5) * 8 / 20 - 0.5, 0, 7)
+    for y in range(20):
+        row = [np.interp(at[y], range(8), image[:, x]) for x in range(8)]
+        expected = np.interp(at, range(8), row) * 255 / 16
+        assert (abs(found[y] - expected) <= 0.5 + 1e-9).all()
+
+
+def test_the_enlarged_labels_belong_to_their_images(digits):
+    """The nearest training image has the same label, for nearly all test images."""
+    train = digits.train.images.reshape(1437, -1).astype(np.float32)
+    test = digits.test.images.reshape(360, -1).astype(np.float32)
+    distances = (train**2).sum(1) - 2 * test @ train.T
+    nearest = digits.train.labels[distances.argmin(axis=1)]
+    assert (nearest == digits.test.labels).mean() > 0.97
+
+
+# folders
+
+
+@pytest.mark.parametrize("end", ["", ".gz"])
+@pytest.mark.parametrize("test", ["t10k", "test"])
+def test_a_folder_of_idx_files_is_read(test, end, tmp_path):
+    arrays = small()
+    names = [
+        "train-images-idx3-ubyte",
+        "train-labels.idx1-ubyte",
+        f"{test}-images-idx3-ubyte",
+        f"{test}-labels",
+    ]
+    folder = tmp_path / "my-digits"
+    write_files(folder, arrays, names, end)
+    for source in (folder, str(folder)):
+        data = datasets.load(source)
+        assert data.name == "my-digits"
+        assert_holds(data, arrays)
+
+
+def test_a_plain_file_goes_before_its_gzipped_twin(tmp_path):
+    write_files(tmp_path, small(seed=1), end=".gz")
+    write_files(tmp_path, small())
+    assert_holds(datasets.load(tmp_path), small())
+
+
+def test_a_path_named_like_a_data_set_is_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_files(tmp_path / "digits", small())
+    assert_holds(datasets.load("./digits"), small())
+    assert_holds(datasets.load(tmp_path / "digits"), small())
+
+
+def test_without_test_images_the_last_fifth_is_kept_for_that(tmp_path):
+    images, labels, *_ = small(train=23)
+    labels[:] = np.arange(23) % 3
+    write_files(tmp_path, (images, labels))
+    data = datasets.load(tmp_path)
+    assert_holds(data, (images[:19], labels[:19], images[19:], labels[19:]))
+
+
+@pytest.mark.parametrize("missing", [(0,), (1,), (2,), (3,), (0, 1), (0, 1, 2, 3)])
+def test_what_a_folder_lacks_is_named(missing, tmp_path):
+    arrays = small()
+    for number in set(range(4)) - set(missing):
+        write_idx(tmp_path / FILES[number], arrays[number])
+    with pytest.raises(ValueError, match="missing") as caught:
+        datasets.load(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    for number, name in enumerate(FILES):
+        part = str(caught.value).partition("missing")[2]
+        assert (name[:11] in part) == (number in missing)
+
+
+# .npz
+
+
+def keras(arrays):
+    return dict(zip(("x_train", "y_train", "x_test", "y_test"), arrays, strict=False))
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_an_npz_file_with_the_names_of_keras_is_read(save, tmp_path):
+    arrays = small()
+    save(tmp_path / "photos.npz", **keras(arrays))
+    data = datasets.load(str(tmp_path / "photos.npz"))
+    assert data.name == "photos"
+    assert_holds(data, arrays)
+
+
+@pytest.mark.parametrize("names", [("images", "labels"), ("x_train", "y_train")])
+def test_the_last_fifth_of_an_npz_file_is_kept_for_testing(names, tmp_path):
+    images, labels, *_ = small(train=24)
+    labels[:] = np.arange(24) % 4
+    np.savez(tmp_path / "a.npz", **dict(zip(names, (images, labels), strict=True)))
+    data = datasets.load(tmp_path / "a.npz")
+    assert_holds(data, (images[:20], labels[:20], images[20:], labels[20:]))
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (784,), (1, 28, 28), (3, 30, 31)])
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+def test_images_of_an_npz_file_keep_shape_and_dtype(shape, dtype, tmp_path):
+    images = random_array(dtype, (10, *shape))
+    np.savez(tmp_path / "a.npz", images=images, labels=np.arange(10) % 2)
+    data = datasets.load(tmp_path / "a.npz")
+    assert data.train.images.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(data.train.images, images[:8])
+    np.testing.assert_array_equal(data.test.images, images[8:])
+
+
+@pytest.mark.parametrize(
+    ("labels", "dtype"),
+    [
+        (np.arange(10, dtype=np.uint8) % 2, np.int64),
+        (np.arange(10, dtype=">i4") % 2, np.int64),
+        ((np.arange(10) % 2)[:, np.newaxis], np.int64),
+        (np.arange(10) % 2 == 1, np.int64),
+        (np.array(["cat", "dog"] * 5), np.dtype("U3")),
+    ],
+    ids=["uint8", "big-endian", "column", "bool", "text"],
+)
+def test_labels_become_int64_and_text_stays(labels, dtype, tmp_path):
+    images = random_array("uint8", (10, 6, 5))
+    np.savez(tmp_path / "a.npz", images=images, labels=labels)
+    data = datasets.load(tmp_path / "a.npz")
+    assert data.train.labels.dtype == dtype
+    np.testing.assert_array_equal(data.train.labels, labels[:8].reshape(8))
+    np.testing.assert_array_equal(data.test.labels, labels[8:].reshape(2))
+
+
+IMAGES = random_array("uint8", (10, 6, 5))
+LABELS = np.arange(10) % 2
+
+
+@pytest.mark.parametrize(
+    ("arrays", "error", "said"),
+    [
+        ({}, ValueError, "x_train"),
+        ({"x_train": IMAGES}, ValueError, "missing ['y_train'"),
+        ({"labels": LABELS}, ValueError, "missing"),
+        (keras((IMAGES, LABELS, IMAGES)), ValueError, "missing ['y_test']"),
+        (
+            {"images": IMAGES, "labels": LABELS[:9]},
+            ValueError,
+            "labels: expected a label",
+        ),
+        ({"images": IMAGES, "labels": np.eye(10)}, TypeError, "float64"),
+        ({"images": IMAGES, "labels": np.eye(10, dtype=int)}, ValueError, "(10, 10)"),
+        (
+            {"images": IMAGES, "labels": LABELS / 2},
+            TypeError,
+            "labels: expected integers",
+        ),
+        ({"images": IMAGES, "labels": LABELS + 1j}, TypeError, "complex"),
+        (
+            {"images": IMAGES, "labels": np.int64(3)},
+            ValueError,
+            "labels: expected a label",
+        ),
+        ({"images": LABELS, "labels": LABELS}, TypeError, "images: expected uint8"),
+        (
+            {"images": LABELS * 1.0, "labels": LABELS},
+            ValueError,
+            "images: expected images",
+        ),
+        (
+            {"images": np.uint8(3), "labels": LABELS},
+            ValueError,
+            "images: expected images",
+        ),
+        ({"images": IMAGES[:0], "labels": LABELS[:0]}, ValueError, "(0, 6, 5)"),
+        ({"images": IMAGES[:, :0], "labels": LABELS}, ValueError, "(10, 0, 5)"),
+        ({"images": IMAGES[..., None, None], "labels": LABELS}, ValueError, "1, 1)"),
+        ({"images": IMAGES[:4], "labels": LABELS[:4]}, ValueError, "at least 5 images"),
+        ({"images": IMAGES.astype(int), "labels": LABELS}, TypeError, "int64"),
+        ({"images": IMAGES, "labels": np.sort(LABELS)}, None, ""),
+        ({"images": IMAGES, "labels": np.arange(10) // 8}, ValueError, "Shuffle"),
+        (
+            keras((IMAGES, LABELS, IMAGES[:, 1:], LABELS)),
+            ValueError,
+            "x_test: expected images of the shape (6, 5)",
+        ),
+        (keras((IMAGES, LABELS, IMAGES, LABELS[1:])), ValueError, "y_test: expected"),
+        (keras((IMAGES, LABELS, IMAGES + 0j, LABELS)), TypeError, "x_test: expected"),
+    ],
+)
+def test_what_is_wrong_in_an_npz_file_is_named(arrays, error, said, tmp_path):
+    path = tmp_path / "photos.npz"
+    np.savez(path, **arrays)
+    if error is None:
+        datasets.load(path)
+        return
+    with pytest.raises(error) as caught:
+        datasets.load(path)
+    assert said in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def saved(save, *arguments, **options):
+    stream = io.BytesIO()
+    save(stream, *arguments, **options)
+    return stream.getvalue()
+
+
+def zipped(**members):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(f"{name}.npy", content)
+    return stream.getvalue()
+
+
+WHOLE_NPZ = saved(np.savez_compressed, **keras(small()))
+HUGE_NPY = saved(
+    np.lib.format.write_array_header_1_0,
+    {"descr": "|u1", "fortran_order": False, "shape": (1 << 62,)},
+)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"text\n" * 50,
+        saved(np.save, IMAGES),
+        saved(np.savez, x_train=np.array([{}], object), y_train=LABELS),
+        WHOLE_NPZ[:-1],
+        WHOLE_NPZ[:-30],
+        WHOLE_NPZ[: len(WHOLE_NPZ) // 2],
+        WHOLE_NPZ[:200] + bytes(100) + WHOLE_NPZ[300:],
+        zipped(x_train=b"text", y_train=b"text"),
+        zipped(x_train=b"", y_train=b""),
+        zipped(x_train=HUGE_NPY, y_train=HUGE_NPY),
+        gzip.compress(b"text"),
+    ],
+    ids=[
+        *("empty", "text", "npy", "pickle", "truncated 1", "truncated 30", "half"),
+        *("damaged", "text inside", "nothing inside", "huge", "gzip"),
+    ],
+)
+def test_a_damaged_npz_file_is_refused_by_name(content, tmp_path):
+    path = tmp_path / "photos.npz"
+    path.write_bytes(content)
+    with pytest.raises((ValueError, TypeError), match=r"photos\.npz: "):
+        datasets.load(path)
+
+
+def test_pickled_objects_in_an_npz_file_are_never_run(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "exploded"),)
+
+    array = np.array([Bomb()], object)
+    np.savez(tmp_path / "a.npz", x_train=array, y_train=array)
+    with pytest.raises(ValueError, match="pickle"):
+        datasets.load(tmp_path / "a.npz")
+    assert not (tmp_path / "exploded").exists()
+
+
+# load
+
+
+@pytest.mark.parametrize("source", ["", "MNIST", "nothing", "text.txt", "digits.np"])
+def test_other_sources_are_refused(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text("text")
+    if source == "":
+        source = "no/folder"
+    with pytest.raises(ValueError, match=r"^source: expected 'mnist', ") as caught:
+        datasets.load(source)
+    assert repr(source) in str(caught.value)
+    assert ".npz" in str(caught.value)
+
+
+@pytest.mark.parametrize("source", [None, 5, 1.5, ["digits"], np.zeros(3), b"digits"])
+def test_other_types_of_source_are_refused(source):
+    with pytest.raises(TypeError, match=r"^source: expected a str or a path"):
+        datasets.load(source)
+
+
+def test_a_missing_npz_file_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.npz"):
+        datasets.load(tmp_path / "nowhere.npz")

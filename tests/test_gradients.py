@@ -1,0 +1,240 @@
+"""Every parameter of every network passes a gradient check.
+
+In two steps: the reference's own float64 gradient against central differences on a
+sample of the entries, then the model's gradient against the reference in all entries.
+"""
+
+import zlib
+
+import numpy as np
+import pytest
+
+import lenet5c
+from lenet5c import AvgPool2d, Conv2d, Dense, Flatten, MaxPool2d, ReLU, Tanh
+
+from . import reference
+
+# Of the sum of the absolute values of the products that make an entry; about four times
+# the largest error found.
+TOLERANCE = 1e-5
+
+
+def custom(layers, input_shape, classes) -> lenet5c.Model:
+    return lenet5c.Model(layers, input_shape=input_shape, classes=classes, seed=5)
+
+
+MODELS = {
+    "lenet5": lambda: lenet5c.lenet5(seed=1),
+    "lenet5 relu max": lambda: lenet5c.lenet5(
+        activation="relu", pooling="max", channels=3, classes=7, seed=2
+    ),
+    "mlp": lambda: lenet5c.mlp(seed=3),
+    "cnn3": lambda: lenet5c.cnn3(seed=4),
+    "strides and padding": lambda: custom(
+        [
+            Conv2d(5, (3, 4), stride=2, padding=2, name="A"),  # 3@15x12 -> 5@9x7
+            Tanh(),
+            Conv2d(7, 3, stride=3, padding=1, name="B"),  # -> 7@3x3
+            ReLU(),
+            Conv2d(3, (2, 1), stride=2, padding=1, name="C"),  # -> 3@2x3
+            Dense(4, name="D"),
+        ],
+        (3, 15, 12),
+        4,
+    ),
+    "activations after pooling, and two in a row": lambda: custom(
+        [
+            Tanh(),
+            Conv2d(4, 3, padding=1, name="A"),
+            AvgPool2d(3, 2),  # 4@9x10 -> 4@4x4, overlapping
+            Tanh(),
+            ReLU(),
+            Conv2d(6, 2, name="B"),  # -> 6@3x3
+            MaxPool2d(2, 1),  # -> 6@2x2
+            ReLU(),
+            Tanh(),
+            Flatten(),
+            Dense(5, name="D"),
+            Tanh(),
+        ],
+        (2, 9, 10),
+        5,
+    ),
+    "pooling first, no dense layer, logits from a convolution": lambda: custom(
+        [
+            MaxPool2d(2),  # 1@12x9 -> 1@6x4, a column is left
+            AvgPool2d(1),
+            Conv2d(5, (5, 3), name="A"),  # -> 5@2x2
+            ReLU(),
+            MaxPool2d(2),  # -> 5@1x1
+            Conv2d(3, 1, name="B"),  # -> 3@1x1
+        ],
+        (1, 12, 9),
+        3,
+    ),
+    "a wide convolution": lambda: custom(
+        [
+            Conv2d(256, 3, name="A"),  # 128@4x4 -> 256@2x2, 295,168 parameters
+            Tanh(),
+            AvgPool2d(2),  # -> 256@1x1
+            Dense(3, name="D"),
+        ],
+        (128, 4, 4),
+        3,
+    ),
+    "one dense layer": lambda: custom([Dense(2, name="D")], (3, 2, 1), 2),
+}
+EVERY_MODEL = pytest.mark.parametrize("name", MODELS)
+
+
+def layers_of(model: lenet5c.Model) -> list:
+    """The model's layers as the reference takes them."""
+    return [
+        (layer.kind, {k: v for k, v in vars(layer).items() if v is not None})
+        for layer in model.layers
+    ]
+
+
+def prepared(name: str, count: int):
+    """The model with biases that are not zero, float32 images and labels."""
+    model = MODELS[name]()
+    rng = np.random.default_rng(zlib.crc32(name.encode()) + count)
+    for key, value in model.parameters.items():
+        if key.endswith(".bias"):
+            value[...] = rng.uniform(-0.2, 0.2, value.shape)
+    images = rng.normal(size=(count, *model.input_shape)).astype(np.float32)
+    return model, images, rng.integers(model.class_count, size=count)
+
+
+@EVERY_MODEL
+def test_reference_equals_central_differences(name):
+    model, images, labels = prepared(name, 2)
+    layers = layers_of(model)
+    parameters = {k: v.astype(np.float64) for k, v in model.parameters.items()}
+    gradients, _ = reference.network_gradients(layers, parameters, images, labels)
+    assert gradients.keys() == parameters.keys()
+    rng = np.random.default_rng(0)
+    smooth = not any(kind in ("relu", "max_pool2d") for kind, _ in layers)
+    step = 1e-5 if smooth else 1e-7  # the smaller, the rarer a switch in between
+    for key, gradient in gradients.items():
+        scale = np.abs(gradient).max()
+        assert scale > 0
+        values = parameters[key].ravel()  # a view
+        for at in rng.choice(values.size, min(values.size, 6), replace=False):
+            value, losses = values[at], []
+            for moved in (value + step, value - step):
+                values[at] = moved
+                losses.append(
+                    reference.network_loss(layers, parameters, images, labels)
+                )
+            values[at] = value
+            expected = (losses[0] - losses[1]) / (2 * step)
+            error = abs(gradient.ravel()[at] - expected)
+            assert error < 1e-6 * scale + 1e-14 / step, f"{key}, entry {at}"
+
+
+def check_every_entry(name: str, count: int) -> None:
+    model, images, labels = prepared(name, count)
+    before = {key: value.copy() for key, value in model.parameters.items()}
+    loss, gradients = model.loss_and_gradients(images, labels)
+
+    layers = layers_of(model)
+    expected_loss = reference.network_loss(layers, before, images, labels)
+    assert type(loss) is float
+    assert loss == pytest.approx(expected_loss, rel=1e-6, abs=2e-6)
+
+    expected, magnitudes = reference.network_gradients(layers, before, images, labels)
+    assert list(gradients) == list(model.parameters)
+    sizes = [gradient.size for gradient in gradients.values()]
+    assert sum(sizes) == model.parameter_count
+    for key, gradient in gradients.items():
+        assert gradient.dtype == np.float32
+        assert gradient.shape == expected[key].shape == model.parameters[key].shape
+        # an entry's own rounding, and that of dy, which is a sum as well
+        scale = magnitudes[key] + magnitudes[key].mean()
+        error = np.abs(gradient - expected[key]) / scale
+        worst = np.unravel_index(np.argmax(error), error.shape)
+        assert error[worst] < TOLERANCE, f"{key}: {error[worst]:.3g} at {worst}"
+        np.testing.assert_array_equal(model.parameters[key], before[key])
+
+
+@pytest.mark.parametrize("count", [1, 5, 37])
+@EVERY_MODEL
+def test_every_entry_of_every_gradient(name, count):
+    check_every_entry(name, count)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("lenet5", 257),
+        ("strides and padding", 530),
+        ("one dense layer", 530),
+        ("a wide convolution", 70),
+    ],
+)
+def test_batches_that_are_summed_in_several_parts(name, count):
+    check_every_entry(name, count)
+
+
+def test_lenet5_is_checked_in_all_of_its_parameters():
+    _, gradients = MODELS["lenet5"]().loss_and_gradients(
+        np.ones((1, 32, 32), "f4"), [0]
+    )
+    assert sum(gradient.size for gradient in gradients.values()) == 61_706
+
+
+@EVERY_MODEL
+def test_same_bits_for_any_number_of_threads(name):
+    model, images, labels = prepared(name, 53)
+    expected = model.loss_and_gradients(images, labels, threads=1)
+    for threads in (2, 3, 4, 7):
+        loss, gradients = model.loss_and_gradients(images, labels, threads=threads)
+        assert loss == expected[0]
+        for key, gradient in gradients.items():
+            np.testing.assert_array_equal(gradient, expected[1][key])
+
+
+@EVERY_MODEL
+def test_nothing_is_left_of_an_earlier_batch(name):
+    """Scratch memory is used again, by fewer images and after NaN and infinity."""
+    model, images, labels = prepared(name, 5)
+    loss, gradients = model.loss_and_gradients(images, labels)
+    logits = model.forward(images)
+    huge = np.full((70, *model.input_shape), 3e38, np.float32)
+    huge[::2] *= -1
+    with np.errstate(all="ignore"):
+        model.loss_and_gradients(huge, np.zeros(70, int), threads=1)
+        model.loss_and_gradients(huge, np.zeros(70, int), threads=3)
+        model.forward(huge, threads=3)
+    for threads in (1, 3):
+        again, found = model.loss_and_gradients(images, labels, threads=threads)
+        assert again == loss
+        for key, gradient in gradients.items():
+            np.testing.assert_array_equal(found[key], gradient)
+        np.testing.assert_array_equal(model.forward(images, threads=threads), logits)
+
+
+def assert_near(found: np.ndarray, expected: np.ndarray) -> None:
+    expected = expected.reshape(found.shape)
+    atol = 5e-6 * np.abs(expected).max()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
+
+
+@EVERY_MODEL
+def test_logits_and_feature_maps_equal_the_reference(name):
+    model, images, _ = prepared(name, 21)
+    maps = reference.network_forward(layers_of(model), model.parameters, images)
+    logits = model.forward(images)
+    assert logits.shape == (21, model.class_count)
+    assert_near(logits, maps[-1])
+    kinds = [layer.kind for layer in model.layers] + ["end"]
+    for number, layer in enumerate(model.layers):
+        # after a convolution or dense layer, the map behind its activation
+        folded = layer.kind in ("conv2d", "dense") and kinds[number + 1] in (
+            "tanh",
+            "relu",
+        )
+        if number or layer.kind != "flatten":
+            expected = maps[number + 1 + folded]
+            assert_near(model.activations(images, layer.name), expected)
