@@ -3,9 +3,13 @@
 Environment
 -----------
 LENET5C_OPENMP : auto (default), 1 or 0
-    Whether to compile with OpenMP: if the compiler has it, always (fail without), never.
+    Whether to compile with OpenMP: if the compiler has it, always (fail without),
+    never.
 LENET5C_CORES : comma-separated names
     Which cores to build instead of all that fit the machine.
+LENET5C_LANES : 4, 8 or 16
+    Images in one register, whatever the instruction set. Slow; for testing what another
+    machine would run.
 LENET5C_DEBUG : 1
     Check every array index in the cores. Slow; for hunting errors.
 """
@@ -22,12 +26,20 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-# What the cores differ in. -O3 is what unrolls a tile of accumulators into registers; no
-# -ffast-math, which changes results, and no -march=native, which breaks other machines.
+# What the cores differ in. -O3 is what unrolls a tile of accumulators into registers;
+# no -ffast-math, which changes results, and no -march=native, which breaks other
+# machines.
 if platform.machine().lower() in ("x86_64", "amd64"):
     CORES = {
-        "avx512": "-mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx2 -mfma".split()
-        + ["-mprefer-vector-width=512"],
+        "avx512": [
+            "-mavx512f",
+            "-mavx512vl",
+            "-mavx512bw",
+            "-mavx512dq",
+            "-mavx2",
+            "-mfma",
+            "-mprefer-vector-width=512",
+        ],
         "avx2": ["-mavx2", "-mfma"],
         "baseline": [],
     }
@@ -39,8 +51,8 @@ if WANTED:
     CORES = {name: CORES[name] for name in WANTED.split(",")}
 
 COMPILE = ["-O3", "-g0", "-fvisibility=hidden", "-fno-math-errno", "-ffp-contract=fast"]
-# What gcc needs to keep tiles in registers, where the compiler knows it: unroll up to 24
-# accumulators (16 by default), and make no memcpy of a loop that copies them.
+# What gcc needs to keep tiles in registers, where the compiler knows it: unroll up to
+# 24 accumulators (16 by default), and make no memcpy of a loop that copies them.
 GCC = [
     "--param=max-completely-peel-times=32",
     "--param=max-completely-peeled-insns=800",
@@ -48,6 +60,9 @@ GCC = [
     "-fno-predictive-commoning",
 ]
 MACROS = [("CYTHON_INLINE", "inline __attribute__((always_inline))")]
+if os.environ.get("LENET5C_LANES"):
+    MACROS.append(("LENET5C_LANES", os.environ["LENET5C_LANES"]))
+    COMPILE.append("-Wno-psabi")
 
 
 class BuildCores(build_ext):
@@ -71,7 +86,9 @@ class BuildCores(build_ext):
             sys.exit(f"LENET5C_OPENMP: expected auto, 1 or 0, got {wanted!r}")
         if wanted == "0":
             return []
-        if self.compiles(["-fopenmp"], "#include <omp.h>\nint main(void) { return 0; }"):
+        if self.compiles(
+            ["-fopenmp"], "#include <omp.h>\nint main(void) { return 0; }"
+        ):
             return ["-fopenmp"]
         if wanted == "1":
             sys.exit("LENET5C_OPENMP=1, but the compiler has no OpenMP")
@@ -86,11 +103,14 @@ class BuildCores(build_ext):
             path = Path(folder, "probe.c")
             path.write_text(source)
             command = [*compiler, *flags, str(path), "-o", str(path.with_suffix(""))]
-            return subprocess.run(command, capture_output=True, check=False).returncode == 0
+            return (
+                subprocess.run(command, capture_output=True, check=False).returncode
+                == 0
+            )
 
 
 def core(name, flags, source):
-    """A core from its own copy of the C file, so that each has an object file of its own."""
+    """A core from its own copy of the C file, so that its object file is its own."""
     copy = Path(source).with_name(f"network_{name}.c")
     shutil.copyfile(source, copy)
     return Extension(

@@ -1,6 +1,6 @@
 """Test accuracy on MNIST with default settings, over seeds.
 
-    LENET5C_DATA=FOLDER python benchmarks/accuracy.py [--epochs 2 3] [--seeds 5]
+LENET5C_DATA=FOLDER python benchmarks/accuracy.py [--epochs 2 3] [--seeds 5]
 """
 
 import argparse
@@ -24,7 +24,11 @@ def main() -> None:
         for seed in range(arguments.seeds):
             model = lenet5c.lenet5(seed=seed)
             times.append(
-                seconds(lambda m=model, s=seed, e=epochs: m.fit(*data.train, epochs=e, seed=s))
+                seconds(
+                    lambda m=model, s=seed, e=epochs: m.fit(
+                        *data.train, epochs=e, seed=s
+                    )
+                )
             )
             accuracies.append(100 * model.evaluate(*data.test).accuracy)
         rows.append(

@@ -21,12 +21,16 @@ def machine() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         fields = dict(
-            line.split(":", 1) for line in cpuinfo.read_text().splitlines() if ":" in line
+            line.split(":", 1)
+            for line in cpuinfo.read_text().splitlines()
+            if ":" in line
         )
         fields = {key.strip(): value.strip() for key, value in fields.items()}
         name = fields.get("model name", name)
         known = ("avx2", "fma", "avx512f")
-        flags = " ".join(flag for flag in known if flag in fields.get("flags", "").split())
+        flags = " ".join(
+            flag for flag in known if flag in fields.get("flags", "").split()
+        )
     info = lenet5c.build_info()
     return (
         f"{name} ({flags}), {os.cpu_count()} CPUs; lenet5c {info['version']}, core "

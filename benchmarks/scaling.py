@@ -1,6 +1,6 @@
 """How speed grows with threads and images, and memory with the batch; import and size.
 
-    python benchmarks/scaling.py
+python benchmarks/scaling.py
 """
 
 import statistics
@@ -33,7 +33,9 @@ print(time.perf_counter() - start)
 def of_child(code: str, *arguments: str) -> float:
     """The number that this code prints in a process of its own."""
     command = [sys.executable, "-c", code, *arguments]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return float(
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    )
 
 
 def main() -> None:
@@ -44,7 +46,11 @@ def main() -> None:
     def fit(count: int, threads: int) -> float:
         return seconds(
             lambda: model.fit(
-                images[:count], labels[:count], epochs=1, batch_size=256, threads=threads
+                images[:count],
+                labels[:count],
+                epochs=1,
+                batch_size=256,
+                threads=threads,
             )
         )
 
@@ -57,14 +63,18 @@ def main() -> None:
     rows = [("", "value"), ("two threads against one, batch 256", f"{one / two:.2f}x")]
     for count in (8192, 16384, 32768):
         took = statistics.median(fit(count, 2) for _ in range(5))
-        rows.append((f"microseconds an image, {count} images", f"{1e6 * took / count:.2f}"))
+        rows.append(
+            (f"microseconds an image, {count} images", f"{1e6 * took / count:.2f}")
+        )
     small, large = of_child(MEMORY, "32"), of_child(MEMORY, "4096")
     rows.append(("peak memory, batch 32, MB", f"{small / 1e6:.1f}"))
     rows.append(("peak memory, batch 4096, MB", f"{large / 1e6:.1f}"))
     code = IMPORT.format(before="numpy", module="lenet5c")
     took = statistics.median(of_child(code) for _ in range(11))
     rows.append(("import lenet5c after numpy, ms", f"{1e3 * took:.1f}"))
-    size = sum(path.stat().st_size for path in Path(lenet5c.__file__).parent.glob("*.so"))
+    size = sum(
+        path.stat().st_size for path in Path(lenet5c.__file__).parent.glob("*.so")
+    )
     rows.append(("compiled cores on disk, MB", f"{size / 1e6:.2f}"))
     print(table(rows))
 

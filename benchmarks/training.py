@@ -2,8 +2,8 @@
 
     python benchmarks/training.py [--threads 2] [--rounds 7] [--no-peer]
 
-lenet5c: a whole `fit` call on uint8 images, packing included. PyTorch: the same network,
-batch and optimizer on float32 images that are ready in memory.
+lenet5c: a whole `fit` call on uint8 images, packing included. PyTorch: the same
+network, batch and optimizer on float32 images that are ready in memory.
 """
 
 import argparse
@@ -89,7 +89,12 @@ def main() -> None:
                 peers.append(peer())
         speed = statistics.median(speeds)
         gflops = speed * FLOPS_OF_AN_IMAGE * 1e-9
-        row = [str(batch_size), f"{speed:,.0f}", f"{gflops:.0f}", f"{gflops / peak:.0%}"]
+        row = [
+            str(batch_size),
+            f"{speed:,.0f}",
+            f"{gflops:.0f}",
+            f"{gflops / peak:.0%}",
+        ]
         if peers:
             other = statistics.median(peers)
             row += [f"{other:,.0f}", f"{speed / other:.1f}x"]

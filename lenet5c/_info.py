@@ -17,8 +17,9 @@ def build_info() -> dict[str, Any]:
     Returns
     -------
     dict
-        "version"; "isa", the core in use, and "available", those that could be; "lanes",
-        images in one register; "openmp"; "threads" that a call would use now; "compiler".
+        "version"; "isa", the core in use, and "available", those that could be;
+        "lanes", images in one register; "openmp"; "threads" that a call would use now;
+        "compiler".
     """
     return {
         "version": __version__,

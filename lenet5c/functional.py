@@ -1,7 +1,8 @@
 """One layer at a time on NCHW arrays: the core's kernels for tests, learning and reuse.
 
-All arrays are floating point, are computed in float32, and are returned as float32. NaN and
-infinities are computed with as they are, but for max pooling, where a NaN may be passed over.
+All arrays are floating point, are computed in float32, and are returned as float32. NaN
+and infinities are computed with as they are, but for max pooling, where a NaN may be
+passed over.
 """
 
 from typing import Any
@@ -43,8 +44,10 @@ Array = NDArray[np.float32]
 AS_IT_IS = (1.0, 0.0, 0.0)
 
 
-def _array(argument: str, value: ArrayLike, shape: tuple[int | None, ...] | None) -> Array:
-    """`value` as an aligned C-contiguous float32 array of that shape (None: any length)."""
+def _array(
+    argument: str, value: ArrayLike, shape: tuple[int | None, ...] | None
+) -> Array:
+    """`value` as aligned, C-contiguous float32 of that shape (None: any length)."""
     array = np.asarray(value)
     if array.dtype.kind != "f":
         raise TypeError(f"{argument}: expected floating numbers, got {array.dtype}")
@@ -54,9 +57,13 @@ def _array(argument: str, value: ArrayLike, shape: tuple[int | None, ...] | None
         )
         if not fits:
             wanted = ", ".join("any" if n is None else str(n) for n in shape)
-            raise ValueError(f"{argument}: expected the shape ({wanted}), got {array.shape}")
+            raise ValueError(
+                f"{argument}: expected the shape ({wanted}), got {array.shape}"
+            )
     if array.size == 0:
-        raise ValueError(f"{argument}: expected at least one element, got {array.shape}")
+        raise ValueError(
+            f"{argument}: expected at least one element, got {array.shape}"
+        )
     with np.errstate(over="ignore"):
         return np.require(array, np.float32, ["C", "A"])
 
@@ -123,7 +130,8 @@ def conv2d(
     padding: int = 0,
     threads: int | None = None,
 ) -> Array:
-    """y[n, f, i, j] = bias[f] + sum over c, k, l of weight[f, c, k, l] * x[n, c, i' + k, j' + l]
+    """y[n, f, i, j] = bias[f] + sum over c, k, l of weight[f, c, k, l] * x[n, c, i' +
+    k, j' + l]
 
     with i' = i * stride - padding, likewise j', and zeros outside of x.
 
@@ -249,7 +257,7 @@ def max_pool2d(
     stride: int | None = None,
     threads: int | None = None,
 ) -> Array:
-    """Maximum of kernel_size x kernel_size windows, `stride` (default: the window) apart."""
+    """Maximum of kernel_size x kernel_size windows, `stride` (default: that) apart."""
     x = _array("x", x, (None, None, None, None))
     return _forward(MaxPool2d(kernel_size, stride), x, NONE, threads)
 
@@ -262,7 +270,7 @@ def max_pool2d_backward(
     stride: int | None = None,
     threads: int | None = None,
 ) -> Array:
-    """Gradient dx of sum(dy * max_pool2d(x)): all to a window's first maximum, row-major."""
+    """Gradient dx of sum(dy * max_pool2d(x)), all to a window's first maximum."""
     x = _array("x", x, (None, None, None, None))
     return _backward(MaxPool2d(kernel_size, stride), x, NONE, dy, threads)[0]
 
@@ -348,7 +356,8 @@ def _cross_entropy(
         raise ValueError(f"labels: expected the shape ({len(z)},), got {codes.shape}")
     if codes.min() < 0 or codes.max() >= z.shape[1]:
         raise ValueError(
-            f"labels: expected 0 to {z.shape[1] - 1}, got {codes.min()} to {codes.max()}"
+            f"labels: expected 0 to {z.shape[1] - 1}, "
+            f"got {codes.min()} to {codes.max()}"
         )
     resolve_threads(threads)
     dz = np.empty_like(z)

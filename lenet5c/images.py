@@ -15,8 +15,9 @@ Shape = tuple[int, int, int]
 class InputStage:
     """What is done to an image before the first layer.
 
-    A uint8 pixel b becomes (b / 255 - mean) / deviation. A float pixel is taken as it is.
-    The image is centred in the network's input; the pixels around it are `background`.
+    A uint8 pixel b becomes (b / 255 - mean) / deviation. A float pixel is taken as it
+    is. The image is centred in the network's input; the pixels around it are
+    `background`.
 
     Parameters
     ----------
@@ -54,7 +55,9 @@ class InputStage:
         return 1 / (255 * self.deviation), -self.mean / self.deviation, self.background
 
 
-def as_images(images: ArrayLike, shape: Shape, argument: str = "images") -> NDArray[Any]:
+def as_images(
+    images: ArrayLike, shape: Shape, argument: str = "images"
+) -> NDArray[Any]:
     """Images as a C-contiguous (N, C, H, W) array of uint8 or float32.
 
     Parameters
@@ -108,8 +111,8 @@ def as_images(images: ArrayLike, shape: Shape, argument: str = "images") -> NDAr
             if not np.isfinite(part).all():
                 bad = start + int(np.argmin(np.isfinite(part).all(axis=(1, 2, 3))))
                 raise ValueError(
-                    f"{argument}: expected finite float32 pixels, image {bad} has a NaN, "
-                    "an infinity or a value beyond float32"
+                    f"{argument}: expected finite float32 pixels, image {bad} has a "
+                    "NaN, an infinity or a value beyond float32"
                 )
     return array
 
@@ -202,12 +205,14 @@ def _from_one_hot(rows: NDArray[Any], argument: str) -> NDArray[np.int64]:
         raise ValueError(
             f"{argument}: expected one-hot rows (a single 1 in each), or (N,) labels"
         )
-    return rows.argmax(axis=1).astype(np.int64)
+    columns: NDArray[np.int64] = rows.argmax(axis=1).astype(np.int64)
+    return columns
 
 
 def decode_labels(codes: NDArray[Any], classes: NDArray[Any]) -> NDArray[Any]:
     """Class numbers to labels."""
-    return classes[codes]
+    labels: NDArray[Any] = classes[codes]
+    return labels
 
 
 def _some(values: NDArray[Any], most: int = 12) -> str:

@@ -1,15 +1,17 @@
 """What a layer is: its sizes and its parameters. No arithmetic; that is the core's.
 
-To add a layer: a class below that says its `kind`, its output shape and its parameters, its
-name in `LAYERS`, and a kernel of that kind in core/network.pyx.
+To add a layer: a class below that says its `kind`, its output shape and its parameters,
+its name in `LAYERS`, and a kernel of that kind in core/network.pyx.
 
-Shapes are (C, H, W): channels, rows, columns. After `Flatten` a map is (features, 1, 1).
+Shapes are (C, H, W): channels, rows, columns. After `Flatten` a map is (features, 1,
+1).
 """
 
 import math
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from inspect import signature
 from typing import Any, ClassVar
 
 import numpy as np
@@ -34,7 +36,7 @@ Shape = tuple[int, int, int]
 
 
 def _whole(argument: str, value: object, least: int, most: int = 1 << 20) -> int:
-    """`value` as an int between `least` and `most`, or an error that names `argument`."""
+    """`value` as an int from `least` to `most`, or an error that names `argument`."""
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{argument}: expected a whole number, got {value!r}")
     try:
@@ -56,15 +58,18 @@ def _pair(argument: str, value: object, least: int) -> tuple[int, int]:
     return number, number
 
 
-@dataclass(frozen=True)
 class Layer:
-    """Base of all layers. `name` is what parameters and activations are found by."""
+    """Base of all layers, each a frozen dataclass of its options.
 
+    `name` is what parameters and activations are found by.
+    """
+
+    name: str | None
     kind: ClassVar[str] = ""
     arithmetic: ClassVar[bool] = True
 
     def output_shape(self, shape: Shape) -> Shape:
-        """Shape of the output for an input of `shape`; ValueError if it does not fit."""
+        """Output shape for an input of `shape`; ValueError if that is too small."""
         return shape
 
     def parameter_shapes(self, shape: Shape) -> dict[str, tuple[int, ...]]:
@@ -181,8 +186,8 @@ class _Pool2d(Layer):
         size = self.kernel_size
         if size > height or size > width:
             raise ValueError(
-                f"{self.name or type(self).__name__}: window {size}x{size} is larger than "
-                f"its input {height}x{width}"
+                f"{self.name or type(self).__name__}: window {size}x{size} is larger "
+                f"than its input {height}x{width}"
             )
         assert self.stride is not None
         return (
@@ -240,8 +245,7 @@ LAYERS: dict[str, type[Layer]] = {
 
 def layer_to_dict(layer: Layer) -> dict[str, Any]:
     """A layer as plain values, for the model file and the core."""
-    values = {field.name: getattr(layer, field.name) for field in fields(layer)}
-    return {"kind": layer.kind, **values}
+    return {"kind": layer.kind, **vars(layer)}
 
 
 def layer_from_dict(values: Mapping[str, Any]) -> Layer:
@@ -249,10 +253,8 @@ def layer_from_dict(values: Mapping[str, Any]) -> Layer:
     options = dict(values)
     kind = options.pop("kind", None)
     if not isinstance(kind, str) or kind not in LAYERS:
-        raise ValueError(
-            f"layer: expected a kind of {', '.join(LAYERS)}, got {kind!r}"
-        )
-    known = {field.name for field in fields(LAYERS[kind])}
+        raise ValueError(f"layer: expected a kind of {', '.join(LAYERS)}, got {kind!r}")
+    known = set(signature(LAYERS[kind]).parameters)
     if set(options) != known:
         raise ValueError(
             f"layer {kind}: expected the options {sorted(known)}, got {sorted(options)}"
@@ -265,7 +267,9 @@ def layer_from_dict(values: Mapping[str, Any]) -> Layer:
 
 def _check_init(init: str | None) -> None:
     if init is not None and init not in ("glorot", "he", "lecun"):
-        raise ValueError(f"init: expected 'glorot', 'he', 'lecun' or None, got {init!r}")
+        raise ValueError(
+            f"init: expected 'glorot', 'he', 'lecun' or None, got {init!r}"
+        )
 
 
 def initialise(
@@ -273,8 +277,8 @@ def initialise(
 ) -> None:
     """Fill a weight (O, I, ...) from a uniform distribution, in place.
 
-    The limits are sqrt(6 / (fan_in + fan_out)) for "glorot" (Glorot and Bengio 2010, eq.
-    16), sqrt(6 / fan_in) for "he" (He et al. 2015, eq. 10: variance 2 / fan_in) and
+    The limits are sqrt(6 / (fan_in + fan_out)) for "glorot" (Glorot and Bengio 2010,
+    eq. 16), sqrt(6 / fan_in) for "he" (He et al. 2015, eq. 10: variance 2 / fan_in) and
     sqrt(3 / fan_in) for "lecun" (LeCun et al. 1998, "Efficient BackProp", eq. 16).
     """
     field = math.prod(weight.shape[2:])

@@ -70,7 +70,8 @@ class Parameters(Mapping[str, NDArray[np.float32]]):
         array = np.asarray(value, np.float32)
         if array.shape != self._views[name].shape:
             raise ValueError(
-                f"{name}: expected the shape {self._views[name].shape}, got {array.shape}"
+                f"{name}: expected the shape {self._views[name].shape}, "
+                f"got {array.shape}"
             )
         self._views[name][...] = array
 
@@ -131,8 +132,8 @@ class Model:
         outputs = math.prod(self.shapes[-1])
         if outputs != self.class_count:
             raise ValueError(
-                f"layers: the last one has {outputs} outputs, expected one for each of the "
-                f"{self.class_count} classes"
+                f"layers: the last one has {outputs} outputs, expected one for each "
+                f"of the {self.class_count} classes"
             )
         named_shapes = self._parameter_shapes()
         self.parameter_count = sum(map(math.prod, named_shapes.values()))
@@ -205,9 +206,10 @@ class Model:
         Parameters
         ----------
         images : array
-            uint8 or floating: (N, H, W), (N, H * W), (N, C, H, W). Smaller images than the
-            network's input are centred in it. uint8 is scaled by 1/255 and normalised with
-            the mean and deviation of these images; floating images are taken as they are.
+            uint8 or floating: (N, H, W), (N, H * W), (N, C, H, W). Smaller images than
+            the network's input are centred in it. uint8 is scaled by 1/255 and
+            normalised with the mean and deviation of these images; floating images are
+            taken as they are.
         labels : array
             (N,) integers or strings, or (N, classes) one-hot rows.
         epochs, batch_size : int
@@ -215,17 +217,20 @@ class Model:
         optimizer : Optimizer or None
             None is ``SGD(learning_rate=0.1, momentum=0.9, nesterov=True)``.
         schedule : str or function
-            "one-cycle", "constant", "cosine", "step", or what lenet5c.schedules describes.
+            "one-cycle", "constant", "cosine", "step", or a function as in
+            lenet5c.schedules.
         augment : None
         validation : float, (images, labels) or None
-            Images to measure after each epoch: a share of `images`, held out, or others.
+            Images to measure after each epoch: a share of `images`, held out, or
+            others.
         seed : int
             Of the order of the images.
         threads : int or None
             None takes what OpenMP, CPU affinity and CPU quota allow.
         callbacks : sequence
-            Functions called with a TrainingState after each epoch, or objects with methods
-            ``on_batch_end`` and ``on_epoch_end``. Returning True stops the training.
+            Functions called with a TrainingState after each epoch, or objects with
+            methods ``on_batch_end`` and ``on_epoch_end``. Returning True stops the
+            training.
         verbose : bool
             Whether to show a progress bar on stderr.
 
@@ -273,7 +278,7 @@ class Model:
         return logits
 
     def predict(self, images: ArrayLike, *, threads: int | None = None) -> NDArray[Any]:
-        """The most probable class of each image, (N,), as labels were given to `fit`."""
+        """The most probable label of each image, (N,), as they were given to `fit`."""
         codes = self.forward(images, threads=threads).argmax(axis=1)
         return decode_labels(codes, self.classes)
 
@@ -301,8 +306,8 @@ class Model:
     ) -> NDArray[np.float32]:
         """What the layer of that name makes of the images, (N, C, H, W) float32.
 
-        For a convolution or dense layer that is followed by an activation, the feature map
-        after it, as in the paper; logits where there is none.
+        For a convolution or dense layer that is followed by an activation, the feature
+        map after it, as in the paper; logits where there is none.
         """
         if layer not in self._layer_numbers:
             names = ", ".join(self._layer_numbers)
@@ -339,10 +344,11 @@ class Model:
         learning_rate: float | None = None,
         threads: int | None = None,
     ) -> float:
-        """One step on one batch; the mean loss before it. For training loops of one's own.
+        """One step on one batch; the mean loss before it. For training loops of one's
+        own.
 
-        `learning_rate` None is the optimizer's. The images' normalisation and the classes
-        are those of the model, as `fit` left them.
+        `learning_rate` None is the optimizer's. The images' normalisation and the
+        classes are those of the model, as `fit` left them.
         """
         optimizer = as_optimizer(optimizer)
         count = resolve_threads(threads)
@@ -398,25 +404,35 @@ class Model:
                 (
                     str(getattr(layer, "name", "")),
                     type(layer).__name__,
-                    f"{channels}@{height}x{width}" if height * width > 1 else f"{channels}",
+                    f"{channels}@{height}x{width}"
+                    if height * width > 1
+                    else f"{channels}",
                     f"{count:,}" if count else "",
                     f"{layer.multiply_adds(shape):,}" if count else "",
                 )
             )
-        total = ("total", "", "", f"{self.parameter_count:,}", f"{self.multiply_adds:,}")
+        total = (
+            "total",
+            "",
+            "",
+            f"{self.parameter_count:,}",
+            f"{self.multiply_adds:,}",
+        )
         widths = [max(map(len, column)) for column in zip(*rows, total, strict=True)]
         rule = tuple("-" * width for width in widths)
         lines = []
         for row in (rows[0], rule, *rows[1:], rule, total):
             cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
             cells[3:] = [
-                cell.rjust(width) for cell, width in zip(row[3:], widths[3:], strict=True)
+                cell.rjust(width)
+                for cell, width in zip(row[3:], widths[3:], strict=True)
             ]
             lines.append("  ".join(cells).rstrip())
         return "\n".join(lines)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model to `path`, atomically: the old file or the new one, never half.
+        """Write the model to `path`, atomically: the old file or the new one, never
+        half.
 
         Raises
         ------
@@ -445,8 +461,8 @@ class Model:
 
     def __repr__(self) -> str:
         return (
-            f"<Model of {len(self.layers)} layers, {self.parameter_count:,} parameters, "
-            f"{self.class_count} classes>"
+            f"<Model of {len(self.layers)} layers, "
+            f"{self.parameter_count:,} parameters, {self.class_count} classes>"
         )
 
     def _run(
@@ -467,7 +483,7 @@ class Model:
 
     def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         return {
-            f"{layer.name}.{name}": shape  # type: ignore[attr-defined]
+            f"{layer.name}.{name}": shape
             for layer, before in zip(self.layers, self.shapes, strict=False)
             for name, shape in layer.parameter_shapes(before).items()
         }
@@ -479,14 +495,16 @@ class Model:
             if not isinstance(layer, (Conv2d, Dense)):
                 continue
             following = (
-                other for other in self.layers[number + 1 :] if isinstance(other, (Tanh, ReLU))
+                other
+                for other in self.layers[number + 1 :]
+                if isinstance(other, (Tanh, ReLU))
             )
             he = isinstance(next(following, None), ReLU)
             weight = self.parameters[f"{layer.name}.weight"]
             initialise(weight, layer.init or ("he" if he else "glorot"), generator)
 
     def _plan(self) -> tuple[Any, dict[str, tuple[int, Shape]]]:
-        """The compiled network; and by layer name, which of the core's layers ends it."""
+        """The compiled network; by layer name, the core's last layer of it."""
         specs: list[dict[str, Any]] = []
         numbers: dict[str, tuple[int, Shape]] = {}
         for layer, before, after in zip(
@@ -494,12 +512,18 @@ class Model:
         ):
             if layer.arithmetic:
                 specs.append(
-                    {**layer_to_dict(layer), "input_shape": before, "output_shape": after}
+                    {
+                        **layer_to_dict(layer),
+                        "input_shape": before,
+                        "output_shape": after,
+                    }
                 )
             if specs:
-                numbers[layer.name] = (len(specs) - 1, after)  # type: ignore[attr-defined]
+                numbers[str(layer.name)] = (len(specs) - 1, after)
         if not specs:
-            raise ValueError("layers: expected at least one layer that computes something")
+            raise ValueError(
+                "layers: expected at least one layer that computes something"
+            )
         return core.Network(specs, self.input_shape), numbers
 
 
@@ -523,7 +547,9 @@ def load(path: str | os.PathLike[str]) -> Model:
             raise ValueError("classes: two have the same name")
         classes = np.array(names)
         if classes.ndim != 1 or classes.dtype.kind not in "iUb":
-            raise ValueError(f"classes: expected integers or strings, got {names!r:.80}")
+            raise ValueError(
+                f"classes: expected integers or strings, got {names!r:.80}"
+            )
         _check_sizes(layers, tuple(network["input_shape"]), tensors)
         model = Model(
             layers, input_shape=tuple(network["input_shape"]), classes=len(classes)
@@ -546,14 +572,16 @@ def _check_sizes(
     input_shape: tuple[Any, ...],
     tensors: Mapping[str, NDArray[np.float32]],
 ) -> None:
-    """Whether the tensors are the parameters of these layers, before anything is built."""
+    """Check that the tensors are these layers' parameters, before anything is built."""
     if len(input_shape) != 3 or any(not isinstance(n, int) for n in input_shape):
-        raise ValueError(f"input_shape: expected three numbers, got {input_shape!r:.80}")
-    shapes = _shapes(layers, input_shape)  # type: ignore[arg-type]
+        raise ValueError(
+            f"input_shape: expected three numbers, got {input_shape!r:.80}"
+        )
+    shapes = _shapes(layers, input_shape)
     if max(map(math.prod, shapes)) > MOST_PARAMETERS:
         raise ValueError("layers: a feature map is larger than any machine could hold")
     expected = {
-        f"{layer.name}.{name}": shape  # type: ignore[attr-defined]
+        f"{layer.name}.{name}": shape
         for layer, before in zip(layers, shapes, strict=False)
         for name, shape in layer.parameter_shapes(before).items()
     }
@@ -572,8 +600,7 @@ def _shapes(layers: Sequence[Layer], input_shape: Shape) -> list[Shape]:
 
 def _named(layers: Sequence[Layer]) -> tuple[Layer, ...]:
     """The layers, each with a name of its own."""
-    layers = list(layers)
-    if not layers:
+    if len(layers) == 0:
         raise ValueError("layers: expected at least one, got none")
     counts: dict[str, int] = {}
     named: list[Layer] = []
@@ -582,10 +609,12 @@ def _named(layers: Sequence[Layer]) -> tuple[Layer, ...]:
             raise TypeError(f"layers: expected layers, got {layer!r}")
         if getattr(layer, "name", None) is None:
             counts[layer.kind] = counts.get(layer.kind, 0) + 1
-            values = layer_to_dict(layer) | {"name": f"{layer.kind}_{counts[layer.kind]}"}
+            values = layer_to_dict(layer) | {
+                "name": f"{layer.kind}_{counts[layer.kind]}"
+            }
             layer = layer_from_dict(values)
         named.append(layer)
-    names = [layer.name for layer in named]  # type: ignore[attr-defined]
+    names = [layer.name for layer in named]
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"layers: two are named {name!r}")

@@ -1,13 +1,13 @@
 """The networks by name, each one list of layers with the shapes beside it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from lenet5c.layers import (
     AvgPool2d,
     Conv2d,
     Dense,
     Flatten,
-    Layer,
     MaxPool2d,
     ReLU,
     Tanh,
@@ -16,11 +16,13 @@ from lenet5c.model import Model
 
 __all__ = ["NETWORKS", "cnn3", "lenet5", "mlp"]
 
-ACTIVATIONS: dict[str, type[Layer]] = {"tanh": Tanh, "relu": ReLU}
-POOLINGS: dict[str, type[Layer]] = {"avg": AvgPool2d, "max": MaxPool2d}
+Choice = TypeVar("Choice")
+
+ACTIVATIONS = {"tanh": Tanh, "relu": ReLU}
+POOLINGS = {"avg": AvgPool2d, "max": MaxPool2d}
 
 
-def _choice(argument: str, value: str, choices: dict[str, type[Layer]]) -> type[Layer]:
+def _choice(argument: str, value: str, choices: Mapping[str, Choice]) -> Choice:
     if value not in choices:
         wanted = " or ".join(map(repr, choices))
         raise ValueError(f"{argument}: expected {wanted}, got {value!r}")

@@ -1,7 +1,7 @@
 """Optimizers: what a step does to the flat parameter vector.
 
-To add one: a class with `state_size`, how many vectors of the parameters' length it keeps,
-and `step`, and its kernel in core/update.pxd.
+To add one: a class with `state_size`, how many vectors of the parameters' length it
+keeps, and `step`, and its kernel in core/update.pxd.
 """
 
 import math
@@ -23,7 +23,9 @@ def _number(argument: str, value: object, least: float, below: float) -> float:
         raise TypeError(f"{argument}: expected a number, got {value!r}")
     number = float(value)
     if not least <= number < below:
-        raise ValueError(f"{argument}: expected {least:g} <= x < {below:g}, got {value!r}")
+        raise ValueError(
+            f"{argument}: expected {least:g} <= x < {below:g}, got {value!r}"
+        )
     return number
 
 
@@ -58,9 +60,9 @@ class Optimizer:
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum.
 
-    v = momentum v + g + weight_decay w;  w -= learning_rate v, or with Nesterov's momentum
-    w -= learning_rate (g + weight_decay w + momentum v) (Sutskever et al. 2013, as PyTorch
-    writes it).
+    v = momentum v + g + weight_decay w;  w -= learning_rate v, or with Nesterov's
+    momentum w -= learning_rate (g + weight_decay w + momentum v) (Sutskever et al.
+    2013, as PyTorch writes it).
 
     Parameters
     ----------

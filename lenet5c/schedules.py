@@ -18,7 +18,7 @@ def constant(step: int, steps_per_epoch: int, epochs: int) -> float:
 
 
 def cosine(step: int, steps_per_epoch: int, epochs: int) -> float:
-    """Half a cosine from 1 to 0 (Loshchilov and Hutter 2017, eq. 5, without restarts)."""
+    """Half a cosine from 1 to 0 (Loshchilov and Hutter 2017, eq. 5, one cycle)."""
     return 0.5 * (1 + math.cos(math.pi * step / max(1, steps_per_epoch * epochs)))
 
 
@@ -51,14 +51,16 @@ class Step:
     Parameters
     ----------
     epochs : sequence of int
-        Epochs, counted from 1, after whose end the rate falls: Step((5, 8)) trains epochs
-        1 to 5 with 1, 6 to 8 with 0.1 and the rest with 0.01. None stands for after one
-        half and after three quarters of the epochs.
+        Epochs, counted from 1, after whose end the rate falls: Step((5, 8)) trains
+        epochs 1 to 5 with 1, 6 to 8 with 0.1 and the rest with 0.01. None stands for
+        after one half and after three quarters of the epochs.
     factor : float
         What each fall multiplies by.
     """
 
-    def __init__(self, epochs: Sequence[int] | None = None, factor: float = 0.1) -> None:
+    def __init__(
+        self, epochs: Sequence[int] | None = None, factor: float = 0.1
+    ) -> None:
         self.epochs = None if epochs is None else tuple(epochs)
         self.factor = factor
 

@@ -15,9 +15,9 @@ def resolve_threads(threads: int | None = None) -> int:
     Parameters
     ----------
     threads : int or None
-        A number of at least 1 is taken as it is. None takes OpenMP's limit at the time of
-        the call (``OMP_NUM_THREADS``, threadpoolctl, joblib), but no more than the CPUs
-        that this process may use and the CPU quota of its control group allows.
+        A number of at least 1 is taken as it is. None takes OpenMP's limit at the time
+        of the call (``OMP_NUM_THREADS``, threadpoolctl, joblib), but no more than the
+        CPUs that this process may use and the CPU quota of its control group allows.
 
     Raises
     ------
@@ -25,7 +25,7 @@ def resolve_threads(threads: int | None = None) -> int:
         If `threads` is not a positive whole number.
     """
     if threads is None:
-        return max(1, min(core.max_threads(), _usable_cpus(), _quota()))
+        return max(1, min(int(core.max_threads()), _usable_cpus(), _quota()))
     if isinstance(threads, bool):
         raise TypeError(f"threads: expected a whole number or None, got {threads!r}")
     try:
@@ -48,8 +48,8 @@ def _usable_cpus() -> int:
 def _quota(path: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     """CPUs that the control group pays for, rounded up; many where there is no limit.
 
-    The file holds "max 100000" or "150000 100000" (quota and period in microseconds), and
-    may be empty or missing.
+    The file holds "max 100000" or "150000 100000" (quota and period in microseconds),
+    and may be empty or missing.
     """
     unlimited = 1024
     try:

@@ -87,7 +87,9 @@ class TrainingState:
     images_per_second: float = 0.0
 
 
-Callback = Any  # a function of TrainingState, or an object with on_epoch_end/on_batch_end
+Callback = (
+    Any  # a function of TrainingState, or an object with on_epoch_end/on_batch_end
+)
 
 
 def fit(
@@ -187,7 +189,8 @@ def _split(
         count = max(1, round(validation * len(pixels)))
         if count >= len(pixels):
             raise ValueError(
-                f"validation: {validation} of {len(pixels)} images leaves none to train on"
+                f"validation: {validation} of {len(pixels)} images leaves none to "
+                "train on"
             )
         shuffled = np.random.default_rng((seed, 0)).permutation(len(pixels))
         held_out = np.sort(shuffled[:count])
@@ -224,9 +227,9 @@ def _refuse(
     """Put weights back that are known to be good, and raise."""
     np.copyto(model.parameter_vector, safe)
     raise TrainingError(
-        f"the loss became {loss} in epoch {epoch}, batch {batch}; the model holds the last "
-        f"weights checked before (at most {SAFE_EVERY} batches old). A smaller learning "
-        "rate may help"
+        f"the loss became {loss} in epoch {epoch}, batch {batch}; the model holds the "
+        f"last weights checked before (at most {SAFE_EVERY} batches old). A smaller "
+        "learning rate may help"
     )
 
 
@@ -259,7 +262,8 @@ def _callbacks(
 
 def _call(callbacks: list[Callable[..., Any]], state: TrainingState) -> bool:
     """Call them all; whether one of them returned True."""
-    return any([callback(state) is True for callback in callbacks])
+    answers = [callback(state) for callback in callbacks]
+    return any(answer is True for answer in answers)
 
 
 def _update(
@@ -272,7 +276,7 @@ def _update(
     started: float,
     total: int | None = None,
 ) -> None:
-    """Bring the state up to the batch just done, or to `total` images at an epoch's end."""
+    """Bring the state up to the batch just done, or to `total` images at the end."""
     state.batch = batch
     state.images = state.images + images if total is None else total
     state.loss = loss_sum / state.images

@@ -410,7 +410,8 @@ def test_a_reader_that_stops_early_is_no_error(model_file, digits, folder):
     assert found.stderr == "0\n"
 
 
-def test_compare_measures_the_three_networks_side_by_side(quick, capsys):
+def test_compare_measures_the_three_networks_side_by_side(capsys):
+    ballast = np.ones(75_000_000, np.float32)  # is not to count as the children's
     out, err = run("compare", "--epochs", 2, "--threads", 1, "--json", capsys=capsys)
     networks = json.loads(out)["networks"]
     assert [of["network"] for of in networks] == ["lenet5", "mlp", "cnn3"]
@@ -420,7 +421,8 @@ def test_compare_measures_the_three_networks_side_by_side(quick, capsys):
         assert 0.5 < of["test_accuracy"] <= 1
         for name in ("training_images_per_second", "inference_images_per_second"):
             assert of[name] > 100
-        assert 20e6 < of["peak_memory_bytes"] < 1e9
+        assert 20e6 < of["peak_memory_bytes"] < ballast.nbytes
+    assert bench.peak_memory() > ballast.nbytes
     assert [line.split()[0] for line in err.splitlines()[1::2]] == [
         "lenet5",
         "mlp",
@@ -437,17 +439,13 @@ def test_compare_prints_a_column_for_each_network(monkeypatch, capsys):
     assert column == "61,706 416,520 99.12% 3 2.50 72,000 240,000 123"
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux' /proc")
-def test_the_peak_memory_of_a_child_is_its_own(monkeypatch, quick):
-    ballast = np.ones(75_000_000, np.float32)
-    recipe = bench.Recipe(network="mlp", epochs=1, threads=1)
-    child = bench.measure_in_child(recipe)["peak_memory_bytes"]
-    assert bench.peak_memory() > ballast.nbytes > child
-
-
-def test_an_error_in_the_child_is_reported(quick, capsys):
-    _, err = run("compare", "--data", "nowhere.npz", code=2, capsys=capsys)
-    assert re.fullmatch(r"lenet5c: error: .*nowhere\.npz.*\n", err)
+def test_an_error_in_the_child_is_reported(capsys):
+    with pytest.raises(bench.MeasurementError, match=r"nowhere\.npz"):
+        bench.measure_in_child(bench.Recipe(data="nowhere.npz"))
+    out, err = run("compare", "--learning-rate", "1e30", code=1, capsys=capsys)
+    assert out == ""
+    last = err.splitlines()[-1]
+    assert last.startswith("lenet5c: error: the loss became")
 
 
 def test_a_child_that_dies_is_reported(monkeypatch):
@@ -630,15 +628,14 @@ def test_everything_works_without_the_extras_of_the_command_line(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a pseudo terminal")
-@pytest.mark.parametrize("columns", [80, 120])
-def test_on_a_terminal_there_are_a_live_bar_and_a_drawn_table(folder, columns):
+def test_on_a_terminal_there_are_a_live_bar_and_a_drawn_table(folder):
     pytest.importorskip("rich")
     import pty
 
     master, slave = pty.openpty()
     with subprocess.Popen(
         [*PYTHON, "train", "--epochs", "3", "--threads", "1"],
-        env=os.environ | {"TERM": "xterm", "COLUMNS": str(columns)},
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "80"},
         stdout=slave,
         stderr=slave,
     ) as process:
@@ -657,5 +654,4 @@ def test_on_a_terminal_there_are_a_live_bar_and_a_drawn_table(folder, columns):
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
     for word in ("epoch 1/3 ", "━", "img/s", "left", "─────", "Test accuracy"):
         assert word in text
-    assert ("accuracy " in text.split("left")[0]) == (columns >= 100)
-    assert max(len(line) for line in re.split("[\r\n]", text)) <= columns
+    assert max(len(line) for line in re.split("[\r\n]", text)) <= 80

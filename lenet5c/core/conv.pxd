@@ -24,16 +24,17 @@ from lenet5c.core.tile cimport (
 )
 
 cdef enum:
-    BAND = 14 * 1024 // (4 * 8)  # registers of dy in a band of rows
+    BAND = 448  # registers of dy in a band of rows: 14 KB with AVX2, 28 KB with AVX-512
 
 
 cdef struct Correlation:
-    # y[f, oy, ox] = sum over c, r, k of w[f, c, r, k] * x[c, top + oy * step + r, ox * step + k]
+    # y[f, oy, ox] = sum over c, r, k of
+    #     w[f, c, r, k] * x[c, top + oy * step + r, x_start + ox * step + k]
     int channels, rows, taps  # what one output element sums over
     int height  # rows of x; those above and below count as zero
     int filters, out_h, out_w
     int top, step
-    int left, right  # columns of x, seen from tap 0 of column 0, outside of which it is zero
+    int left, right  # x is zero outside of these columns, seen from tap 0 of column 0
     Py_ssize_t x_start, x_channel, x_row  # first column, strides, in lanes
     Py_ssize_t y_start, y_filter, y_row, y_column
     int tile
@@ -80,9 +81,9 @@ cdef inline void pad_columns(
     const lanes *x, lanes *padded, Py_ssize_t rows, int width, int left, int padded_width
 ) noexcept nogil:
     """padded[row, left + column] = x[row, column], zero elsewhere; negative `left` crops"""
-    cdef Py_ssize_t row
+    cdef Py_ssize_t _
     cdef int column
-    for row in range(rows):
+    for _ in range(rows):
         for column in range(padded_width):
             if 0 <= column - left < width:
                 padded[column] = x[column - left]
@@ -227,7 +228,8 @@ cdef inline void conv_backward_params_tile(
 ) noexcept nogil:
     """dweight[f, c, ky, kx + t] += sum over oy, ox, lanes of dy[f, oy, ox] * x[...]
 
-    for the output rows from `row0` to before `row_end`. The first `known_filters` and `known_taps` of the tile have been added before.
+    for the output rows from `row0` to before `row_end`. The first
+    `known_filters` and `known_taps` of the tile have been added before.
     """
     cdef lanes acc[TILE_MOST]
     cdef int f, t

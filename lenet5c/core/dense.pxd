@@ -26,7 +26,7 @@ cdef inline int input_row(int inputs) noexcept nogil:
 
 
 cdef inline int output_row(int outputs) noexcept nogil:
-    """Floats from one image's output gradients to the next: a tile may start at the last."""
+    """Floats from one image's output gradients to the next: a tile may start late."""
     return round_up(outputs + TILE_PAIR_F, LANES)
 
 
@@ -85,7 +85,8 @@ cdef inline void dense_backward_params(
     const float *x, const float *dy, float *dweight, float *dbias,
     int images, int inputs, int outputs, int output0,
 ) noexcept nogil:
-    """dweight[o, i] += sum over n of dy[n, o] * x[n, i];  dbias[o] += sum over n of dy[n, o]
+    """dweight[o, i] += sum over n of dy[n, o] * x[n, i]
+    dbias[o] += sum over n of dy[n, o]
 
     for the TILE_PAIR_F outputs from `output0` on
 

@@ -6,8 +6,8 @@
     shard    consecutive blocks of a batch that add to one gradient buffer
     chunk    the images between two reductions; bounds the memory of any batch size
 
-What is added to what, and in which order, follows from the position of an image in its batch
-alone, never from the number of threads: the same batch gives the same bits on any of them.
+What is added to what, and in which order, follows from the position of an image in its
+batch alone, never from the number of threads: the same batch gives the same bits on any.
 """
 
 from cython.parallel cimport parallel, prange
@@ -224,7 +224,6 @@ cdef class Network:
     cdef list op_of_layer
 
     def __cinit__(self, list layers, input_shape, bint input_gradient=False):
-        cdef int i
         self.workspaces = []
         self.C, self.H, self.W = input_shape
         self.ops = <Op *>calloc(max(1, len(layers)), sizeof(Op))
@@ -458,7 +457,9 @@ cdef class Network:
         cdef int i
         most[0] = most[1] = 0
         for i in range(self.count + 1):
-            size = <Py_ssize_t>self.C * self.H * self.W if i == 0 else self.ops[i - 1].outputs
+            size = self.C * self.H * self.W
+            if i > 0:
+                size = self.ops[i - 1].outputs
             size = (size + line - 1) // line * line
             self.kept[i] = end
             end += size
@@ -499,7 +500,8 @@ cdef class Network:
                 packing += [(i, part, at, 1) for at in range((p.filters + tf - 1) // tf)]
             if op.kind == DENSE:
                 reducing += [
-                    (i, 0, at, TILE_PAIR_F) for at in range(0, op.forward.filters, TILE_PAIR_F)
+                    (i, 0, at, TILE_PAIR_F)
+                    for at in range(0, op.forward.filters, TILE_PAIR_F)
                 ]
             else:
                 n = op.bias + op.forward.filters - op.weight
@@ -712,7 +714,9 @@ cdef int load_block(
     for n in range(LANES):
         labels[n] = -1
         if n < count:
-            positions[n] = call.positions[first + n] if call.positions != NULL else first + n
+            positions[n] = first + n
+            if call.positions != NULL:
+                positions[n] = call.positions[first + n]
             if call.labels != NULL:
                 labels[n] = call.labels[positions[n]]
     pack_block(
@@ -791,7 +795,8 @@ cdef void run_block(
     if call.dx != NULL:
         op = &net.ops[0]
         unpack_block(
-            arena + net.gradients[0], call.dx + first * op.inputs, op.inputs, op.inputs, count
+            arena + net.gradients[0], call.dx + first * op.inputs, op.inputs, op.inputs,
+            count,
         )
 
 
@@ -819,8 +824,9 @@ cdef void op_forward(
 
 
 cdef void op_backward(
-    Network net, const Op *op, const Call *call, Workspace space, lanes *arena, const lanes *x,
-    const lanes *y, const lanes *dy, lanes *dx, float *gradient, Py_ssize_t row,
+    Network net, const Op *op, const Call *call, Workspace space, lanes *arena,
+    const lanes *x, const lanes *y, const lanes *dy, lanes *dx, float *gradient,
+    Py_ssize_t row,
 ) noexcept nogil:
     """Add the parameters' gradient, write dx where it is needed.
 
@@ -982,14 +988,14 @@ cdef float multiply_add_rounds(Py_ssize_t rounds) noexcept nogil:
     """`rounds` times 12 independent multiply-adds on registers alone."""
     cdef lanes[12] acc
     cdef lanes a, b
-    cdef Py_ssize_t r
     cdef int i
+    cdef Py_ssize_t _
     cdef lanes total = lanes_set(0)
     a = lanes_keep(lanes_set(1))
     b = lanes_keep(lanes_set(1e-9))
     for i in range(12):
         acc[i] = lanes_set(i)
-    for r in range(rounds):
+    for _ in range(rounds):
         a = lanes_keep(a)
         for i in range(12):
             acc[i] += a * b
@@ -1004,7 +1010,7 @@ def multiply_adds_at_peak(Py_ssize_t rounds, int threads):
     For benchmarks: time it to learn the peak that a kernel could reach.
     """
     cdef float total = 0
-    cdef int t
-    for t in prange(threads, nogil=True, schedule="static", num_threads=threads):
+    cdef int _
+    for _ in prange(threads, nogil=True, schedule="static", num_threads=threads):
         total += multiply_add_rounds(rounds)
     return total

@@ -4,7 +4,7 @@
     K, S            window and stride, the same for rows and columns
 """
 
-from lenet5c.core.activation cimport activation_backward
+from lenet5c.core.activation cimport TANH, activation_backward
 from lenet5c.core.lanes cimport lanes, lanes_max, lanes_set, lanes_where_equal
 
 cdef struct Pooling:
@@ -55,17 +55,17 @@ cdef inline void avg_pool_backward(
     dy  [C][OH][OW]  lanes, gradient of the output
     dx  [C][H][W]    lanes, gradient of what went into the activation
     """
-    cdef int row, ox, ky, kx
+    cdef int row, ox, ky, kx, _
     cdef int c, oy
     cdef Py_ssize_t W = p.width
     cdef Py_ssize_t corner
     cdef lanes share = lanes_set(1 / <float>(p.window * p.window))
     cdef lanes one = lanes_set(1)
     cdef lanes d
-    if p.window == 2 and p.stride == 2 and p.height % 2 == 0 and p.width % 2 == 0 \
-            and activation == 1:
+    cdef bint halves = p.height % 2 == 0 and p.width % 2 == 0
+    if p.window == 2 and p.stride == 2 and halves and activation == TANH:
         # every pixel lies in exactly one window: tanh's derivative on the way
-        for row in range(p.channels * p.out_h):
+        for _ in range(p.channels * p.out_h):
             for ox in range(p.out_w):
                 d = dy[ox] * share
                 dx[0] = d * (one - x[0] * x[0])

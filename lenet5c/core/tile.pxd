@@ -8,7 +8,8 @@ to itself gcc loads the same operand several times.
 
 from lenet5c.core.lanes cimport (
     TILE_FIVE_F, TILE_FIVE_X, TILE_MOST, TILE_PAIR_F, TILE_PAIR_X, TILE_SIX_F,
-    TILE_SIX_X, TILE_TALL_F, TILE_TALL_X, TILE_WIDE_F, TILE_WIDE_X, lanes, lanes_keep, lanes_set,
+    TILE_SIX_X, TILE_TALL_F, TILE_TALL_X, TILE_WIDE_F, TILE_WIDE_X, lanes, lanes_keep,
+    lanes_set,
 )
 
 cdef enum Tile:
@@ -85,7 +86,7 @@ cdef inline void multiply_tile(
     int channels, int rows, int taps, int TF, int TX,
 ) noexcept nogil:
     """acc[f, t] += sum over c, r, k of weight[c, r, k, f] * x[c, r, k + column t]"""
-    cdef int c, r, k, f, t
+    cdef int c, r, f, t, _
     cdef const lanes *row
     cdef const float *w
     cdef lanes a[TILE_MOST]
@@ -94,7 +95,7 @@ cdef inline void multiply_tile(
         for r in range(rows):
             row = x + c * x_channel + r * x_row
             w = weight + c * weight_channel + r * weight_row
-            for k in range(taps):
+            for _ in range(taps):
                 if TF <= TX:
                     for f in range(TF):
                         a[f] = lanes_set(w[f])
@@ -120,7 +121,7 @@ cdef inline void correlate_tile(
     int rows, int columns, int TF, int TX,
 ) noexcept nogil:
     """acc[f, t] += sum over r, c of dy[f, r, c] * x[r, c + tap t]"""
-    cdef int r, c, f, t
+    cdef int r, f, t, _
     cdef const lanes *xs
     cdef const lanes *ds
     cdef lanes a[TILE_MOST]
@@ -128,7 +129,7 @@ cdef inline void correlate_tile(
     for r in range(rows):
         xs = x + r * x_row
         ds = dy + r * dy_row
-        for c in range(columns):
+        for _ in range(columns):
             if TF <= TX:
                 for f in range(TF):
                     a[f] = lanes_keep(ds[f * dy_filter])
