@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lenet5c._core import core
+from lenet5c.images import as_array
 from lenet5c.layers import (
     AvgPool2d,
     Conv2d,
@@ -48,7 +49,7 @@ def _array(
     argument: str, value: ArrayLike, shape: tuple[int | None, ...] | None
 ) -> Array:
     """`value` as aligned, C-contiguous float32 of that shape (None: any length)."""
-    array = np.asarray(value)
+    array = as_array(argument, value)
     if array.dtype.kind != "f":
         raise TypeError(f"{argument}: expected floating numbers, got {array.dtype}")
     if shape is not None:
@@ -349,7 +350,7 @@ def _cross_entropy(
     logits: ArrayLike, labels: ArrayLike, threads: int | None
 ) -> tuple[float, Array]:
     z = _array("logits", logits, (None, None))
-    codes = np.asarray(labels)
+    codes = as_array("labels", labels)
     if codes.dtype.kind not in "iu":
         raise TypeError(f"labels: expected integers, got {codes.dtype}")
     if codes.shape != (len(z),):

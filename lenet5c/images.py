@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["InputStage", "as_images", "decode_labels", "encode_labels"]
+__all__ = ["InputStage", "as_array", "as_images", "decode_labels", "encode_labels"]
 
 Shape = tuple[int, int, int]
 
@@ -55,6 +55,14 @@ class InputStage:
         return 1 / (255 * self.deviation), -self.mean / self.deviation, self.background
 
 
+def as_array(argument: str, value: ArrayLike) -> NDArray[Any]:
+    """`value` as an array, or an error that names `argument` (ragged lists)."""
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{argument}: expected an array; {error}") from None
+
+
 def as_images(
     images: ArrayLike, shape: Shape, argument: str = "images"
 ) -> NDArray[Any]:
@@ -77,7 +85,7 @@ def as_images(
         If the shape does not fit, or there is a NaN or an infinity.
     """
     channels, height, width = shape
-    array = images if isinstance(images, np.ndarray) else np.asarray(images)
+    array = as_array(argument, images)
     if array.dtype != np.uint8 and array.dtype.kind != "f":
         raise TypeError(
             f"{argument}: expected uint8 (0 to 255) or floating pixels, "
@@ -149,7 +157,7 @@ def encode_labels(
     TypeError, ValueError
         If the labels are of no such kind, or are not of these classes.
     """
-    array = np.asarray(labels)
+    array = as_array(argument, labels)
     if array.ndim == 2 and array.shape[1] == classes and classes > 1:
         array = _from_one_hot(array, argument)
     elif array.ndim == 2 and array.shape[1] == 1:

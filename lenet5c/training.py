@@ -1,8 +1,11 @@
 """fit(): epochs, batches, history. It is given the model and imports none of it."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -121,29 +124,62 @@ def fit(
     known = model.classes if model.fitted else None
     classes, codes = encode_labels(labels, len(pixels), model.class_count, known)
     train, held_out = _split(validation, pixels, codes, classes, model, seed)
-    on_batch, on_epoch = _callbacks(callbacks, verbose)
+    _check_callbacks(callbacks)
 
     if not model.fitted:  # all arguments are good: from here on the model changes
-        stage = InputStage.of(pixels if len(train) == len(pixels) else pixels[train])
+        whole = len(train) == len(pixels)
+        stage = InputStage.of(pixels if whole else pixels[train])
         model.set_input(stage, (pixels.shape[2], pixels.shape[3]), classes)
     optimizer.prepare(model.parameter_count)
-    batches = -(-len(train) // batch_size)
-    state = TrainingState(model, epochs, batches, len(train))
+    with ExitStack() as stack:
+        if verbose:
+            from lenet5c.progress import ProgressBar
+
+            callbacks = [stack.enter_context(ProgressBar()), *callbacks]
+        return _train(
+            model,
+            pixels,
+            codes,
+            partial(_batches, train, batch_size, seed),
+            TrainingState(model, epochs, -(-len(train) // batch_size), len(train)),
+            optimizer,
+            schedule,
+            held_out,
+            threads,
+            callbacks,
+        )
+
+
+def _train(
+    model: "Model",
+    pixels: NDArray[Any],
+    codes: NDArray[np.int32],
+    batches_of: Callable[[int], Iterator[NDArray[np.intp]]],
+    state: TrainingState,
+    optimizer: Optimizer,
+    schedule: Schedule,
+    held_out: tuple[Any, Any] | None,
+    threads: int,
+    callbacks: Sequence[Callback],
+) -> History:
+    """The loop over epochs and batches."""
+    on_batch = [f for c in callbacks if (f := getattr(c, "on_batch_end", None))]
+    on_epoch = [f for c in callbacks if (f := _epoch_function(c))]
     history = History()
     safe = model.parameter_vector.copy()
     gradient = np.empty_like(safe)
     started = time.perf_counter()
     step = 0
-    for epoch in range(1, epochs + 1):
+    for epoch in range(1, state.epochs + 1):
         state.epoch, state.images = epoch, 0
         loss_sum, hit_sum = 0.0, 0
         epoch_started = time.perf_counter()
-        for batch, positions in enumerate(_batches(train, batch_size, seed, epoch), 1):
-            rate = optimizer.learning_rate * schedule(step, batches, epochs)
+        for batch, positions in enumerate(batches_of(epoch), 1):
+            rate = optimizer.learning_rate * schedule(step, state.batches, state.epochs)
             loss, hits = model.loss_of_batch(
                 pixels, positions, codes, gradient, threads
             )
-            if not np.isfinite(loss):
+            if not math.isfinite(loss):
                 _refuse(model, safe, loss, epoch, batch)
             if step % SAFE_EVERY == 0:
                 np.copyto(safe, model.parameter_vector)
@@ -156,10 +192,11 @@ def fit(
                 if _call(on_batch, state):
                     return history
         if not np.isfinite(model.parameter_vector).all():
-            _refuse(model, safe, float("nan"), epoch, batches)
+            _refuse(model, safe, math.nan, epoch, state.batches)
         seconds = time.perf_counter() - epoch_started
-        _update(state, batches, 0, loss_sum, hit_sum, rate, started, len(train))
-        state.images_per_second = len(train) / seconds
+        total = state.total_images
+        _update(state, state.batches, 0, loss_sum, hit_sum, rate, started, total)
+        state.images_per_second = total / seconds
         if held_out is not None:
             result = model.evaluate(*held_out, threads=threads)
             state.validation_loss = result.loss
@@ -233,31 +270,26 @@ def _refuse(
     )
 
 
-def _callbacks(
-    callbacks: Sequence[Callback], verbose: bool
-) -> tuple[list[Callable[..., Any]], list[Callable[..., Any]]]:
-    """The functions to call at the end of a batch, and of an epoch."""
-    if callable(callbacks):
-        raise TypeError("callbacks: expected a sequence of callbacks, got a single one")
-    on_batch, on_epoch = [], []
-    every = list(callbacks)
-    if verbose:
-        from lenet5c.progress import ProgressBar
+def _check_callbacks(callbacks: Sequence[Callback]) -> None:
+    if callable(callbacks) or not hasattr(callbacks, "__iter__"):
+        raise TypeError(
+            f"callbacks: expected a sequence of callbacks, got {callbacks!r}"
+        )
+    for callback in callbacks:
+        if not hasattr(callback, "on_batch_end") and _epoch_function(callback) is None:
+            raise TypeError(
+                "callbacks: expected functions or objects with on_batch_end or "
+                f"on_epoch_end, got {callback!r}"
+            )
 
-        every.insert(0, ProgressBar())
-    for callback in every:
-        batch = getattr(callback, "on_batch_end", None)
-        epoch = getattr(callback, "on_epoch_end", None)
-        if batch is None and epoch is None:
-            if not callable(callback):
-                raise TypeError(
-                    "callbacks: expected functions or objects with on_batch_end or "
-                    f"on_epoch_end, got {callback!r}"
-                )
-            epoch = callback
-        on_batch += [batch] if batch else []
-        on_epoch += [epoch] if epoch else []
-    return on_batch, on_epoch
+
+def _epoch_function(callback: Callback) -> Callable[..., Any] | None:
+    """What to call at the end of an epoch: the method, or the plain function."""
+    if hasattr(callback, "on_epoch_end"):
+        return callback.on_epoch_end  # type: ignore[no-any-return]
+    if callable(callback) and not hasattr(callback, "on_batch_end"):
+        return callback  # type: ignore[no-any-return]
+    return None
 
 
 def _call(callbacks: list[Callable[..., Any]], state: TrainingState) -> bool:

@@ -10,6 +10,7 @@ import sys
 import tracemalloc
 import zipfile
 from http.client import IncompleteRead
+from pathlib import Path
 from types import SimpleNamespace
 from urllib.error import URLError
 
@@ -151,7 +152,9 @@ def test_any_layout_of_an_array_is_written_as_the_same_idx_file(tmp_path):
 def test_the_same_array_gives_the_same_gzipped_file(tmp_path):
     for name in ("a.gz", "b.gz"):
         write_idx(tmp_path / name, random_array("uint8"))
-    assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
+    content = (tmp_path / "a.gz").read_bytes()
+    assert content == (tmp_path / "b.gz").read_bytes()
+    assert content[4:8] == bytes(4)  # no time
 
 
 def test_gzip_is_told_by_the_content_not_by_the_name(tmp_path):
@@ -170,8 +173,12 @@ def test_every_truncated_idx_file_is_refused_by_name(zipped, tmp_path):
     path = tmp_path / "train-images"
     for length in range(len(content)):
         path.write_bytes(content[:length])
-        with pytest.raises(ValueError, match="train-images: "):
+        with pytest.raises(ValueError, match="train-images: ") as caught:
             read_idx(path)
+        if not zipped and length >= 16:
+            said = str(caught.value)
+            assert "truncated: expected 60 bytes for the shape (3, 4, 5)" in said
+            assert said.endswith(f"got {length - 16}")
 
 
 BAD_IDX = {
@@ -184,7 +191,7 @@ BAD_IDX = {
     "type 0": idx(random_array("uint8"), code=0),
     "type 10": idx(random_array("uint8"), code=10),
     "type 255": idx(random_array("uint8"), code=255),
-    "no dimensions": idx(random_array("uint8"), shape=()),
+    "no dimensions": idx(np.uint8(7)),
     "too few": idx(random_array("uint8"), shape=(3, 4, 6)),
     "too many": idx(random_array("uint8"), shape=(3, 4, 4)),
     "other size of type": idx(random_array("uint8"), code=13),
@@ -524,7 +531,7 @@ def test_a_path_named_like_a_data_set_is_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_files(tmp_path / "digits", small())
     assert_holds(datasets.load("./digits"), small())
-    assert_holds(datasets.load(tmp_path / "digits"), small())
+    assert_holds(datasets.load(Path("digits")), small())
 
 
 def test_without_test_images_the_last_fifth_is_kept_for_that(tmp_path):
@@ -620,6 +627,7 @@ LABELS = np.arange(10) % 2
             ValueError,
             "labels: expected a label",
         ),
+        ({"images": IMAGES, "labels": LABELS.reshape(2, 5)}, ValueError, "(2, 5)"),
         ({"images": IMAGES, "labels": np.eye(10)}, TypeError, "float64"),
         ({"images": IMAGES, "labels": np.eye(10, dtype=int)}, ValueError, "(10, 10)"),
         (

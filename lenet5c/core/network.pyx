@@ -634,7 +634,7 @@ cdef class Network:
         """Run a call on up to `threads` threads."""
         cdef bint training = call.gradient != NULL
         cdef int blocks = (call.count + LANES - 1) // LANES
-        cdef int slices = (self.parameters + SLICE - 1) // SLICE
+        cdef int slices = slices_of(self.parameters) if training else 0
         cdef int i, shards, chunk
         cdef int chunks = (call.count + CHUNK - 1) // CHUNK
         threads = max(1, min(threads, blocks))
@@ -643,11 +643,9 @@ cdef class Network:
         call.hits = space.hits
         call.packed = space.packed
         with nogil, parallel(num_threads=threads):
-            for i in prange(self.packing_tasks, schedule="static"):
-                run_packing(self, call, &self.packing[i])
+            for i in prange(self.packing_tasks + slices, schedule="static"):
+                run_preparing(self, call, i)
             if training:
-                for i in prange(slices, schedule="static"):
-                    clear_slice(call.gradient, self.parameters, i)
                 for chunk in range(chunks):
                     shards = shards_of(self, call, chunk)
                     for i in prange(shards, schedule="dynamic"):
@@ -683,9 +681,17 @@ cdef Correlation *correlation_of(Op *op, int part) noexcept nogil:
     return &op.backward[part - 1]
 
 
-cdef void clear_slice(float *values, Py_ssize_t n, Py_ssize_t i) noexcept nogil:
-    """Zero slice number i of `values`."""
-    memset(values + i * SLICE, 0, min(<Py_ssize_t>SLICE, n - i * SLICE) * sizeof(float))
+cdef void run_preparing(Network net, Call *call, int i) noexcept nogil:
+    """Pack tile number i of all weights, or zero a slice of the gradient."""
+    cdef Py_ssize_t start
+    if i < net.packing_tasks:
+        run_packing(net, call, &net.packing[i])
+        return
+    start = <Py_ssize_t>(i - net.packing_tasks) * SLICE
+    memset(
+        call.gradient + start, 0,
+        min(<Py_ssize_t>SLICE, net.parameters - start) * sizeof(float),
+    )
 
 
 cdef void run_packing(Network net, Call *call, const Task *task) noexcept nogil:
@@ -899,8 +905,9 @@ cdef void run_reducing(
             to[i] += of_shard[i]
 
 
-cdef int slices_of(const float[::1] values) noexcept:
-    return (values.shape[0] + SLICE - 1) // SLICE
+cdef int slices_of(Py_ssize_t n) noexcept nogil:
+    """How many tasks share n parameters."""
+    return (n + SLICE - 1) // SLICE
 
 
 def sgd(
@@ -912,7 +919,7 @@ def sgd(
     cdef Py_ssize_t n = parameters.shape[0]
     cdef Py_ssize_t at
     cdef int i
-    cdef int slices = slices_of(parameters)
+    cdef int slices = slices_of(n)
     same_length(n, gradient.shape[0], velocity.shape[0])
     for i in prange(slices, nogil=True, schedule="static", num_threads=threads):
         at = <Py_ssize_t>i * SLICE
@@ -931,7 +938,7 @@ def adamw(
     cdef Py_ssize_t n = parameters.shape[0]
     cdef Py_ssize_t at
     cdef int i
-    cdef int slices = slices_of(parameters)
+    cdef int slices = slices_of(n)
     cdef float correction1 = 1 - <double>beta1 ** step
     cdef float correction2 = 1 - <double>beta2 ** step
     same_length(n, gradient.shape[0], first.shape[0])

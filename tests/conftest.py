@@ -1,0 +1,90 @@
+"""Small things that several test files share."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lenet5c
+from lenet5c import AvgPool2d, Conv2d, Dense, Tanh
+
+
+@pytest.fixture
+def images() -> np.ndarray:
+    """(60, 28, 28) uint8, every class with a pattern of its own under the noise."""
+    rng = np.random.default_rng(7)
+    patterns = rng.integers(0, 200, (10, 28, 28))
+    noise = rng.integers(0, 56, (60, 28, 28))
+    return (patterns[np.arange(60) % 10] + noise).astype(np.uint8)
+
+
+@pytest.fixture
+def labels() -> np.ndarray:
+    """Labels of `images`: (60,) int64, 0 to 9."""
+    return np.arange(60) % 10
+
+
+@pytest.fixture
+def small() -> lenet5c.Model:
+    """A quick network with a layer of each sort: 1@12x12, 10 classes."""
+    return lenet5c.Model(
+        [
+            Conv2d(3, 5, name="A"),  # 1@12x12 -> 3@8x8
+            Tanh(),
+            AvgPool2d(2, name="B"),  # -> 3@4x4
+            Dense(10, name="D"),
+        ],
+        input_shape=(1, 12, 12),
+        seed=3,
+    )
+
+
+@pytest.fixture
+def small_images(images: np.ndarray) -> np.ndarray:
+    """(60, 12, 12) uint8, for `small`."""
+    return np.ascontiguousarray(images[:, 8:20, 8:20])
+
+
+@pytest.fixture
+def digest() -> Callable[[lenet5c.Model], str]:
+    """SHA-256 of all that `fit` may change in a model."""
+
+    def of(model: lenet5c.Model) -> str:
+        rest = (model.classes.tolist(), model.stage, model.source, model.fitted)
+        data = model.parameter_vector.tobytes() + repr(rest).encode()
+        return hashlib.sha256(data).hexdigest()
+
+    return of
+
+
+@pytest.fixture
+def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run code in a Python of its own, which finds the package that is tested."""
+
+    def run(
+        code: str, *, timeout: float = 60, check: bool = True, **env: str
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code],
+            env=python_environment() | env,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        if check:
+            assert done.returncode == 0, f"{done.returncode}: {done.stderr}"
+        return done
+
+    return run
+
+
+def python_environment() -> dict[str, Any]:
+    """The environment, in which `import lenet5c` finds the package that is tested."""
+    folder = str(Path(lenet5c.__file__).parents[1])
+    return dict(os.environ) | {"PYTHONPATH": folder}

@@ -1,0 +1,166 @@
+"""The ready-made networks have the sizes of the paper, and their options work."""
+
+import math
+
+import numpy as np
+import pytest
+
+import lenet5c
+from lenet5c import networks
+
+
+def counts(model: lenet5c.Model) -> dict[str, int]:
+    """Parameters by layer."""
+    found: dict[str, int] = {}
+    for name, value in model.parameters.items():
+        layer = name.split(".")[0]
+        found[layer] = found.get(layer, 0) + value.size
+    return found
+
+
+def test_lenet5_has_the_parameters_of_the_paper():
+    model = lenet5c.lenet5()
+    assert counts(model) == {
+        "C1": 156,
+        "C3": 2_416,
+        "C5": 48_120,
+        "F6": 10_164,
+        "OUTPUT": 850,
+    }
+    assert model.parameter_count == len(model.parameter_vector) == 61_706
+    assert model.multiply_adds == 416_520
+
+
+def test_lenet5_has_the_maps_of_the_paper():
+    model = lenet5c.lenet5()
+    shapes = {
+        layer.name: shape
+        for layer, shape in zip(model.layers, model.shapes[1:], strict=True)
+    }
+    assert model.shapes[0] == (1, 32, 32)
+    assert shapes["C1"] == (6, 28, 28)
+    assert shapes["S2"] == (6, 14, 14)
+    assert shapes["C3"] == (16, 10, 10)
+    assert shapes["S4"] == (16, 5, 5)
+    assert shapes["C5"] == (120, 1, 1)
+    assert shapes["F6"] == (84, 1, 1)
+    assert shapes["OUTPUT"] == (10, 1, 1)
+
+
+def test_mlp_has_one_hidden_layer_of_100():
+    model = lenet5c.mlp()
+    assert counts(model) == {"HIDDEN": 78_500, "OUTPUT": 1_010}
+    assert model.parameter_count == 79_510
+    assert model.multiply_adds == 784 * 100 + 100 * 10
+
+
+def test_cnn3_has_three_convolutions():
+    model = lenet5c.cnn3()
+    assert counts(model) == {
+        "CONV1": 320,
+        "CONV2": 18_496,
+        "CONV3": 73_856,
+        "OUTPUT": 11_530,
+    }
+    assert model.parameter_count == 104_202
+    assert model.multiply_adds == (
+        26 * 26 * 32 * 9 + 11 * 11 * 64 * 32 * 9 + 9 * 128 * 64 * 9 + 1152 * 10
+    )
+
+
+def test_networks_by_name_are_the_functions():
+    assert networks.NETWORKS == {
+        "lenet5": lenet5c.lenet5,
+        "mlp": lenet5c.mlp,
+        "cnn3": lenet5c.cnn3,
+    }
+
+
+@pytest.mark.parametrize("name", networks.NETWORKS)
+def test_classes_and_channels_are_options_of_every_network(name):
+    model = networks.NETWORKS[name](classes=7, channels=3, seed=1)
+    images = np.zeros((2, *model.input_shape), np.float32)
+    assert model.input_shape[0] == 3
+    assert model.forward(images).shape == (2, 7)
+    np.testing.assert_array_equal(model.classes, np.arange(7))
+    usual = networks.NETWORKS[name]()
+    first = next(iter(model.parameters.values()))
+    assert first.size == 3 * next(iter(usual.parameters.values())).size
+
+
+def test_hidden_is_an_option_of_mlp():
+    assert lenet5c.mlp(hidden=30).parameters["HIDDEN.weight"].shape == (30, 784)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+def test_activation_and_pooling_are_options_of_lenet5(activation, pooling):
+    kinds = [l.kind for l in lenet5c.lenet5(activation=activation, pooling=pooling).layers]
+    assert kinds == [
+        *("conv2d", activation, f"{pooling}_pool2d"),
+        *("conv2d", activation, f"{pooling}_pool2d"),
+        *("conv2d", activation, "flatten", "dense", activation, "dense"),
+    ]
+
+
+def test_activation_is_an_option_of_mlp():
+    assert lenet5c.mlp().layers[2].kind == "relu"
+    assert lenet5c.mlp(activation="tanh").layers[2].kind == "tanh"
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "argument"),
+    [
+        ({"activation": "sigmoid"}, ValueError, "activation"),
+        ({"activation": None}, ValueError, "activation"),
+        ({"pooling": "sum"}, ValueError, "pooling"),
+        ({"pooling": 2}, ValueError, "pooling"),
+        ({"classes": 1}, ValueError, "classes|outputs"),
+        ({"classes": 0}, ValueError, "classes|outputs"),
+        ({"classes": -3}, ValueError, "classes|outputs"),
+        ({"classes": 2.5}, TypeError, "classes|outputs"),
+        ({"classes": True}, TypeError, "classes|outputs"),
+        ({"classes": None}, TypeError, "classes|outputs"),
+        ({"channels": 0}, ValueError, "input_shape|channels"),
+        ({"channels": "3"}, TypeError, "input_shape|channels"),
+        ({"seed": -1}, ValueError, "seed"),
+        ({"seed": 1.0}, TypeError, "seed"),
+        ({"seed": None}, TypeError, "seed"),
+    ],
+)
+def test_bad_options_are_refused_by_name(options, error, argument):
+    with pytest.raises(error, match=argument):
+        lenet5c.lenet5(**options)
+
+
+def fans(weight: np.ndarray) -> tuple[int, int]:
+    field = math.prod(weight.shape[2:])
+    return weight.shape[1] * field, weight.shape[0] * field
+
+
+@pytest.mark.parametrize("name", ["C1", "C3", "C5", "F6", "OUTPUT"])
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_weights_start_by_the_activation_that_follows(name, activation):
+    """Glorot before tanh and at the output, He before ReLU; uniform up to the limit."""
+    weight = lenet5c.lenet5(activation=activation).parameters[f"{name}.weight"]
+    fan_in, fan_out = fans(weight)
+    he = activation == "relu" and name != "OUTPUT"
+    limit = math.sqrt(6 / fan_in if he else 6 / (fan_in + fan_out))
+    largest = np.abs(weight).max()
+    assert (1 - 12 / weight.size) * limit < largest <= limit * (1 + 1e-6)
+    assert abs(weight.mean()) < 5 * limit / math.sqrt(3 * weight.size)
+    assert weight.std() == pytest.approx(limit / math.sqrt(3), rel=0.12)
+
+
+def test_biases_start_at_zero():
+    for name, value in lenet5c.lenet5().parameters.items():
+        assert (value == 0).all() == name.endswith(".bias")
+
+
+@pytest.mark.parametrize("name", networks.NETWORKS)
+def test_the_seed_decides_the_weights(name):
+    make = networks.NETWORKS[name]
+    first = make(seed=5).parameter_vector
+    np.testing.assert_array_equal(first, make(seed=5).parameter_vector)
+    assert not np.array_equal(first, make(seed=6).parameter_vector)
+    np.testing.assert_array_equal(make().parameter_vector, make(seed=0).parameter_vector)
