@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lenet5c._core import core
-from lenet5c.images import as_array
+from lenet5c.checks import as_array
 from lenet5c.layers import (
     AvgPool2d,
     Conv2d,

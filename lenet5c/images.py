@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["InputStage", "as_array", "as_images", "decode_labels", "encode_labels"]
+from lenet5c.checks import as_array
+
+__all__ = ["InputStage", "as_images", "decode_labels", "encode_labels"]
 
 Shape = tuple[int, int, int]
 
@@ -53,14 +55,6 @@ class InputStage:
     def for_core(self) -> tuple[float, float, float]:
         """(scale, offset, background): a byte b becomes b * scale + offset."""
         return 1 / (255 * self.deviation), -self.mean / self.deviation, self.background
-
-
-def as_array(argument: str, value: ArrayLike) -> NDArray[Any]:
-    """`value` as an array, or an error that names `argument` (ragged lists)."""
-    try:
-        return np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{argument}: expected an array; {error}") from None
 
 
 def as_images(

@@ -8,7 +8,6 @@ Shapes are (C, H, W): channels, rows, columns. After `Flatten` a map is (feature
 """
 
 import math
-import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from inspect import signature
@@ -16,6 +15,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lenet5c.checks import pair, whole
 
 __all__ = [
     "LAYERS",
@@ -33,29 +34,6 @@ __all__ = [
 ]
 
 Shape = tuple[int, int, int]
-
-
-def _whole(argument: str, value: object, least: int, most: int = 1 << 20) -> int:
-    """`value` as an int from `least` to `most`, or an error that names `argument`."""
-    if isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{argument}: expected a whole number, got {value!r}")
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise TypeError(f"{argument}: expected a whole number, got {value!r}") from None
-    if not least <= number <= most:
-        raise ValueError(f"{argument}: expected {least} to {most}, got {number}")
-    return number
-
-
-def _pair(argument: str, value: object, least: int) -> tuple[int, int]:
-    """A whole number for both directions, or a pair (rows, columns)."""
-    if isinstance(value, (tuple, list)):
-        if len(value) != 2:
-            raise ValueError(f"{argument}: expected one or two numbers, got {value!r}")
-        return _whole(argument, value[0], least), _whole(argument, value[1], least)
-    number = _whole(argument, value, least)
-    return number, number
 
 
 class Layer:
@@ -108,11 +86,11 @@ class Conv2d(Layer):
     name: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "filters", _whole("filters", self.filters, 1))
-        kernel = _pair("kernel_size", self.kernel_size, 1)
+        object.__setattr__(self, "filters", whole("filters", self.filters, 1))
+        kernel = pair("kernel_size", self.kernel_size, 1)
         object.__setattr__(self, "kernel_size", kernel)
-        object.__setattr__(self, "stride", _whole("stride", self.stride, 1))
-        object.__setattr__(self, "padding", _whole("padding", self.padding, 0))
+        object.__setattr__(self, "stride", whole("stride", self.stride, 1))
+        object.__setattr__(self, "padding", whole("padding", self.padding, 0))
         _check_init(self.init)
 
     @property
@@ -156,7 +134,7 @@ class Dense(Layer):
     name: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "outputs", _whole("outputs", self.outputs, 1))
+        object.__setattr__(self, "outputs", whole("outputs", self.outputs, 1))
         _check_init(self.init)
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -176,8 +154,8 @@ class _Pool2d(Layer):
     name: str | None = None
 
     def __post_init__(self) -> None:
-        size = _whole("kernel_size", self.kernel_size, 1)
-        stride = size if self.stride is None else _whole("stride", self.stride, 1)
+        size = whole("kernel_size", self.kernel_size, 1)
+        stride = size if self.stride is None else whole("stride", self.stride, 1)
         object.__setattr__(self, "kernel_size", size)
         object.__setattr__(self, "stride", stride)
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lenet5c._core import core
+from lenet5c.checks import whole
 from lenet5c.images import InputStage, as_images, decode_labels, encode_labels
 from lenet5c.layers import (
     Conv2d,
@@ -18,7 +19,6 @@ from lenet5c.layers import (
     ReLU,
     Shape,
     Tanh,
-    _whole,
     initialise,
     layer_from_dict,
     layer_to_dict,
@@ -121,12 +121,12 @@ class Model:
     ) -> None:
         channels, height, width = input_shape
         self.input_shape: Shape = (
-            _whole("input_shape", channels, 1),
-            _whole("input_shape", height, 1),
-            _whole("input_shape", width, 1),
+            whole("input_shape", channels, 1),
+            whole("input_shape", height, 1),
+            whole("input_shape", width, 1),
         )
-        self.class_count = _whole("classes", classes, 2)
-        seed = _whole("seed", seed, 0, 2**63)
+        self.class_count = whole("classes", classes, 2)
+        seed = whole("seed", seed, 0, 2**63)
         self.layers = _named(layers)
         self.shapes = _shapes(self.layers, self.input_shape)
         outputs = math.prod(self.shapes[-1])
@@ -556,7 +556,7 @@ def load(path: str | os.PathLike[str]) -> Model:
         )
         for name in model.parameters:
             model.parameters[name] = tensors[name]
-        height, width = (_whole("source", side, 1) for side in stage["source"])
+        height, width = (whole("source", side, 1) for side in stage["source"])
         values = [float(stage[name]) for name in ("mean", "deviation", "background")]
         if not np.isfinite(values).all() or values[1] <= 0:
             raise ValueError(f"input stage: expected finite numbers, got {values}")

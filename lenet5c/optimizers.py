@@ -11,22 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet5c._core import core
+from lenet5c.checks import number
 
 __all__ = ["SGD", "AdamW", "Optimizer"]
 
 Vector = NDArray[np.float32]
-
-
-def _number(argument: str, value: object, least: float, below: float) -> float:
-    """`value` as a float in [least, below), or an error that names `argument`."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-        raise TypeError(f"{argument}: expected a number, got {value!r}")
-    number = float(value)
-    if not least <= number < below:
-        raise ValueError(
-            f"{argument}: expected {least:g} <= x < {below:g}, got {value!r}"
-        )
-    return number
 
 
 class Optimizer:
@@ -35,7 +24,7 @@ class Optimizer:
     state_size = 0
 
     def __init__(self, learning_rate: float) -> None:
-        self.learning_rate = _number("learning_rate", learning_rate, 0, math.inf)
+        self.learning_rate = number("learning_rate", learning_rate, 0, math.inf)
         self.steps = 0
         self.state: list[Vector] = []
 
@@ -87,9 +76,9 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(learning_rate)
-        self.momentum = _number("momentum", momentum, 0, 1)
+        self.momentum = number("momentum", momentum, 0, 1)
         self.nesterov = bool(nesterov)
-        self.weight_decay = _number("weight_decay", weight_decay, 0, math.inf)
+        self.weight_decay = number("weight_decay", weight_decay, 0, math.inf)
 
     def step(
         self, parameters: Vector, gradient: Vector, learning_rate: float, threads: int
@@ -135,10 +124,10 @@ class AdamW(Optimizer):
         weight_decay: float = 0.01,
     ) -> None:
         super().__init__(learning_rate)
-        self.beta1 = _number("beta1", beta1, 0, 1)
-        self.beta2 = _number("beta2", beta2, 0, 1)
-        self.eps = _number("eps", eps, 0, math.inf)
-        self.weight_decay = _number("weight_decay", weight_decay, 0, math.inf)
+        self.beta1 = number("beta1", beta1, 0, 1)
+        self.beta2 = number("beta2", beta2, 0, 1)
+        self.eps = number("eps", eps, 0, math.inf)
+        self.weight_decay = number("weight_decay", weight_decay, 0, math.inf)
 
     def step(
         self, parameters: Vector, gradient: Vector, learning_rate: float, threads: int

@@ -7,6 +7,8 @@ batches from 0. To add one with a name, write it here and put it into `SCHEDULES
 import math
 from collections.abc import Callable, Sequence
 
+from lenet5c.checks import number, whole
+
 __all__ = ["SCHEDULES", "OneCycle", "Schedule", "Step", "as_schedule"]
 
 Schedule = Callable[[int, int, int], float]
@@ -33,9 +35,7 @@ class OneCycle:
     """
 
     def __init__(self, warm_up: float = 0.25) -> None:
-        if not 0 <= warm_up < 1:
-            raise ValueError(f"warm_up: expected 0 <= x < 1, got {warm_up!r}")
-        self.warm_up = warm_up
+        self.warm_up = number("warm_up", warm_up, 0, 1)
 
     def __call__(self, step: int, steps_per_epoch: int, epochs: int) -> float:
         steps = max(1, steps_per_epoch * epochs)
@@ -61,8 +61,12 @@ class Step:
     def __init__(
         self, epochs: Sequence[int] | None = None, factor: float = 0.1
     ) -> None:
-        self.epochs = None if epochs is None else tuple(epochs)
-        self.factor = factor
+        if epochs is not None:
+            if not isinstance(epochs, (tuple, list)):
+                raise TypeError(f"epochs: expected a sequence, got {epochs!r}")
+            epochs = tuple(whole("epochs", epoch, 0) for epoch in epochs)
+        self.epochs = epochs
+        self.factor = number("factor", factor, 0, math.inf)
 
     def __call__(self, step: int, steps_per_epoch: int, epochs: int) -> float:
         falls = self.epochs

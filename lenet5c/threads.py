@@ -1,10 +1,10 @@
 """The only place that decides how many threads a call runs on."""
 
-import operator
 import os
 from pathlib import Path
 
 from lenet5c._core import core
+from lenet5c.checks import whole
 
 __all__ = ["resolve_threads"]
 
@@ -26,17 +26,7 @@ def resolve_threads(threads: int | None = None) -> int:
     """
     if threads is None:
         return max(1, min(int(core.max_threads()), _usable_cpus(), _quota()))
-    if isinstance(threads, bool):
-        raise TypeError(f"threads: expected a whole number or None, got {threads!r}")
-    try:
-        count = operator.index(threads)
-    except TypeError:
-        raise TypeError(
-            f"threads: expected a whole number or None, got {threads!r}"
-        ) from None
-    if not 1 <= count <= 1024:
-        raise ValueError(f"threads: expected 1 to 1024, got {count}")
-    return count
+    return whole("threads", threads, 1, 1024)
 
 
 def _usable_cpus() -> int:

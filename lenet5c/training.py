@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lenet5c.checks import number, whole
 from lenet5c.images import InputStage, as_images, encode_labels
-from lenet5c.layers import _whole
 from lenet5c.optimizers import Optimizer, as_optimizer
 from lenet5c.schedules import Schedule, as_schedule
 from lenet5c.threads import resolve_threads
@@ -112,9 +112,9 @@ def fit(
     verbose: bool = False,
 ) -> History:
     """Train `model`; documented at `Model.fit`."""
-    epochs = _whole("epochs", epochs, 1)
-    batch_size = _whole("batch_size", batch_size, 1)
-    seed = _whole("seed", seed, 0, 2**63)
+    epochs = whole("epochs", epochs, 1)
+    batch_size = whole("batch_size", batch_size, 1)
+    seed = whole("seed", seed, 0, 2**63)
     threads = resolve_threads(threads)
     optimizer = as_optimizer(optimizer)
     schedule = as_schedule(schedule)
@@ -127,8 +127,8 @@ def fit(
     _check_callbacks(callbacks)
 
     if not model.fitted:  # all arguments are good: from here on the model changes
-        whole = len(train) == len(pixels)
-        stage = InputStage.of(pixels if whole else pixels[train])
+        everything = len(train) == len(pixels)
+        stage = InputStage.of(pixels if everything else pixels[train])
         model.set_input(stage, (pixels.shape[2], pixels.shape[3]), classes)
     optimizer.prepare(model.parameter_count)
     with ExitStack() as stack:
@@ -221,9 +221,8 @@ def _split(
     if validation is None:
         return everything, None
     if isinstance(validation, (float, np.floating)):
-        if not 0 < validation < 1:
-            raise ValueError(f"validation: expected 0 < x < 1, got {validation!r}")
-        count = max(1, round(validation * len(pixels)))
+        share = number("validation", validation, 0, 1)
+        count = max(1, round(share * len(pixels)))
         if count >= len(pixels):
             raise ValueError(
                 f"validation: {validation} of {len(pixels)} images leaves none to "

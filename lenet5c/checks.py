@@ -1,0 +1,60 @@
+"""Checks of arguments.
+
+Each returns the value in one form, or raises an error that names the argument, what was
+expected and what was given.
+"""
+
+import operator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["as_array", "number", "pair", "whole"]
+
+
+def whole(argument: str, value: object, least: int, most: int = 1 << 20) -> int:
+    """`value` as an int from `least` to `most`, or a TypeError or ValueError."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{argument}: expected a whole number, got {value!r}")
+    try:
+        count = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{argument}: expected a whole number, got {value!r}") from None
+    if not least <= count <= most:
+        raise ValueError(f"{argument}: expected {least} to {most}, got {count}")
+    return count
+
+
+def pair(argument: str, value: object, least: int) -> tuple[int, int]:
+    """A whole number for both directions, or a pair (rows, columns)."""
+    if isinstance(value, (tuple, list)):
+        if len(value) != 2:
+            raise ValueError(f"{argument}: expected one or two numbers, got {value!r}")
+        return whole(argument, value[0], least), whole(argument, value[1], least)
+    side = whole(argument, value, least)
+    return side, side
+
+
+def number(argument: str, value: object, least: float, below: float) -> float:
+    """`value` as a float in [least, below), or a TypeError or ValueError."""
+    real = (int, float, np.integer, np.floating)
+    if isinstance(value, bool) or not isinstance(value, real):
+        raise TypeError(f"{argument}: expected a number, got {value!r}")
+    try:
+        result = float(value)
+    except OverflowError:
+        raise ValueError(f"{argument}: expected a float, got {value!r:.80}") from None
+    if not least <= result < below:
+        raise ValueError(
+            f"{argument}: expected {least:g} <= x < {below:g}, got {value!r}"
+        )
+    return result
+
+
+def as_array(argument: str, value: ArrayLike) -> NDArray[Any]:
+    """`value` as an array; ValueError if it is a ragged list."""
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{argument}: expected an array; {error}") from None
