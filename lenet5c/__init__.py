@@ -1,6 +1,9 @@
 """LeNet-5 and small networks like it, trained and run on the CPU at native speed."""
 
-from lenet5c import datasets, functional, schedules
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from lenet5c import schedules
 from lenet5c._info import __version__, build_info, get_include
 from lenet5c.layers import AvgPool2d, Conv2d, Dense, Flatten, MaxPool2d, ReLU, Tanh
 from lenet5c.model import Evaluation, Model, load
@@ -8,6 +11,9 @@ from lenet5c.networks import cnn3, lenet5, mlp
 from lenet5c.optimizers import SGD, AdamW
 from lenet5c.storage import FileFormatError
 from lenet5c.training import History, TrainingError, TrainingState
+
+if TYPE_CHECKING:
+    from lenet5c import datasets, functional
 
 __all__ = [
     "SGD",
@@ -36,3 +42,10 @@ __all__ = [
     "mlp",
     "schedules",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the modules that not every program needs when they are first used."""
+    if name in ("datasets", "functional"):
+        return import_module(f"lenet5c.{name}")
+    raise AttributeError(f"module 'lenet5c' has no attribute {name!r}")

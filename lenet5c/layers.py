@@ -251,7 +251,7 @@ def _check_init(init: str | None) -> None:
 
 
 def initialise(
-    weight: NDArray[np.float32], init: str, generator: np.random.Generator
+    weight: NDArray[np.float32], init: str, generator: "np.random.Generator"
 ) -> None:
     """Fill a weight (O, I, ...) from a uniform distribution, in place.
 

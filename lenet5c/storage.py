@@ -14,14 +14,12 @@ file is long, plus a quarter.
 """
 
 import errno
-import hashlib
 import io
 import json
 import math
 import os
 import re
 import reprlib
-import secrets
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -178,6 +176,8 @@ def _bytes_of(array: NDArray[Any]) -> memoryview:
 
 
 def _sha256(parts: Iterable[bytes | memoryview]) -> str:
+    import hashlib  # here: loads OpenSSL, which not every program needs
+
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
@@ -188,7 +188,7 @@ def _write_atomically(
     path: str | os.PathLike[str], parts: Iterable[bytes | memoryview]
 ) -> None:
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    temporary = target.with_name(f".{os.urandom(8).hex()}.tmp")
     target.parent.stat()  # so that an error names the folder, not the temporary file
     old = target.stat() if target.exists() else None
     if old and stat.S_ISDIR(old.st_mode):
