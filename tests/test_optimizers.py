@@ -200,7 +200,11 @@ def test_bad_options_are_refused_by_name(make, argument, most):
             make(**{argument: value})
 
 
-@pytest.mark.parametrize("value", [10**400, np.complex64(1), np.bool_(True)])
+@pytest.mark.parametrize(
+    "value",
+    [10**400, np.complex64(1), np.bool_(True)],
+    ids=["too large", "complex", "bool"],
+)
 def test_numbers_that_are_no_floats_are_refused_by_name(value):
     with pytest.raises((TypeError, ValueError), match="learning_rate"):
         lenet5c.SGD(value)

@@ -259,7 +259,9 @@ cdef class Network:
                 self.op_of_layer.append(self.count - 1)
                 continue
             op = &self.ops[self.count]
-            op.below = self.ops[self.count - 1].activation if self.count else IDENTITY
+            # an activation that is an op of its own takes its derivative itself
+            if self.count and self.ops[self.count - 1].kind != ACTIVATION:
+                op.below = self.ops[self.count - 1].activation
             op.needs_dx = below_has_parameters
             self.count += 1
             self.op_of_layer.append(self.count - 1)
@@ -345,6 +347,8 @@ cdef class Network:
         if P == 0 and KH == H and KW == W:
             self.plan_dense(op, C * H * W, F)
             return 0
+        size_of((C, H + 2 * P, W + 2 * P + KW))
+        size_of((F, C, KH, KW))
         op.kind = CONV
         self.plan_parameters(op, <Py_ssize_t>F * C * KH * KW, F)
         op.padding_left = P
@@ -659,8 +663,13 @@ cdef class Network:
 
 
 cdef Py_ssize_t size_of(shape) except -1:
-    C, H, W = shape
-    return C * H * W
+    """Elements of a map or a weight, which the kernels count in C ints."""
+    size = 1
+    for n in shape:
+        size *= n
+    if size >= 1 << 31:
+        raise ValueError(f"expected fewer than 2**31 elements, got the shape {shape}")
+    return size
 
 
 cdef Task *task_array(list tasks) except NULL:

@@ -1,0 +1,125 @@
+"""The best core that the machine can run is chosen, or the one that is asked for."""
+
+import json
+
+import numpy as np
+import pytest
+
+import lenet5c
+from lenet5c import _core
+
+TRAIN = """
+import json
+import numpy as np
+import lenet5c
+
+rng = np.random.default_rng(0)
+images = rng.integers(0, 256, (70, 28, 28), dtype=np.uint8)
+model = lenet5c.lenet5()
+model.fit(images, np.arange(70) % 10, epochs=2, batch_size=32, threads=2)
+info = lenet5c.build_info()
+loaded = [m for m in __import__("sys").modules if m.startswith("lenet5c._core_")]
+print(json.dumps([info, loaded, model.forward(images[:20]).tolist()]))
+"""
+LANES = {"avx512": 16, "avx2": 8, "baseline": 4}
+
+
+@pytest.fixture(scope="module")
+def baseline_logits() -> list[np.ndarray]:
+    return []
+
+
+@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
+def test_each_core_trains_and_predicts_alike(isa, run_python, baseline_logits):
+    if isa not in _core.available:
+        pytest.skip(f"this machine or installation has no {isa}")
+    done = run_python(TRAIN, LENET5C_ISA=isa)
+    info, loaded, logits = json.loads(done.stdout)
+    assert info["isa"] == isa
+    assert info["lanes"] in (LANES[isa], 1)
+    assert loaded == [f"lenet5c._core_{isa}"]  # and no other
+    assert info["available"] == _core.available
+    baseline_logits.append(np.array(logits))
+    np.testing.assert_allclose(baseline_logits[-1], baseline_logits[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("isa", ["sse9", "AVX2", " avx2", "baseline,avx2", "../x"])
+def test_an_unknown_core_is_a_clear_error(isa, run_python):
+    done = run_python("import lenet5c", check=False, LENET5C_ISA=isa)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"ImportError: LENET5C_ISA={isa!r}: this installation")
+    assert "baseline" in last
+
+
+WITHOUT_AVX = """
+import sys, types
+cpu = types.ModuleType("lenet5c._cpu")
+cpu.instruction_sets = lambda: ["baseline"]
+sys.modules["lenet5c._cpu"] = cpu
+import lenet5c
+print(lenet5c.build_info()["isa"], lenet5c.build_info()["available"])
+"""
+
+
+def test_a_core_that_the_machine_cannot_run_is_a_clear_error(run_python):
+    done = run_python(WITHOUT_AVX, check=False, LENET5C_ISA="avx512")
+    assert done.returncode == 1
+    expected = "LENET5C_ISA='avx512': this installation and machine can run baseline"
+    assert expected in done.stderr.splitlines()[-1]
+
+
+def test_an_old_machine_gets_the_baseline(run_python):
+    for isa in ("", "baseline"):
+        done = run_python(WITHOUT_AVX, LENET5C_ISA=isa)
+        assert done.stdout == "baseline ['baseline']\n"
+
+
+def test_an_installation_without_cores_is_a_clear_error(run_python):
+    code = WITHOUT_AVX.replace('["baseline"]', "[]")
+    done = run_python(code, check=False, LENET5C_ISA="")
+    assert "ImportError: lenet5c was installed without" in done.stderr
+
+
+def test_the_best_core_is_chosen(run_python):
+    code = "import lenet5c; print(lenet5c.build_info()['isa'])"
+    assert run_python(code, LENET5C_ISA="").stdout.strip() == _core.available[0]
+
+
+def test_build_info_has_the_documented_keys():
+    info = lenet5c.build_info()
+    assert list(info) == [
+        *("version", "isa", "available", "lanes", "openmp", "threads", "compiler")
+    ]
+    assert info["version"] == lenet5c.__version__
+    assert info["isa"] in info["available"]
+    assert "baseline" in info["available"]
+    assert info["threads"] >= 1
+    assert isinstance(info["openmp"], bool)
+    assert info["compiler"]
+    assert json.loads(json.dumps(info)) == info
+    info["available"].clear()
+    assert lenet5c.build_info()["available"]
+
+
+def test_import_loads_nothing_heavy(run_python):
+    code = """
+import sys
+import lenet5c
+heavy = {"sklearn", "scipy", "rich", "matplotlib", "PIL", "torch", "onnx", "pandas",
+         "multiprocessing", "subprocess"}
+print(sorted(heavy & set(sys.modules)))
+import numpy
+"""
+    assert run_python(code).stdout == "[]\n"
+
+
+def test_get_include_has_the_headers():
+    from pathlib import Path
+
+    assert (Path(lenet5c.get_include()) / "lanes.h").is_file()
+
+
+def test_everything_promised_is_there():
+    for name in lenet5c.__all__:
+        assert hasattr(lenet5c, name)

@@ -1,0 +1,206 @@
+"""Layers know their sizes, refuse what does not fit, and survive a file."""
+
+import math
+
+import numpy as np
+import pytest
+
+from lenet5c import AvgPool2d, Conv2d, Dense, Flatten, MaxPool2d, ReLU, Tanh
+from lenet5c.layers import (
+    LAYERS,
+    Layer,
+    initialise,
+    layer_from_dict,
+    layer_to_dict,
+)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "output"),
+    [
+        (Conv2d(6, 5), (1, 32, 32), (6, 28, 28)),
+        (Conv2d(4, (3, 2)), (7, 9, 5), (4, 7, 4)),
+        (Conv2d(4, (3, 2), stride=2), (7, 9, 5), (4, 4, 2)),
+        (Conv2d(4, 3, stride=2, padding=1), (2, 8, 7), (4, 4, 4)),
+        (Conv2d(4, 3, padding=2), (2, 1, 1), (4, 3, 3)),
+        (Conv2d(1, 4, stride=9), (1, 4, 4), (1, 1, 1)),
+        (AvgPool2d(2), (6, 28, 28), (6, 14, 14)),
+        (MaxPool2d(2), (3, 5, 7), (3, 2, 3)),
+        (AvgPool2d(3, 2), (3, 9, 10), (3, 4, 4)),
+        (MaxPool2d(2, 1), (3, 4, 5), (3, 3, 4)),
+        (Dense(84), (120, 1, 1), (84, 1, 1)),
+        (Dense(5), (2, 3, 4), (5, 1, 1)),
+        (Flatten(), (2, 3, 4), (24, 1, 1)),
+        (Tanh(), (2, 3, 4), (2, 3, 4)),
+        (ReLU(), (2, 3, 4), (2, 3, 4)),
+    ],
+)
+def test_output_shape(layer, shape, output):
+    assert layer.output_shape(shape) == output
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "shapes", "multiply_adds"),
+    [
+        (Conv2d(6, 5), (1, 32, 32), ((6, 1, 5, 5), (6,)), 117_600),
+        (Conv2d(16, 5), (6, 14, 14), ((16, 6, 5, 5), (16,)), 240_000),
+        (Conv2d(4, (3, 2), 2), (7, 9, 5), ((4, 7, 3, 2), (4,)), 4 * 4 * 2 * 42),
+        (Dense(5), (2, 3, 4), ((5, 24), (5,)), 120),
+        (AvgPool2d(2), (6, 28, 28), (), 0),
+        (MaxPool2d(2), (6, 28, 28), (), 0),
+        (Tanh(), (6, 28, 28), (), 0),
+        (Flatten(), (6, 28, 28), (), 0),
+    ],
+)
+def test_parameters_and_multiply_adds(layer, shape, shapes, multiply_adds):
+    expected = dict(zip(("weight", "bias"), shapes, strict=False))
+    assert layer.parameter_shapes(shape) == expected
+    assert list(layer.parameter_shapes(shape)) == list(expected)
+    assert layer.multiply_adds(shape) == multiply_adds
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "message"),
+    [
+        (Conv2d(6, 5), (1, 4, 32), "kernel 5x5 is larger than its padded input 4x32"),
+        (Conv2d(6, 5, name="C1"), (1, 32, 4), "C1: kernel"),
+        (Conv2d(6, 5, padding=1), (1, 2, 2), "padded input 4x4"),
+        (AvgPool2d(3), (1, 2, 9), "AvgPool2d: window 3x3 is larger than its input 2x9"),
+        (MaxPool2d(3, name="S2"), (1, 9, 2), "S2: window"),
+    ],
+)
+def test_a_window_larger_than_its_input_is_refused(layer, shape, message):
+    with pytest.raises(ValueError, match=message):
+        layer.output_shape(shape)
+
+
+NOT_WHOLE = [None, 2.0, "2", True, np.True_, [2, 2, 2], np.array([2, 2])]
+
+
+@pytest.mark.parametrize(
+    ("make", "argument", "least"),
+    [
+        (lambda value: Conv2d(value, 3), "filters", 1),
+        (lambda value: Conv2d(2, value), "kernel_size", 1),
+        (lambda value: Conv2d(2, (3, value)), "kernel_size", 1),
+        (lambda value: Conv2d(2, 3, stride=value), "stride", 1),
+        (lambda value: Conv2d(2, 3, padding=value), "padding", 0),
+        (lambda value: Dense(value), "outputs", 1),
+        (lambda value: AvgPool2d(value), "kernel_size", 1),
+        (lambda value: MaxPool2d(value), "kernel_size", 1),
+        (lambda value: MaxPool2d(2, stride=value), "stride", 1),
+    ],
+)
+def test_bad_sizes_are_refused_by_name(make, argument, least):
+    for value in NOT_WHOLE:
+        if value is None and isinstance(make(1), MaxPool2d) and argument == "stride":
+            continue  # None is the window's size
+        with pytest.raises((TypeError, ValueError), match=f"^{argument}: expected"):
+            make(value)
+    for value in (least - 1, -7, 1 << 40):
+        with pytest.raises(ValueError, match=f"^{argument}: expected"):
+            make(value)
+    assert make(np.int64(least)) == make(least)
+
+
+@pytest.mark.parametrize("make", [lambda init: Conv2d(2, 3, init=init), Dense])
+def test_unknown_initialisations_are_refused(make):
+    make_init = make if make is not Dense else lambda init: Dense(2, init=init)
+    for init in ("xavier", "", 1, True, ["he"]):
+        with pytest.raises(ValueError, match="init: expected 'glorot', 'he', 'lecun'"):
+            make_init(init)
+
+
+@pytest.mark.parametrize("name", ["", 5, "x" * 65, ["A"], b"A"])
+@pytest.mark.parametrize("kind", [Dense, Conv2d, Tanh, AvgPool2d, Flatten])
+def test_names_that_a_file_could_not_hold_are_refused(kind, name):
+    sizes = {Dense: (2,), Conv2d: (2, 3), AvgPool2d: (2,)}.get(kind, ())
+    with pytest.raises((TypeError, ValueError), match="name"):
+        kind(*sizes, name=name)
+
+
+EVERY_LAYER = [
+    Conv2d(6, (5, 3), stride=2, padding=1, init="he", name="C1"),
+    Dense(84, init="lecun", name="F6"),
+    AvgPool2d(3, 2, name="S2"),
+    MaxPool2d(2, name="S4"),
+    Tanh(name="T"),
+    ReLU(name="R"),
+    Flatten(name="f"),
+]
+
+
+def test_every_layer_is_the_same_after_a_dictionary():
+    assert {layer.kind for layer in EVERY_LAYER} == set(LAYERS)
+    for layer in EVERY_LAYER:
+        values = layer_to_dict(layer)
+        again = layer_from_dict(values)
+        assert type(again) is type(layer)
+        assert again == layer
+        assert layer_to_dict(again) == values
+
+
+def test_layers_are_frozen():
+    for layer in EVERY_LAYER:
+        with pytest.raises(AttributeError):
+            layer.name = "other"
+
+
+GOOD = layer_to_dict(Conv2d(6, 5, name="C1"))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"kind": "conv3d", "name": "C1"},
+        {"kind": None},
+        {"kind": ["conv2d"]},
+        {"kind": "conv2d"},
+        GOOD | {"dilation": 2},
+        {key: value for key, value in GOOD.items() if key != "stride"},
+        GOOD | {"filters": "6"},
+        GOOD | {"filters": 0},
+        GOOD | {"stride": -1},
+        GOOD | {"stride": 1e9},
+        GOOD | {"kernel_size": [5]},
+        GOOD | {"init": "zeros"},
+        GOOD | {"name": ""},
+        GOOD | {"name": None},
+        GOOD | {"name": 5},
+        GOOD | {"name": "x" * 65},
+        "conv2d",
+        None,
+        7,
+    ],
+)
+def test_dictionaries_that_are_no_layer_are_refused(values):
+    with pytest.raises((TypeError, ValueError)):
+        layer_from_dict(values)
+
+
+def test_the_base_has_no_kind_of_its_own():
+    assert Layer().kind == ""
+    assert Layer().output_shape((1, 2, 3)) == (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("init", "variance"),
+    [("glorot", 2 / (150 + 400)), ("he", 2 / 150), ("lecun", 1 / 150)],
+)
+def test_initialisations_have_the_variance_of_their_paper(init, variance):
+    weight = np.zeros((16, 6, 5, 5), np.float32)
+    initialise(weight, init, np.random.default_rng(0))
+    assert weight.var() == pytest.approx(variance, rel=0.05)
+    limit = math.sqrt(3 * variance)
+    assert 0.99 * limit < np.abs(weight).max() <= limit * (1 + 1e-6)
+
+
+def test_the_generator_decides_the_weights():
+    def of(seed):
+        weight = np.empty((3, 4), np.float32)
+        initialise(weight, "he", np.random.default_rng(seed))
+        return weight
+
+    np.testing.assert_array_equal(of(1), of(1))
+    assert not np.array_equal(of(1), of(2))
