@@ -24,7 +24,7 @@
 
 #if !defined(__GNUC__)
 #define LENET5C_LANES 1
-#elif !defined(LENET5C_LANES) /* 4, 8 and 16 are correct anywhere, the CPU's own is fast */
+#elif !defined(LENET5C_LANES) /* given: 4, 8 or 16, slow if not the CPU's own */
 #define LENET5C_LANES (LENET5C_REGISTER / 4)
 #endif
 
@@ -33,17 +33,27 @@
  * Shapes that gcc keeps free of spills; core/tile.pxd picks the cheapest for a layer. */
 enum {
 #if LENET5C_LANES == 16
-    TILE_TALL_F = 24, TILE_TALL_X = 1, /* dense layers: one column */
-    TILE_PAIR_F = 12, TILE_PAIR_X = 2,
-    TILE_SIX_F = 6,   TILE_SIX_X = 4,
-    TILE_FIVE_F = 4,  TILE_FIVE_X = 5,
-    TILE_WIDE_F = 1,  TILE_WIDE_X = 14,
+    TILE_TALL_F = 24,
+    TILE_TALL_X = 1, /* dense layers: one column */
+    TILE_PAIR_F = 12,
+    TILE_PAIR_X = 2,
+    TILE_SIX_F = 6,
+    TILE_SIX_X = 4,
+    TILE_FIVE_F = 4,
+    TILE_FIVE_X = 5,
+    TILE_WIDE_F = 1,
+    TILE_WIDE_X = 14,
 #else
-    TILE_TALL_F = 12, TILE_TALL_X = 1,
-    TILE_PAIR_F = 6,  TILE_PAIR_X = 2,
-    TILE_SIX_F = 4,   TILE_SIX_X = 3,
-    TILE_FIVE_F = 2,  TILE_FIVE_X = 5,
-    TILE_WIDE_F = 1,  TILE_WIDE_X = 10,
+    TILE_TALL_F = 12,
+    TILE_TALL_X = 1,
+    TILE_PAIR_F = 6,
+    TILE_PAIR_X = 2,
+    TILE_SIX_F = 4,
+    TILE_SIX_X = 3,
+    TILE_FIVE_F = 2,
+    TILE_FIVE_X = 5,
+    TILE_WIDE_F = 1,
+    TILE_WIDE_X = 10,
 #endif
     TILE_MOST = 24 /* accumulators of the largest tile */
 };
@@ -113,9 +123,12 @@ static inline float lanes_sum(lanes v)
     return v;
 #else
 #if defined(LENET5C_SHUFFLE) && LENET5C_LANES == 16
-    v += __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
-    v += __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15);
-    v += __builtin_shufflevector(v, v, 2, 3, 0, 1, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    v +=
+        __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+    v +=
+        __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15);
+    v +=
+        __builtin_shufflevector(v, v, 2, 3, 0, 1, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     return v[0] + v[1];
 #elif defined(LENET5C_SHUFFLE) && LENET5C_LANES == 8
     v += __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3);
@@ -134,7 +147,10 @@ static inline lanes lanes_choose(ilanes mask, lanes yes, lanes no)
     return (lanes)((mask & (ilanes)yes) | (~mask & (ilanes)no));
 }
 #else
-static inline lanes lanes_choose(ilanes mask, lanes yes, lanes no) { return mask ? yes : no; }
+static inline lanes lanes_choose(ilanes mask, lanes yes, lanes no)
+{
+    return mask ? yes : no;
+}
 #endif
 
 static inline lanes lanes_where_equal(lanes a, lanes b, lanes yes, lanes no)
@@ -237,12 +253,12 @@ static inline lanes lanes_exp(lanes x)
 #define LENET5C_HIGH_2 2, 3, 6, 7
 #endif
 
-#define LENET5C_STAGE(r, d)                                                              \
-    for (int i_ = 0; i_ < LENET5C_LANES; i_++)                                           \
-        if (!(i_ & (d))) {                                                               \
-            lanes a_ = r[i_], b_ = r[i_ + (d)];                                          \
-            r[i_] = __builtin_shufflevector(a_, b_, LENET5C_LOW_##d);                    \
-            r[i_ + (d)] = __builtin_shufflevector(a_, b_, LENET5C_HIGH_##d);             \
+#define LENET5C_STAGE(r, d)                                                                \
+    for (int i_ = 0; i_ < LENET5C_LANES; i_++)                                             \
+        if (!(i_ & (d))) {                                                                 \
+            lanes a_ = r[i_], b_ = r[i_ + (d)];                                            \
+            r[i_] = __builtin_shufflevector(a_, b_, LENET5C_LOW_##d);                      \
+            r[i_ + (d)] = __builtin_shufflevector(a_, b_, LENET5C_HIGH_##d);               \
         }
 
 static inline void lanes_transpose(lanes *rows)

@@ -19,7 +19,8 @@ static inline int lenet5c_has_openmp(void) { return 1; }
 
 static void lenet5c_before_fork(void)
 {
-    if (omp_pause_resource_all && !omp_in_parallel()) omp_pause_resource_all(omp_pause_soft);
+    if (omp_pause_resource_all && !omp_in_parallel())
+        omp_pause_resource_all(omp_pause_soft);
 }
 
 static inline int lenet5c_make_fork_safe(void)

@@ -35,6 +35,7 @@ FLOOR = {module: floor for floor, modules in FLOORS.items() for module in module
 EXCEPTIONS = {
     ("_core", "_cpu"): "the choice of a core asks the CPU",
     ("threads", "_core"): "OpenMP's limit is known to the core",
+    ("functional", "layers"): "a kernel is run as a network of one layer",
     ("training", "progress"): "verbose=True, inside the function",
     ("cli", "bench"): "the command `bench`, inside functions",
     ("__main__", "cli"): "it is nothing but the command line",
