@@ -156,6 +156,11 @@ def encode_labels(
     array = as_array(argument, labels)
     if array.ndim == 2 and array.shape[1] == classes and classes > 1:
         array = _from_one_hot(array, argument)
+        if known is not None and not np.array_equal(known, np.arange(classes)):
+            raise ValueError(
+                f"{argument}: expected labels among {_some(known)}, got one-hot rows, "
+                "whose columns do not say which of them they mean"
+            )
     elif array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:
@@ -169,9 +174,11 @@ def encode_labels(
         )
     if array.dtype == object and all(isinstance(label, str) for label in array):
         array = array.astype(str)
-    if array.dtype.kind == "f" and np.isfinite(array).all() and (array % 1 == 0).all():
+    if array.dtype.kind == "f" and _are_whole(array):
         array = array.astype(np.int64)
-    if array.dtype.kind not in "iubUS":
+    if array.dtype.kind == "u" and array.max(initial=0) >= 2**63:
+        raise ValueError(f"{argument}: expected labels below 2**63, got {array.max()}")
+    if array.dtype.kind not in "iubU":
         raise TypeError(
             f"{argument}: expected integers, strings or one-hot rows, got {array.dtype}"
         )
@@ -186,7 +193,7 @@ def encode_labels(
                     f"{argument}: the network has {classes} classes, got {len(known)} "
                     f"different labels: {_some(known)}"
                 )
-    if (known.dtype.kind in "US") != (array.dtype.kind in "US"):
+    if (known.dtype.kind == "U") != (array.dtype.kind == "U"):
         raise ValueError(
             f"{argument}: expected labels among {_some(known)}, got {array[0]!r}"
         )
@@ -200,6 +207,12 @@ def encode_labels(
             f"{array[np.argmax(wrong)]!r}"
         )
     return known, codes
+
+
+def _are_whole(array: NDArray[Any]) -> bool:
+    """Whether all are whole numbers that a float holds exactly; NaN is none."""
+    small = bool((np.abs(array) < 2**53).all())
+    return small and bool((array % 1 == 0).all())
 
 
 def _from_one_hot(rows: NDArray[Any], argument: str) -> NDArray[np.int64]:

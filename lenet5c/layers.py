@@ -46,6 +46,14 @@ class Layer:
     kind: ClassVar[str] = ""
     arithmetic: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        if self.name is None:
+            return
+        if not isinstance(self.name, str):
+            raise TypeError(f"name: expected a text or None, got {self.name!r}")
+        if not 1 <= len(self.name) <= 64:
+            raise ValueError(f"name: expected 1 to 64 characters, got {self.name!r}")
+
     def output_shape(self, shape: Shape) -> Shape:
         """Output shape for an input of `shape`; ValueError if that is too small."""
         return shape
@@ -86,6 +94,7 @@ class Conv2d(Layer):
     name: str | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "filters", whole("filters", self.filters, 1))
         kernel = pair("kernel_size", self.kernel_size, 1)
         object.__setattr__(self, "kernel_size", kernel)
@@ -134,6 +143,7 @@ class Dense(Layer):
     name: str | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "outputs", whole("outputs", self.outputs, 1))
         _check_init(self.init)
 
@@ -154,6 +164,7 @@ class _Pool2d(Layer):
     name: str | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         size = whole("kernel_size", self.kernel_size, 1)
         stride = size if self.stride is None else whole("stride", self.stride, 1)
         object.__setattr__(self, "kernel_size", size)
@@ -237,9 +248,8 @@ def layer_from_dict(values: Mapping[str, Any]) -> Layer:
         raise ValueError(
             f"layer {kind}: expected the options {sorted(known)}, got {sorted(options)}"
         )
-    name = options["name"]
-    if not isinstance(name, str) or not 1 <= len(name) <= 64:
-        raise ValueError(f"layer {kind}: expected a short name, got {name!r}")
+    if options["name"] is None:
+        raise ValueError(f"layer {kind}: expected a name, got None")
     return LAYERS[kind](**options)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lenet5c._core import core
-from lenet5c.checks import whole
+from lenet5c.checks import number, whole
 from lenet5c.images import InputStage, as_images, decode_labels, encode_labels
 from lenet5c.layers import (
     Conv2d,
@@ -119,6 +119,10 @@ class Model:
         classes: int = 10,
         seed: int = 0,
     ) -> None:
+        if not isinstance(input_shape, (tuple, list)):
+            raise TypeError(f"input_shape: expected (C, H, W), got {input_shape!r}")
+        if len(input_shape) != 3:
+            raise ValueError(f"input_shape: expected (C, H, W), got {input_shape!r}")
         channels, height, width = input_shape
         self.input_shape: Shape = (
             whole("input_shape", channels, 1),
@@ -309,7 +313,7 @@ class Model:
         For a convolution or dense layer that is followed by an activation, the feature
         map after it, as in the paper; logits where there is none.
         """
-        if layer not in self._layer_numbers:
+        if not isinstance(layer, str) or layer not in self._layer_numbers:
             names = ", ".join(self._layer_numbers)
             raise ValueError(f"layer: expected one of {names}, got {layer!r}")
         number, shape = self._layer_numbers[layer]
@@ -351,6 +355,9 @@ class Model:
         classes are those of the model, as `fit` left them.
         """
         optimizer = as_optimizer(optimizer)
+        rate = optimizer.learning_rate
+        if learning_rate is not None:
+            rate = number("learning_rate", learning_rate, 0, math.inf)
         count = resolve_threads(threads)
         pixels = as_images(images, self.input_shape)
         _, codes = encode_labels(labels, len(pixels), self.class_count, self.classes)
@@ -358,7 +365,6 @@ class Model:
         loss, _ = self.loss_of_batch(
             pixels, np.arange(len(pixels)), codes, gradient, count
         )
-        rate = optimizer.learning_rate if learning_rate is None else learning_rate
         optimizer.step(self.parameter_vector, gradient, rate, count)
         return loss
 
@@ -371,6 +377,8 @@ class Model:
         threads: int,
     ) -> tuple[float, int]:
         """Mean loss and number of hits of the images at `positions`; writes `gradient`.
+
+        What `fit` calls for each batch: nothing is checked.
 
         Parameters
         ----------
@@ -459,6 +467,28 @@ class Model:
             {name: json.dumps(value) for name, value in metadata.items()},
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickle and copy.deepcopy keep: all but the compiled network."""
+        return {
+            "layers": self.layers,
+            "input_shape": self.input_shape,
+            "parameter_vector": self.parameter_vector,
+            "input": (self.stage, self.source, self.classes),
+            "fitted": self.fitted,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        stage, source, classes = state["input"]
+        Model.__init__(
+            self,
+            state["layers"],
+            input_shape=state["input_shape"],
+            classes=len(classes),
+        )
+        np.copyto(self.parameter_vector, state["parameter_vector"])
+        self.set_input(stage, source, classes)
+        self.fitted = state["fitted"]
+
     def __repr__(self) -> str:
         return (
             f"<Model of {len(self.layers)} layers, "
@@ -491,12 +521,12 @@ class Model:
     def _initialise(self, seed: int) -> None:
         """Weights by the activation that follows: He before ReLU, Glorot otherwise."""
         generator = np.random.default_rng(seed)
-        for number, layer in enumerate(self.layers):
+        for position, layer in enumerate(self.layers):
             if not isinstance(layer, (Conv2d, Dense)):
                 continue
             following = (
                 other
-                for other in self.layers[number + 1 :]
+                for other in self.layers[position + 1 :]
                 if isinstance(other, (Tanh, ReLU))
             )
             he = isinstance(next(following, None), ReLU)
@@ -600,7 +630,9 @@ def _shapes(layers: Sequence[Layer], input_shape: Shape) -> list[Shape]:
 
 def _named(layers: Sequence[Layer]) -> tuple[Layer, ...]:
     """The layers, each with a name of its own."""
-    if len(layers) == 0:
+    if not isinstance(layers, (tuple, list)):
+        raise TypeError(f"layers: expected a sequence of layers, got {layers!r}")
+    if not layers:
         raise ValueError("layers: expected at least one, got none")
     counts: dict[str, int] = {}
     named: list[Layer] = []

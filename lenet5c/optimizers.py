@@ -27,11 +27,13 @@ class Optimizer:
         self.learning_rate = number("learning_rate", learning_rate, 0, math.inf)
         self.steps = 0
         self.state: list[Vector] = []
+        self._owner: Vector | None = None
 
-    def prepare(self, size: int) -> None:
-        """Make the state for `size` parameters, unless it is there."""
-        if [len(vector) for vector in self.state] != [size] * self.state_size:
-            self.state = [np.zeros(size, np.float32) for _ in range(self.state_size)]
+    def prepare(self, parameters: Vector) -> None:
+        """Start afresh, unless the steps so far were on these very parameters."""
+        if self._owner is not parameters:
+            self._owner = parameters
+            self.state = [np.zeros_like(parameters) for _ in range(self.state_size)]
             self.steps = 0
 
     def step(
@@ -41,7 +43,9 @@ class Optimizer:
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        options = {k: v for k, v in vars(self).items() if k not in ("state", "steps")}
+        options = {
+            k: v for k, v in vars(self).items() if k not in ("state", "steps", "_owner")
+        }
         inside = ", ".join(f"{name}={value!r}" for name, value in options.items())
         return f"{type(self).__name__}({inside})"
 
@@ -83,7 +87,7 @@ class SGD(Optimizer):
     def step(
         self, parameters: Vector, gradient: Vector, learning_rate: float, threads: int
     ) -> None:
-        self.prepare(len(parameters))
+        self.prepare(parameters)
         self.steps += 1
         core.sgd(
             parameters,
@@ -132,7 +136,7 @@ class AdamW(Optimizer):
     def step(
         self, parameters: Vector, gradient: Vector, learning_rate: float, threads: int
     ) -> None:
-        self.prepare(len(parameters))
+        self.prepare(parameters)
         self.steps += 1
         core.adamw(
             parameters,

@@ -45,5 +45,5 @@ def _quota(path: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     try:
         quota, period = path.read_text().split()
         return max(1, -(-int(quota) // int(period)))
-    except (OSError, ValueError):
+    except (OSError, ValueError, ZeroDivisionError):
         return unlimited

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -124,13 +124,14 @@ def fit(
     known = model.classes if model.fitted else None
     classes, codes = encode_labels(labels, len(pixels), model.class_count, known)
     train, held_out = _split(validation, pixels, codes, classes, model, seed)
-    _check_callbacks(callbacks)
+    callbacks = _checked_callbacks(callbacks)
+    _check_schedule(schedule, -(-len(train) // batch_size), epochs)
 
     if not model.fitted:  # all arguments are good: from here on the model changes
         everything = len(train) == len(pixels)
         stage = InputStage.of(pixels if everything else pixels[train])
         model.set_input(stage, (pixels.shape[2], pixels.shape[3]), classes)
-    optimizer.prepare(model.parameter_count)
+    optimizer.prepare(model.parameter_vector)
     with ExitStack() as stack:
         if verbose:
             from lenet5c.progress import ProgressBar
@@ -169,7 +170,7 @@ def _train(
     safe = model.parameter_vector.copy()
     gradient = np.empty_like(safe)
     started = time.perf_counter()
-    step = 0
+    step, stopped = 0, False
     for epoch in range(1, state.epochs + 1):
         state.epoch, state.images = epoch, 0
         loss_sum, hit_sum = 0.0, 0
@@ -182,6 +183,8 @@ def _train(
             if not math.isfinite(loss):
                 _refuse(model, safe, loss, epoch, batch)
             if step % SAFE_EVERY == 0:
+                if not np.isfinite(model.parameter_vector).all():
+                    _refuse(model, safe, loss, epoch, batch)  # hidden behind a tanh
                 np.copyto(safe, model.parameter_vector)
             optimizer.step(model.parameter_vector, gradient, rate, threads)
             step += 1
@@ -189,10 +192,12 @@ def _train(
             hit_sum += hits
             if on_batch:
                 _update(state, batch, len(positions), loss_sum, hit_sum, rate, started)
-                if _call(on_batch, state):
-                    return history
+                if stopped := _call(on_batch, state):
+                    break
         if not np.isfinite(model.parameter_vector).all():
-            _refuse(model, safe, math.nan, epoch, state.batches)
+            _refuse(model, safe, math.nan, epoch, batch)
+        if stopped:
+            return history
         seconds = time.perf_counter() - epoch_started
         total = state.total_images
         _update(state, state.batches, 0, loss_sum, hit_sum, rate, started, total)
@@ -222,6 +227,8 @@ def _split(
         return everything, None
     if isinstance(validation, (float, np.floating)):
         share = number("validation", validation, 0, 1)
+        if share == 0:
+            raise ValueError("validation: expected 0 < x < 1, or None, got 0")
         count = max(1, round(share * len(pixels)))
         if count >= len(pixels):
             raise ValueError(
@@ -269,17 +276,34 @@ def _refuse(
     )
 
 
-def _check_callbacks(callbacks: Sequence[Callback]) -> None:
+def _checked_callbacks(callbacks: Iterable[Callback]) -> list[Callback]:
+    """The callbacks as a list, or a TypeError."""
     if callable(callbacks) or not hasattr(callbacks, "__iter__"):
         raise TypeError(
             f"callbacks: expected a sequence of callbacks, got {callbacks!r}"
         )
+    callbacks = list(callbacks)
     for callback in callbacks:
-        if not hasattr(callback, "on_batch_end") and _epoch_function(callback) is None:
+        functions = [getattr(callback, "on_batch_end", None), _epoch_function(callback)]
+        given = [function for function in functions if function is not None]
+        if not given or not all(map(callable, given)):
             raise TypeError(
                 "callbacks: expected functions or objects with on_batch_end or "
                 f"on_epoch_end, got {callback!r}"
             )
+    return callbacks
+
+
+def _check_schedule(schedule: Schedule, batches: int, epochs: int) -> None:
+    """Call it once, so that one that cannot work is refused before anything changes."""
+    try:
+        factor = schedule(0, batches, epochs)
+        float(factor + 0.0)
+    except TypeError as error:
+        raise TypeError(
+            "schedule: expected a function of (step, steps_per_epoch, epochs) that "
+            f"returns a number; {error}"
+        ) from error
 
 
 def _epoch_function(callback: Callback) -> Callable[..., Any] | None:
@@ -294,7 +318,7 @@ def _epoch_function(callback: Callback) -> Callable[..., Any] | None:
 def _call(callbacks: list[Callable[..., Any]], state: TrainingState) -> bool:
     """Call them all; whether one of them returned True."""
     answers = [callback(state) for callback in callbacks]
-    return any(answer is True for answer in answers)
+    return any(isinstance(answer, (bool, np.bool_)) and answer for answer in answers)
 
 
 def _update(

@@ -123,6 +123,9 @@ def test_every_form_of_an_array_gives_the_same_answer(name):
     form, plain = forms()[name]
     model = lenet5c.lenet5()
     np.testing.assert_array_equal(model.forward(form), model.forward(plain))
+    taken = as_images(form, LENET5)
+    assert taken.flags.c_contiguous
+    assert taken.flags.aligned
 
 
 @pytest.mark.parametrize("name", forms())
@@ -169,7 +172,7 @@ def test_the_callers_array_is_not_changed():
     ],
 )
 def test_elements_that_are_no_pixels_are_refused(images):
-    with pytest.raises(TypeError, match="^images: expected uint8"):
+    with pytest.raises(TypeError, match=r"^images: expected uint8"):
         as_images(images, LENET5)
 
 
@@ -179,7 +182,7 @@ def test_whole_numbers_are_refused_with_a_hint():
 
 
 def test_lists_of_different_lengths_are_refused_by_name():
-    with pytest.raises((TypeError, ValueError), match="^images"):
+    with pytest.raises((TypeError, ValueError), match=r"^images"):
         as_images([[0.5, 0.5], [0.5]], LENET5)
 
 
@@ -193,7 +196,7 @@ def test_pixels_that_are_not_finite_are_refused_and_the_image_is_named(bad, dtyp
 
 
 def test_pixels_beyond_float32_are_refused():
-    with pytest.raises(ValueError, match="image 2 has .* a value beyond float32"):
+    with pytest.raises(ValueError, match=r"image 2 has .* a value beyond float32"):
         as_images([[[0.0]], [[1.0]], [[1e300]]], LENET5)
 
 
@@ -286,7 +289,10 @@ def test_images_held_out_have_no_part_in_the_stage(small, small_images, labels):
         (np.arange(0, 1000, 100)[::-1], np.arange(0, 1000, 100)),
         (list("jihgfedcba"), np.array(list("abcdefghij"))),
         (np.array(list("jihgfedcba"), object), np.array(list("abcdefghij"))),
-        ([f"class {i}" for i in range(10)], np.array([f"class {i}" for i in range(10)])),
+        (
+            [f"class {i}" for i in range(10)],
+            np.array([f"class {i}" for i in range(10)]),
+        ),
     ],
 )
 def test_labels_are_found_again(labels, classes):
@@ -309,7 +315,7 @@ def test_one_hot_rows_are_the_numbers_of_their_columns(dtype):
 
 
 def test_booleans_are_too_few_classes_for_a_larger_network():
-    with pytest.raises(ValueError, match="^labels: the network has 10 classes, got 2"):
+    with pytest.raises(ValueError, match=r"^labels: the network has 10 classes, got 2"):
         encode_labels([True, False, True], 3, 10)
 
 
@@ -363,7 +369,7 @@ ROWS = np.eye(10)[[3, 1, 4]]
 )
 @pytest.mark.parametrize("known", [None, np.arange(10)], ids=["new", "known"])
 def test_labels_that_do_not_fit_are_refused_by_name(labels, known):
-    with pytest.raises((TypeError, ValueError), match="^labels: "):
+    with pytest.raises((TypeError, ValueError), match=r"^labels: "):
         encode_labels(labels, 3, 10, known)
 
 
@@ -379,28 +385,24 @@ def test_labels_that_do_not_fit_are_refused_by_name(labels, known):
     ],
 )
 def test_labels_of_other_classes_than_those_known_are_refused(labels, known):
-    with pytest.raises(ValueError, match="^labels: expected labels among"):
+    with pytest.raises(ValueError, match=r"^labels: expected labels among"):
         encode_labels(labels, 3, 3, known)
 
 
-def test_unsigned_labels_beyond_int64_do_not_turn_negative():
-    labels = np.array([2**64 - 1, 3], np.uint64)
-    try:
-        known, codes = encode_labels(labels, 2, 2)
-    except ValueError as error:
-        assert str(error).startswith("labels")
-    else:
-        assert decode_labels(codes, known).tolist() == labels.tolist()
+def test_unsigned_labels_beyond_int64_are_refused():
+    """They would turn negative."""
+    with pytest.raises(ValueError, match=r"^labels"):
+        encode_labels(np.array([2**64 - 1, 3], np.uint64), 2, 2)
 
 
 def test_one_hot_rows_are_refused_where_classes_are_not_numbered_from_0():
     """A column's number is no label then: 3 would be taken for the class called 3."""
-    with pytest.raises(ValueError, match="^labels"):
+    with pytest.raises(ValueError, match=r"^labels"):
         encode_labels(np.eye(10)[[3, 4]], 2, 10, np.arange(1, 11))
 
 
 def test_errors_name_the_argument_that_they_are_about():
-    with pytest.raises(ValueError, match="^validation labels"):
+    with pytest.raises(ValueError, match=r"^validation labels"):
         encode_labels([1, 2], 3, 10, argument="validation labels")
-    with pytest.raises(TypeError, match="^validation images"):
+    with pytest.raises(TypeError, match=r"^validation images"):
         as_images(None, LENET5, "validation images")

@@ -1,6 +1,5 @@
-"""Model: what goes in is checked, what comes out agrees with itself and a plain NumPy."""
+"""Model: what goes in is checked, what comes out agrees with itself and plain NumPy."""
 
-import copy
 import json
 import math
 from pathlib import Path
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 
 import lenet5c
-from lenet5c import AvgPool2d, Conv2d, Dense, FileFormatError, Flatten, ReLU, Tanh
+from lenet5c import AvgPool2d, Conv2d, Dense, FileFormatError, Flatten, Tanh
 from lenet5c.storage import read_model_file, write_model_file
 
 from . import reference
@@ -272,7 +271,7 @@ def test_the_gradient_of_a_batch_is_the_weighted_sum_of_its_parts():
     labels = rng.integers(0, 10, 700)
     model = lenet5c.lenet5(seed=2)
     loss, gradients = model.loss_and_gradients(images, labels)
-    total, sums = 0.0, {name: 0.0 for name in gradients}
+    total, sums = 0.0, dict.fromkeys(gradients, 0.0)
     for part in (slice(0, 5), slice(5, 261), slice(261, 700)):
         count = len(images[part])
         part_loss, part_gradients = model.loss_and_gradients(images[part], labels[part])
@@ -348,7 +347,9 @@ def test_activations_of_a_convolution_are_those_after_tanh(images, labels):
 
 @pytest.mark.parametrize("layer", ["c1", "", "C1.weight", None, 0, ["C1"]])
 def test_an_unknown_layer_is_refused_with_those_there_are(layer, small, small_images):
-    with pytest.raises((TypeError, ValueError), match="^layer: expected .*A, tanh_1, B"):
+    with pytest.raises(
+        (TypeError, ValueError), match=r"^layer: expected .*A, tanh_1, B"
+    ):
         small.activations(small_images, layer)
 
 
@@ -394,14 +395,14 @@ def test_bad_arguments_of_calls_are_refused_by_name_and_change_nothing(
 ):
     before = digest(small)
     for images in BAD_IMAGES:
-        with pytest.raises((TypeError, ValueError), match="^images: "):
+        with pytest.raises((TypeError, ValueError), match=r"^images: "):
             CALLS[call](small, images, NUMBERS)
     if call in ("evaluate", "loss_and_gradients", "train_step"):
         for labels in BAD_LABELS:
-            with pytest.raises((TypeError, ValueError), match="^labels: "):
+            with pytest.raises((TypeError, ValueError), match=r"^labels: "):
                 CALLS[call](small, IMAGES, labels)
     for threads in (0, -1, "2", True, 2.5, 10**9):
-        with pytest.raises((TypeError, ValueError), match="^threads: "):
+        with pytest.raises((TypeError, ValueError), match=r"^threads: "):
             CALLS[call](small, IMAGES, NUMBERS, threads=threads)
     assert digest(small) == before
 
@@ -410,7 +411,7 @@ def test_bad_arguments_of_calls_are_refused_by_name_and_change_nothing(
 def test_bad_learning_rates_of_a_step_are_refused_by_name(rate, small, digest):
     before = digest(small)
     optimizer = lenet5c.SGD()
-    with pytest.raises((TypeError, ValueError), match="^learning_rate: "):
+    with pytest.raises((TypeError, ValueError), match=r"^learning_rate: "):
         small.train_step(IMAGES, NUMBERS, optimizer, learning_rate=rate)
     assert digest(small) == before
     assert optimizer.steps == 0
@@ -418,7 +419,7 @@ def test_bad_learning_rates_of_a_step_are_refused_by_name(rate, small, digest):
 
 @pytest.mark.parametrize("optimizer", ["sgd", lenet5c.SGD])
 def test_a_step_refuses_what_is_no_optimizer(optimizer, small):
-    with pytest.raises(TypeError, match="^optimizer: "):
+    with pytest.raises(TypeError, match=r"^optimizer: "):
         small.train_step(IMAGES, NUMBERS, optimizer)
 
 
@@ -431,7 +432,9 @@ def trained(small, small_images, labels) -> lenet5c.Model:
     return small
 
 
-def test_a_loaded_model_is_the_same_bit_for_bit(trained, small_images, tmp_path, digest):
+def test_a_loaded_model_is_the_same_bit_for_bit(
+    trained, small_images, tmp_path, digest
+):
     for path in (tmp_path / "model", str(tmp_path / "other")):
         trained.save(path)
         again = lenet5c.load(path)
@@ -477,14 +480,14 @@ def test_training_goes_on_after_a_file_as_without(
         [-(2**63), 2**63 - 1],
     ],
 )
-def test_any_classes_that_fit_takes_survive_a_file(names, small_images, tmp_path):
+def test_classes_are_refused_at_once_or_survive_a_file(names, small_images, tmp_path):
     model = lenet5c.mlp(classes=2)
     labels = np.array(names)[np.arange(60) % 2]
-    try:
-        model.fit(small_images, labels, epochs=1)
-    except TypeError as error:
-        assert str(error).startswith("labels")  # refused in time
+    if isinstance(names[0], bytes):  # which JSON cannot hold
+        with pytest.raises(TypeError, match=r"^labels: "):
+            model.fit(small_images, labels, epochs=1)
         return
+    model.fit(small_images, labels, epochs=1)
     model.save(tmp_path / "model")
     again = lenet5c.load(tmp_path / "model")
     assert again.classes.tolist() == sorted(names)
@@ -502,13 +505,13 @@ def test_a_model_that_cannot_be_saved_leaves_the_old_file(trained, tmp_path):
     path = tmp_path / "model"
     trained.save(path)
     old = path.read_bytes()
+    with pytest.raises(FileNotFoundError):
+        trained.save(tmp_path / "missing" / "model")
     trained.parameters["D.bias"][3] = np.nan
     with pytest.raises(ValueError, match=r"D\.bias"):
         trained.save(path)
     assert path.read_bytes() == old
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
-    with pytest.raises(FileNotFoundError):
-        trained.save(tmp_path / "missing" / "model")
 
 
 @pytest.mark.parametrize("path", [None, 3.5, ["model"]])
@@ -677,14 +680,7 @@ def test_a_small_file_with_hostile_sizes_is_refused_or_cheap(
     stride, side, tmp_path, run_python
 ):
     """Without a crash, in bounded memory and time."""
-    layers = [
-        Conv2d(1, 3, name="A"),
-        Conv2d(1, 3, stride=stride, name="B"),
-        AvgPool2d(1, name="P"),
-    ]
-    height = side
-    for each in layers:
-        height = each.output_shape((1, height, height))[1]
+    height = Conv2d(1, 3, stride=stride).output_shape((1, side - 2, side - 2))[1]
     model = lenet5c.Model(
         [Conv2d(1, 3, name="A"), Conv2d(1, 3, name="B"), Dense(2, name="D")],
         input_shape=(1, 5, 5),
@@ -700,13 +696,3 @@ def test_a_small_file_with_hostile_sizes_is_refused_or_cheap(
     tensors["D.weight"] = np.zeros((2, height * height), np.float32)
     write_model_file(path, tensors, metadata)
     run_python(f"PATH = {str(path)!r}\n{LOAD_HOSTILE}", timeout=20)
-
-
-# Copies
-
-
-def test_a_copy_is_a_model_of_its_own(trained, small_images, labels, digest):
-    again = copy.deepcopy(trained)
-    assert digest(again) == digest(trained)
-    again.fit(small_images, labels + 1, epochs=1)
-    assert digest(again) != digest(trained)

@@ -69,7 +69,8 @@ def test_cnn3_has_three_convolutions():
 
 
 def test_networks_by_name_are_the_functions():
-    assert networks.NETWORKS == {
+    found = networks.NETWORKS
+    assert found == {
         "lenet5": lenet5c.lenet5,
         "mlp": lenet5c.mlp,
         "cnn3": lenet5c.cnn3,
@@ -95,7 +96,8 @@ def test_hidden_is_an_option_of_mlp():
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("pooling", ["avg", "max"])
 def test_activation_and_pooling_are_options_of_lenet5(activation, pooling):
-    kinds = [l.kind for l in lenet5c.lenet5(activation=activation, pooling=pooling).layers]
+    model = lenet5c.lenet5(activation=activation, pooling=pooling)
+    kinds = [layer.kind for layer in model.layers]
     assert kinds == [
         *("conv2d", activation, f"{pooling}_pool2d"),
         *("conv2d", activation, f"{pooling}_pool2d"),
@@ -163,4 +165,6 @@ def test_the_seed_decides_the_weights(name):
     first = make(seed=5).parameter_vector
     np.testing.assert_array_equal(first, make(seed=5).parameter_vector)
     assert not np.array_equal(first, make(seed=6).parameter_vector)
-    np.testing.assert_array_equal(make().parameter_vector, make(seed=0).parameter_vector)
+    np.testing.assert_array_equal(
+        make().parameter_vector, make(seed=0).parameter_vector
+    )

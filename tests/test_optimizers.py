@@ -112,7 +112,10 @@ def test_adamw_equals_pytorch(options):
     expected = run_torch(
         torch,
         lambda w: torch.optim.AdamW(
-            w, lr=0.02, betas=betas, eps=options["eps"],
+            w,
+            lr=0.02,
+            betas=betas,
+            eps=options["eps"],
             weight_decay=options["weight_decay"],
         ),
         0.02,
@@ -220,7 +223,8 @@ def test_options_have_the_documented_defaults():
         "SGD(learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=0.0)"
     )
     assert repr(lenet5c.AdamW()) == (
-        "AdamW(learning_rate=0.001, beta1=0.9, beta2=0.999, eps=1e-08, weight_decay=0.01)"
+        "AdamW(learning_rate=0.001, beta1=0.9, beta2=0.999, eps=1e-08, "
+        "weight_decay=0.01)"
     )
 
 

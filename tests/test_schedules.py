@@ -46,7 +46,9 @@ def test_one_cycle_never_leaves_zero_to_one():
 
 def test_one_cycle_takes_another_warm_up():
     half = schedules.OneCycle(0.5)
-    assert [half(step, 2, 2) for step in range(4)] == pytest.approx([0.04, 0.52, 1, 0.5])
+    assert [half(step, 2, 2) for step in range(4)] == pytest.approx(
+        [0.04, 0.52, 1, 0.5]
+    )
     assert schedules.OneCycle(0)(0, 2, 2) == 1
 
 

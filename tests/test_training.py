@@ -1,4 +1,4 @@
-"""fit(): what it returns, what it refuses, and that the same seed gives the same bits."""
+"""fit(): what it returns, what it refuses; the same seed gives the same bits."""
 
 import itertools
 import json
@@ -180,9 +180,7 @@ def test_loss_and_accuracy_are_means_over_images_not_batches(small_images, label
     """With a learning rate of 0 they are those of the whole, ragged batch or not."""
     model = lenet5c.mlp()
     model.fit(small_images, labels, epochs=1)
-    history = model.fit(
-        small_images, labels, epochs=1, batch_size=59, optimizer=SGD(0)
-    )
+    history = model.fit(small_images, labels, epochs=1, batch_size=59, optimizer=SGD(0))
     expected = model.evaluate(small_images, labels)
     assert history.loss[0] == pytest.approx(expected.loss, rel=1e-5)
     assert history.accuracy[0] == pytest.approx(expected.accuracy)
@@ -373,9 +371,7 @@ class Stop:
 
 def test_true_from_on_batch_end_stops_at_once(small, small_images, labels):
     stop = Stop((2, 2))
-    history = small.fit(
-        small_images, labels, epochs=9, batch_size=10, callbacks=[stop]
-    )
+    history = small.fit(small_images, labels, epochs=9, batch_size=10, callbacks=[stop])
     assert stop.batches == 8
     assert len(history) == 1
     assert np.isfinite(small.predict_proba(small_images)).all()
@@ -393,7 +389,7 @@ def test_an_exception_of_a_callback_passes_and_the_model_is_usable(
 
     failing = Failing()
     setattr(failing, method, fail)
-    with pytest.raises(LookupError, match="^mine$"):
+    with pytest.raises(LookupError, match=r"^mine$"):
         small.fit(small_images, labels, callbacks=[failing])
     assert small.predict(small_images).shape == (60,)
     assert len(small.fit(small_images, labels, epochs=2)) == 2

@@ -84,6 +84,7 @@ cdef struct Op:
     Correlation forward
     Correlation *backward  # input gradient, one part for each residue of the stride
     int backward_parts
+    bint gaps  # the stride leaves pixels that no kernel tap touches: their gradient is 0
     Convolution conv
     Pooling pool
     int padding_left, padded_width  # x with zero columns, 0 wide where there is no padding
@@ -406,15 +407,22 @@ cdef class Network:
         cdef int py, px, rows, taps
         cdef int left = 0
         cdef int right = 0
-        op.backward = <Correlation *>calloc(S * S, sizeof(Correlation))
+        op.backward = <Correlation *>calloc(
+            <size_t>min(S, KH) * min(S, KW), sizeof(Correlation)
+        )
         if op.backward == NULL:
             raise MemoryError("could not allocate the plan")
+        op.gaps = S > KH or S > KW
         for py in range(min(S, H)):
+            rows = (KH - (py + P) % S + S - 1) // S
+            if rows <= 0:
+                continue
             for px in range(min(S, W)):
+                taps = (KW - (px + P) % S + S - 1) // S
+                if taps <= 0:
+                    continue
                 p = &op.backward[op.backward_parts]
                 op.backward_parts += 1
-                rows = max(0, (KH - (py + P) % S + S - 1) // S)
-                taps = max(0, (KW - (px + P) % S + S - 1) // S)
                 p.channels = F
                 p.rows = rows
                 p.taps = taps
@@ -442,6 +450,7 @@ cdef class Network:
                 right = max(right, p.x_start + p.out_w - 1 + taps - OW)
         op.dy_left = left
         op.dy_width = OW + left + right
+        size_of((F, OH, op.dy_width))
         for py in range(op.backward_parts):
             op.backward[py].left = -op.backward[py].x_start
             op.backward[py].right = OW - op.backward[py].x_start
@@ -876,6 +885,8 @@ cdef void op_backward(
     if not op.needs_dx:
         return
     if op.kind == CONV or op.kind == DENSE:
+        if op.gaps:
+            memset(dx, 0, op.inputs * sizeof(lanes))
         for i in range(op.backward_parts):
             correlate(
                 &op.backward[i], dy, call.packed + op.backward[i].packed, NULL,
@@ -930,6 +941,7 @@ def sgd(
     cdef int i
     cdef int slices = slices_of(n)
     same_length(n, gradient.shape[0], velocity.shape[0])
+    threads = max(1, min(threads, slices))
     for i in prange(slices, nogil=True, schedule="static", num_threads=threads):
         at = <Py_ssize_t>i * SLICE
         sgd_step(
@@ -952,6 +964,7 @@ def adamw(
     cdef float correction2 = 1 - <double>beta2 ** step
     same_length(n, gradient.shape[0], first.shape[0])
     same_length(n, gradient.shape[0], second.shape[0])
+    threads = max(1, min(threads, slices))
     for i in prange(slices, nogil=True, schedule="static", num_threads=threads):
         at = <Py_ssize_t>i * SLICE
         adamw_step(
@@ -1027,6 +1040,7 @@ def multiply_adds_at_peak(Py_ssize_t rounds, int threads):
     """
     cdef float total = 0
     cdef int _
+    threads = max(1, threads)
     for _ in prange(threads, nogil=True, schedule="static", num_threads=threads):
         total += multiply_add_rounds(rounds)
     return total
