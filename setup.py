@@ -11,7 +11,7 @@ LENET5C_LANES : 4, 8 or 16
     Images in one register, whatever the instruction set. Slow; for testing what another
     machine would run.
 LENET5C_DEBUG : 1
-    Check every array index in the cores. Slow; for hunting errors.
+    Check the indices of memoryviews in the cores (the kernels use plain pointers).
 """
 
 import os

@@ -301,7 +301,7 @@ def _element_wise_backward(
 
 
 def tanh(x: ArrayLike, *, threads: int | None = None) -> Array:
-    """Hyperbolic tangent of an array of any shape, to 5 units in the last place."""
+    """Hyperbolic tangent of an array of any shape, to 4 units in the last place."""
     return _element_wise(Tanh(), x, threads)
 
 

@@ -109,6 +109,9 @@ def mlp(
 def cnn3(*, classes: int = 10, channels: int = 1, seed: int = 0) -> Model:
     """Three 3x3 convolutions with ReLU and max pooling: 104,202 parameters.
 
+    It wants a smaller step than LeNet-5: ``SGD(learning_rate=0.02)``. At the default
+    of 0.1 it may stay at chance.
+
     Parameters
     ----------
     classes, channels : int

@@ -1,7 +1,9 @@
 """Model: what goes in is checked, what comes out agrees with itself and plain NumPy."""
 
+import copy
 import json
 import math
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -696,3 +698,17 @@ def test_a_small_file_with_hostile_sizes_is_refused_or_cheap(
     tensors["D.weight"] = np.zeros((2, height * height), np.float32)
     write_model_file(path, tensors, metadata)
     run_python(f"PATH = {str(path)!r}\n{LOAD_HOSTILE}", timeout=20)
+
+
+@pytest.mark.parametrize(
+    "again", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))]
+)
+def test_a_copied_or_pickled_model_is_the_same_and_independent(
+    again, trained, small_images
+):
+    other = again(trained)
+    before = trained.forward(small_images)
+    np.testing.assert_array_equal(other.forward(small_images), before)
+    assert other.classes.tolist() == trained.classes.tolist()
+    other.parameter_vector += 1
+    np.testing.assert_array_equal(trained.forward(small_images), before)

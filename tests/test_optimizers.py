@@ -140,14 +140,15 @@ def test_a_step_changes_the_vector_in_place_and_not_the_gradient():
 
 
 @pytest.mark.parametrize("make", [lenet5c.SGD, lenet5c.AdamW])
-def test_state_is_kept_for_the_same_size_and_made_anew_for_another(make):
+def test_state_is_kept_for_the_same_parameters_and_made_anew_for_others(make):
     optimizer = make()
-    optimizer.step(np.ones(5, "f4"), np.ones(5, "f4"), 0.1, 1)
+    parameters = np.ones(5, "f4")
+    optimizer.step(parameters, np.ones(5, "f4"), 0.1, 1)
     assert optimizer.steps == 1
     assert [len(vector) for vector in optimizer.state] == [5] * optimizer.state_size
-    optimizer.prepare(5)
+    optimizer.prepare(parameters)
     assert all((vector != 0).all() for vector in optimizer.state)
-    optimizer.prepare(6)
+    optimizer.prepare(np.ones(6, "f4"))
     assert optimizer.steps == 0
     assert all((vector == 0).all() for vector in optimizer.state)
     assert [len(vector) for vector in optimizer.state] == [6] * optimizer.state_size
