@@ -2,7 +2,6 @@
 
 import os
 import platform
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -45,10 +44,9 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def median_seconds(work: Callable[[], object], runs: int = 7) -> float:
-    """Median of several runs, after one that warms up."""
-    work()
-    return statistics.median(seconds(work) for _ in range(runs))
+def rest() -> None:
+    """Let the threads of the peer measured before stop spinning for more work."""
+    time.sleep(0.3)
 
 
 def peak_gflops(threads: int, runs: int = 9) -> float:

@@ -9,7 +9,7 @@ import argparse
 import statistics
 
 import numpy as np
-from common import machine, peak_gflops, seconds, table
+from common import machine, peak_gflops, rest, seconds, table
 
 import lenet5c
 
@@ -74,6 +74,8 @@ def main() -> None:
             ("lenet5c", lambda: model.forward(x, threads=threads)),
             ("ONNX Runtime", lambda: session.run(None, {"x": x})),
         ):
+            rest()
+            work()
             times[name].append(statistics.median(seconds(work) for _ in range(5)))
     print(machine())
     peak = peak_gflops(threads)

@@ -9,7 +9,7 @@ network, batch and optimizer on float32 images that are ready in memory.
 import argparse
 import statistics
 
-from common import FLOPS_OF_AN_IMAGE, machine, noise, peak_gflops, seconds, table
+from common import FLOPS_OF_AN_IMAGE, machine, noise, peak_gflops, rest, seconds, table
 
 import lenet5c
 
@@ -84,8 +84,10 @@ def main() -> None:
         speeds, peers = [], []
         mine()
         for _ in range(arguments.rounds):  # in turns: a slow moment slows both
+            rest()
             speeds.append(mine())
             if peer:
+                rest()
                 peers.append(peer())
         speed = statistics.median(speeds)
         gflops = speed * FLOPS_OF_AN_IMAGE * 1e-9

@@ -656,7 +656,7 @@ cdef class Network:
         call.hits = space.hits
         call.packed = space.packed
         with nogil, parallel(num_threads=threads):
-            for i in prange(self.packing_tasks + slices, schedule="static"):
+            for i in prange(self.packing_tasks + slices, schedule="dynamic", chunksize=4):
                 run_preparing(self, call, i)
             if training:
                 for chunk in range(chunks):
