@@ -15,6 +15,13 @@ import lenet5c
 from lenet5c import AvgPool2d, Conv2d, Dense, Tanh
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run in an empty folder, so that a child process that looks in its own finds the
+    installed package and not the source tree, and no test leaves files behind."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def images() -> np.ndarray:
     """(60, 28, 28) uint8, every class with a pattern of its own under the noise."""
