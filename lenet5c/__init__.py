@@ -9,11 +9,11 @@ from lenet5c.layers import AvgPool2d, Conv2d, Dense, Flatten, MaxPool2d, ReLU, T
 from lenet5c.model import Evaluation, Model, load
 from lenet5c.networks import cnn3, lenet5, mlp
 from lenet5c.optimizers import SGD, AdamW
-from lenet5c.storage import FileFormatError
 from lenet5c.training import History, TrainingError, TrainingState
 
 if TYPE_CHECKING:
     from lenet5c import datasets, functional
+    from lenet5c.storage import FileFormatError
 
 __all__ = [
     "SGD",
@@ -45,7 +45,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the modules that not every program needs when they are first used."""
+    """Import what not every program needs when it is first used."""
     if name in ("datasets", "functional"):
         return import_module(f"lenet5c.{name}")
+    if name == "FileFormatError":
+        return import_module("lenet5c.storage").FileFormatError
     raise AttributeError(f"module 'lenet5c' has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """What this installation is."""
 
-from pathlib import Path
+import os
 from typing import Any
 
 from lenet5c._core import available, core, isa
@@ -34,6 +34,8 @@ def build_info() -> dict[str, Any]:
 
 def get_include() -> str:
     """Folder of the C headers that the package brings along."""
-    package = Path(__file__).parent
-    installed = package / "include"
-    return str(installed if installed.is_dir() else package.parent / "csrc")
+    package = os.path.dirname(os.path.abspath(__file__))
+    installed = os.path.join(package, "include")
+    if os.path.isdir(installed):
+        return installed
+    return os.path.join(os.path.dirname(package), "csrc")

@@ -1,6 +1,5 @@
 """Model: layers, their parameters, and the compiled network that runs them."""
 
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +24,6 @@ from lenet5c.layers import (
 )
 from lenet5c.optimizers import Optimizer, as_optimizer
 from lenet5c.schedules import Schedule
-from lenet5c.storage import FileFormatError, read_model_file, write_model_file
 from lenet5c.threads import resolve_threads
 from lenet5c.training import Callback, History, Validation, fit
 
@@ -447,6 +445,10 @@ class Model:
         OSError
             If the file cannot be written; an old one is left as it was.
         """
+        import json  # here: what reads and writes files is loaded when it is needed
+
+        from lenet5c.storage import write_model_file
+
         metadata = {
             "network": {
                 "input_shape": list(self.input_shape),
@@ -567,6 +569,10 @@ def load(path: str | os.PathLike[str]) -> Model:
     OSError
         If it cannot be read.
     """
+    import json  # here: as in save
+
+    from lenet5c.storage import FileFormatError, read_model_file
+
     tensors, metadata = read_model_file(path)
     try:
         network = json.loads(metadata["network"])

@@ -1,7 +1,6 @@
 """The only place that decides how many threads a call runs on."""
 
 import os
-from pathlib import Path
 
 from lenet5c._core import core
 from lenet5c.checks import whole
@@ -35,7 +34,7 @@ def _usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def _quota(path: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+def _quota(path: str | os.PathLike[str] = "/sys/fs/cgroup/cpu.max") -> int:
     """CPUs that the control group pays for, rounded up; many where there is no limit.
 
     The file holds "max 100000" or "150000 100000" (quota and period in microseconds),
@@ -43,7 +42,8 @@ def _quota(path: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     """
     unlimited = 1024
     try:
-        quota, period = path.read_text().split()
+        with open(path) as file:
+            quota, period = file.read().split()
         return max(1, -(-int(quota) // int(period)))
     except (OSError, ValueError, ZeroDivisionError):
         return unlimited
