@@ -10,8 +10,6 @@ LENET5C_CORES : comma-separated names
 LENET5C_LANES : 4, 8 or 16
     Images in one register, whatever the instruction set. Slow; for testing what another
     machine would run.
-LENET5C_DEBUG : 1
-    Check the indices of memoryviews in the cores (the kernels use plain pointers).
 """
 
 import os
@@ -125,12 +123,11 @@ def core(name, flags, source):
 
 def extensions():
     """The extensions: the cores are one Cython module, compiled once for each."""
-    debug = bool(int(os.environ.get("LENET5C_DEBUG", "0")))
     directives = {
         "language_level": 3,
-        "boundscheck": debug,
+        "boundscheck": False,
         "wraparound": False,
-        "initializedcheck": debug,
+        "initializedcheck": False,
         "cdivision": True,
         "embedsignature": True,
     }

@@ -24,6 +24,8 @@ from lenet5c import datasets
 from lenet5c._info import __version__, build_info
 from lenet5c.datasets import Dataset
 from lenet5c.model import Model, load
+from lenet5c.networks import NETWORKS
+from lenet5c.schedules import SCHEDULES
 from lenet5c.training import History, TrainingError
 
 if TYPE_CHECKING:
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
 DONE, CHECK_FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 DEFAULT_MODEL = "lenet5.lenet5c"
-NETWORK_NAMES = ("lenet5", "mlp", "cnn3")
-SCHEDULE_NAMES = ("one-cycle", "cosine", "step", "constant")
 
 # rich draws a table of a few hundred rows in no time, but not one of 10,000.
 MOST_ROWS_DRAWN = 500
@@ -211,8 +211,8 @@ def _compare(args: argparse.Namespace) -> int:
 
     _say(_describe_data(datasets.load(args.data)))
     results = []
-    width = max(map(len, NETWORK_NAMES))
-    for network in NETWORK_NAMES:
+    width = max(map(len, NETWORKS))
+    for network in NETWORKS:
         with ProgressBar(f"{network:{width}}") as bar:
             results.append(bench.measure_in_child(_recipe(args, network), bar))
     if args.json:
@@ -229,7 +229,7 @@ def _compare(args: argparse.Namespace) -> int:
         ("peak memory, MB", lambda of: _megabytes(of["peak_memory_bytes"])),
     ]
     _print_table(
-        [args.data, *NETWORK_NAMES],
+        [args.data, *NETWORKS],
         [[name, *(show(of) for of in results)] for name, show in facts],
     )
     return DONE
@@ -337,7 +337,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_data(train)
     train.add_argument(
         "--network",
-        choices=NETWORK_NAMES,
+        choices=NETWORKS,
         default="lenet5",
         help="default: lenet5",
     )
@@ -423,7 +423,7 @@ def _parser() -> argparse.ArgumentParser:
         "lenet5c bench --network cnn3 --threads 1",
     )
     bench.add_argument(
-        "--network", choices=NETWORK_NAMES, default="lenet5", help="default: lenet5"
+        "--network", choices=NETWORKS, default="lenet5", help="default: lenet5"
     )
     _add_threads(bench)
 
@@ -524,7 +524,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--schedule",
-        choices=SCHEDULE_NAMES,
+        choices=SCHEDULES,
         default="one-cycle",
         help="of the learning rate (default: one-cycle)",
     )

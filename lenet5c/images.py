@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lenet5c.checks import as_array
 
-__all__ = ["InputStage", "as_images", "decode_labels", "encode_labels"]
+__all__ = ["InputStage", "as_images", "encode_labels"]
 
 Shape = tuple[int, int, int]
 
@@ -224,12 +224,6 @@ def _from_one_hot(rows: NDArray[Any], argument: str) -> NDArray[np.int64]:
         )
     columns: NDArray[np.int64] = rows.argmax(axis=1).astype(np.int64)
     return columns
-
-
-def decode_labels(codes: NDArray[Any], classes: NDArray[Any]) -> NDArray[Any]:
-    """Class numbers to labels."""
-    labels: NDArray[Any] = classes[codes]
-    return labels
 
 
 def _some(values: NDArray[Any], most: int = 12) -> str:

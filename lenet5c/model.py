@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lenet5c._core import core
 from lenet5c.checks import number, whole
-from lenet5c.images import InputStage, as_images, decode_labels, encode_labels
+from lenet5c.images import InputStage, as_images, encode_labels
 from lenet5c.layers import (
     Conv2d,
     Dense,
@@ -281,8 +281,10 @@ class Model:
 
     def predict(self, images: ArrayLike, *, threads: int | None = None) -> NDArray[Any]:
         """The most probable label of each image, (N,), as they were given to `fit`."""
-        codes = self.forward(images, threads=threads).argmax(axis=1)
-        return decode_labels(codes, self.classes)
+        labels: NDArray[Any] = self.classes[
+            self.forward(images, threads=threads).argmax(axis=1)
+        ]
+        return labels
 
     def evaluate(
         self, images: ArrayLike, labels: ArrayLike, *, threads: int | None = None
