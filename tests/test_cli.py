@@ -13,8 +13,6 @@ import pytest
 
 import lenet5c
 from lenet5c import bench, cli, datasets
-from lenet5c.networks import NETWORKS
-from lenet5c.schedules import SCHEDULES
 
 COMMANDS = ("train", "evaluate", "predict", "compare", "bench", "info")
 MEASURED = {
@@ -529,11 +527,6 @@ def test_the_examples_in_the_help_are_accepted(command, capsys):
     for example in examples:
         assert example.split()[0] == command
         cli._parser().parse_args(example.split())
-
-
-def test_the_names_on_the_command_line_are_those_of_the_library():
-    assert set(cli.NETWORK_NAMES) == set(NETWORKS)
-    assert set(cli.SCHEDULE_NAMES) == set(SCHEDULES)
 
 
 def test_the_version_is_that_of_the_package(capsys):
