@@ -69,9 +69,11 @@ enum { LANES = LENET5C_LANES };
 #if LENET5C_LANES > 1
 typedef float lanes __attribute__((vector_size(LENET5C_LANES * 4)));
 typedef int32_t ilanes __attribute__((vector_size(LENET5C_LANES * 4)));
+typedef uint32_t ulanes __attribute__((vector_size(LENET5C_LANES * 4)));
 #else
 typedef float lanes;
 typedef int32_t ilanes;
+typedef uint32_t ulanes;
 #endif
 
 static inline lanes lanes_set(float value)
@@ -158,6 +160,11 @@ static inline lanes lanes_where_equal(lanes a, lanes b, lanes yes, lanes no)
     return lanes_choose(a == b, yes, no);
 }
 
+static inline lanes lanes_if_less(lanes a, lanes b, lanes yes, lanes no)
+{
+    return lanes_choose(a < b, yes, no);
+}
+
 static inline lanes lanes_if_positive(lanes a, lanes yes)
 {
     return lanes_choose(a > 0, yes, lanes_set(0));
@@ -225,6 +232,31 @@ static inline lanes lanes_exp(lanes x)
     bits = ((bits - 0x4B400000) + 127) << 23;
     memcpy(&n, &bits, sizeof n);
     return y * n;
+}
+
+/* Random number `i` of each lane's key, uniform in [0, 1), a multiple of 2^-24: a 32-bit
+ * integer hash whose constants were found by exhaustive measurement of its bias (Wellons,
+ * "hash prospector", lowbias32). */
+static inline lanes lanes_uniform(ulanes key, uint32_t i)
+{
+    ulanes x = key ^ (i * 0x9E3779B9u);
+    x = (x ^ (x >> 16)) * 0x7FEB352Du;
+    x = (x ^ (x >> 15)) * 0x846CA68Bu;
+    x = x ^ (x >> 16);
+#if LENET5C_LANES > 1
+    return __builtin_convertvector((ilanes)(x >> 8), lanes) * 0x1p-24f;
+#else
+    return (float)(x >> 8) * 0x1p-24f;
+#endif
+}
+
+/* Normal number `i` of each lane's key: the sum of 12 uniform numbers less 6, of variance 1
+ * and never beyond 6. */
+static inline lanes lanes_normal(ulanes key, uint32_t i)
+{
+    lanes total = lanes_set(-6.0f);
+    for (uint32_t n = 0; n < 12; n++) total += lanes_uniform(key, 12 * i + n);
+    return total;
 }
 
 /* Swap rows and columns of a LANES x LANES square, in place: in stage d, rows i and i + d

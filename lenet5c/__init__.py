@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from lenet5c import schedules
 from lenet5c._info import __version__, build_info, get_include
-from lenet5c.layers import AvgPool2d, Conv2d, Dense, Flatten, MaxPool2d, ReLU, Tanh
+from lenet5c.augment import Augment
+from lenet5c.layers import AvgPool2d, Conv2d, Dense, Dropout, Flatten, MaxPool2d, ReLU, Tanh
 from lenet5c.model import Evaluation, Model, load
 from lenet5c.networks import cnn3, lenet5, mlp
 from lenet5c.optimizers import SGD, AdamW
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
 __all__ = [
     "SGD",
     "AdamW",
+    "Augment",
     "AvgPool2d",
     "Conv2d",
     "Dense",
+    "Dropout",
     "Evaluation",
     "FileFormatError",
     "Flatten",

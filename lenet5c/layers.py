@@ -16,13 +16,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c.checks import pair, whole
+from lenet5c.checks import number, pair, whole
 
 __all__ = [
     "LAYERS",
     "AvgPool2d",
     "Conv2d",
     "Dense",
+    "Dropout",
     "Flatten",
     "Layer",
     "MaxPool2d",
@@ -215,6 +216,26 @@ class ReLU(Layer):
 
 
 @dataclass(frozen=True)
+class Dropout(Layer):
+    """In training, each value is 0 with probability `rate`, and else x / (1 - rate);
+    in prediction nothing happens (Srivastava et al. 2014).
+
+    Parameters
+    ----------
+    rate : float
+        0 <= rate < 1.
+    """
+
+    kind: ClassVar[str] = "dropout"
+    rate: float
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "rate", number("rate", self.rate, 0, 1))
+
+
+@dataclass(frozen=True)
 class Flatten(Layer):
     """(C, H, W) to (C H W, 1, 1), row-major. `Dense` flattens by itself as well."""
 
@@ -228,7 +249,7 @@ class Flatten(Layer):
 
 LAYERS: dict[str, type[Layer]] = {
     layer.kind: layer
-    for layer in (Conv2d, Dense, AvgPool2d, MaxPool2d, Tanh, ReLU, Flatten)
+    for layer in (Conv2d, Dense, AvgPool2d, MaxPool2d, Tanh, ReLU, Dropout, Flatten)
 }
 
 

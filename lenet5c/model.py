@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lenet5c._core import core
+from lenet5c.augment import Augment
 from lenet5c.checks import number, whole
 from lenet5c.images import InputStage, as_images, encode_labels
 from lenet5c.layers import (
@@ -375,6 +376,14 @@ class Model:
         codes: NDArray[np.int32],
         gradient: NDArray[np.float32],
         threads: int,
+        *,
+        weights: NDArray[np.float32] | None = None,
+        smoothing: float = 0.0,
+        of: int = 0,
+        add: bool = False,
+        augment: Augment | None = None,
+        seed: int = 0,
+        epoch: int = 0,
     ) -> tuple[float, int]:
         """Mean loss and number of hits of the images at `positions`; writes `gradient`.
 
@@ -388,6 +397,17 @@ class Model:
             Class numbers of all N images.
         gradient : (parameter_count,) float32, written
         threads : int
+        weights : (N,) float32 or None
+            What each image's loss is multiplied by.
+        smoothing : float
+            Share of a label that is spread over all classes.
+        of : int
+            How many images the mean is over; 0 for B.
+        add : bool
+            Whether to add to `gradient`: over several calls it is that of one batch.
+        augment : Augment or None
+        seed, epoch : int
+            Of the random numbers of augmentation and dropout.
         """
         loss, hits = self._network.loss_and_gradient(
             self.parameter_vector,
@@ -397,6 +417,13 @@ class Model:
             codes,
             gradient,
             threads,
+            weights=weights,
+            smoothing=smoothing,
+            of=of,
+            add=add,
+            augment=None if augment is None else augment.for_core(self.stage),
+            seed=seed,
+            epoch=epoch,
         )
         return loss, hits
 

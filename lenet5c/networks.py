@@ -7,6 +7,7 @@ from lenet5c.layers import (
     AvgPool2d,
     Conv2d,
     Dense,
+    Dropout,
     Flatten,
     MaxPool2d,
     ReLU,
@@ -35,6 +36,7 @@ def lenet5(
     channels: int = 1,
     activation: str = "tanh",
     pooling: str = "avg",
+    dropout: float = 0.0,
     seed: int = 0,
 ) -> Model:
     """LeNet-5 as it is taught today: full C3, plain pooling, softmax output.
@@ -48,6 +50,8 @@ def lenet5(
         Outputs, and channels of the 32x32 input.
     activation : {"tanh", "relu"}
     pooling : {"avg", "max"}
+    dropout : float
+        Share of F6's outputs that a training step leaves out; 0 adds no such layer.
     seed : int
         Of the initial weights.
     """
@@ -66,6 +70,7 @@ def lenet5(
             Flatten(),
             Dense(84, name="F6"),
             act(),
+            *([Dropout(dropout, name="DROPOUT")] if dropout else []),
             Dense(classes, name="OUTPUT"),
         ],
         input_shape=(channels, 32, 32),

@@ -5,7 +5,16 @@ import math
 import numpy as np
 import pytest
 
-from lenet5c import AvgPool2d, Conv2d, Dense, Flatten, MaxPool2d, ReLU, Tanh
+from lenet5c import (
+    AvgPool2d,
+    Conv2d,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPool2d,
+    ReLU,
+    Tanh,
+)
 from lenet5c.layers import (
     LAYERS,
     Layer,
@@ -126,6 +135,7 @@ EVERY_LAYER = [
     MaxPool2d(2, name="S4"),
     Tanh(name="T"),
     ReLU(name="R"),
+    Dropout(0.25, name="d"),
     Flatten(name="f"),
 ]
 

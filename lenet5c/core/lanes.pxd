@@ -2,6 +2,7 @@
 
 cdef extern from "lanes.h" nogil:
     ctypedef float lanes
+    ctypedef unsigned int ulanes  # 32 random bits in each lane
     enum:
         LANES
         TILE_MOST
@@ -22,7 +23,10 @@ cdef extern from "lanes.h" nogil:
     float lanes_sum(lanes v)
     lanes lanes_max(lanes a, lanes b)
     lanes lanes_where_equal(lanes a, lanes b, lanes yes, lanes no)
+    lanes lanes_if_less(lanes a, lanes b, lanes yes, lanes no)
     lanes lanes_if_positive(lanes a, lanes yes)
+    lanes lanes_uniform(ulanes key, unsigned int i)
+    lanes lanes_normal(ulanes key, unsigned int i)
     lanes lanes_tanh(lanes x)
     lanes lanes_exp(lanes x)
     void lanes_transpose(lanes *rows)

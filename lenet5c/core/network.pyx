@@ -12,11 +12,16 @@ batch alone, never from the number of threads: the same batch gives the same bit
 
 from cython.parallel cimport parallel, prange
 
+from libc.math cimport sqrt
+from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from lenet5c.core.activation cimport (
     IDENTITY, RELU, TANH, activation_backward, activation_forward,
+)
+from lenet5c.core.augment cimport (
+    OPS, TAPS_MOST, Augment, augment_scratch, lane_keys, pack_augmented, plan_bends,
 )
 from lenet5c.core.conv cimport (
     Convolution, Correlation, conv_backward_params, correlate, pack_weights, packed_size,
@@ -26,15 +31,17 @@ from lenet5c.core.dense cimport (
     dense_backward_params, input_row, output_row, turn_block,
 )
 from lenet5c.core.lanes cimport (
-    LANES, TILE_PAIR_F, lanes, lanes_keep, lanes_set, lanes_sum,
+    LANES, TILE_PAIR_F, lanes, lanes_if_less, lanes_keep, lanes_set, lanes_sum,
+    lanes_uniform, ulanes,
 )
 from lenet5c.core.loss cimport softmax_cross_entropy
 from lenet5c.core.pack cimport Images, load_rows, pack_block, unpack_block
 from lenet5c.core.pool cimport (
     Pooling, avg_pool_backward, avg_pool_forward, max_pool_backward, max_pool_forward,
 )
+from lenet5c.core.random cimport subkey
 from lenet5c.core.tile cimport cheapest_tile, tile_filters
-from lenet5c.core.update cimport adamw_step, sgd_step
+from lenet5c.core.update cimport adamw_step, average_step, sgd_step, squares
 
 cdef extern from "openmp.h" nogil:
     int lenet5c_max_threads()
@@ -74,6 +81,7 @@ cdef enum Kind:
     AVG_POOL
     MAX_POOL
     ACTIVATION
+    DROPOUT
 
 cdef struct Op:
     int kind
@@ -87,6 +95,7 @@ cdef struct Op:
     bint gaps  # the stride leaves pixels that no kernel tap touches: their gradient is 0
     Convolution conv
     Pooling pool
+    float rate  # share of the values that dropout takes away
     int padding_left, padded_width  # x with zero columns, 0 wide where there is no padding
     Py_ssize_t padded  # where in the arena
     int dy_left, dy_width  # dy with zero columns, likewise
@@ -106,8 +115,13 @@ cdef struct Call:
     Images images
     const Py_ssize_t *positions  # which image is the n-th of the batch; NULL: n
     const int *labels  # by image, or NULL
+    const float *weights  # of the images' losses, by image; NULL: 1
     Py_ssize_t count
-    float share  # weight of one image's loss in the gradient
+    float share  # what the gradient of one image's loss is multiplied by
+    float smoothing  # of the labels
+    const Augment *augment  # NULL: images as they are
+    uint64_t key  # of all random numbers of this call
+    bint add  # add to `gradient` instead of overwriting it
     const float *dy  # (N, outputs) where there are no labels
     float *y  # (N, outputs of the last op that runs), or NULL
     float *dx  # (N, inputs), or NULL
@@ -115,6 +129,13 @@ cdef struct Call:
     float *losses
     unsigned char *hits
     int ops  # how many of them run
+
+cdef struct Block:
+    # the images of one block
+    int count
+    Py_ssize_t[LANES] positions
+    int[LANES] labels  # -1 where there is no image
+    float[LANES] weights
 
 
 cdef void *aligned_zeros(size_t bytes) except NULL:
@@ -271,6 +292,9 @@ cdef class Network:
             if activation:
                 op.kind = ACTIVATION
                 op.activation = activation
+            elif kind == "dropout":
+                op.kind = DROPOUT
+                op.rate = layer["rate"]
             elif kind == "avg_pool2d" or kind == "max_pool2d":
                 op.kind = AVG_POOL if kind == "avg_pool2d" else MAX_POOL
                 self.plan_pool(op, layer)
@@ -492,7 +516,9 @@ cdef class Network:
             self.reused[i] = self.gradients[i % 2]
         self.dy_padded = end
         self.image_rows = end + dy_most
-        self.arena = self.image_rows + self.W + LANES
+        self.arena = self.image_rows + max(
+            <Py_ssize_t>self.W + LANES, augment_scratch(self.H, self.W)
+        )
         return 0
 
     cdef int plan_tasks(self) except -1:
@@ -564,7 +590,9 @@ cdef class Network:
     def loss_and_gradient(
         self, const float[::1] parameters not None, images not None, stage not None,
         const Py_ssize_t[::1] positions not None, const int[::1] labels not None,
-        float[::1] gradient not None, int threads,
+        float[::1] gradient not None, int threads, *, const float[::1] weights=None,
+        float smoothing=0, Py_ssize_t of=0, bint add=False, augment=None,
+        uint64_t seed=0, uint64_t epoch=0,
     ):
         """Mean loss of a batch, how many labels are right, and the gradient, written.
 
@@ -572,8 +600,16 @@ cdef class Network:
         positions : (B,) intp, which images are the batch, in its order
         labels : (N,) int32, class of every image of the data set
         gradient : (parameters,) float32, written
+        weights : (N,) float32, of every image's loss, or None
+        smoothing : of the labels (core/loss.pxd)
+        of : how many images the mean is over; 0 is B
+        add : whether to add to `gradient`, which then is one over several calls
+        augment : (shift, rotate, scale, shear, elastic, sigma, noise, erase), angles in
+            radians, noise in units of what the network sees; or None
+        seed, epoch : of the random numbers of augmentation and dropout
         """
         cdef Call call
+        cdef Augment settings
         cdef Py_ssize_t n
         cdef double loss = 0
         cdef Py_ssize_t hits = 0
@@ -584,14 +620,23 @@ cdef class Network:
         call.count = positions.shape[0]
         call.positions = &positions[0]
         call.labels = &labels[0]
-        call.share = 1 / <float>call.count
+        if weights is not None:
+            call.weights = &weights[0]
+        call.smoothing = smoothing
+        of = of if of > 0 else call.count
+        call.share = 1 / <float>of
         call.gradient = &gradient[0]
+        call.add = add
+        call.key = subkey(seed, epoch)
+        if augment is not None:
+            set_augment(&settings, augment)
+            call.augment = &settings
         self.run(&call, space, threads)
         for n in range(call.count):
             loss += space.losses[n]
             hits += space.hits[n]
         self.workspaces.append(space)
-        return loss / call.count, hits
+        return loss / of, hits
 
     def backward(
         self, const float[::1] parameters not None, images not None, stage not None,
@@ -616,15 +661,44 @@ cdef class Network:
         self.run(&call, space, threads)
         self.workspaces.append(space)
 
+    def augmented(
+        self, images not None, stage not None, const Py_ssize_t[::1] positions not None,
+        float[:, ::1] y not None, augment not None, uint64_t seed, uint64_t epoch,
+    ):
+        """y[n] = image positions[n], as `loss_and_gradient` sees it with `augment`.
+
+        y : (B, inputs) float32, written
+        """
+        cdef Call call
+        cdef Augment settings
+        cdef Block block
+        cdef Py_ssize_t size = y.shape[1]
+        cdef Py_ssize_t first
+        cdef lanes *arena
+        cdef Workspace space = self.take_workspace()
+        self.begin(&call, None, images, stage)
+        call.count = positions.shape[0]
+        call.positions = &positions[0]
+        set_augment(&settings, augment)
+        call.augment = &settings
+        call.key = subkey(seed, epoch)
+        space.reserve(self, 1, 0)
+        arena = <lanes *>space.arenas[0]
+        for first from 0 <= first < call.count by LANES:
+            load_block(self, &call, arena, first, arena, &block)
+            unpack_block(arena, &y[first, 0], size, size, block.count)
+        self.workspaces.append(space)
+
     cdef int begin(self, Call *call, const float[::1] parameters, images, stage) except -1:
         cdef const unsigned char[:, :, :, ::1] bytes
         cdef const float[:, :, :, ::1] floats
         memset(call, 0, sizeof(Call))
-        if parameters.shape[0] != self.parameters:
+        if parameters is not None and parameters.shape[0] != self.parameters:
             raise ValueError(
                 f"expected {self.parameters} parameters, got {parameters.shape[0]}"
             )
-        call.parameters = &parameters[0] if self.parameters else NULL
+        if parameters is not None and self.parameters:
+            call.parameters = &parameters[0]
         if images.itemsize == 1:
             bytes = images
             call.images.bytes = &bytes[0, 0, 0, 0]
@@ -647,7 +721,7 @@ cdef class Network:
         """Run a call on up to `threads` threads."""
         cdef bint training = call.gradient != NULL
         cdef int blocks = (call.count + LANES - 1) // LANES
-        cdef int slices = slices_of(self.parameters) if training else 0
+        cdef int slices = slices_of(self.parameters) if training and not call.add else 0
         cdef int i, shards, chunk
         cdef int chunks = (call.count + CHUNK - 1) // CHUNK
         threads = max(1, min(threads, blocks))
@@ -728,25 +802,34 @@ cdef int shards_of(Network net, const Call *call, int chunk) noexcept nogil:
     return (images + of_shard - 1) // of_shard
 
 
-cdef int load_block(
-    Network net, const Call *call, lanes *arena, Py_ssize_t first, lanes *x, int *labels
+cdef void load_block(
+    Network net, const Call *call, lanes *arena, Py_ssize_t first, lanes *x, Block *block
 ) noexcept nogil:
-    """The images from `first` on into x; returns how many, and their labels."""
-    cdef Py_ssize_t[LANES] positions
-    cdef int count = min(<Py_ssize_t>LANES, call.count - first)
+    """The images from `first` on into x, and what is known of them into `block`."""
+    cdef lanes *scratch = arena + net.image_rows
     cdef int n
+    block.count = min(<Py_ssize_t>LANES, call.count - first)
     for n in range(LANES):
-        labels[n] = -1
-        if n < count:
-            positions[n] = first + n
+        block.labels[n] = -1
+        block.weights[n] = 0
+        if n < block.count:
+            block.positions[n] = first + n
             if call.positions != NULL:
-                positions[n] = call.positions[first + n]
+                block.positions[n] = call.positions[first + n]
             if call.labels != NULL:
-                labels[n] = call.labels[positions[n]]
-    pack_block(
-        &call.images, positions, count, x, <float *>(arena + net.image_rows), net.H, net.W
-    )
-    return count
+                block.labels[n] = call.labels[block.positions[n]]
+            block.weights[n] = 1
+            if call.weights != NULL:
+                block.weights[n] = call.weights[block.positions[n]]
+    if call.augment != NULL:
+        pack_augmented(
+            &call.images, block.positions, block.count, call.augment, call.key, x,
+            scratch, net.H, net.W,
+        )
+    else:
+        pack_block(
+            &call.images, block.positions, block.count, x, <float *>scratch, net.H, net.W
+        )
 
 
 cdef void run_block_forward(
@@ -754,18 +837,19 @@ cdef void run_block_forward(
 ) noexcept nogil:
     """Images to outputs, keeping no map longer than the next op needs it."""
     cdef lanes *arena = <lanes *>space.arenas[lenet5c_thread()]
-    cdef int[LANES] labels
+    cdef Block images
     cdef Py_ssize_t first = block * LANES
-    cdef int count = load_block(net, call, arena, first, arena + net.reused[0], labels)
     cdef int i
     cdef Py_ssize_t outputs
+    load_block(net, call, arena, first, arena + net.reused[0], &images)
     for i in range(call.ops):
         op_forward(
-            &net.ops[i], call, arena, arena + net.reused[i], arena + net.reused[i + 1]
+            net, i, call, NULL, arena, arena + net.reused[i], arena + net.reused[i + 1]
         )
     outputs = net.ops[call.ops - 1].outputs
     unpack_block(
-        arena + net.reused[call.ops], call.y + first * outputs, outputs, outputs, count
+        arena + net.reused[call.ops], call.y + first * outputs, outputs, outputs,
+        images.count,
     )
 
 
@@ -790,29 +874,29 @@ cdef void run_block(
     Py_ssize_t first, Py_ssize_t row,
 ) noexcept nogil:
     """Forward, loss and backward of one block; `row` is its first row in the chunk."""
-    cdef int[LANES] labels
-    cdef int count = load_block(net, call, arena, first, arena + net.kept[0], labels)
+    cdef Block block
     cdef int last = net.count
     cdef lanes *logits = arena + net.kept[last]
     cdef lanes *dy = arena + net.gradients[last % 2]
     cdef Op *op = &net.ops[last - 1]
     cdef int i
+    load_block(net, call, arena, first, arena + net.kept[0], &block)
     for i in range(last):
         op_forward(
-            &net.ops[i], call, arena, arena + net.kept[i], arena + net.kept[i + 1]
+            net, i, call, &block, arena, arena + net.kept[i], arena + net.kept[i + 1]
         )
     if call.labels != NULL:
         softmax_cross_entropy(
-            logits, labels, op.outputs, call.share, dy, call.losses + first,
-            call.hits + first,
+            logits, block.labels, block.weights, op.outputs, call.share, call.smoothing,
+            dy, call.losses + first, call.hits + first,
         )
     else:
-        load_rows(call.dy + first * op.outputs, op.outputs, op.outputs, count, dy)
+        load_rows(call.dy + first * op.outputs, op.outputs, op.outputs, block.count, dy)
     if op.kind != ACTIVATION:
         activation_backward(logits, dy, dy, op.outputs, op.activation)
     for i in range(last - 1, -1, -1):
         op_backward(
-            net, &net.ops[i], call, space, arena, arena + net.kept[i],
+            net, i, call, &block, space, arena, arena + net.kept[i],
             arena + net.kept[i + 1],
             arena + net.gradients[(i + 1) % 2], arena + net.gradients[i % 2], gradient, row,
         )
@@ -820,14 +904,16 @@ cdef void run_block(
         op = &net.ops[0]
         unpack_block(
             arena + net.gradients[0], call.dx + first * op.inputs, op.inputs, op.inputs,
-            count,
+            block.count,
         )
 
 
 cdef void op_forward(
-    const Op *op, const Call *call, lanes *arena, const lanes *x, lanes *y
+    Network net, int number, const Call *call, const Block *block, lanes *arena,
+    const lanes *x, lanes *y,
 ) noexcept nogil:
-    """y = what `op` makes of x."""
+    """y = what op `number` makes of x; `block` is NULL except in training."""
+    cdef const Op *op = &net.ops[number]
     if op.kind == CONV and op.padded_width:
         pad_columns(
             x, arena + op.padded, op.conv.channels * op.conv.height,
@@ -843,20 +929,38 @@ cdef void op_forward(
         avg_pool_forward(&op.pool, x, y)
     elif op.kind == MAX_POOL:
         max_pool_forward(&op.pool, x, y)
+    elif op.kind == DROPOUT and block != NULL:
+        drop(op, number, call.key, block, x, y)
     else:
         activation_forward(x, y, op.outputs, op.activation)
 
 
+cdef void drop(
+    const Op *op, int number, uint64_t key, const Block *block, const lanes *x, lanes *y
+) noexcept nogil:
+    """y[i] = x[i] / (1 - rate), or 0 with probability `rate` (Srivastava et al. 2014)
+
+    A function of the key, the image and i alone: backward it is called with the gradient.
+    """
+    cdef ulanes keys = lane_keys(key, block.positions, block.count, OPS + number)
+    cdef lanes rate = lanes_set(op.rate)
+    cdef lanes scale = lanes_set(1 / (1 - op.rate))
+    cdef Py_ssize_t i
+    for i in range(op.outputs):
+        y[i] = lanes_if_less(lanes_uniform(keys, i), rate, lanes_set(0), x[i] * scale)
+
+
 cdef void op_backward(
-    Network net, const Op *op, const Call *call, Workspace space, lanes *arena,
-    const lanes *x, const lanes *y, const lanes *dy, lanes *dx, float *gradient,
-    Py_ssize_t row,
+    Network net, int number, const Call *call, const Block *block, Workspace space,
+    lanes *arena, const lanes *x, const lanes *y, const lanes *dy, lanes *dx,
+    float *gradient, Py_ssize_t row,
 ) noexcept nogil:
     """Add the parameters' gradient, write dx where it is needed.
 
     dy is the gradient of what went into this op's activation, dx that of what went into the
     activation below.
     """
+    cdef const Op *op = &net.ops[number]
     cdef const lanes *source = x
     cdef lanes *dy_padded = arena + net.dy_padded
     cdef float *rows
@@ -896,6 +1000,9 @@ cdef void op_backward(
         avg_pool_backward(&op.pool, x, dy, dx, op.below)
     elif op.kind == MAX_POOL:
         max_pool_backward(&op.pool, x, y, dy, dx, op.below)
+    elif op.kind == DROPOUT:
+        drop(op, number, call.key, block, dy, dx)
+        activation_backward(x, dx, dx, op.inputs, op.below)
     else:
         activation_backward(y, dy, dx, op.outputs, op.activation)
         activation_backward(x, dx, dx, op.inputs, op.below)
@@ -974,9 +1081,46 @@ def adamw(
         )
 
 
+def move_average(
+    float[::1] average not None, const float[::1] parameters not None, float decay,
+    int threads,
+):
+    """average += (1 - decay) (parameters - average), in place."""
+    cdef Py_ssize_t n = parameters.shape[0]
+    cdef Py_ssize_t at
+    cdef int i
+    cdef int slices = slices_of(n)
+    same_length(n, average.shape[0], n)
+    threads = max(1, min(threads, slices))
+    for i in prange(slices, nogil=True, schedule="static", num_threads=threads):
+        at = <Py_ssize_t>i * SLICE
+        average_step(
+            &average[at], &parameters[at], min(<Py_ssize_t>SLICE, n - at), 1 - decay
+        )
+
+
+def norm(const float[::1] vector not None):
+    """The Euclidean norm, summed in double precision and one order."""
+    cdef double total = 0
+    if vector.shape[0]:
+        with nogil:
+            total = squares(&vector[0], vector.shape[0])
+    return sqrt(total)
+
+
 cdef int same_length(Py_ssize_t a, Py_ssize_t b, Py_ssize_t c) except -1:
     if a != b or a != c:
         raise ValueError(f"vectors of different lengths: {a}, {b}, {c}")
+    return 0
+
+
+cdef int set_augment(Augment *settings, augment) except -1:
+    """The tuple of `Network.loss_and_gradient` as the kernels want it."""
+    cdef double elastic, sigma
+    (settings.shift, settings.rotate, settings.scale, settings.shear,
+     elastic, sigma, settings.noise, settings.erase) = augment
+    if not plan_bends(settings, elastic, sigma):
+        raise ValueError(f"sigma: expected less than {TAPS_MOST / 3:g}, got {sigma:g}")
     return 0
 
 
@@ -995,17 +1139,21 @@ def cross_entropy(
     cdef Py_ssize_t first, n
     cdef lanes *z = <lanes *>aligned_zeros(K * sizeof(lanes))
     cdef int[LANES] of_block
-    cdef float[LANES] losses
+    cdef float[LANES] losses, weights
     cdef unsigned char[LANES] hits
     cdef int valid
     cdef double total = 0
+    for n in range(LANES):
+        weights[n] = 1
     with nogil:
         for first from 0 <= first < count by LANES:
             valid = min(<Py_ssize_t>LANES, count - first)
             for n in range(LANES):
                 of_block[n] = labels[first + n] if n < valid else -1
             load_rows(&logits[first, 0], K, K, valid, z)
-            softmax_cross_entropy(z, of_block, K, 1 / <float>count, z, losses, hits)
+            softmax_cross_entropy(
+                z, of_block, weights, K, 1 / <float>count, 0, z, losses, hits
+            )
             unpack_block(z, &gradient[first, 0], K, K, valid)
             for n in range(valid):
                 total += losses[n]

@@ -15,6 +15,28 @@ cdef struct Images:
     float scale, offset, background  # a byte b becomes b * scale + offset
 
 
+cdef inline void image_row(
+    const Images *images, Py_ssize_t position, int channel, int row, float *to
+) noexcept nogil:
+    """One row of an image, as the network sees it: `to` (IW,) float, written"""
+    cdef Py_ssize_t at = (
+        (position * images.channels + channel) * images.height + row
+    ) * images.width
+    cdef const unsigned char *bytes
+    cdef const float *floats
+    cdef int i
+    cdef float scale = images.scale
+    cdef float offset = images.offset
+    if images.bytes != NULL:
+        bytes = images.bytes + at
+        for i in range(images.width):
+            to[i] = bytes[i] * scale + offset
+    else:
+        floats = images.floats + at
+        for i in range(images.width):
+            to[i] = floats[i]
+
+
 cdef inline void pack_block(
     const Images *images, const Py_ssize_t *positions, int count,
     lanes *x, float *rows, int H, int W,
@@ -30,12 +52,6 @@ cdef inline void pack_block(
     cdef int left = (W - images.width) // 2
     cdef int width = images.width
     cdef int c, row, n, i, column
-    cdef Py_ssize_t at
-    cdef const unsigned char *bytes
-    cdef const float *floats
-    cdef float *to
-    cdef float scale = images.scale
-    cdef float offset = images.offset
     cdef lanes square[LANES]
     for n in range(LANES):
         for i in range(WP):
@@ -48,17 +64,7 @@ cdef inline void pack_block(
                         rows[n * WP + left + i] = images.background
             if top <= row < top + images.height:
                 for n in range(count):
-                    at = ((positions[n] * images.channels + c) * images.height
-                          + row - top) * width
-                    to = rows + n * WP + left
-                    if images.bytes != NULL:
-                        bytes = images.bytes + at
-                        for i in range(width):
-                            to[i] = bytes[i] * scale + offset
-                    else:
-                        floats = images.floats + at
-                        for i in range(width):
-                            to[i] = floats[i]
+                    image_row(images, positions[n], c, row - top, rows + n * WP + left)
             column = 0
             while column < W:
                 for n in range(LANES):

@@ -51,3 +51,27 @@ cdef inline void adamw_step(
             weight_decay * w[i]
             + (m[i] / correction1) / (sqrtf(v[i] / correction2) + eps)
         )
+
+
+cdef inline void average_step(
+    float *average, const float *w, Py_ssize_t n, float share
+) noexcept nogil:
+    """average += share (w - average)
+
+    average  [n]  updated
+    w        [n]  parameters
+    """
+    cdef Py_ssize_t i
+    for i in range(n):
+        average[i] += share * (w[i] - average[i])
+
+
+cdef inline double squares(const float *v, Py_ssize_t n) noexcept nogil:
+    """The sum of the squares of v [n], in four parts so that additions overlap."""
+    cdef double[4] parts
+    cdef Py_ssize_t i
+    for i in range(4):
+        parts[i] = 0
+    for i in range(n):
+        parts[i % 4] += <double>v[i] * v[i]
+    return (parts[0] + parts[1]) + (parts[2] + parts[3])

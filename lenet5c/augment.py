@@ -1,0 +1,140 @@
+"""Augment: images changed at random while they are trained on, each epoch anew."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lenet5c._core import core
+from lenet5c.checks import number, whole
+from lenet5c.images import InputStage, as_images
+
+__all__ = ["Augment"]
+
+SIGMA = 4.0  # pixels, of elastic distortion
+MOST_SIGMA = 20.0
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How images are changed while they are trained on.
+
+    Each image is changed anew in each epoch, in the compiled core, on its way into the
+    network: one affine map about its centre with bilinear interpolation, then what
+    else is asked for. All numbers are drawn uniformly, from a key made of the seed, the
+    epoch and the image's position: never of threads or time.
+
+    Parameters
+    ----------
+    shift : float
+        Most pixels to the left or right, and up or down.
+    rotate : float
+        Most degrees, either way.
+    scale : float
+        Most change of size: 0.12 is 0.88 to 1.12 times as large.
+    shear : float
+        Most degrees, either way, along the rows.
+    elastic : float, (float, float) or None
+        Elastic distortion (Simard, Steinkraus and Platt 2003): each pixel is displaced
+        by uniform noise in [-1, 1], smoothed by a Gaussian of deviation sigma pixels,
+        times alpha. A number is alpha, with sigma 4; the paper has (34, 4). At most
+        sigma 20.
+    noise : float
+        Standard deviation of Gaussian noise on every pixel: in units of the range 0 to
+        255 for uint8 images, of the pixels themselves for floating ones.
+    erase : float
+        Probability that a rectangle of 2 to 20 % of the input, of an aspect from 1:3 to
+        3:1, is wiped out (random erasing: Zhong et al. 2020).
+    """
+
+    shift: float = 2
+    rotate: float = 12
+    scale: float = 0.12
+    shear: float = 0
+    elastic: float | tuple[float, float] | None = None
+    noise: float = 0
+    erase: float = 0
+
+    def __post_init__(self) -> None:
+        number("shift", self.shift, 0, 1024)
+        number("rotate", self.rotate, 0, 360)
+        number("scale", self.scale, 0, 1)
+        number("shear", self.shear, 0, 90)
+        alpha, sigma = self._elastic()
+        number("elastic", alpha, 0, 1e6)
+        if not 0.1 <= number("elastic: sigma", sigma, 0, math.inf) <= MOST_SIGMA:
+            raise ValueError(
+                f"elastic: expected a sigma from 0.1 to {MOST_SIGMA:g}, got {sigma!r}"
+            )
+        number("noise", self.noise, 0, 1e6)
+        if number("erase", self.erase, 0, math.inf) > 1:
+            raise ValueError(f"erase: expected 0 <= x <= 1, got {self.erase!r}")
+
+    def for_core(self, stage: InputStage) -> tuple[float, ...]:
+        """(shift, rotate, scale, shear, elastic, sigma, noise, erase) for the core:
+        angles in radians, noise in units of what the network sees."""
+        return (
+            self.shift,
+            math.radians(self.rotate),
+            self.scale,
+            math.radians(self.shear),
+            *self._elastic(),
+            self.noise / stage.deviation,
+            self.erase,
+        )
+
+    def apply(
+        self, images: ArrayLike, *, epoch: int = 1, seed: int = 0
+    ) -> NDArray[np.float32]:
+        """The images as `fit` shows them to the network in that epoch, to look at.
+
+        Parameters
+        ----------
+        images : array
+            (N, H, W) or (N, C, H, W), uint8 or floating.
+        epoch, seed : int
+            As in `fit`.
+
+        Returns
+        -------
+        (N, C, H, W) float32 array
+            0 to 1 for uint8 images, as they are for floating ones; without the
+            normalisation that the network sees. The pixels that come in from outside
+            are 0, or the smallest value of floating images.
+        """
+        epoch = whole("epoch", epoch, 0)
+        seed = whole("seed", seed, 0, 2**63)
+        shape = np.shape(images)
+        if len(shape) not in (3, 4):
+            raise ValueError(
+                f"images: expected (N, H, W) or (N, C, H, W), got the shape {shape}"
+            )
+        channels = shape[1] if len(shape) == 4 else 1
+        pixels = as_images(images, (channels, *shape[-2:]))
+        floating = pixels.dtype != np.uint8
+        stage = InputStage(background=float(pixels.min()) if floating else 0.0)
+        changed = np.empty((len(pixels), pixels[0].size), np.float32)
+        core.Network([], pixels.shape[1:]).augmented(
+            pixels,
+            stage.for_core(),
+            np.arange(len(pixels)),
+            changed,
+            self.for_core(stage),
+            seed,
+            epoch,
+        )
+        return changed.reshape(pixels.shape)
+
+    def _elastic(self) -> tuple[float, float]:
+        """(alpha, sigma), alpha 0 for none."""
+        if self.elastic is None:
+            return 0.0, SIGMA
+        if isinstance(self.elastic, (tuple, list)):
+            if len(self.elastic) != 2:
+                raise ValueError(
+                    f"elastic: expected alpha, (alpha, sigma) or None, "
+                    f"got {self.elastic!r}"
+                )
+            return self.elastic[0], self.elastic[1]
+        return self.elastic, SIGMA

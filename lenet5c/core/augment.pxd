@@ -1,0 +1,273 @@
+"""Augmentation: each image moved, turned, bent and blotted on its way into the block.
+
+    C, H W    channels, size of the network's input
+    IH IW     size of the images, centred in H W
+    GH GW     the image with a margin of background: 1 before and 2 behind it
+
+A pixel of the output looks up where it comes from in the image, and takes what lies there
+by bilinear interpolation. What lies outside is background.
+"""
+
+from libc.math cimport cos, exp, log, sin, sqrt, tan
+from libc.stdint cimport uint64_t
+
+from lenet5c.core.lanes cimport (
+    LANES, lanes, lanes_load, lanes_normal, lanes_set, lanes_transpose, lanes_uniform,
+    ulanes,
+)
+from lenet5c.core.pack cimport Images, image_row
+from lenet5c.core.random cimport subkey, uniform
+
+cdef enum:
+    TAPS_MOST = 64
+
+
+cdef struct Augment:
+    float shift  # most pixels, either way and in both directions
+    float rotate  # most radians, either way
+    float scale  # most change of the size 1
+    float shear  # most radians, either way
+    float elastic  # see `bend`; 0: none
+    int reach
+    float[TAPS_MOST] taps  # half of the Gaussian: at 0, 1, ... reach
+    float noise  # standard deviation, in units of what the network sees
+    float erase  # probability
+
+cdef enum Purpose:  # what an image's key is used for, besides its affine map
+    BEND_ROWS
+    BEND_COLUMNS
+    NOISE
+    OPS  # and, from here on, for op number 0, 1, ...
+
+# Random erasing: the rectangle's share of the image, and its height to width (Zhong et al.
+# 2020, section 3, with a smaller largest share: a digit has to stay one)
+cdef enum:
+    ERASE_LEAST = 2  # per cent
+    ERASE_MOST = 20
+    ERASE_ASPECT = 3
+
+
+cdef inline ulanes lane_keys(
+    uint64_t key, const Py_ssize_t *positions, int count, int purpose
+) noexcept nogil:
+    """For lane n the key of image positions[n] and of one purpose."""
+    cdef ulanes keys
+    cdef unsigned int *of_lane = <unsigned int *>&keys
+    cdef int n
+    for n in range(LANES):
+        of_lane[n] = 0
+        if n < count:
+            of_lane[n] = <unsigned int>subkey(subkey(key, positions[n]), purpose)
+    return keys
+
+
+cdef inline Py_ssize_t augment_scratch(int H, int W) noexcept nogil:
+    """Lanes of scratch that `pack_augmented` needs."""
+    cdef Py_ssize_t WP = (W + LANES - 1) // LANES * LANES
+    return H * WP + 3 * <Py_ssize_t>H * W + <Py_ssize_t>(H + 3) * (W + 3) // LANES + 1
+
+
+cdef inline int plan_bends(Augment *a, double alpha, double sigma) noexcept nogil:
+    """A Gaussian of sum 1, cut at 3 sigma; 0 if that is too long."""
+    cdef double total = 1
+    cdef int k
+    a.elastic = alpha
+    a.reach = <int>(3 * sigma + 0.5)
+    if a.reach >= TAPS_MOST:
+        return 0
+    for k in range(1, a.reach + 1):
+        total += 2 * exp(-0.5 * k * k / (sigma * sigma))
+    for k in range(a.reach + 1):
+        a.taps[k] = exp(-0.5 * k * k / (sigma * sigma)) / total
+    return 1
+
+
+cdef inline void bend(
+    const Augment *a, ulanes keys, lanes *field, lanes *rows, int H, int W
+) noexcept nogil:
+    """field[r, c] = alpha times uniform noise in [-1, 1), smoothed by the Gaussian
+
+    Elastic distortion (Simard, Steinkraus and Platt 2003, section 2). Outside of the field
+    there is nothing.
+
+    field  [H][W]  lanes, written
+    rows   [H][W]  lanes, scratch
+    """
+    cdef int r, c, k, _
+    cdef float tap
+    for c in range(H * W):
+        field[c] = 2 * lanes_uniform(keys, c) - lanes_set(1)
+    for _ in range(H):
+        for c in range(W):
+            rows[c] = a.taps[0] * field[c]
+        for k in range(1, min(a.reach, W - 1) + 1):
+            tap = a.taps[k]
+            for c in range(W - k):
+                rows[c] += tap * field[c + k]
+                rows[c + k] += tap * field[c]
+        rows += W
+        field += W
+    rows -= H * W
+    field -= H * W
+    for r in range(H):
+        for c in range(W):
+            field[r * W + c] = a.elastic * a.taps[0] * rows[r * W + c]
+        for k in range(1, a.reach + 1):
+            tap = a.elastic * a.taps[k]
+            if r - k >= 0:
+                for c in range(W):
+                    field[r * W + c] += tap * rows[(r - k) * W + c]
+            if r + k < H:
+                for c in range(W):
+                    field[r * W + c] += tap * rows[(r + k) * W + c]
+
+
+cdef struct Affine:
+    # source column = xx u + xy v + x, source row = yx u + yy v + y, of the output pixel
+    # u columns and v rows from the centre of the image; both counted in the margined grid
+    float xx, xy, x, yx, yy, y
+
+
+cdef inline Affine draw_affine(
+    const Augment *a, uint64_t *state, int IH, int IW
+) noexcept nogil:
+    """A random map: turned, sheared along the rows and scaled about the centre, shifted."""
+    cdef Affine m
+    cdef double angle = uniform(state, -a.rotate, a.rotate)
+    cdef double size = uniform(state, 1 - a.scale, 1 + a.scale)
+    cdef double slant = tan(uniform(state, -a.shear, a.shear))
+    cdef double right = uniform(state, -a.shift, a.shift)
+    cdef double down = uniform(state, -a.shift, a.shift)
+    cdef double c = cos(angle) / size
+    cdef double s = sin(angle) / size
+    m.xx = c
+    m.xy = c * slant + s
+    m.yx = -s
+    m.yy = c - s * slant
+    m.x = 0.5 * (IW - 1) + 1 - right
+    m.y = 0.5 * (IH - 1) + 1 - down
+    return m
+
+
+cdef inline void warp(
+    const float *grid, float *out, const lanes *bends, const Affine *m, int n,
+    int H, int W, int WP, int IH, int IW,
+) noexcept nogil:
+    """out[r, c] = grid at m(r, c) and the bends' displacement, between its pixels
+
+    grid   [GH][GW]    float
+    out    [H][WP]     float, written
+    bends  [2][H][W]   lanes of displacements of rows and columns, or NULL
+    n                  the image's lane
+    """
+    cdef int GW = IW + 3
+    cdef int r, c, column, row
+    cdef float u, v, x, y, top, bottom
+    cdef float u0 = -((W - IW) // 2) - 0.5 * (IW - 1)
+    cdef float v0 = -((H - IH) // 2) - 0.5 * (IH - 1)
+    cdef float right = IW + 1
+    cdef float last = IH + 1
+    cdef const float *by_rows = <const float *>bends + n
+    cdef const float *by_columns = <const float *>(bends + H * W) + n
+    cdef const float *at
+    for r in range(H):
+        v = v0 + r
+        for c in range(W):
+            u = u0 + c
+            x = m.xx * u + m.xy * v + m.x
+            y = m.yx * u + m.yy * v + m.y
+            if bends != NULL:
+                y += by_rows[(r * W + c) * LANES]
+                x += by_columns[(r * W + c) * LANES]
+            x = min(max(x, <float>0), right)
+            y = min(max(y, <float>0), last)
+            column = <int>x
+            row = <int>y
+            x -= column
+            y -= row
+            at = grid + row * GW + column
+            top = at[0] + x * (at[1] - at[0])
+            bottom = at[GW] + x * (at[GW + 1] - at[GW])
+            out[r * WP + c] = top + y * (bottom - top)
+
+
+cdef inline void erase_rectangle(
+    float *out, uint64_t *state, float background, int H, int W, int WP
+) noexcept nogil:
+    """Background over a random rectangle of out [H][WP]."""
+    cdef double area = uniform(state, ERASE_LEAST, ERASE_MOST) / 100 * H * W
+    cdef double slim = log(<double>ERASE_ASPECT)
+    cdef double aspect = exp(uniform(state, -slim, slim))
+    cdef int height = min(H, max(1, <int>(sqrt(area * aspect) + 0.5)))
+    cdef int width = min(W, max(1, <int>(sqrt(area / aspect) + 0.5)))
+    cdef int top = <int>uniform(state, 0, H - height + 1)
+    cdef int left = <int>uniform(state, 0, W - width + 1)
+    cdef int r, c
+    for r in range(top, top + height):
+        for c in range(left, left + width):
+            out[r * WP + c] = background
+
+
+cdef inline void pack_augmented(
+    const Images *images, const Py_ssize_t *positions, int count, const Augment *a,
+    uint64_t key, lanes *x, lanes *scratch, int H, int W,
+) noexcept nogil:
+    """As `pack_block`, each image changed at random, a function of its key alone
+
+    scratch  [augment_scratch(H, W)]  lanes
+    """
+    cdef int WP = (W + LANES - 1) // LANES * LANES
+    cdef int IH = images.height
+    cdef int IW = images.width
+    cdef int GW = IW + 3
+    cdef float *warped = <float *>scratch  # [LANES][H][WP]
+    cdef lanes *bends = scratch + H * WP  # [2][H][W]
+    cdef float *grid = <float *>(bends + 3 * H * W)
+    cdef uint64_t[LANES] states
+    cdef Affine[LANES] maps
+    cdef ulanes keys
+    cdef lanes square[LANES]
+    cdef int c, n, i, row, column
+    cdef lanes noise = lanes_set(0)
+    cdef uint64_t state
+    if a.elastic > 0:
+        keys = lane_keys(key, positions, count, BEND_ROWS)
+        bend(a, keys, bends, bends + 2 * H * W, H, W)
+        keys = lane_keys(key, positions, count, BEND_COLUMNS)
+        bend(a, keys, bends + H * W, bends + 2 * H * W, H, W)
+    for n in range(count):
+        states[n] = subkey(key, positions[n])
+        maps[n] = draw_affine(a, &states[n], IH, IW)
+    for i in range((IH + 3) * GW):
+        grid[i] = images.background
+    for i in range(LANES * H * WP):
+        warped[i] = 0
+    for c in range(images.channels):
+        for n in range(count):
+            for row in range(IH):
+                image_row(images, positions[n], c, row, grid + (row + 1) * GW + 1)
+            warp(
+                grid, warped + n * H * WP, bends if a.elastic > 0 else NULL, &maps[n], n,
+                H, W, WP, IH, IW,
+            )
+            if a.erase > 0:
+                state = states[n]  # the same for each channel
+                if uniform(&state, 0, 1) < a.erase:
+                    erase_rectangle(
+                        warped + n * H * WP, &state, images.background, H, W, WP
+                    )
+        for row in range(H):
+            column = 0
+            while column < W:
+                for n in range(LANES):
+                    square[n] = lanes_load(warped + (n * H + row) * WP + column)
+                lanes_transpose(square)
+                for n in range(min(LANES, W - column)):
+                    x[(c * H + row) * W + column + n] = square[n]
+                column += LANES
+    if a.noise > 0:
+        keys = lane_keys(key, positions, count, NOISE)
+        for n in range(count):
+            (<float *>&noise)[n] = a.noise
+        for i in range(images.channels * H * W):
+            x[i] += noise * lanes_normal(keys, i)
