@@ -3,17 +3,30 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lenet5c import schedules
+from lenet5c import recipes, schedules
 from lenet5c._info import __version__, build_info, get_include
 from lenet5c.augment import Augment
-from lenet5c.layers import AvgPool2d, Conv2d, Dense, Dropout, Flatten, MaxPool2d, ReLU, Tanh
+from lenet5c.callbacks import EarlyStopping, TrainingState
+from lenet5c.history import History
+from lenet5c.layers import (
+    AvgPool2d,
+    Conv2d,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPool2d,
+    ReLU,
+    Tanh,
+)
 from lenet5c.model import Evaluation, Model, load
 from lenet5c.networks import cnn3, lenet5, mlp
 from lenet5c.optimizers import SGD, AdamW
-from lenet5c.training import History, TrainingError, TrainingState
+from lenet5c.training import TrainingError
 
 if TYPE_CHECKING:
     from lenet5c import datasets, functional
+    from lenet5c.checkpoint import Checkpoint
+    from lenet5c.estimator import LeNet5Classifier
     from lenet5c.storage import FileFormatError
 
 __all__ = [
@@ -21,13 +34,16 @@ __all__ = [
     "AdamW",
     "Augment",
     "AvgPool2d",
+    "Checkpoint",
     "Conv2d",
     "Dense",
     "Dropout",
+    "EarlyStopping",
     "Evaluation",
     "FileFormatError",
     "Flatten",
     "History",
+    "LeNet5Classifier",
     "MaxPool2d",
     "Model",
     "ReLU",
@@ -43,14 +59,21 @@ __all__ = [
     "lenet5",
     "load",
     "mlp",
+    "recipes",
     "schedules",
 ]
+
+HOMES = {
+    "Checkpoint": "checkpoint",
+    "FileFormatError": "storage",
+    "LeNet5Classifier": "estimator",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import what not every program needs when it is first used."""
     if name in ("datasets", "functional"):
         return import_module(f"lenet5c.{name}")
-    if name == "FileFormatError":
-        return import_module("lenet5c.storage").FileFormatError
+    if name in HOMES:
+        return getattr(import_module(f"lenet5c.{HOMES[name]}"), name)
     raise AttributeError(f"module 'lenet5c' has no attribute {name!r}")

@@ -41,8 +41,8 @@ class Augment:
         times alpha. A number is alpha, with sigma 4; the paper has (34, 4). At most
         sigma 20.
     noise : float
-        Standard deviation of Gaussian noise on every pixel: in units of the range 0 to
-        255 for uint8 images, of the pixels themselves for floating ones.
+        Standard deviation of Gaussian noise on every pixel: as a share of 255 for uint8
+        images, 0.1 is 25.5; in the units of the pixels for floating ones.
     erase : float
         Probability that a rectangle of 2 to 20 % of the input, of an aspect from 1:3 to
         3:1, is wiped out (random erasing: Zhong et al. 2020).

@@ -3,14 +3,16 @@
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lenet5c._core import core
 from lenet5c.augment import Augment
+from lenet5c.callbacks import Callback, EarlyStopping
 from lenet5c.checks import number, whole
+from lenet5c.history import History
 from lenet5c.images import InputStage, as_images, encode_labels
 from lenet5c.layers import (
     Conv2d,
@@ -24,13 +26,18 @@ from lenet5c.layers import (
     layer_to_dict,
 )
 from lenet5c.optimizers import Optimizer, as_optimizer
+from lenet5c.recipes import Recipe
 from lenet5c.schedules import Schedule
 from lenet5c.threads import resolve_threads
-from lenet5c.training import Callback, History, Validation, fit
+from lenet5c.training import ClassWeight, Validation, fit
+
+if TYPE_CHECKING:
+    from lenet5c.checkpoint import Checkpoint
 
 __all__ = ["Evaluation", "Model", "load"]
 
 PREDICT_CHUNK = 4096  # images between two looks at Ctrl-C
+MOST_COPIED = 1 << 24  # bytes of images that are copied at a time
 MOST_PARAMETERS = 1 << 28  # 1 GiB of float32
 
 
@@ -190,16 +197,28 @@ class Model:
         images: ArrayLike,
         labels: ArrayLike,
         *,
-        epochs: int = 3,
-        batch_size: int = 64,
+        epochs: int | None = None,
+        batch_size: int | None = None,
         optimizer: Optimizer | None = None,
-        schedule: str | Schedule = "one-cycle",
-        augment: None = None,
+        schedule: str | Schedule | None = None,
+        augment: Augment | bool | None = None,
         validation: Validation = None,
         seed: int = 0,
         threads: int | None = None,
         callbacks: Sequence[Callback] = (),
         verbose: bool = False,
+        recipe: str | Recipe | None = None,
+        label_smoothing: float | None = None,
+        weight_average: float | None = None,
+        clip_norm: float | None = None,
+        accumulate: int = 1,
+        class_weight: ClassWeight = None,
+        sample_weight: ArrayLike | None = None,
+        early_stopping: int | EarlyStopping | None = None,
+        max_seconds: float | None = None,
+        checkpoint: "str | os.PathLike[str] | Checkpoint | None" = None,
+        resume: bool = False,
+        log: str | os.PathLike[str] | None = None,
     ) -> History:
         """Train on images and their labels, from the present weights on.
 
@@ -212,30 +231,71 @@ class Model:
             uint8 or floating: (N, H, W), (N, H * W), (N, C, H, W). Smaller images than
             the network's input are centred in it. uint8 is scaled by 1/255 and
             normalised with the mean and deviation of these images; floating images are
-            taken as they are.
+            taken as they are. A memory-mapped array is read as it is needed.
         labels : array
             (N,) integers or strings, or (N, classes) one-hot rows.
-        epochs, batch_size : int
-            The last batch of an epoch may be smaller.
+        epochs, batch_size : int or None
+            None is the recipe's: 3 and 64. The last batch of an epoch may be smaller.
         optimizer : Optimizer or None
-            None is ``SGD(learning_rate=0.1, momentum=0.9, nesterov=True)``.
-        schedule : str or function
-            "one-cycle", "constant", "cosine", "step", or a function as in
-            lenet5c.schedules.
-        augment : None
+            None is the recipe's: ``SGD(0.1, momentum=0.9, nesterov=True)``.
+        schedule : str, function or None
+            "one-cycle" (the recipe's), "constant", "cosine", "step", "plateau", or a
+            function as in lenet5c.schedules.
+        augment : Augment, False or None
+            How images are changed, each epoch anew; None is the recipe's, False none.
         validation : float, (images, labels) or None
             Images to measure after each epoch: a share of `images`, held out, or
             others.
         seed : int
-            Of the order of the images.
+            Of the order of the images, augmentation and dropout.
         threads : int or None
             None takes what OpenMP, CPU affinity and CPU quota allow.
         callbacks : sequence
             Functions called with a TrainingState after each epoch, or objects with
-            methods ``on_batch_end`` and ``on_epoch_end``. Returning True stops the
+            methods ``on_batch_end`` and ``on_epoch_end``. Returning True ends the
             training.
         verbose : bool
             Whether to show a progress bar on stderr.
+        recipe : str, Recipe or None
+            What the arguments that are None mean: "default" or "best"
+            (lenet5c.recipes).
+        label_smoothing : float or None
+            Share of each label, 0 <= s < 1, that is spread evenly over all classes.
+        weight_average : float or None
+            Decay d of an exponential moving average of the weights, 0 <= d < 1, 0 for
+            none. After step t it is min(d, (1 + t) / (10 + t)). The averaged weights
+            are those that are measured, that callbacks see at the end of an epoch, and
+            that the model has in the end; training itself goes on with the others.
+        clip_norm : float or None
+            Largest L2 norm of a step's gradient; a longer one is scaled down to it.
+        accumulate : int
+            In how many parts a batch is computed: the memory of a small batch, the
+            gradient of the whole one.
+        class_weight : mapping, "balanced" or None
+            What the losses of a class's images are multiplied by, by label; 1 for those
+            not named. "balanced": by the inverse of the class's number of images.
+        sample_weight : (N,) array or None
+            What the loss of each image is multiplied by, at least 0. The product of
+            both weights is scaled to mean 1 over the training images. They do not count
+            in validation and accuracy.
+        early_stopping : int, EarlyStopping or None
+            After how many epochs without a better validation loss training ends. The
+            model then has the weights of the best epoch, as it has if training ends in
+            any other way.
+        max_seconds : float or None
+            End the training after the batch that passes this time, counted over all
+            parts of a training that was resumed.
+        checkpoint : path, Checkpoint or None
+            Folder to write checkpoints to: at the end of each epoch, or as a
+            `Checkpoint` says. One that cannot be written is a RuntimeWarning.
+        resume : bool
+            Go on from the newest checkpoint in that folder, to the very weights that
+            the training would have had without interruption; from the beginning if
+            there is none. It must be of a training with the same arguments. A training
+            that has ended is not continued: its weights and its history are those
+            returned, unless `max_seconds` ended it and is larger now.
+        log : path or None
+            File of JSON Lines, one object an epoch: new, or continued with `resume`.
 
         Returns
         -------
@@ -245,6 +305,8 @@ class Model:
         ------
         ValueError, TypeError
             If an argument does not fit; the model has not changed then.
+        OSError
+            If `checkpoint` or `log` cannot be written; as well before anything changes.
         TrainingError
             If the loss stops being finite.
         """
@@ -262,6 +324,18 @@ class Model:
             threads=threads,
             callbacks=callbacks,
             verbose=verbose,
+            recipe=recipe,
+            label_smoothing=label_smoothing,
+            weight_average=weight_average,
+            clip_norm=clip_norm,
+            accumulate=accumulate,
+            class_weight=class_weight,
+            sample_weight=sample_weight,
+            early_stopping=early_stopping,
+            max_seconds=max_seconds,
+            checkpoint=checkpoint,
+            resume=resume,
+            log=log,
         )
 
     def forward(
@@ -292,19 +366,48 @@ class Model:
     ) -> Evaluation:
         """Loss, accuracy and confusion matrix on images and their labels."""
         pixels = as_images(images, self.input_shape)
+        _, codes = encode_labels(labels, len(pixels), self.class_count, self.classes)
+        return self.evaluate_at(pixels, codes, None, resolve_threads(threads))
+
+    def evaluate_at(
+        self,
+        pixels: NDArray[Any],
+        codes: NDArray[np.int32],
+        positions: NDArray[np.intp] | None,
+        threads: int,
+    ) -> Evaluation:
+        """What `evaluate` finds for the images at `positions`, a few at a time.
+
+        What `fit` calls for the images held out: nothing is checked.
+
+        Parameters
+        ----------
+        pixels : (N, C, H, W) uint8 or float32, C-contiguous
+        codes : (N,) int32
+            Class numbers of all N images.
+        positions : intp array or None
+            None stands for all N images.
+        threads : int
+        """
         count = self.class_count
-        _, codes = encode_labels(labels, len(pixels), count, self.classes)
-        logits = self._run(pixels, resolve_threads(threads)).astype(np.float64)
-        logits -= logits.max(axis=1, keepdims=True)
-        log_sums = np.log(np.exp(logits).sum(axis=1))
-        loss = float((log_sums - logits[np.arange(len(codes)), codes]).mean())
-        predicted = logits.argmax(axis=1)
-        confusion = np.bincount(codes * count + predicted, minlength=count * count)
-        return Evaluation(
-            loss,
-            float((predicted == codes).mean()),
-            confusion.reshape(count, count).astype(np.int64),
-        )
+        total = len(pixels) if positions is None else len(positions)
+        step = PREDICT_CHUNK
+        if positions is not None:
+            step = min(step, max(1, MOST_COPIED // pixels[0].nbytes))
+        loss_sum = 0.0
+        confusion = np.zeros(count * count, np.int64)
+        for start in range(0, total, step):
+            part = slice(start, start + step)
+            at = part if positions is None else positions[part]
+            labels = codes[at].astype(np.int64)
+            logits = self._run(pixels[at], threads).astype(np.float64)
+            logits -= logits.max(axis=1, keepdims=True)
+            log_sums = np.log(np.exp(logits).sum(axis=1))
+            loss_sum += float((log_sums - logits[np.arange(len(labels)), labels]).sum())
+            pairs = labels * count + logits.argmax(axis=1)
+            confusion += np.bincount(pairs, minlength=count * count)
+        square = confusion.reshape(count, count)
+        return Evaluation(loss_sum / total, int(square.trace()) / total, square)
 
     def activations(
         self, images: ArrayLike, layer: str, *, threads: int | None = None

@@ -23,17 +23,38 @@ import reprlib
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FileFormatError", "read_model_file", "write_model_file"]
+__all__ = [
+    "TEMPORARY",
+    "FileFormatError",
+    "Form",
+    "read_model_file",
+    "write_atomically",
+    "write_model_file",
+]
 
 Tensor = NDArray[np.float32]
 
-FORMAT = {"format": "lenet5c", "format_version": "1"}
-MOST_HEADER_BYTES = 64 * 1024
+
+class Form(NamedTuple):
+    """What a file says it is, in its metadata, and how long its header may be."""
+
+    name: str
+    version: str
+    most_header_bytes: int
+
+    @property
+    def marks(self) -> dict[str, str]:
+        """What the metadata hold for it."""
+        return {"format": self.name, "format_version": self.version}
+
+
+MODEL = Form("lenet5c", "1", 64 * 1024)
+TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")  # names of files not finished
 MOST_DIMENSIONS = 8
 LENGTH_BYTES = 8
 ALIGNMENT = 8  # of the payload in the file, as in other writers of safetensors
@@ -51,6 +72,7 @@ def write_model_file(
     path: str | os.PathLike[str],
     tensors: Mapping[str, NDArray[Any]],
     metadata: Mapping[str, str],
+    form: Form = MODEL,
 ) -> None:
     """Write a model file, atomically: a crash leaves the old file or the new one.
 
@@ -64,6 +86,8 @@ def write_model_file(
         Any byte order and strides; no empty arrays, finite values only.
     metadata : mapping of str to str
         `sha256`, `format` and `format_version` are taken.
+    form : Form
+        Which sort of file it is.
 
     Raises
     ------
@@ -73,16 +97,16 @@ def write_model_file(
         If the file cannot be written. The old one, if any, is as it was; unless the
         very last step failed, to make the new one last: then that is in place.
     """
-    header = _header(tensors, metadata)
+    header = _header(tensors, metadata, form)
     payload = [_bytes_of(array) for array in tensors.values()]
     digest = _sha256([header, *payload]).encode()
     at = LENGTH_BYTES + len(START)
     header = header[:at] + digest + header[at + len(digest) :]
-    _write_atomically(path, [header, *payload])
+    write_atomically(path, [header, *payload])
 
 
 def read_model_file(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str], form: Form = MODEL
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a file that `write_model_file` wrote.
 
@@ -103,21 +127,23 @@ def read_model_file(
     name = os.fspath(path)
     with open(name, "rb") as file:
         try:
-            return _read(file, os.fstat(file.fileno()).st_size)
+            return _read(file, os.fstat(file.fileno()).st_size, form)
         except FileFormatError as error:
             error.args = (f"{name}: {error}",)
             raise
 
 
-def _header(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> bytes:
+def _header(
+    tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str], form: Form
+) -> bytes:
     """Everything before the payload, with zeros in place of the digest."""
-    if taken := metadata.keys() & {"sha256", *FORMAT}:
+    if taken := metadata.keys() & {"sha256", *form.marks}:
         raise ValueError(f"metadata: {sorted(taken)} are taken by the format itself")
     for name, text in metadata.items():
         _check_text("metadata: name", name)
         _check_text(f"metadata {name!r}", text)
     header: dict[str, Any] = {
-        "__metadata__": {"sha256": BLANK.decode(), **FORMAT, **metadata}
+        "__metadata__": {"sha256": BLANK.decode(), **form.marks, **metadata}
     }
     begin = 0
     for name, array in tensors.items():
@@ -135,9 +161,9 @@ def _header(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) ->
     json_text = json.dumps(header, ensure_ascii=False, separators=(",", ":"))
     encoded = json_text.encode()
     encoded += b" " * (-(LENGTH_BYTES + len(encoded)) % ALIGNMENT)
-    if len(encoded) > MOST_HEADER_BYTES:
+    if len(encoded) > form.most_header_bytes:
         raise ValueError(
-            f"metadata: expected a header of at most {MOST_HEADER_BYTES} bytes, "
+            f"metadata: expected a header of at most {form.most_header_bytes} bytes, "
             f"got {len(encoded)}"
         )
     return len(encoded).to_bytes(LENGTH_BYTES, "little") + encoded
@@ -184,9 +210,10 @@ def _sha256(parts: Iterable[bytes | memoryview]) -> str:
     return digest.hexdigest()
 
 
-def _write_atomically(
+def write_atomically(
     path: str | os.PathLike[str], parts: Iterable[bytes | memoryview]
 ) -> None:
+    """Write a file of these parts: a crash leaves the old file or the new one."""
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{os.urandom(8).hex()}.tmp")
     target.parent.stat()  # so that an error names the folder, not the temporary file
@@ -225,16 +252,16 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _read(
-    file: io.BufferedReader, size: int
+    file: io.BufferedReader, size: int, form: Form
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and metadata of an open file of `size` bytes."""
     length_bytes = file.read(LENGTH_BYTES)
     length = int.from_bytes(length_bytes, "little")
-    least = len(START) + len(BLANK)
-    if len(length_bytes) < LENGTH_BYTES or not least <= length <= MOST_HEADER_BYTES:
+    least, most = len(START) + len(BLANK), form.most_header_bytes
+    if len(length_bytes) < LENGTH_BYTES or not least <= length <= most:
         raise FileFormatError(
             "expected a model file, which starts with the length of its header, "
-            f"{least} to {MOST_HEADER_BYTES}, found {length_bytes!r}"
+            f"{least} to {most}, found {length_bytes!r}"
         )
     header = file.read(length)
     if len(header) < length:
@@ -243,7 +270,7 @@ def _read(
             f"found {len(header)}"
         )
     entries = _parse(header)
-    metadata = _metadata(entries.pop("__metadata__", None))
+    metadata = _metadata(entries.pop("__metadata__", None), form)
     if not header.startswith(START):
         raise FileFormatError(
             f"expected a header that starts with {START!r}, "
@@ -301,7 +328,7 @@ def _parse(header: bytes) -> dict[str, Any]:
     return entries
 
 
-def _metadata(found: object) -> dict[str, str]:
+def _metadata(found: object, form: Form) -> dict[str, str]:
     """The metadata with `sha256`, without what marks the format."""
     if not isinstance(found, dict):
         raise FileFormatError(
@@ -313,7 +340,7 @@ def _metadata(found: object) -> dict[str, str]:
                 f"metadata: expected texts, found {reprlib.repr({name: text})}"
             )
     metadata = dict(found)
-    for name, value in FORMAT.items():
+    for name, value in form.marks.items():
         if (got := metadata.pop(name, None)) != value:
             raise FileFormatError(
                 f"{name}: expected {value!r}, found {reprlib.repr(got)}"

@@ -338,11 +338,11 @@ import lenet5c
 
 begun = []
 class Spy(lenet5c.Model):
-    def loss_of_batch(self, *arguments):
+    def loss_of_batch(self, *arguments, **options):
         begun.append(sent.is_set())
         if len(begun) == 5:
             timer.start()
-        return super().loss_of_batch(*arguments)
+        return super().loss_of_batch(*arguments, **options)
 
 def send():
     os.kill(os.getpid(), signal.SIGINT)

@@ -70,9 +70,9 @@ def test_every_epoch_has_an_order_of_its_own(small_images, labels):
     orders = []
 
     class Spy(lenet5c.Model):
-        def loss_of_batch(self, pixels, positions, *rest):
+        def loss_of_batch(self, pixels, positions, *rest, **options):
             orders.append(positions.tolist())
-            return super().loss_of_batch(pixels, positions, *rest)
+            return super().loss_of_batch(pixels, positions, *rest, **options)
 
     model = Spy([lenet5c.Dense(10)], input_shape=(1, 12, 12))
     model.fit(small_images, labels, epochs=3, batch_size=25)
@@ -206,9 +206,9 @@ def test_validation_by_share_holds_images_out(small_images, labels, share, count
     seen = set()
 
     class Spy(lenet5c.Model):
-        def loss_of_batch(self, pixels, positions, *rest):
+        def loss_of_batch(self, pixels, positions, *rest, **options):
             seen.update(positions.tolist())
-            return super().loss_of_batch(pixels, positions, *rest)
+            return super().loss_of_batch(pixels, positions, *rest, **options)
 
     model = Spy([lenet5c.Dense(10)], input_shape=(1, 12, 12))
     states = []
@@ -440,7 +440,7 @@ BAD = [
         for name in ("epochs", "batch_size")
         for value, error in [
             *[(0, ValueError), (-1, ValueError), (1 << 40, ValueError)],
-            *[(2.5, TypeError), (True, TypeError), (None, TypeError)],
+            *[(2.5, TypeError), (True, TypeError), ([1], TypeError)],
             *[("3", TypeError), (math.nan, TypeError)],
         ]
     ],
@@ -456,9 +456,57 @@ BAD = [
     ("optimizer", {"optimizer": SGD}, TypeError),
     ("optimizer", {"optimizer": 0.1}, TypeError),
     ("schedule", {"schedule": "linear"}, ValueError),
-    ("schedule", {"schedule": None}, ValueError),
+    ("schedule", {"schedule": 3}, ValueError),
+    ("schedule", {"schedule": "plateau"}, ValueError),
     ("schedule", {"schedule": 0.5}, ValueError),
     ("augment", {"augment": "shift"}, ValueError),
+    ("augment", {"augment": True}, ValueError),
+    ("recipe", {"recipe": "worst"}, ValueError),
+    ("recipe", {"recipe": 3}, ValueError),
+    *[
+        (name, {name: value}, error)
+        for name in ("label_smoothing", "weight_average")
+        for value, error in [
+            *[(1.0, ValueError), (-0.1, ValueError), (math.nan, ValueError)],
+            *[("0.1", TypeError), (True, TypeError)],
+        ]
+    ],
+    ("clip_norm", {"clip_norm": 0}, ValueError),
+    ("clip_norm", {"clip_norm": -1.0}, ValueError),
+    ("clip_norm", {"clip_norm": math.nan}, ValueError),
+    ("clip_norm", {"clip_norm": "1"}, TypeError),
+    ("accumulate", {"accumulate": 0}, ValueError),
+    ("accumulate", {"accumulate": 2.0}, TypeError),
+    ("accumulate", {"accumulate": None}, TypeError),
+    ("class_weight", {"class_weight": "even"}, TypeError),
+    ("class_weight", {"class_weight": [1.0] * 10}, TypeError),
+    ("class_weight", {"class_weight": {10: 1.0}}, ValueError),
+    ("class_weight", {"class_weight": {"3": 1.0}}, ValueError),
+    ("class_weight", {"class_weight": {3: -1.0}}, ValueError),
+    ("class_weight", {"class_weight": {3: math.nan}}, ValueError),
+    ("class_weight", {"class_weight": {3: math.inf}}, ValueError),
+    ("class_weight", {"class_weight": {3: None}}, TypeError),
+    ("class_weight", {"class_weight": dict.fromkeys(range(10), 0)}, ValueError),
+    ("sample_weight", {"sample_weight": 1.0}, ValueError),
+    ("sample_weight", {"sample_weight": np.ones(59)}, ValueError),
+    ("sample_weight", {"sample_weight": np.ones((60, 1))}, ValueError),
+    ("sample_weight", {"sample_weight": [1.0, [2.0]]}, ValueError),
+    ("sample_weight", {"sample_weight": ["1"] * 60}, TypeError),
+    ("sample_weight", {"sample_weight": np.ones(60, complex)}, TypeError),
+    ("sample_weight", {"sample_weight": np.zeros(60)}, ValueError),
+    *[
+        ("sample_weight", {"sample_weight": np.where(NUMBERS, 1, wrong)}, ValueError)
+        for wrong in (-1, math.nan, math.inf, -math.inf)
+    ],
+    ("early_stopping", {"early_stopping": 3}, ValueError),
+    ("early_stopping", {"early_stopping": 0, "validation": 0.5}, ValueError),
+    ("early_stopping", {"early_stopping": 1.5, "validation": 0.5}, TypeError),
+    ("max_seconds", {"max_seconds": -1}, ValueError),
+    ("max_seconds", {"max_seconds": math.nan}, ValueError),
+    ("max_seconds", {"max_seconds": "1"}, TypeError),
+    ("checkpoint", {"checkpoint": 3}, TypeError),
+    ("resume", {"resume": True}, ValueError),
+    ("log", {"log": 3}, TypeError),
     ("validation", {"validation": 0.0}, ValueError),
     ("validation", {"validation": -0.1}, ValueError),
     ("validation", {"validation": 1.0}, ValueError),

@@ -1,0 +1,105 @@
+"""History: what training found, epoch by epoch."""
+
+import math
+import os
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["History"]
+
+Path = str | os.PathLike[str]
+
+
+@dataclass
+class History:
+    """What `fit` returns: lists with one entry for each epoch.
+
+    Attributes
+    ----------
+    loss, accuracy : list of float
+        Mean over the epoch's images, each seen by the weights of its time, with the
+        augmentation, label smoothing and weights of images that training had.
+    validation_loss, validation_accuracy : list of float
+        After the epoch; empty without validation.
+    learning_rate : list of float
+        Of the epoch's last batch.
+    seconds : list of float
+        The epoch's duration, validation excluded.
+    images_per_second : list of float
+        Training images over `seconds`.
+    """
+
+    loss: list[float] = field(default_factory=list)
+    accuracy: list[float] = field(default_factory=list)
+    validation_loss: list[float] = field(default_factory=list)
+    validation_accuracy: list[float] = field(default_factory=list)
+    learning_rate: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    images_per_second: list[float] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """How many epochs were trained."""
+        return len(self.loss)
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """The lists by name."""
+        return {item.name: list(getattr(self, item.name)) for item in fields(self)}
+
+    def to_json(self, path: Path | None = None) -> str:
+        """The lists as a JSON object, also written to `path`; not finite is null."""
+        import json  # here: not every program needs it
+
+        values = {
+            name: [value if math.isfinite(value) else None for value in column]
+            for name, column in self.to_dict().items()
+        }
+        return _written(json.dumps(values, indent=2) + "\n", path)
+
+    def to_csv(self, path: Path | None = None) -> str:
+        """A table with a row for each epoch, also written to `path`.
+
+        The columns are `epoch`, from 1, and the lists that are not empty. The numbers
+        are exact: reading them gives the same floats.
+        """
+        columns = {name: column for name, column in self.to_dict().items() if column}
+        rows = [",".join(["epoch", *columns])]
+        for epoch, values in enumerate(zip(*columns.values(), strict=True), 1):
+            rows.append(",".join(map(repr, (epoch, *values))))
+        return _written("\n".join(rows) + "\n", path)
+
+    def arrays(self) -> dict[str, NDArray[np.float64]]:
+        """The lists by name as (epochs,) float64 arrays; empty ones are left out."""
+        return {
+            name: np.array(column, np.float64)
+            for name, column in self.to_dict().items()
+            if column
+        }
+
+    def plot(self, path: Path | None = None) -> "Figure":
+        """Loss and accuracy over the epochs, also written to `path` as an image.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib.
+        """
+        from lenet5c.plots import plot_history
+
+        return plot_history(self, path)
+
+
+def _written(text: str, path: Path | None) -> str:
+    if path is not None:
+        with open(path, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+    return text

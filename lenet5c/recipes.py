@@ -1,0 +1,54 @@
+"""Recipes: settings of `fit` that go together, by name.
+
+To add one, put it into `RECIPES`. An argument of `fit` overrides the recipe's value.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from lenet5c.augment import Augment
+from lenet5c.optimizers import SGD, Optimizer
+from lenet5c.schedules import Schedule
+
+__all__ = ["RECIPES", "Recipe", "as_recipe"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What `fit` takes for each argument that is None.
+
+    `optimizer` makes a new optimizer for each training; the rest is as in `Model.fit`.
+    """
+
+    epochs: int = 3
+    batch_size: int = 64
+    optimizer: Callable[[], Optimizer] = SGD
+    schedule: str | Schedule = "one-cycle"
+    augment: Augment | None = None
+    label_smoothing: float = 0.0
+    weight_average: float = 0.0
+    clip_norm: float | None = None
+
+
+RECIPES: dict[str, Recipe] = {
+    "default": Recipe(),
+    "best": Recipe(
+        epochs=30,
+        optimizer=partial(SGD, 0.1, weight_decay=1e-4),
+        augment=Augment(),
+    ),
+}
+
+
+def as_recipe(recipe: object) -> Recipe:
+    """The recipe of that name, the default one for None, or the recipe itself."""
+    if recipe is None:
+        return RECIPES["default"]
+    if isinstance(recipe, Recipe):
+        return recipe
+    if isinstance(recipe, str) and recipe in RECIPES:
+        return RECIPES[recipe]
+    raise ValueError(
+        f"recipe: expected {', '.join(map(repr, RECIPES))} or a Recipe, got {recipe!r}"
+    )

@@ -1,0 +1,747 @@
+"""A training that is resumed ends in the bits of one that was never interrupted."""
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import python_environment
+
+import lenet5c
+from lenet5c import SGD, AdamW, Augment, Checkpoint, EarlyStopping
+from lenet5c.checkpoint import FORM
+from lenet5c.schedules import ReduceOnPlateau
+from lenet5c.storage import read_model_file
+
+
+class Killed(Exception):
+    pass
+
+
+class KillAt:
+    """Raise in the batch of that number, counted from 1 over all epochs."""
+
+    def __init__(self, batch):
+        self.left = batch
+
+    def on_batch_end(self, state):
+        self.left -= 1
+        if self.left == 0:
+            raise Killed
+
+
+def network() -> lenet5c.Model:
+    return lenet5c.Model(
+        [
+            lenet5c.Conv2d(3, 5, name="A"),
+            lenet5c.ReLU(),
+            lenet5c.MaxPool2d(2, name="B"),
+            lenet5c.Dropout(0.2),
+            lenet5c.Dense(10, name="D"),
+        ],
+        input_shape=(1, 12, 12),
+        seed=3,
+    )
+
+
+def digest_of(model: lenet5c.Model, optimizer=None) -> str:
+    rest = (model.classes.tolist(), model.stage, model.source, model.fitted)
+    parts = [model.parameter_vector.tobytes(), repr(rest).encode()]
+    if optimizer is not None:
+        parts += [vector.tobytes() for vector in optimizer.state]
+        parts.append(str(optimizer.steps).encode())
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+def columns(history) -> dict[str, list[float]]:
+    """What does not depend on time."""
+    values = history.to_dict()
+    return {name: column for name, column in values.items() if "second" not in name}
+
+
+def names(folder) -> list[int]:
+    """The steps of the checkpoints in a folder that has nothing else."""
+    paths = list(folder.iterdir())
+    found = [re.fullmatch(r"checkpoint-(\d+)\.safetensors", p.name) for p in paths]
+    assert all(found), paths
+    return sorted(int(match[1]) for match in found)
+
+
+MIXES = {
+    "plain": lambda: {"optimizer": SGD(0.05)},
+    "averaged": lambda: {
+        "optimizer": AdamW(0.01),
+        "weight_average": 0.9,
+        "clip_norm": 0.5,
+        "label_smoothing": 0.1,
+        "validation": 0.25,
+    },
+    "watched": lambda: {
+        "optimizer": SGD(0.2),
+        "schedule": ReduceOnPlateau(0.6, patience=1, min_delta=5),
+        "early_stopping": EarlyStopping(3, 0.01),
+        "validation": 0.3,
+        "weight_average": 0.5,
+    },
+    "everything": lambda: {
+        "optimizer": AdamW(0.02),
+        "augment": Augment(elastic=5.0, noise=3, erase=0.3),
+        "accumulate": 3,
+        "class_weight": {3: 2.0},
+        "sample_weight": np.linspace(1, 2, 60),
+        "label_smoothing": 0.05,
+        "weight_average": 0.99,
+        "clip_norm": 1.0,
+        "early_stopping": 2,
+        "validation": 0.2,
+        "schedule": "plateau",
+        "seed": 2**63,
+    },
+}
+
+
+def train(mix, images, labels, **more):
+    model = network()
+    options = MIXES[mix]() | {"epochs": 5, "batch_size": 16} | more
+    history = model.fit(images, labels, **options)
+    return digest_of(model, options["optimizer"]), columns(history), model
+
+
+@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("every", [None, 0])
+def test_resumed_training_ends_in_the_bits_of_an_unbroken_one(
+    mix, every, small_images, labels, tmp_path
+):
+    """Killed after 1 batch, then 4, then 5 more and so on: until it gets through."""
+    expected, history, _ = train(mix, small_images, labels)
+    checkpoint = Checkpoint(tmp_path / "c", every)
+    for kill_at in (1, 4, 5, 6, 4, 5, 7, 99):
+        options = {"checkpoint": checkpoint, "resume": True}
+        try:
+            found, got, _ = train(
+                mix, small_images, labels, callbacks=[KillAt(kill_at)], **options
+            )
+            break
+        except Killed:
+            pass
+    assert kill_at != 1
+    assert mix != "watched" or len(set(history["learning_rate"])) > 2
+    assert found == expected
+    assert got == history
+
+
+def test_resuming_goes_on_where_it_was(small_images, labels, tmp_path):
+    """No batch is trained twice but those after the last checkpoint."""
+    seen = []
+
+    class Look:
+        def on_batch_end(self, state):
+            seen.append((state.epoch, state.batch, state.images))
+
+    for kill_at in (6, 99):
+        options = {"checkpoint": tmp_path, "resume": True, "epochs": 3}
+        with suppress(Killed):
+            train(
+                "plain",
+                small_images,
+                labels,
+                callbacks=[Look(), KillAt(kill_at)],
+                **options,
+            )
+    first = [(1, b, min(16 * b, 60)) for b in (1, 2, 3, 4)]
+    second = [(2, b, min(16 * b, 60)) for b in (1, 2, 3, 4)]
+    third = [(3, b, min(16 * b, 60)) for b in (1, 2, 3, 4)]
+    assert seen == first + second[:2] + second + third
+
+
+def test_inside_of_an_epoch_it_goes_on_at_the_next_batch(
+    small_images, labels, tmp_path
+):
+    """`every_seconds` 0 is a checkpoint after each batch."""
+    seen = []
+
+    class Look:
+        def on_batch_end(self, state):
+            seen.append((state.epoch, state.batch, state.loss, state.accuracy))
+
+    def run(kill_at, folder):
+        seen.clear()
+        checkpoint = Checkpoint(tmp_path / folder, 0)
+        with suppress(Killed):
+            train(
+                "plain",
+                small_images,
+                labels,
+                checkpoint=checkpoint,
+                resume=True,
+                callbacks=[Look(), KillAt(kill_at)],
+            )
+        return list(seen)
+
+    expected = run(99, "a")
+    first, second = run(6, "b"), run(99, "b")
+    assert len(expected) == 20
+    # what the killed callback saw was not saved yet, and is seen again
+    assert (first, second) == (expected[:6], expected[5:])
+
+
+def test_a_finished_training_is_returned_as_it_was(small_images, labels, tmp_path):
+    expected, history, _ = train(
+        "everything", small_images, labels, checkpoint=tmp_path
+    )
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    found, got, model = train(
+        "everything",
+        small_images,
+        labels,
+        checkpoint=tmp_path,
+        resume=True,
+        callbacks=[KillAt(1)],
+    )
+    assert (found, got) == (expected, history)
+    assert model.fitted
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("where", ["batch", "epoch"])
+def test_true_from_a_callback_ends_a_training_for_good(
+    where, small_images, labels, tmp_path
+):
+    class Stop:
+        def on_batch_end(self, state):
+            return where == "batch" and (state.epoch, state.batch) == (2, 2)
+
+        def on_epoch_end(self, state):
+            return where == "epoch" and state.epoch == 2
+
+    options = {"checkpoint": tmp_path, "callbacks": [Stop()]}
+    first = train("averaged", small_images, labels, **options)
+    options = {"checkpoint": tmp_path, "resume": True, "callbacks": [KillAt(1)]}
+    second = train("averaged", small_images, labels, **options)
+    assert first[:2] == second[:2]
+    assert len(first[1]["loss"]) == (1 if where == "batch" else 2)
+
+
+def test_what_time_ended_goes_on_with_more_time(small_images, labels, tmp_path):
+    expected, history, _ = train("averaged", small_images, labels)
+    options = {"checkpoint": tmp_path, "resume": True}
+    _, got, _ = train("averaged", small_images, labels, max_seconds=0, **options)
+    assert got["loss"] == []
+    assert names(tmp_path) == [1]
+    _, got, _ = train(
+        "averaged",
+        small_images,
+        labels,
+        max_seconds=0,
+        callbacks=[KillAt(1)],  # time has been up for long: there is no batch
+        **options,
+    )
+    assert got["loss"] == []
+    found, got, _ = train("averaged", small_images, labels, max_seconds=99, **options)
+    assert (found, got) == (expected, history)
+
+
+def test_seconds_are_those_of_all_parts(small_images, labels, tmp_path):
+    states = []
+
+    def slow(state):
+        states.append((state.seconds, state.images_per_second))
+        time.sleep(0.05)
+        if len(states) == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train("plain", small_images, labels, checkpoint=tmp_path, callbacks=[slow])
+    options = {"checkpoint": tmp_path, "resume": True, "callbacks": [slow]}
+    model = network()
+    history = model.fit(
+        small_images, labels, epochs=5, batch_size=16, optimizer=SGD(0.05), **options
+    )
+    assert states[2][0] > states[0][0] + 0.05
+    assert len(history.seconds) == 5
+    assert min(history.seconds) > 0
+
+
+# The files
+
+
+def test_the_last_and_the_best_are_kept(small_images, labels, tmp_path, monkeypatch):
+    losses = iter([3.0, 1.0, 2.0, 4.0, 5.0, 0.5, 6.0])
+    monkeypatch.setattr(
+        lenet5c.Model,
+        "evaluate_at",
+        lambda *_: lenet5c.Evaluation(next(losses), 0.5, np.zeros((1, 1), np.int64)),
+    )
+    found = []
+    train(
+        "plain",
+        small_images,
+        labels,
+        epochs=7,
+        batch_size=60,
+        validation=(small_images, labels),
+        checkpoint=Checkpoint(tmp_path, keep=2),
+        callbacks=[lambda state: found.append(names(tmp_path))],
+    )
+    found.append(names(tmp_path))
+    assert found[1:] == [[1], [1, 2], [2, 3], [2, 3, 4], [2, 4, 5], [5, 6], [6, 7]]
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_without_validation_the_last_are_kept(keep, small_images, labels, tmp_path):
+    train("plain", small_images, labels, checkpoint=Checkpoint(tmp_path, keep=keep))
+    assert names(tmp_path) == [4 * epoch for epoch in range(6 - keep, 6)]
+
+
+def test_a_file_says_what_it_is(small_images, labels, tmp_path):
+    *_, model = train("averaged", small_images, labels, checkpoint=tmp_path)
+    path = max(tmp_path.iterdir())
+    tensors, metadata = read_model_file(path, FORM)
+    assert list(tensors) == [
+        *("parameters", "safe", "optimizer.0", "optimizer.1", "average")
+    ]
+    np.testing.assert_array_equal(tensors["average"], model.parameter_vector)
+    assert json.loads(metadata["settings"])["version"] == lenet5c.__version__
+    with pytest.raises(lenet5c.FileFormatError, match="found 'lenet5c-checkpoint'"):
+        lenet5c.load(path)
+
+
+def test_floats_survive_exactly(small_images, labels, tmp_path):
+    with pytest.raises(Killed):
+        train(
+            "plain",
+            small_images,
+            labels,
+            checkpoint=Checkpoint(tmp_path, 0),
+            callbacks=[KillAt(4)],
+        )
+    _, metadata = read_model_file(max(tmp_path.iterdir()), FORM)
+    state = json.loads(metadata["state"])
+    model, sums = network(), []
+
+    class Look:
+        def on_batch_end(self, now):
+            sums.append(now.loss * now.images)
+
+    model.fit(
+        small_images,
+        labels,
+        epochs=5,
+        batch_size=16,
+        optimizer=SGD(0.05),
+        callbacks=[Look()],
+    )
+    assert state["loss_sum"] == pytest.approx(sums[2], rel=1e-15)
+    assert state["batch"] == 3
+
+
+def test_a_folder_with_checkpoints_is_not_overwritten(small_images, labels, tmp_path):
+    train("plain", small_images, labels, checkpoint=tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    model = network()
+    untrained = digest_of(model)
+    with pytest.raises(ValueError, match=r"^checkpoint: .*resume=True") as raised:
+        model.fit(small_images, labels, checkpoint=tmp_path)
+    assert str(tmp_path) in str(raised.value)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert digest_of(model) == untrained
+
+
+def test_resume_in_an_empty_folder_starts_at_the_beginning(
+    small_images, labels, tmp_path
+):
+    expected, history, _ = train("plain", small_images, labels)
+    folder = tmp_path / "new" / "er"
+    options = {"checkpoint": folder, "resume": True}
+    assert train("plain", small_images, labels, **options)[:2] == (expected, history)
+    assert names(folder) == [12, 16, 20]
+
+
+def test_files_of_others_are_left_alone_and_unfinished_ones_removed(
+    small_images, labels, tmp_path
+):
+    stale = tmp_path / ".0123456789abcdef.tmp"
+    others = [tmp_path / name for name in (".x.tmp", "notes.txt", "checkpoint-1")]
+    for path in (stale, *others):
+        path.write_text("x")
+    train("plain", small_images, labels, checkpoint=tmp_path)
+    assert not stale.exists()
+    assert all(path.read_text() == "x" for path in others)
+
+
+def damage(path: Path, how: str) -> None:
+    content = bytearray(path.read_bytes())
+    if how == "flipped":
+        content[len(content) // 2] ^= 1
+    elif how == "cut":
+        del content[-9:]
+    elif how == "empty":
+        content.clear()
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["flipped", "cut", "empty"])
+@pytest.mark.parametrize("all_of_them", [False, True])
+def test_a_damaged_checkpoint_is_left_out_with_a_warning(
+    how, all_of_them, small_images, labels, tmp_path, caplog
+):
+    expected, history, _ = train("everything", small_images, labels)
+    with pytest.raises(Killed):
+        train(
+            "everything",
+            small_images,
+            labels,
+            checkpoint=tmp_path,
+            callbacks=[KillAt(7)],
+        )
+    assert names(tmp_path) == [3, 6]
+    for path in sorted(tmp_path.iterdir())[0 if all_of_them else 1 :]:
+        damage(path, how)
+    options = {"checkpoint": tmp_path, "resume": True}
+    found = train("everything", small_images, labels, **options)
+    assert found[:2] == (expected, history)
+    warned = [r for r in caplog.records if r.levelno == logging.WARNING]
+    assert len(warned) == (2 if all_of_them else 1)
+    assert "checkpoint-000000006.safetensors is left out: " in warned[0].getMessage()
+    steps = names(tmp_path)
+    assert steps[-1] == 3 * len(history["loss"])
+
+
+def test_a_damaged_checkpoint_of_a_later_step_does_not_stay(
+    small_images, labels, tmp_path
+):
+    with pytest.raises(Killed):
+        train(
+            "plain",
+            small_images,
+            labels,
+            checkpoint=Checkpoint(tmp_path, 0, keep=2),
+            callbacks=[KillAt(8)],
+        )
+    assert names(tmp_path) == [6, 7]
+    damage(tmp_path / "checkpoint-000000007.safetensors", "cut")
+    with pytest.raises(Killed):
+        train(
+            "plain",
+            small_images,
+            labels,
+            batch_size=16,
+            checkpoint=Checkpoint(tmp_path, keep=2),
+            resume=True,
+            callbacks=[KillAt(3)],
+        )
+    assert names(tmp_path) == [6, 8]
+
+
+def dense() -> lenet5c.Model:
+    return lenet5c.Model([lenet5c.Dense(10)], input_shape=(1, 12, 12))
+
+
+OTHERS = {
+    "layers": {"network": dense},
+    "epochs": {"epochs": 4},
+    "batch_size": {"batch_size": 17},
+    "optimizer": {"optimizer": SGD(0.051)},
+    "schedule": {"schedule": "cosine"},
+    "augment": {"augment": Augment()},
+    "label_smoothing": {"label_smoothing": 0.1},
+    "weight_average": {"weight_average": 0.1},
+    "clip_norm": {"clip_norm": 0.1},
+    "accumulate": {"accumulate": 2},
+    "weights of images": {"class_weight": {0: 2.0}},
+    "early_stopping": {"early_stopping": 1},
+    "seed": {"seed": 1},
+    "training images": {"validation": 0.25},
+    "labels": {"labels": (np.arange(60) + 1) % 10},
+    "images": {"images": np.zeros((60, 12, 12), np.float32)},
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_settings_are_refused_and_named(name, small_images, labels, tmp_path):
+    plain = {
+        "images": small_images,
+        "labels": labels,
+        "epochs": 5,
+        "batch_size": 16,
+        "optimizer": SGD(0.05),
+        "validation": 0.2,
+        "checkpoint": tmp_path,
+    }
+    first = network()
+    first.fit(**plain)
+    other = dict(OTHERS[name])
+    model = other.pop("network", network)()
+    before = digest_of(model)
+    with pytest.raises(
+        ValueError, match=rf"^checkpoint: .*: {name}: expected .*, got "
+    ):
+        model.fit(**(plain | other), resume=True)
+    assert digest_of(model) == before
+
+
+def test_another_version_is_refused_and_named(
+    small_images, labels, tmp_path, monkeypatch
+):
+    train("plain", small_images, labels, checkpoint=tmp_path)
+    monkeypatch.setattr(lenet5c._info, "__version__", "77.0")
+    message = f"version: expected '{lenet5c.__version__}', got '77.0'"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        train("plain", small_images, labels, checkpoint=tmp_path, resume=True)
+
+
+def test_a_model_trained_on_other_images_is_refused(small_images, labels, tmp_path):
+    model = network()
+    options = {"epochs": 2, "checkpoint": tmp_path}
+    model.fit(small_images, labels, **options)
+    assert len(model.fit(small_images, labels, resume=True, **options)) == 2
+    other = network()
+    other.fit(small_images // 2, labels)
+    before = digest_of(other)
+    with pytest.raises(
+        ValueError, match=r"^resume: expected a model that is untrained"
+    ):
+        other.fit(small_images, labels, resume=True, **options)
+    assert digest_of(other) == before
+
+
+def test_a_schedule_is_known_by_its_name_not_its_address(
+    small_images, labels, tmp_path
+):
+    def make():
+        def schedule(step, steps_per_epoch, epochs):
+            return 0.5
+
+        return schedule
+
+    for schedule in (make(), make()):
+        options = {"schedule": schedule, "checkpoint": tmp_path, "resume": True}
+        train("plain", small_images, labels, **options)
+    options["schedule"] = lambda *_: 0.5
+    with pytest.raises(ValueError, match="schedule: expected '<function"):
+        train("plain", small_images, labels, **options)
+
+
+@pytest.mark.parametrize(
+    ("make", "argument"),
+    [
+        (lambda: Checkpoint(3), "checkpoint"),
+        (lambda: Checkpoint("x", -1), "every_seconds"),
+        (lambda: Checkpoint("x", "1"), "every_seconds"),
+        (lambda: Checkpoint("x", keep=0), "keep"),
+        (lambda: Checkpoint("x", keep=1.5), "keep"),
+    ],
+)
+def test_bad_arguments_of_a_checkpoint_are_refused_by_name(make, argument):
+    with pytest.raises((TypeError, ValueError), match=rf"^{argument}: "):
+        make()
+
+
+# What goes wrong while a checkpoint is written
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_changes(
+    small, small_images, labels, digest, tmp_path
+):
+    (tmp_path / "file").write_text("x")
+    before = digest(small)
+    for folder in (tmp_path / "file", tmp_path / "file" / "below", "/proc/none"):
+        with pytest.raises(OSError, match=r"none|file"):
+            small.fit(small_images, labels, checkpoint=folder)
+    assert digest(small) == before
+
+
+def test_a_read_only_folder_is_refused(small, small_images, labels, digest, tmp_path):
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    tmp_path.chmod(0o500)
+    before = digest(small)
+    with pytest.raises(PermissionError):
+        small.fit(small_images, labels, checkpoint=tmp_path)
+    assert digest(small) == before
+
+
+def test_a_full_disk_is_a_warning_and_tried_again(
+    small_images, labels, tmp_path, monkeypatch
+):
+    expected, history, _ = train("averaged", small_images, labels)
+    real, calls = lenet5c.storage.os.fsync, []
+
+    def fsync(descriptor):
+        calls.append(descriptor)
+        if len(calls) in (3, 4):  # the second and third checkpoint's content
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor)
+
+    monkeypatch.setattr(lenet5c.storage.os, "fsync", fsync)
+    with pytest.warns(RuntimeWarning, match=r"^checkpoint: .*space.*goes on") as warned:
+        found = train("averaged", small_images, labels, checkpoint=tmp_path)
+    assert len(warned) == 1
+    assert found[:2] == (expected, history)
+    assert names(tmp_path)[-2:] == [12, 15]
+    assert 6 not in names(tmp_path)
+
+
+@pytest.mark.parametrize("call", range(1, 9))
+def test_ctrl_c_while_a_checkpoint_is_written_leaves_no_half_file(
+    call, small_images, labels, tmp_path, monkeypatch
+):
+    expected, history, _ = train("averaged", small_images, labels)
+    calls = 0
+
+    def interrupted(function):
+        def wrapped(*arguments, **options):
+            nonlocal calls
+            calls += 1
+            if calls == call:
+                raise KeyboardInterrupt
+            return function(*arguments, **options)
+
+        return wrapped
+
+    for name in ("fsync", "replace"):
+        real = getattr(lenet5c.storage.os, name)
+        monkeypatch.setattr(lenet5c.storage.os, name, interrupted(real))
+    model = network()
+    options = MIXES["averaged"]() | {"epochs": 5, "batch_size": 16}
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(small_images, labels, checkpoint=tmp_path, **options)
+    monkeypatch.undo()
+    assert np.isfinite(model.predict_proba(small_images)).all()
+    for path in tmp_path.iterdir():
+        read_model_file(path, FORM)
+    options = {"checkpoint": tmp_path, "resume": True}
+    found = train("averaged", small_images, labels, **options)
+    assert found[:2] == (expected, history)
+
+
+def test_an_optimizers_state_that_is_infinite_fails_the_training(
+    small_images, labels, tmp_path
+):
+    class Broken(SGD):
+        def step(self, *arguments):
+            super().step(*arguments)
+            if self.steps == 6:
+                self.state[0][0] = np.inf
+                self.learning_rate = 0.0
+
+    model = network()
+    with pytest.raises(lenet5c.TrainingError, match="state became infinite in epoch 2"):
+        model.fit(
+            small_images,
+            labels,
+            epochs=3,
+            batch_size=20,
+            optimizer=Broken(0.0, momentum=0.0),
+            checkpoint=tmp_path,
+        )
+    assert np.isfinite(model.parameter_vector).all()
+    assert names(tmp_path) == [3]
+
+
+# The log
+
+
+def test_the_log_has_each_epoch_once(small_images, labels, tmp_path):
+    log = tmp_path / "log"
+    _, history, _ = train("averaged", small_images, labels)
+    for kill_at in (7, 4, 5, 99):
+        try:
+            train(
+                "averaged",
+                small_images,
+                labels,
+                log=log,
+                checkpoint=tmp_path / "c",
+                resume=True,
+                callbacks=[KillAt(kill_at)],
+            )
+        except Killed:
+            with open(log, "ab") as file:
+                file.write(b'{"epoch": 4, "lo')
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 5]
+    assert [line["loss"] for line in lines] == history["loss"]
+
+
+# SIGKILL
+
+CHILD = """
+import sys
+import numpy as np
+import lenet5c
+from lenet5c import AdamW, Augment, Checkpoint
+
+rng = np.random.default_rng(0)
+images = rng.integers(0, 256, (600, 28, 28), dtype=np.uint8)
+labels = np.arange(600) % 10
+model = lenet5c.lenet5(dropout=0.2)
+print("ready", flush=True)
+history = model.fit(
+    images,
+    labels,
+    epochs=6,
+    batch_size=20,
+    optimizer=AdamW(0.002),
+    schedule="plateau",
+    augment=Augment(elastic=8.0),
+    validation=0.2,
+    label_smoothing=0.1,
+    weight_average=0.99,
+    clip_norm=1.0,
+    accumulate=2,
+    early_stopping=3,
+    checkpoint=Checkpoint(sys.argv[1], every_seconds=0.01) if sys.argv[1:] else None,
+    resume=bool(sys.argv[1:]),
+    log=sys.argv[1] + ".log" if sys.argv[1:] else None,
+    threads=1,
+)
+import hashlib
+print(hashlib.sha256(model.parameter_vector.tobytes()).hexdigest(), history.loss,
+      history.validation_loss, history.learning_rate, flush=True)
+"""
+
+
+def run_child(*arguments, kill_after=None) -> str:
+    """The last line that it prints; "" if it was killed before."""
+    with subprocess.Popen(
+        [sys.executable, "-c", CHILD, *arguments],
+        env=python_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout.readline() == "ready\n"
+            if kill_after is not None:
+                time.sleep(kill_after)
+                process.kill()
+            return process.stdout.read()
+        finally:
+            process.kill()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_a_training_that_is_killed_again_and_again_ends_in_the_same_bits(tmp_path):
+    expected = run_child()
+    assert expected
+    folder = tmp_path / "c"
+    chance = random.Random(1)
+    for _ in range(5):
+        run_child(str(folder), kill_after=chance.uniform(0, 0.4))
+        for path in folder.glob("checkpoint-*"):
+            read_model_file(path, FORM)
+    assert run_child(str(folder)) == expected
+    lines = (tmp_path / "c.log").read_text().splitlines()
+    epochs = [json.loads(line)["epoch"] for line in lines]
+    assert epochs == list(range(1, len(epochs) + 1))
+    assert not list(folder.glob(".*"))

@@ -1,0 +1,81 @@
+"""History: the lists of a training as JSON, CSV, arrays and a picture."""
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+
+from lenet5c import History
+
+
+@pytest.fixture
+def history() -> History:
+    return History(
+        loss=[1 / 3, 0.1 + 0.2],
+        accuracy=[0.5, 0.75],
+        learning_rate=[0.1, 1e-17],
+        seconds=[1.5, 2.0],
+        images_per_second=[1e5, 2e5],
+    )
+
+
+@pytest.fixture
+def validated(history) -> History:
+    history.validation_loss = [0.7, math.nan]
+    history.validation_accuracy = [0.6, 0.65]
+    return history
+
+
+def test_json_has_the_lists(history, tmp_path):
+    text = history.to_json()
+    assert json.loads(text) == history.to_dict()
+    assert history.to_json(tmp_path / "h.json") == text
+    assert (tmp_path / "h.json").read_text("utf-8") == text
+
+
+def test_what_is_not_finite_is_null_in_json(validated):
+    assert json.loads(validated.to_json())["validation_loss"] == [0.7, None]
+
+
+@pytest.mark.parametrize("kind", ["history", "validated"])
+def test_csv_has_a_row_an_epoch_and_exact_numbers(kind, request, tmp_path):
+    history = request.getfixturevalue(kind)
+    text = history.to_csv(tmp_path / "h.csv")
+    assert (tmp_path / "h.csv").read_bytes().decode() == text
+    rows = list(csv.DictReader(text.splitlines()))
+    assert [row.pop("epoch") for row in rows] == ["1", "2"]
+    columns = {name: column for name, column in history.to_dict().items() if column}
+    assert list(rows[0]) == list(columns)
+    for name, column in columns.items():
+        np.testing.assert_array_equal([float(row[name]) for row in rows], column)
+
+
+def test_a_history_of_no_epochs_has_a_head_only():
+    assert History().to_csv() == "epoch\n"
+    assert History().arrays() == {}
+    assert set(json.loads(History().to_json())) == set(History().to_dict())
+
+
+def test_arrays_are_float64_and_copies(history):
+    arrays = history.arrays()
+    assert list(arrays) == [name for name, c in history.to_dict().items() if c]
+    for name, array in arrays.items():
+        assert array.dtype == np.float64
+        assert array.tolist() == getattr(history, name)
+    arrays["loss"][0] = 9
+    assert history.loss[0] == 1 / 3
+
+
+@pytest.mark.parametrize("method", ["to_json", "to_csv"])
+def test_a_file_that_cannot_be_written_is_an_os_error(method, history, tmp_path):
+    with pytest.raises(OSError, match="none"):
+        getattr(history, method)(tmp_path / "none" / "file")
+
+
+def test_a_plot_is_a_figure_and_a_file(history, tmp_path):
+    figure = pytest.importorskip("matplotlib.figure")
+    assert isinstance(history.plot(), figure.Figure)
+    assert isinstance(history.plot(tmp_path / "h.png"), figure.Figure)
+    assert (tmp_path / "h.png").read_bytes().startswith(b"\x89PNG")
