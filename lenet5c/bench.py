@@ -11,7 +11,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from inspect import signature
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,20 +21,26 @@ from numpy.typing import NDArray
 
 from lenet5c import datasets
 from lenet5c._info import build_info
+from lenet5c.augment import Augment
+from lenet5c.callbacks import Callback
 from lenet5c.datasets import Dataset
+from lenet5c.history import History
 from lenet5c.model import Model
 from lenet5c.networks import NETWORKS
 from lenet5c.optimizers import SGD, AdamW, Optimizer
-from lenet5c.training import Callback, History
+from lenet5c.recipes import RECIPES
 
 RUNS = 5
 SECONDS_OF_A_RUN = 0.2
 TRAINING_BATCHES = (32, 64, 256)
 INFERENCE_BATCH = 1000
 
-# What each network learns well with. At 0.1 ReLU networks lose their way: on the digits
-# cnn3 diverged or stayed at chance with one seed in two.
-SGD_LEARNING_RATES = {"lenet5": 0.1, "mlp": 0.05, "cnn3": 0.02}
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"sgd": SGD, "adamw": AdamW}
+
+# What these networks learn well with; the others take the recipe's. At 0.1 networks of
+# ReLU lose their way: on the digits cnn3 diverged or stayed at chance with one seed in
+# two.
+SGD_LEARNING_RATES = {"mlp": 0.05, "cnn3": 0.02}
 
 # The child imports from where the parent does, whatever folder it runs in.
 CHILD = """
@@ -52,22 +59,38 @@ class MeasurementError(RuntimeError):
 class Recipe:
     """Everything that decides a training run, in values that JSON can carry.
 
-    None stands for the library's default; for `epochs` see `epochs_for`, for the
-    `learning_rate` of SGD see `SGD_LEARNING_RATES`.
+    None stands for what the library's recipe of the name `recipe` has; but for `epochs`
+    of the default one see `epochs_for`, for the `learning_rate` of SGD see
+    `SGD_LEARNING_RATES`. `augment` is None as well, or False for none, or what is to
+    differ from the recipe's Augment.
     """
 
     network: str = "lenet5"
     data: str = "digits"
+    recipe: str = "default"
     epochs: int | None = None
-    batch_size: int = 64
-    optimizer: str = "sgd"
+    batch_size: int | None = None
+    accumulate: int = 1
+    optimizer: str | None = None
     learning_rate: float | None = None
     momentum: float | None = None
     weight_decay: float | None = None
-    schedule: str = "one-cycle"
+    schedule: str | None = None
     seed: int = 0
     threads: int | None = None
     validation: float | None = None
+    early_stopping: int | None = None
+    max_seconds: float | None = None
+    label_smoothing: float | None = None
+    dropout: float | None = None
+    weight_average: float | None = None
+    clip_norm: float | None = None
+    class_weight: str | None = None
+    augment: dict[str, Any] | bool | None = None
+    checkpoint: str | None = None
+    checkpoint_seconds: float | None = None
+    resume: bool = False
+    log: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name."""
@@ -77,39 +100,76 @@ class Recipe:
         """Return the network for the images and classes of `data`, untrained."""
         images, labels = data.train
         channels = images.shape[1] if images.ndim == 4 else 1
+        options = {} if self.dropout is None else {"dropout": self.dropout}
         return NETWORKS[self.network](
-            classes=len(np.unique(labels)), channels=channels, seed=self.seed
+            classes=len(np.unique(labels)),
+            channels=channels,
+            seed=self.seed,
+            **options,
         )
 
     def new_optimizer(self) -> Optimizer:
-        """Return the optimizer with the values that were given."""
-        learning_rate = self.learning_rate
-        if learning_rate is None and self.optimizer == "sgd":
-            learning_rate = SGD_LEARNING_RATES[self.network]
+        """Return the optimizer, with the recipe's values where none were given."""
+        base = RECIPES[self.recipe].optimizer()
+        kind = type(base) if self.optimizer is None else OPTIMIZERS[self.optimizer]
+        options: dict[str, Any] = {}
+        if kind is type(base):
+            options = {name: vars(base)[name] for name in signature(kind).parameters}
+        if kind is SGD and self.network in SGD_LEARNING_RATES:
+            options["learning_rate"] = SGD_LEARNING_RATES[self.network]
         given = {
-            "learning_rate": learning_rate,
+            "learning_rate": self.learning_rate,
             "momentum": self.momentum,
             "weight_decay": self.weight_decay,
         }
-        options: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
-        return SGD(**options) if self.optimizer == "sgd" else AdamW(**options)
+        options |= {name: value for name, value in given.items() if value is not None}
+        return kind(**options)
+
+    def new_augment(self) -> Augment | None:
+        """Return what changes the images, None for nothing."""
+        usual = RECIPES[self.recipe].augment
+        if self.augment is None or self.augment is True:
+            return usual
+        if self.augment is False:
+            return None
+        return replace(usual or Augment(), **self.augment)
 
     def fit(
         self, model: Model, data: Dataset, callbacks: Sequence[Callback] = ()
     ) -> History:
         """Train `model` on the training images of `data`; return its history."""
         images, labels = data.train
+        epochs = self.epochs
+        if epochs is None and self.recipe == "default":
+            epochs = epochs_for(len(images))
+        checkpoint = None
+        if self.checkpoint is not None:
+            from lenet5c.checkpoint import Checkpoint
+
+            checkpoint = Checkpoint(self.checkpoint, self.checkpoint_seconds)
         return model.fit(
             images,
             labels,
-            epochs=self.epochs or epochs_for(len(images)),
+            epochs=epochs,
             batch_size=self.batch_size,
             optimizer=self.new_optimizer(),
             schedule=self.schedule,
+            augment=self.new_augment() or False,
             validation=self.validation,
             seed=self.seed,
             threads=self.threads,
             callbacks=callbacks,
+            recipe=self.recipe,
+            label_smoothing=self.label_smoothing,
+            weight_average=self.weight_average,
+            clip_norm=self.clip_norm,
+            accumulate=self.accumulate,
+            class_weight=self.class_weight,
+            early_stopping=self.early_stopping,
+            max_seconds=self.max_seconds,
+            checkpoint=checkpoint,
+            resume=self.resume,
+            log=self.log,
         )
 
 

@@ -1,4 +1,4 @@
-"""The command `lenet5c`: train, evaluate, predict, compare, bench, info.
+"""The command `lenet5c`: train, evaluate, predict, report, augment and others.
 
 Results go to stdout, as tables for people or with --json as one document for machines;
 progress and messages go to stderr. Exit codes: 0 done, 1 a check failed, 2 bad usage or
@@ -12,8 +12,10 @@ import json
 import math
 import os
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, fields, replace
+from operator import mul
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -22,18 +24,23 @@ from numpy.typing import NDArray
 
 from lenet5c import datasets
 from lenet5c._info import __version__, build_info
+from lenet5c.augment import Augment
 from lenet5c.datasets import Dataset
+from lenet5c.history import History
 from lenet5c.model import Model, load
 from lenet5c.networks import NETWORKS
+from lenet5c.recipes import RECIPES
 from lenet5c.schedules import SCHEDULES
-from lenet5c.training import History, TrainingError
+from lenet5c.training import TrainingError
 
 if TYPE_CHECKING:
     from lenet5c.bench import Recipe
+    from lenet5c.progress import ProgressBar
 
 DONE, CHECK_FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 DEFAULT_MODEL = "lenet5.lenet5c"
+PICTURES = (".png", ".svg", ".pdf")
 
 # rich draws a table of a few hundred rows in no time, but not one of 10,000.
 MOST_ROWS_DRAWN = 500
@@ -81,12 +88,11 @@ def _train(args: argparse.Namespace) -> int:
     from lenet5c.progress import ProgressBar
 
     output = _writable(args.output)
-    recipe = _recipe(args, args.network, args.validation)
+    recipe = _recipe(args, args.network)
     data = datasets.load(recipe.data)
     model = recipe.new_model(data)
     _say(f"{_describe_data(data)}\n{_describe_network(recipe.network, model)}")
-    started = time.perf_counter()
-    with ProgressBar(transient=True) as bar:
+    with _warnings_said(), ProgressBar(transient=True) as bar:
         try:
             history = recipe.fit(model, data, callbacks=[bar])
         except KeyboardInterrupt:
@@ -97,13 +103,16 @@ def _train(args: argparse.Namespace) -> int:
             _say(
                 f"lenet5c: interrupted in epoch {bar.last.epoch} of {bar.last.epochs}; "
                 f"the model trained so far is saved in {output}"
+                + "; --resume goes on from the last checkpoint"
+                * bool(args.checkpoint)
             )
             return INTERRUPTED
         except TrainingError as error:
             raise TrainingError(f"{error}. {output} is not written") from error
-    seconds = time.perf_counter() - started
-    trained_on = 0 if bar.last is None else bar.last.total_images
-    speed = len(history) * trained_on / seconds
+        except (ValueError, TypeError) as error:
+            raise _naming_the_option(error, recipe) from error
+    epochs, trained_on, done, seconds = _effort(history, bar)
+    speed = done / max(seconds, 1e-9)
     model.save(output)
     test = model.evaluate(*data.test)
     if args.json:
@@ -112,10 +121,12 @@ def _train(args: argparse.Namespace) -> int:
                 "model": str(output),
                 "recipe": recipe.to_dict(),
                 "optimizer": repr(recipe.new_optimizer()),
+                "augment": _augment_facts(recipe.new_augment()),
                 "parameters": model.parameter_count,
                 "multiply_adds": model.multiply_adds,
                 "training_images": trained_on,
                 "epochs": len(history),
+                "stopped_early": len(history) < epochs,
                 "training_seconds": seconds,
                 "training_images_per_second": speed,
                 "test_images": len(data.test.images),
@@ -127,8 +138,9 @@ def _train(args: argparse.Namespace) -> int:
         )
         return DONE
     _print_history(history)
+    trained = f"{len(history)} of {epochs}" if len(history) < epochs else str(epochs)
     print(
-        f"\nTrained {len(history)} epochs in {seconds:.2f} s, {speed:,.0f} images/s.\n"
+        f"\nTrained {trained} epochs in {seconds:.2f} s, {speed:,.0f} images/s.\n"
         f"Test accuracy {test.accuracy:.2%} on {len(data.test.images):,} images, "
         f"loss {test.loss:.4f}.\n"
         f"Model written to {output}"
@@ -202,6 +214,85 @@ def _predict(args: argparse.Namespace) -> int:
         return DONE
     ranks = [f"#{rank}" for rank in range(2, len(predictions[0]["top"]) + 1)]
     _print_table(["image", "class", *ranks], rows)
+    return DONE
+
+
+def _report(args: argparse.Namespace) -> int:
+    from lenet5c import report
+
+    page = report.page_path(args.output)
+    _writable(str(page if page.parent.is_dir() else args.output))
+    model = load(args.model)
+    data = datasets.load(args.data)
+    split = data.test if args.split == "test" else data.train
+    title = args.title
+    if title is None:
+        images = f"the {len(split.images):,} {args.split} images of {data.name}"
+        title = f"{Path(args.model).name} on {images}"
+    page = report.write_report(
+        model,
+        *split,
+        args.output,
+        history=args.history,
+        title=title,
+        threads=args.threads,
+        progress=_say,
+    )
+    pictures = sorted(page.with_name(f"{page.stem}_files").glob("*.png"))
+    if args.json:
+        _print_json(
+            {
+                "model": args.model,
+                "data": args.data,
+                "split": args.split,
+                "images": len(split.images),
+                "page": str(page),
+                "pictures": [str(picture) for picture in pictures],
+            }
+        )
+        return DONE
+    print(f"Report written to {page}, its pictures to {pictures[0].parent}")
+    return DONE
+
+
+def _augment(args: argparse.Namespace) -> int:
+    from lenet5c import plots
+
+    output = _writable(args.output)
+    if output.suffix.lower() not in PICTURES:
+        raise CommandError(
+            f"--output {args.output}: expected a name that ends in "
+            + " or ".join(PICTURES)
+        )
+    augment = replace(Augment(), **_augment_options(args))
+    data = datasets.load(args.data)
+    images, labels = data.train
+    if images.ndim == 2:  # flat: as square
+        side = math.isqrt(images.shape[1])
+        images = images.reshape(len(images), side, side)
+    _, codes = np.unique(labels, return_inverse=True)
+    rank = np.zeros(len(codes), np.intp)  # how many of its class come before it
+    for code in range(codes.max() + 1):
+        of_class = codes == code
+        rank[of_class] = np.arange(of_class.sum())
+    chosen = np.lexsort((codes, rank))[: args.count]  # one of each class, then again
+    plots.plot_augmented(
+        images[chosen], augment, output, variants=args.variants, seed=args.seed
+    )
+    if args.json:
+        _print_json(
+            {
+                "data": args.data,
+                "output": str(output),
+                "images": chosen.tolist(),
+                "labels": labels[chosen].tolist(),
+                "variants": args.variants,
+                "seed": args.seed,
+                "augment": _augment_facts(augment),
+            }
+        )
+        return DONE
+    print(f"{_count(len(chosen), 'image')} with {args.variants} variants: {output}")
     return DONE
 
 
@@ -323,7 +414,7 @@ def _parser() -> argparse.ArgumentParser:
         added: argparse.ArgumentParser = commands.add_parser(
             name, help=summary, description=summary, epilog=_examples(*examples)
         )
-        added.set_defaults(run=run)
+        added.set_defaults(run=run, command=name)
         return added
 
     train = command(
@@ -331,9 +422,11 @@ def _parser() -> argparse.ArgumentParser:
         _train,
         "Train a network, test it, and write the model to a file.",
         "lenet5c train",
-        "lenet5c train --data mnist --epochs 5 --output mnist.lenet5c",
-        "lenet5c train --data photos.npz --optimizer adamw --validation 0.1",
+        "lenet5c train --data mnist --recipe best --output mnist.lenet5c",
+        "lenet5c train --data photos.npz --validation 0.1 --early-stopping 5 --shift 3",
+        "lenet5c train --data mnist --epochs 50 --checkpoint run --resume",
     )
+    train.usage = "lenet5c train [--data DATA] [--network NETWORK] [OPTION ...]"
     _add_data(train)
     train.add_argument(
         "--network",
@@ -341,19 +434,13 @@ def _parser() -> argparse.ArgumentParser:
         default="lenet5",
         help="default: lenet5",
     )
-    _add_training(train)
-    train.add_argument(
-        "--validation",
-        type=_number(float, "a fraction between 0 and 1", lambda x: 0 < x < 1),
-        metavar="FRACTION",
-        help="share of the training images to hold out and validate on (default: none)",
-    )
     train.add_argument(
         "--output",
         default=DEFAULT_MODEL,
         metavar="FILE",
         help=f"where to write the model (default: {DEFAULT_MODEL})",
     )
+    _add_more_training(train, _add_training(train, list(SCHEDULES)))
 
     evaluate = command(
         "evaluate",
@@ -364,12 +451,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_model(evaluate)
     _add_data(evaluate)
-    evaluate.add_argument(
-        "--split",
-        choices=("test", "train"),
-        default="test",
-        help="which images of the data (default: test)",
-    )
+    _add_split(evaluate)
     evaluate.add_argument(
         "--at-least",
         type=_number(float, "a fraction from 0 to 1", lambda x: 0 <= x <= 1),
@@ -405,6 +487,66 @@ def _parser() -> argparse.ArgumentParser:
         help="swap light and dark, for dark ink on light paper",
     )
 
+    report = command(
+        "report",
+        _report,
+        "Write a page with pictures: how good a model is, and where it fails.",
+        "lenet5c report lenet5.lenet5c",
+        "lenet5c report mnist.lenet5c --data mnist --history run.jsonl --output mnist",
+    )
+    _add_model(report)
+    _add_data(report)
+    _add_split(report)
+    report.add_argument(
+        "--output",
+        default="report.html",
+        metavar="PATH",
+        help="NAME.html, or a folder for report.html; its pictures also go into "
+        "NAME_files beside it (default: report.html)",
+    )
+    report.add_argument(
+        "--history",
+        metavar="FILE",
+        help="for learning curves: what `train --log` wrote, or History.to_json",
+    )
+    report.add_argument(
+        "--title", metavar="TEXT", help="default: names of the model and the data"
+    )
+    _add_threads(report)
+
+    augment = command(
+        "augment",
+        _augment,
+        "Draw images, each in a row with what augmentation makes of it.",
+        "lenet5c augment",
+        "lenet5c augment --data mnist --shift 0 --elastic 34,4 --output elastic.png",
+    )
+    _add_data(augment)
+    augment.add_argument(
+        "--output",
+        default="augmented.png",
+        metavar="FILE",
+        help="where to write the picture, as PNG, SVG or PDF (default: augmented.png)",
+    )
+    augment.add_argument(
+        "--count",
+        type=_number(int, "a whole number from 1 to 50", lambda x: 1 <= x <= 50),
+        default=6,
+        metavar="N",
+        help="how many images, of each class in turn (default: 6)",
+    )
+    augment.add_argument(
+        "--variants",
+        type=_number(int, "a whole number from 1 to 16", lambda x: 1 <= x <= 16),
+        default=8,
+        metavar="V",
+        help="how many of each, as of the epochs 1, 2, ... (default: 8)",
+    )
+    augment.add_argument(
+        "--seed", type=_SEED, default=0, metavar="S", help="as in train (default: 0)"
+    )
+    _add_augmentation(augment.add_argument_group("augmentation"))
+
     compare = command(
         "compare",
         _compare,
@@ -413,7 +555,8 @@ def _parser() -> argparse.ArgumentParser:
         "lenet5c compare --data mnist --epochs 2 --json",
     )
     _add_data(compare)
-    _add_training(compare)
+    # without --validation, plateau has nothing to go by
+    _add_training(compare, [name for name in SCHEDULES if name != "plateau"])
 
     bench = command(
         "bench",
@@ -434,7 +577,7 @@ def _parser() -> argparse.ArgumentParser:
         "lenet5c info",
         "LENET5C_ISA=avx2 lenet5c info --json",
     )
-    for each in (train, evaluate, predict, compare, bench, info):
+    for each in (train, evaluate, predict, report, augment, compare, bench, info):
         each.add_argument(
             "--json", action="store_true", help="print one JSON document instead"
         )
@@ -468,7 +611,7 @@ def _number(
 _COUNT = _number(int, "a whole number above 0", lambda x: x > 0)
 _RATE = _number(float, "a number above 0", lambda x: 0 < x < math.inf)
 _DECAY = _number(float, "a number not below 0", lambda x: 0 <= x < math.inf)
-_MOMENTUM = _number(float, "a number from 0 to below 1", lambda x: 0 <= x < 1)
+_SHARE = _number(float, "a number from 0 to below 1", lambda x: 0 <= x < 1)
 _SEED = _number(int, "a whole number not below 0", lambda x: x >= 0)
 
 
@@ -487,89 +630,335 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_threads(parser: argparse.ArgumentParser) -> None:
+def _add_split(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--split",
+        choices=("test", "train"),
+        default="test",
+        help="which images of the data (default: test)",
+    )
+
+
+def _add_threads(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--threads", type=_COUNT, metavar="T", help="default: one for each CPU"
     )
 
 
-def _add_training(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+def _add_training(
+    parser: argparse.ArgumentParser, schedules: list[str]
+) -> argparse._ArgumentGroup:
+    group = parser.add_argument_group("training")
+    group.add_argument(
         "--epochs",
         type=_COUNT,
         metavar="E",
         help="default: 3 for 60,000 images, more for fewer, at most 30",
     )
-    parser.add_argument(
-        "--batch-size", type=_COUNT, default=64, metavar="B", help="default: 64"
-    )
-    parser.add_argument(
-        "--optimizer", choices=("sgd", "adamw"), default="sgd", help="default: sgd"
-    )
-    parser.add_argument(
+    group.add_argument("--batch-size", type=_COUNT, metavar="B", help="default: 64")
+    group.add_argument("--optimizer", choices=("sgd", "adamw"), help="default: sgd")
+    group.add_argument(
         "--learning-rate",
         type=_RATE,
         metavar="RATE",
         help="the highest of the schedule (default: for sgd 0.1, mlp 0.05, cnn3 0.02; "
         "for adamw 0.001)",
     )
-    parser.add_argument(
-        "--momentum", type=_MOMENTUM, metavar="M", help="of sgd (default: 0.9)"
+    group.add_argument(
+        "--momentum", type=_SHARE, metavar="M", help="of sgd (default: 0.9)"
     )
-    parser.add_argument(
+    group.add_argument(
         "--weight-decay",
         type=_DECAY,
         metavar="W",
         help="default: 0 for sgd, 0.01 for adamw",
     )
-    parser.add_argument(
+    group.add_argument(
         "--schedule",
-        choices=SCHEDULES,
-        default="one-cycle",
+        choices=schedules,
         help="of the learning rate (default: one-cycle)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--seed",
         type=_SEED,
         default=0,
         metavar="S",
         help="same seed, same weights, for any number of threads (default: 0)",
     )
-    _add_threads(parser)
+    _add_threads(group)
+    return group
 
 
-def _recipe(
-    args: argparse.Namespace, network: str, validation: float | None = None
-) -> Recipe:
+def _add_more_training(
+    train: argparse.ArgumentParser, group: argparse._ArgumentGroup
+) -> None:
+    """Add what `train` alone has."""
+    train.add_argument(
+        "--recipe",
+        choices=RECIPES,
+        default="default",
+        help="what all other options default to; best: 30 epochs with augmentation and "
+        "weight decay (default: default)",
+    )
+    group.add_argument(
+        "--accumulate",
+        type=_COUNT,
+        default=1,
+        metavar="N",
+        help="compute each batch in N parts, in less memory (default: 1)",
+    )
+    group = train.add_argument_group("when to stop")
+    group.add_argument(
+        "--validation",
+        type=_number(float, "a fraction between 0 and 1", lambda x: 0 < x < 1),
+        metavar="FRACTION",
+        help="share of the training images to hold out and validate on (default: none)",
+    )
+    group.add_argument(
+        "--early-stopping",
+        type=_COUNT,
+        metavar="PATIENCE",
+        help="stop after so many epochs without a better validation loss, and keep the "
+        "best weights; needs --validation",
+    )
+    group.add_argument(
+        "--max-seconds", type=_DECAY, metavar="T", help="stop after so many seconds"
+    )
+    group = train.add_argument_group("regularisation")
+    group.add_argument(
+        "--label-smoothing",
+        type=_SHARE,
+        metavar="S",
+        help="share of each label that is spread over all classes (default: 0)",
+    )
+    group.add_argument(
+        "--dropout",
+        type=_SHARE,
+        metavar="RATE",
+        help="share of F6's outputs left out in training; lenet5 only (default: 0)",
+    )
+    group.add_argument(
+        "--weight-average",
+        type=_SHARE,
+        metavar="DECAY",
+        help="use the exponential moving average of the weights, as 0.999 (default: 0, "
+        "which is off)",
+    )
+    group.add_argument(
+        "--clip-norm",
+        type=_RATE,
+        metavar="NORM",
+        help="largest norm of the gradient (default: any)",
+    )
+    group.add_argument(
+        "--class-weight",
+        choices=("balanced",),
+        help="balanced: rare classes count as much as frequent ones",
+    )
+    group = train.add_argument_group(
+        "augmentation", "Any of these turns it on; what is left out is as below."
+    )
+    group.add_argument(
+        "--augment",
+        action=argparse.BooleanOptionalAction,
+        help="change images at random, each epoch anew; or not, whatever the recipe",
+    )
+    _add_augmentation(group)
+    group = train.add_argument_group("checkpoints and log")
+    group.add_argument(
+        "--checkpoint",
+        metavar="FOLDER",
+        help="write after each epoch what it takes to go on from there",
+    )
+    group.add_argument(
+        "--checkpoint-seconds",
+        type=_RATE,
+        metavar="T",
+        help="inside of an epoch as well, every T seconds",
+    )
+    group.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the newest checkpoint in FOLDER, if there is one",
+    )
+    group.add_argument(
+        "--log",
+        metavar="FILE",
+        help="write a line of JSON an epoch, as for `report --history`",
+    )
+
+
+def _add_augmentation(group: argparse._ArgumentGroup) -> None:
+    usual = Augment()
+    group.add_argument(
+        "--shift",
+        type=_DECAY,
+        metavar="PIXELS",
+        help=f"most pixels in each direction (default: {usual.shift:g})",
+    )
+    group.add_argument(
+        "--rotate",
+        type=_DECAY,
+        metavar="DEGREES",
+        help=f"most degrees, either way (default: {usual.rotate:g})",
+    )
+    group.add_argument(
+        "--scale",
+        type=_SHARE,
+        metavar="SHARE",
+        help=f"most change of size, either way (default: {usual.scale:g})",
+    )
+    group.add_argument(
+        "--shear",
+        type=_DECAY,
+        metavar="DEGREES",
+        help=f"most degrees, either way (default: {usual.shear:g})",
+    )
+    group.add_argument(
+        "--elastic",
+        type=_elastic,
+        metavar="ALPHA[,SIGMA]",
+        help="elastic distortion, as 34,4 (default: none)",
+    )
+    group.add_argument(
+        "--noise",
+        type=_DECAY,
+        metavar="DEVIATION",
+        help="of each pixel: 0.1 is a tenth of their range (default: 0)",
+    )
+    group.add_argument(
+        "--erase",
+        type=_number(float, "a probability from 0 to 1", lambda x: 0 <= x <= 1),
+        metavar="P",
+        help="probability that a rectangle is wiped out (default: 0)",
+    )
+
+
+def _elastic(text: str) -> float | tuple[float, float]:
+    """Return ALPHA or (ALPHA, SIGMA)."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not 1 <= len(numbers) <= 2 or not all(0 <= x < math.inf for x in numbers):
+        raise argparse.ArgumentTypeError(
+            f"expected ALPHA or ALPHA,SIGMA, not below 0, not {text!r}"
+        )
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
+def _augment_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the numbers of augmentation that were given, once they are good."""
+    names = [field.name for field in fields(Augment)]
+    given = {name: getattr(args, name) for name in names}
+    given = {name: value for name, value in given.items() if value is not None}
+    try:
+        Augment(**given)
+    except (ValueError, TypeError) as error:
+        raise CommandError(f"--{error}") from error
+    return given
+
+
+def _augment_facts(augment: Augment | None) -> dict[str, Any] | None:
+    return None if augment is None else asdict(augment)
+
+
+def _recipe(args: argparse.Namespace, network: str) -> Recipe:
+    """Return the settings that the options say, once they fit each other."""
     from lenet5c.bench import Recipe
 
     if args.optimizer == "adamw" and args.momentum is not None:
         raise CommandError("--momentum belongs to --optimizer sgd; adamw has none")
-    return Recipe(
-        network=network,
-        data=args.data,
-        epochs=args.epochs,
-        batch_size=args.batch_size,
-        optimizer=args.optimizer,
-        learning_rate=args.learning_rate,
-        momentum=args.momentum,
-        weight_decay=args.weight_decay,
-        schedule=args.schedule,
-        seed=args.seed,
-        threads=args.threads,
-        validation=validation,
-    )
+    options = {
+        field.name: getattr(args, field.name)
+        for field in fields(Recipe)
+        if hasattr(args, field.name)
+    }
+    options["network"] = network
+    if args.command == "train":
+        changes = _augment_options(args)
+        _check_together(args, network, changes)
+        if args.augment is not False and (args.augment or changes):
+            options["augment"] = changes
+    return Recipe(**options)
 
 
-def _writable(output: str) -> Path:
+def _check_together(
+    args: argparse.Namespace, network: str, changes: dict[str, Any]
+) -> None:
+    """Refuse options of `train` that need or exclude another one."""
+    if args.augment is False and changes:
+        raise CommandError(
+            f"--{next(iter(changes))} and --no-augment cannot be given both"
+        )
+    if args.dropout is not None and network != "lenet5":
+        raise CommandError(f"--dropout belongs to --network lenet5; {network} has none")
+    plateau = args.schedule == "plateau"
+    every = args.checkpoint_seconds is not None
+    needs = [
+        ("--early-stopping", args.early_stopping, "--validation", args.validation),
+        ("--schedule plateau", plateau, "--validation", args.validation),
+        ("--checkpoint-seconds", every, "--checkpoint", args.checkpoint),
+        ("--resume", args.resume, "--checkpoint", args.checkpoint),
+    ]
+    for option, given, other, found in needs:
+        if given and found is None:
+            raise CommandError(f"{option} needs {other} as well")
+    if args.log is not None:
+        _writable(args.log, "--log")
+    if args.checkpoint is not None and Path(args.checkpoint).is_file():
+        raise CommandError(f"--checkpoint {args.checkpoint} is a file, not a folder")
+
+
+def _effort(history: History, bar: ProgressBar) -> tuple[int, int, int, float]:
+    """Return the epochs asked for, the images of each, all images trained on, seconds.
+
+    They include what was done before the training was resumed.
+    """
+    last = bar.last
+    if last is not None:
+        done = (last.epoch - 1) * last.total_images + last.images
+        return last.epochs, last.total_images, done, last.seconds
+    # there was nothing left to do
+    images = sum(map(mul, history.seconds, history.images_per_second))
+    each = round(images / max(1, len(history)))
+    return len(history), each, len(history) * each, sum(history.seconds)
+
+
+def _naming_the_option(error: Exception, recipe: Recipe) -> Exception:
+    """Return the error of `fit` with the name of the option that it is about."""
+    name, colon, rest = str(error).partition(": ")
+    if not colon or name not in recipe.to_dict():
+        return error
+    rest = rest.replace("resume=True", "--resume")
+    return CommandError(f"--{name.replace('_', '-')}: {rest}")
+
+
+@contextmanager
+def _warnings_said() -> Iterator[None]:
+    """Show what the library logs as a warning, as that a checkpoint is damaged."""
+    import logging
+
+    handler = logging.StreamHandler()  # to stderr
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(logging.Formatter("lenet5c: warning: %(message)s"))
+    logger = logging.getLogger("lenet5c")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+def _writable(output: str, option: str = "--output") -> Path:
     """Refuse now what could not be written after the training."""
     path = Path(output)
     if path.is_dir():
-        raise CommandError(f"--output {output} is a folder, expected a file name")
+        raise CommandError(f"{option} {output} is a folder, expected a file name")
     if not path.parent.is_dir():
-        raise CommandError(f"--output {output}: there is no folder {path.parent}")
+        raise CommandError(f"{option} {output}: there is no folder {path.parent}")
     if not os.access(path.parent, os.W_OK):
-        raise CommandError(f"--output {output}: cannot write into {path.parent}")
+        raise CommandError(f"{option} {output}: cannot write into {path.parent}")
     return path
 
 
@@ -692,6 +1081,8 @@ def _print_json(document: dict[str, Any]) -> None:
 
 
 def _print_history(history: History) -> None:
+    if not len(history):
+        return
     columns = ["epoch", "loss", "accuracy"]
     validated = bool(history.validation_accuracy)
     if validated:
@@ -800,7 +1191,7 @@ def _extras() -> dict[str, str | None]:
     from importlib.metadata import PackageNotFoundError, version
 
     found: dict[str, str | None] = {}
-    for name in ("rich", "Pillow", "scikit-learn"):
+    for name in ("rich", "Pillow", "matplotlib", "scikit-learn"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -34,6 +34,7 @@ class TrainingProgress(Protocol):
     validation_accuracy: float | None
     images_per_second: float
     seconds: float
+    images: int
     total_images: int
 
 

@@ -1,5 +1,6 @@
 """The command line: what each command prints, its exit codes, and what it refuses."""
 
+import dataclasses
 import json
 import os
 import re
@@ -14,7 +15,10 @@ import pytest
 import lenet5c
 from lenet5c import bench, cli, datasets
 
-COMMANDS = ("train", "evaluate", "predict", "compare", "bench", "info")
+COMMANDS = (
+    *("train", "evaluate", "predict", "report", "augment"),
+    *("compare", "bench", "info"),
+)
 MEASURED = {
     "parameters": 61_706,
     "multiply_adds": 416_520,
@@ -127,6 +131,260 @@ def test_train_passes_every_option_on(folder, monkeypatch, capsys):
     run("train", "--momentum", "0.5", code=2, capsys=capsys)
     assert isinstance(seen["optimizer"], lenet5c.SGD)
     assert seen["optimizer"].momentum == 0.5
+
+
+def options_of_fit(monkeypatch, capsys, options=""):
+    """Return what `train` with these options gives to fit, and the new model."""
+    seen = {}
+
+    def fit(self, images, labels, **options):
+        seen.update(options, model=self)
+        raise ValueError("seen enough")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lenet5c.Model, "fit", fit)
+        run("train", *options.split(), code=2, capsys=capsys)
+    return seen
+
+
+def test_train_passes_every_new_option_on(folder, monkeypatch, capsys):
+    options = (
+        "--label-smoothing .1 --weight-average .99 --clip-norm 5 --accumulate 4 "
+        "--class-weight balanced --early-stopping 3 --validation .1 --max-seconds 60 "
+        "--checkpoint run --checkpoint-seconds 30 --resume --log run.jsonl "
+        "--dropout .5 --schedule plateau --shift 1 --rotate 2 --scale .3 --shear 4 "
+        "--elastic 34,5 --noise 6 --erase .7"
+    )
+    seen = options_of_fit(monkeypatch, capsys, options)
+    assert seen["label_smoothing"] == 0.1
+    assert seen["weight_average"] == 0.99
+    assert (seen["clip_norm"], seen["accumulate"]) == (5, 4)
+    assert (seen["class_weight"], seen["early_stopping"]) == ("balanced", 3)
+    assert seen["max_seconds"] == 60
+    assert seen["checkpoint"] == lenet5c.Checkpoint("run", 30)
+    assert seen["resume"] is True
+    assert (seen["log"], seen["schedule"]) == ("run.jsonl", "plateau")
+    assert seen["augment"] == lenet5c.Augment(1, 2, 0.3, 4, (34, 5), 6, 0.7)
+    (dropout,) = [
+        layer for layer in seen["model"].layers if isinstance(layer, lenet5c.Dropout)
+    ]
+    assert dropout.rate == 0.5
+
+
+def test_options_left_out_are_the_recipes(folder, monkeypatch, capsys):
+    seen = options_of_fit(monkeypatch, capsys)
+    assert (seen["recipe"], seen["augment"], seen["epochs"]) == ("default", False, 30)
+    names = ("batch_size", "schedule", "label_smoothing", "weight_average", "clip_norm")
+    assert [seen[name] for name in names] == [None] * 5
+    best = lenet5c.recipes.RECIPES["best"]
+    seen = options_of_fit(monkeypatch, capsys, "--recipe best")
+    assert (seen["recipe"], seen["epochs"]) == ("best", None)
+    assert [seen[name] for name in names] == [None] * 5
+    assert seen["augment"] == best.augment
+    assert repr(seen["optimizer"]) == repr(best.optimizer())
+
+
+def test_options_replace_what_the_recipe_has(folder, monkeypatch, capsys):
+    best = lenet5c.recipes.RECIPES["best"]
+    options = "--recipe best --epochs 2 --momentum .5 --shift 1"
+    seen = options_of_fit(monkeypatch, capsys, options)
+    assert seen["epochs"] == 2
+    assert seen["optimizer"].momentum == 0.5
+    assert seen["optimizer"].weight_decay == best.optimizer().weight_decay
+    assert seen["augment"] == dataclasses.replace(best.augment, shift=1)
+    options = "--recipe best --optimizer adamw --no-augment"
+    seen = options_of_fit(monkeypatch, capsys, options)
+    assert repr(seen["optimizer"]) == repr(lenet5c.AdamW())
+    assert seen["augment"] is False
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("", False),
+        ("--augment", lenet5c.Augment()),
+        ("--noise 3", lenet5c.Augment(noise=3)),
+        ("--augment --shift 0", lenet5c.Augment(shift=0)),
+        ("--elastic 34", lenet5c.Augment(elastic=34)),
+        ("--no-augment", False),
+    ],
+)
+def test_any_option_of_augmentation_turns_it_on(
+    options, expected, folder, monkeypatch, capsys
+):
+    assert options_of_fit(monkeypatch, capsys, options)["augment"] == expected
+
+
+@pytest.mark.parametrize(("network", "rate"), [("mlp", 0.05), ("cnn3", 0.02)])
+@pytest.mark.parametrize("recipe", ["default", "best"])
+def test_networks_of_relu_start_with_a_smaller_step(
+    network, rate, recipe, folder, monkeypatch, capsys
+):
+    options = f"--network {network} --recipe {recipe}"
+    seen = options_of_fit(monkeypatch, capsys, options)
+    assert seen["optimizer"].learning_rate == rate
+
+
+def test_settings_survive_the_way_to_a_child_process():
+    recipe = bench.Recipe(recipe="best", augment={"elastic": (34, 4)}, seed=7)
+    again = bench.Recipe(**json.loads(json.dumps(recipe.to_dict())))
+    assert again.new_augment().for_core(lenet5c.images.InputStage()) == (
+        recipe.new_augment().for_core(lenet5c.images.InputStage())
+    )
+    assert again.seed == 7
+
+
+def test_a_training_that_was_stopped_is_resumed_to_the_same_model(folder, capsys):
+    options = "--epochs 6 --threads 1 --augment --weight-average .9"
+    run("train", *options.split(), "--output", "a", capsys=capsys)
+    options += " --log b.jsonl --checkpoint run --output b"
+    checkpointed = options.split()
+    out, _ = run("train", *checkpointed, "--max-seconds", "0.2", capsys=capsys)
+    assert re.search(r"Trained \d of 6 epochs", out)
+    assert Path("a").read_bytes() != Path("b").read_bytes()
+    _, err = run("train", *checkpointed, code=2, capsys=capsys)
+    assert err.splitlines()[-1] == (
+        "lenet5c: error: --checkpoint: run has checkpoints already; expected --resume, "
+        "to go on from them, or another folder"
+    )
+    out, _ = run("train", *checkpointed, "--resume", capsys=capsys)
+    assert "Trained 6 epochs" in out
+    assert Path("a").read_bytes() == Path("b").read_bytes()
+    lines = Path("b.jsonl").read_text().splitlines()
+    epochs = [json.loads(line)["epoch"] for line in lines]
+    assert epochs == [1, 2, 3, 4, 5, 6]
+    out, _ = run("train", *checkpointed, "--resume", "--json", capsys=capsys)
+    result = json.loads(out)
+    assert (result["epochs"], result["training_images"]) == (6, 1437)
+    assert result["training_images_per_second"] > 0
+    assert Path("a").read_bytes() == Path("b").read_bytes()
+
+
+def test_a_damaged_checkpoint_is_warned_of(folder, capsys):
+    options = "--epochs 2 --threads 1 --checkpoint run"
+    run("train", *options.split(), capsys=capsys)
+    newest = max(Path("run").iterdir())
+    newest.write_bytes(newest.read_bytes()[:-1])
+    _, err = run("train", *options.split(), "--resume", capsys=capsys)
+    (line,) = [line for line in err.splitlines() if "warning" in line]
+    assert line.startswith(f"lenet5c: warning: {newest} is left out")
+
+
+def test_early_stopping_is_told(folder, capsys):
+    options = "--epochs 99 --early-stopping 1 --validation .2 --threads 1"
+    out, _ = run("train", *options.split(), "--json", capsys=capsys)
+    result = json.loads(out)
+    assert result["stopped_early"] is True
+    assert len(result["history"]["loss"]) == result["epochs"] < 99
+    out, _ = run("train", *options.split(), capsys=capsys)
+    assert f"Trained {result['epochs']} of 99 epochs" in out
+
+
+def test_the_json_of_a_training_has_all_its_settings(folder, capsys):
+    options = "--epochs 1 --threads 1 --shift 1 --label-smoothing .1 --json"
+    out, _ = run("train", *options.split(), capsys=capsys)
+    result = json.loads(out)
+    assert result["augment"] == dataclasses.asdict(lenet5c.Augment(shift=1))
+    assert result["recipe"]["label_smoothing"] == 0.1
+    assert result["stopped_early"] is False
+    assert {field.name for field in dataclasses.fields(bench.Recipe)} == set(
+        result["recipe"]
+    )
+
+
+def test_a_training_that_ends_at_once_is_no_error(folder, capsys):
+    options = "--max-seconds 0 --threads 1"
+    out, _ = run("train", *options.split(), capsys=capsys)
+    assert re.search("Trained 0( of 30)? epochs", out)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_fits_80_columns(command, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    out, _ = run(command, "--help", capsys=capsys)
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_the_help_of_train_is_in_groups(capsys):
+    out, _ = run("train", "--help", capsys=capsys)
+    groups = re.findall(r"^(\w.*):$", out, re.M)
+    assert groups == [
+        *("options", "training", "when to stop", "regularisation"),
+        *("augmentation", "checkpoints and log", "examples"),
+    ]
+
+
+def test_report_writes_a_page_and_its_pictures(model_file, digits, folder, capsys):
+    pytest.importorskip("matplotlib")
+    Path("run.jsonl").write_text('{"epoch": 1, "loss": 1.5, "accuracy": 0.5}\n')
+    arguments = ["report", model_file, "--threads", 1, "--history", "run.jsonl"]
+    out, err = run(*arguments, "--json", capsys=capsys)
+    found = json.loads(out)
+    assert (found["page"], found["images"]) == ("report.html", 360)
+    assert sorted(os.listdir("report_files")) == [
+        os.path.basename(picture) for picture in found["pictures"]
+    ]
+    assert len(found["pictures"]) == 6
+    assert len(err.splitlines()) == 7
+    page = Path("report.html").read_text("utf-8")
+    accuracy = lenet5c.load(model_file).evaluate(*digits.test).accuracy
+    assert f"<dd>{accuracy:.2%}</dd>" in page
+    assert "<h1>digits.lenet5c on the 360 test images of digits</h1>" in page
+    options = ["--output", "folder", "--title", "<mine>", "--split", "train"]
+    out, _ = run("report", model_file, *options, capsys=capsys)
+    assert out == "Report written to folder/report.html, its pictures to " + (
+        "folder/report_files\n"
+    )
+    assert "<h1>&lt;mine&gt;</h1>" in Path("folder/report.html").read_text("utf-8")
+
+
+def test_augment_draws_images_of_each_class_in_turn(folder, digits, capsys):
+    pytest.importorskip("matplotlib")
+    options = "--count 12 --variants 1 --shift 3 --elastic 34,4 --seed 1"
+    out, _ = run(
+        "augment", *options.split(), "--output", "a.png", "--json", capsys=capsys
+    )
+    found = json.loads(out)
+    assert found["labels"] == [*range(10), 0, 1]
+    assert digits.train.labels[found["images"]].tolist() == found["labels"]
+    assert found["augment"] == {
+        **dataclasses.asdict(lenet5c.Augment(shift=3)),
+        "elastic": [34, 4],
+    }
+    assert Path("a.png").read_bytes().startswith(b"\x89PNG")
+    run("augment", *options.split(), "--output", "b.png", capsys=capsys)
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+    run(
+        "augment",
+        *options.replace("--seed 1", "--seed 2").split(),
+        "--output",
+        "c.png",
+        capsys=capsys,
+    )
+    assert Path("a.png").read_bytes() != Path("c.png").read_bytes()
+
+
+def test_augment_takes_flat_and_coloured_images(folder, capsys):
+    pytest.importorskip("matplotlib")
+    rng = np.random.default_rng(0)
+    for name, shape in (("flat", (64,)), ("colour", (3, 8, 8))):
+        images = rng.integers(0, 256, (10, *shape)).astype(np.uint8)
+        labels = np.array(["cat", "dog"])[np.arange(10) % 2]
+        np.savez(f"{name}.npz", images=images, labels=labels)
+        options = ["--data", f"{name}.npz", "--count", 2, "--output", f"{name}.svg"]
+        run("augment", *options, capsys=capsys)
+        assert Path(f"{name}.svg").read_bytes().startswith(b"<?xml")
+
+
+def test_pictures_without_matplotlib_say_what_to_install(
+    model_file, folder, monkeypatch, capsys
+):
+    for name in ("matplotlib", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for arguments in (["report", model_file], ["augment"]):
+        _, err = run(*arguments, code=2, capsys=capsys)
+        assert "pip install 'lenet5c[plots]'" in err
+    assert os.listdir() == []
 
 
 def test_the_same_seed_writes_the_same_model_on_any_number_of_threads(folder, capsys):
@@ -506,7 +764,11 @@ def test_json_is_the_only_thing_on_stdout(
         "train": ["--epochs", 1],
         "evaluate": [model_file],
         "predict": [model_file, "images.npy"],
+        "report": [model_file],
+        "augment": ["--count", 2, "--variants", 1],
     }.get(command, [])
+    if command in ("report", "augment"):
+        pytest.importorskip("matplotlib")
     monkeypatch.setattr(bench, "measure_in_child", lambda recipe, bar: MEASURED)
     if command in ("train", "compare", "bench"):
         arguments += ["--threads", 1]
@@ -556,6 +818,42 @@ def test_the_version_is_that_of_the_package(capsys):
         (["train", "--data", "text.txt"], "text.txt"),
         (["train", "--output", "no/folder/x"], "there is no folder"),
         (["train", "--output", "."], "is a folder"),
+        (["train", "--recipe", "worst"], "invalid choice: 'worst'"),
+        (["train", "--label-smoothing", "1"], "--label-smoothing: expected"),
+        (["train", "--weight-average", "1"], "--weight-average: expected"),
+        (["train", "--clip-norm", "0"], "--clip-norm: expected"),
+        (["train", "--accumulate", "0"], "--accumulate: expected"),
+        (["train", "--dropout", "1"], "--dropout: expected"),
+        (["train", "--dropout", ".1", "--network", "mlp"], "--dropout belongs to"),
+        (["train", "--class-weight", "even"], "--class-weight: invalid choice"),
+        (["train", "--early-stopping", "0"], "--early-stopping: expected"),
+        (["train", "--early-stopping", "3"], "--early-stopping needs --validation"),
+        (["train", "--schedule", "plateau"], "--schedule plateau needs --validation"),
+        (["compare", "--schedule", "plateau"], "--schedule: invalid choice"),
+        (["train", "--max-seconds", "-1"], "--max-seconds: expected"),
+        (["train", "--resume"], "--resume needs --checkpoint"),
+        (["train", "--checkpoint-seconds", "9"], "-seconds needs --checkpoint"),
+        (["train", "--checkpoint", "text.txt"], "--checkpoint text.txt is a file"),
+        (["train", "--log", "no/folder/x"], "--log no/folder/x: there is no folder"),
+        (["train", "--log", "."], "--log . is a folder"),
+        (["train", "--shift", "-1"], "--shift: expected"),
+        (["train", "--rotate", "361"], "--rotate: expected"),
+        (["train", "--shear", "90"], "--shear: expected"),
+        (["train", "--scale", "1"], "--scale: expected"),
+        (["train", "--elastic", "1,2,3"], "--elastic: expected ALPHA"),
+        (["train", "--elastic", "x"], "--elastic: expected ALPHA"),
+        (["train", "--elastic", "34,99"], "--elastic: expected a sigma"),
+        (["train", "--noise", "nan"], "--noise: expected"),
+        (["train", "--erase", "1.1"], "--erase: expected"),
+        (["train", "--no-augment", "--shift", "1"], "--shift and --no-augment"),
+        (["augment", "--output", "a.txt"], "--output a.txt: expected a name"),
+        (["augment", "--output", "no/a.png"], "there is no folder"),
+        (["augment", "--count", "0"], "--count: expected"),
+        (["augment", "--variants", "17"], "--variants: expected"),
+        (["report", "MODEL", "--output", "no/folder"], "there is no folder"),
+        (["report", "MODEL", "--output", "no/x.html"], "there is no folder"),
+        (["report", "MODEL", "--history", "text.txt"], "text.txt: line 1"),
+        (["report", "text.txt"], "text.txt"),
         (["evaluate", "missing.lenet5c"], "missing.lenet5c: No such file"),
         (["evaluate", "text.txt"], "text.txt"),
         (["evaluate", "MODEL", "--at-least", "99"], "--at-least: expected a fraction"),
@@ -598,7 +896,8 @@ def test_help_imports_nothing_heavy():
         "import sys; from lenet5c import cli\n"
         "try: cli.main(['train', '--help'])\n"
         "except SystemExit: pass\n"
-        "heavy = {'rich', 'PIL', 'sklearn', 'subprocess', 'importlib.metadata'}\n"
+        "heavy = {'rich', 'PIL', 'sklearn', 'matplotlib', 'logging', 'subprocess'}\n"
+        "heavy |= {'importlib.metadata', 'lenet5c.report', 'lenet5c.plots'}\n"
         "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
