@@ -1,9 +1,11 @@
 """Images to learn from: MNIST, Fashion-MNIST, scikit-learn's digits, and your own.
 
-N images, H rows, W columns. MNIST and Fashion-MNIST are looked for in the folders
-`mnist` and `fashion-mnist` of the environment variable LENET5C_DATA, then in those of
-the user's cache, $XDG_CACHE_HOME/lenet5c or ~/.cache/lenet5c, and else downloaded to
-there.
+N images, C channels, H rows, W columns. Large files are memory-mapped: the images may
+be more than memory holds, and are then read-only.
+
+MNIST and Fashion-MNIST are looked for in the folders `mnist` and `fashion-mnist` of the
+environment variable LENET5C_DATA, then in those of the user's cache,
+$XDG_CACHE_HOME/lenet5c or ~/.cache/lenet5c, and else downloaded to there.
 """
 
 import gzip
@@ -22,12 +24,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet5c.checks import pair, whole
+from lenet5c.pictures import Shown, class_folders, load_pictures
+from lenet5c.threads import resolve_threads
+
 __all__ = [
     "Dataset",
     "Split",
     "digits",
     "fashion_mnist",
     "find",
+    "image_folder",
     "load",
     "mnist",
     "read_idx",
@@ -53,7 +60,9 @@ IDX_TYPES: dict[int, np.dtype[Any]] = {
     0x0E: np.dtype(">f8"),
 }
 GZIP_START = b"\x1f\x8b"
+NPY_START = b"\x93NUMPY"
 CHUNK = 1 << 20
+MAPPED_FROM = 256 << 20  # bytes: a smaller file is loaded, and can then change on disk
 
 
 class Split(NamedTuple):
@@ -136,13 +145,15 @@ def load(source: str | os.PathLike[str]) -> Dataset:
     ----------
     source : str or path-like
         - "mnist", "fashion-mnist" or "digits";
-        - a folder with IDX files, plain or gzipped: train-images*, train-labels* and,
-          to test with, t10k-images*, t10k-labels* or test-images*, test-labels*;
+        - a folder with IDX files, plain or gzipped, or .npy files: train-images*,
+          train-labels* and, to test with, t10k-images*, t10k-labels* or test-images*,
+          test-labels*. Images of more than 256 MiB in a plain file are memory-mapped;
         - a file FILE.npz with the arrays x_train, y_train and, to test with, x_test,
-          y_test; or with images, labels.
+          y_test; or with images, labels. It is loaded whole;
+        - a folder of pictures, with one folder for each class: see `image_folder`.
 
-        Where there is nothing to test with, the last fifth of the images is kept for
-        that. So they should be in random order.
+        Where there is nothing to test with, the last fifth of the images in arrays is
+        kept for that. So they should be in random order.
 
     Returns
     -------
@@ -154,7 +165,7 @@ def load(source: str | os.PathLike[str]) -> Dataset:
     TypeError, ValueError
         If `source` is nothing of that, or a file does not hold what it should.
     OSError, ImportError
-        If a file cannot be read; or see `mnist` and `digits`.
+        If a file cannot be read; or see `mnist`, `digits` and `image_folder`.
     """
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(f"source: expected a str or a path, got {source!r:.80}")
@@ -163,37 +174,120 @@ def load(source: str | os.PathLike[str]) -> Dataset:
         return built_in[source]()
     path = Path(source)
     if path.is_dir():
+        if not any(_array_files(path)) and class_folders(path):
+            return image_folder(path)
         return _read_folder(path, path.resolve().name)
     if path.suffix == ".npz":
         return _read_npz(path)
     raise ValueError(
-        "source: expected 'mnist', 'fashion-mnist', 'digits', a folder with IDX files "
-        f"or a file that ends in .npz, got {os.fspath(source)!r}"
+        "source: expected 'mnist', 'fashion-mnist', 'digits', a folder with IDX files, "
+        "one with a folder of pictures for each class, or a file that ends in .npz, "
+        f"got {os.fspath(source)!r}"
+    )
+
+
+def image_folder(
+    path: str | os.PathLike[str],
+    *,
+    size: int | tuple[int, int] = 28,
+    channels: int = 1,
+    cache: str | os.PathLike[str] | None = None,
+    progress: Shown = None,
+) -> Dataset:
+    """Pictures, PNG, JPEG or what else Pillow reads, in one folder for each class.
+
+    They are converted once, to one file that is memory-mapped; the next time that file
+    is used, unless a picture's name, size or time has changed. It takes the place of
+    that of the folder as it was before.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Holds a folder for each class: its name is the label. Or the folders train and
+        test, which hold those. Without test, a sixth of each class is kept to test
+        with, chosen by a hash of the pictures' names. Hidden files are left out; all
+        others have to be pictures. Files beside the folders are ignored.
+    size : int or (int, int)
+        Rows and columns. A picture keeps its aspect: it is made as large as fits and
+        centred on black, with which the network surrounds it as well.
+    channels : int
+        1, grey, or 3, red, green and blue.
+    cache : path-like or None
+        Folder of the file, made if need be; None: `pictures` in the user's cache. If it
+        cannot be written to, a temporary file serves, with a RuntimeWarning.
+    progress : function, False or None
+        Called with the number of pictures converted, and of all. None: a bar on stderr,
+        where that is a terminal, and else a line. False: nothing.
+
+    Returns
+    -------
+    Dataset
+        (N, H, W) or (N, 3, H, W) uint8, read-only, sorted by label; labels are strings.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two classes, an empty one, or a file that is no picture.
+    ImportError
+        If something has to be converted and Pillow is missing.
+    OSError
+        If a file cannot be read, or the disk is full. No part of a file stays.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path: expected a str or a path, got {path!r:.80}")
+    if whole("channels", channels, 1, 3) == 2:
+        raise ValueError("channels: expected 1 or 3, got 2")
+    if not (progress is None or progress is False or callable(progress)):
+        raise TypeError(
+            f"progress: expected a function, False or None, got {progress!r:.80}"
+        )
+    folder = Path(path)
+    images, labels, training = load_pictures(
+        folder,
+        pair("size", size, 1),
+        channels,
+        _user_cache() / "pictures" if cache is None else Path(cache),
+        progress,
+        resolve_threads(),
+    )
+    return Dataset(
+        folder.resolve().name,
+        Split(images[:training], labels[:training]),
+        Split(images[training:], labels[training:]),
     )
 
 
 def find(name: str) -> Path | None:
     """The folder that holds "mnist" or "fashion-mnist", None if it is nowhere."""
     for folder in _folders(name):
-        if all(_idx_files(folder)):
+        if all(_array_files(folder)):
             return folder
     return None
 
 
-def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
+def read_idx(path: str | os.PathLike[str], mmap: bool = False) -> NDArray[Any]:
     """The array in an IDX file, plain or gzipped.
 
     A file that declares more than it holds takes no more memory than what it holds.
 
+    Parameters
+    ----------
+    mmap : bool
+        Map the file instead of loading it: for images that are more than memory holds.
+        It must not be written to meanwhile. (A file that `write_idx` puts in its place
+        does no harm.)
+
     Returns
     -------
     array
-        uint8, int8, int16, int32, float32 or float64, in this machine's byte order.
+        uint8, int8, int16, int32, float32 or float64, in this machine's byte order. A
+        map is read-only and big-endian, as the file is.
 
     Raises
     ------
     ValueError
-        If the file is no IDX file, is damaged, truncated or too long.
+        If the file is no IDX file, is damaged, truncated or too long; or is gzipped,
+        and so cannot be mapped.
     OSError
         If it cannot be read.
     """
@@ -201,6 +295,10 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     with open(name, "rb") as file:
         zipped = file.peek(len(GZIP_START)).startswith(GZIP_START)
         try:
+            if mmap and zipped:
+                raise ValueError("expected a plain file to map, got a gzipped one")
+            if mmap:
+                return _map_idx(file)
             if not zipped:
                 return _read_idx(file)
             with gzip.open(file) as unzipped:
@@ -242,6 +340,31 @@ def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
 
 
 def _read_idx(file: io.BufferedReader | gzip.GzipFile) -> NDArray[Any]:
+    dtype, shape, expected = _read_idx_header(file)
+    content = bytearray()
+    while chunk := file.read(min(CHUNK, expected - len(content))):
+        content += chunk
+    # a byte more tells that there are more
+    _check_length(dtype, shape, expected, len(content) + len(file.read(1)))
+    array: NDArray[Any] = np.frombuffer(content, dtype).reshape(shape)
+    return array.astype(dtype.newbyteorder("="), copy=False)
+
+
+def _map_idx(file: io.BufferedReader) -> NDArray[Any]:
+    dtype, shape, expected = _read_idx_header(file)
+    offset = file.tell()
+    # a map beyond the file's end would end the process when it is read
+    held = os.fstat(file.fileno()).st_size - offset
+    _check_length(dtype, shape, expected, held)
+    if not expected:
+        return np.empty(shape, dtype)
+    return np.memmap(file, dtype, "r", offset, shape)
+
+
+def _read_idx_header(
+    file: io.BufferedReader | gzip.GzipFile,
+) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+    """The dtype and shape of the elements, and how many bytes they are."""
     start = file.read(4)
     if (
         len(start) < 4
@@ -258,21 +381,17 @@ def _read_idx(file: io.BufferedReader | gzip.GzipFile) -> NDArray[Any]:
     if len(sizes) < 4 * dimensions:
         raise ValueError(f"truncated: expected the sizes of {dimensions} dimensions")
     shape = struct.unpack(f">{dimensions}I", sizes)
-    expected = math.prod(shape) * dtype.itemsize
-    content = bytearray()
-    while chunk := file.read(min(CHUNK, expected - len(content))):
-        content += chunk
-    if len(content) < expected:
-        raise ValueError(
-            f"truncated: expected {expected} bytes for the shape {shape} of "
-            f"{dtype.name}, got {len(content)}"
-        )
-    if file.read(1):
-        raise ValueError(
-            f"expected {expected} bytes for the shape {shape} of {dtype.name}, got more"
-        )
-    array: NDArray[Any] = np.frombuffer(content, dtype).reshape(shape)
-    return array.astype(dtype.newbyteorder("="), copy=False)
+    return dtype, shape, math.prod(shape) * dtype.itemsize
+
+
+def _check_length(
+    dtype: np.dtype[Any], shape: tuple[int, ...], expected: int, held: int
+) -> None:
+    what = f"{expected} bytes for the shape {shape} of {dtype.name}"
+    if held < expected:
+        raise ValueError(f"truncated: expected {what}, got {held}")
+    if held > expected:
+        raise ValueError(f"expected {what}, got more")
 
 
 def _idx_header(array: NDArray[Any]) -> bytes:
@@ -347,9 +466,13 @@ def _download(name: str, cache: Path) -> Dataset:
 
 def _folders(name: str) -> list[Path]:
     """Where a data set may lie; the last one is the user's cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     chosen = os.environ.get("LENET5C_DATA")
-    return [Path(folder) / name for folder in (chosen, cache / "lenet5c") if folder]
+    return [Path(folder) / name for folder in (chosen, _user_cache()) if folder]
+
+
+def _user_cache() -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "lenet5c"
 
 
 def _check_original(data: Dataset, where: str) -> None:
@@ -407,7 +530,7 @@ def _enlarged(images: NDArray[np.int64]) -> NDArray[np.uint8]:
     return ((sums * 255 + most // 2) // most).astype(np.uint8)
 
 
-def _idx_files(folder: Path) -> list[Path | None]:
+def _array_files(folder: Path) -> list[Path | None]:
     """Images and labels to train on, and to test with; None where there is no file."""
 
     def first(*patterns: str) -> Path | None:
@@ -426,8 +549,26 @@ def _idx_files(folder: Path) -> list[Path | None]:
 
 def _read_folder(folder: Path, name: str) -> Dataset:
     names = ("train-images*", "train-labels*", "t10k-images*", "t10k-labels*")
-    arrays = [None if file is None else read_idx(file) for file in _idx_files(folder)]
+    arrays = [
+        None if file is None else _read_array(file) for file in _array_files(folder)
+    ]
     return _dataset(name, str(folder), dict(zip(names, arrays, strict=True)))
+
+
+def _read_array(path: Path) -> NDArray[Any]:
+    """The array in an IDX or .npy file; a map of it if it is large and plain."""
+    with open(path, "rb") as file:
+        start = file.read(len(NPY_START))
+        large = os.fstat(file.fileno()).st_size >= MAPPED_FROM
+    if start != NPY_START:
+        return read_idx(path, mmap=large and not start.startswith(GZIP_START))
+    try:
+        array: NDArray[Any] = np.load(
+            path, mmap_mode="r" if large else None, allow_pickle=False
+        )
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    return array
 
 
 def _read_npz(path: Path) -> Dataset:

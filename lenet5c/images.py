@@ -1,5 +1,6 @@
 """Images and labels as people have them, brought to what the core reads."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ from lenet5c.checks import as_array
 __all__ = ["InputStage", "as_images", "encode_labels"]
 
 Shape = tuple[int, int, int]
+
+CHUNK = 1 << 20  # pixels that are looked at together: images may be larger than memory
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,8 @@ class InputStage:
         if images.dtype != np.uint8:
             return cls(background=float(images.min()))
         counts = np.zeros(256, np.int64)
-        for start in range(0, len(images), 4096):
-            counts += np.bincount(images[start : start + 4096].ravel(), minlength=256)
+        for _, part in _parts(images):
+            counts += np.bincount(part.ravel(), minlength=256)
         values = np.arange(256) / 255
         mean = float(counts @ values / counts.sum())
         variance = float(counts @ (values - mean) ** 2 / counts.sum())
@@ -67,7 +70,8 @@ def as_images(
     images : array
         uint8 or floating, (N, H, W) or (N, H * W) of square images for one channel,
         (N, C, H, W), or (N, C * H * W) of the network's own size. Copied only if it has
-        to be.
+        to be: a memory map of uint8 or of this machine's float32, in C order, is not.
+        Floats are all read once, a few at a time; uint8 are not read.
     shape : (C, H, W)
         The network's input. Images may be smaller, not larger.
 
@@ -108,8 +112,7 @@ def as_images(
             array = np.asarray(array, np.float32)
     array = np.require(array, requirements=["C", "A"])
     if array.dtype != np.uint8:
-        for start in range(0, len(array), 4096):
-            part = array[start : start + 4096]
+        for start, part in _parts(array):
             with np.errstate(over="ignore", invalid="ignore"):
                 finite = np.isfinite(part.sum())  # quick; a sum may overflow as well
             if not finite and not np.isfinite(part).all():
@@ -119,6 +122,13 @@ def as_images(
                     "NaN, an infinity or a value beyond float32"
                 )
     return array
+
+
+def _parts(images: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """The images in order, some at a time, and the position of the first of them."""
+    step = max(1, CHUNK // images[:1].size)
+    for start in range(0, len(images), step):
+        yield start, images[start : start + step]
 
 
 def _hint(array: NDArray[Any]) -> str:

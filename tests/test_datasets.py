@@ -274,6 +274,63 @@ def test_a_failure_to_write_leaves_the_old_idx_file_and_no_other(tmp_path, monke
     assert path.read_bytes() == before
 
 
+# Memory maps of IDX files
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5), (1,), (0,), (2, 0, 3)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_idx_file_can_be_mapped(dtype, shape, tmp_path):
+    write_idx(tmp_path / "file", random_array(dtype, shape))
+    found = read_idx(tmp_path / "file", mmap=True)
+    np.testing.assert_array_equal(found, read_idx(tmp_path / "file"))
+    assert found.dtype.newbyteorder("=") == np.dtype(dtype)
+    assert found.shape == shape
+    if found.size:
+        assert isinstance(found, np.memmap)
+        assert not found.flags.writeable
+
+
+def test_a_map_of_a_file_takes_no_memory(tmp_path):
+    write_idx(tmp_path / "file", np.zeros(20_000_000, np.uint8))
+    tracemalloc.start()
+    found = read_idx(tmp_path / "file", mmap=True)
+    assert found[12_345_678] == 0
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+def test_a_gzipped_idx_file_cannot_be_mapped(tmp_path):
+    write_idx(tmp_path / "file.gz", random_array("uint8"))
+    with pytest.raises(ValueError, match=r"file\.gz: expected a plain file to map"):
+        read_idx(tmp_path / "file.gz", mmap=True)
+
+
+@pytest.mark.parametrize("content", BAD_IDX.values(), ids=BAD_IDX)
+def test_a_wrong_idx_file_is_refused_before_it_is_mapped(content, tmp_path):
+    path = tmp_path / "some-file"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="some-file: "):
+        read_idx(path, mmap=True)
+
+
+def test_every_truncated_idx_file_is_refused_before_it_is_mapped(tmp_path):
+    """Reading beyond the end of its file would end the process."""
+    content = idx(random_array("uint8"))
+    for length in range(len(content)):
+        (tmp_path / "file").write_bytes(content[:length])
+        with pytest.raises(ValueError, match="file: "):
+            read_idx(tmp_path / "file", mmap=True)
+
+
+def test_a_map_outlives_the_file_that_takes_its_place(tmp_path):
+    array = random_array("uint8")
+    write_idx(tmp_path / "file", array)
+    mapped = read_idx(tmp_path / "file", mmap=True)
+    write_idx(tmp_path / "file", random_array("uint8", (1,), seed=1))
+    np.testing.assert_array_equal(mapped, array)
+
+
 # MNIST and Fashion-MNIST
 
 
@@ -553,6 +610,71 @@ def test_what_a_folder_lacks_is_named(missing, tmp_path):
     for number, name in enumerate(FILES):
         part = str(caught.value).partition("missing")[2]
         assert (name[:11] in part) == (number in missing)
+
+
+@pytest.mark.parametrize("kind", ["IDX", "npy"])
+@pytest.mark.parametrize("large", [False, True])
+def test_large_plain_files_in_a_folder_are_mapped(large, kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "MAPPED_FROM", 10_000 if large else 1 << 20)
+    arrays = small()
+    if kind == "IDX":
+        write_files(tmp_path, arrays)
+    else:
+        for name, array in zip(FILES, arrays, strict=True):
+            np.save(tmp_path / f"{name}.npy", array)
+    data = datasets.load(tmp_path)
+    assert_holds(data, arrays)
+    assert isinstance(data.train.images, np.memmap) == large
+    assert data.train.images.flags.writeable == (not large)
+    assert not isinstance(data.test.images, np.memmap)  # 10 images: 7,840 bytes
+
+
+def test_what_is_kept_of_a_mapped_file_is_mapped_as_well(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "MAPPED_FROM", 1000)
+    images, labels = random_array("float32", (50, 6, 5)), np.arange(50) % 5
+    np.save(tmp_path / "train-images.npy", images)
+    np.save(tmp_path / "train-labels.npy", np.array(list("abcde"))[labels])
+    data = datasets.load(tmp_path)
+    np.testing.assert_array_equal(data.train.images, images[:40])
+    np.testing.assert_array_equal(data.test.images, images[40:])
+    assert data.test.labels.tolist() == list("abcde") * 2
+    for split in (data.train, data.test):
+        assert np.shares_memory(split.images, data.train.images.base)
+        assert not split.images.flags.writeable
+
+
+def test_a_large_gzipped_file_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "MAPPED_FROM", 10)
+    write_files(tmp_path, small(), end=".gz")
+    data = datasets.load(tmp_path)
+    assert_holds(data, small())
+    assert not isinstance(data.train.images, np.memmap)
+
+
+@pytest.mark.parametrize("mapped_from", [1, 1 << 20])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda content: content[:6],
+        lambda content: content[:40],
+        lambda content: content[:-1],
+        lambda content: content.replace(b"(20,", b"(90,"),
+        lambda content: content.replace(b"|u1", b"|O1"),
+    ],
+    ids=["start", "header", "truncated", "too large", "pickle"],
+)
+def test_a_damaged_npy_file_is_refused_by_name(
+    spoil, mapped_from, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(datasets, "MAPPED_FROM", mapped_from)
+    write_files(tmp_path, small())
+    (tmp_path / FILES[0]).unlink()
+    np.save(tmp_path / "train-images.npy", small()[0])
+    content = (tmp_path / "train-images.npy").read_bytes()
+    assert spoil(content) != content
+    (tmp_path / "train-images.npy").write_bytes(spoil(content))
+    with pytest.raises(ValueError, match=r"train-images\.npy: "):
+        datasets.load(tmp_path)
 
 
 # .npz

@@ -1,6 +1,7 @@
 """Images and labels in every form people have them reach the network alike."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -139,12 +140,80 @@ def test_every_form_of_an_array_gives_the_same_weights(name, digest):
     assert len(digests) == 1
 
 
-def test_a_memory_mapped_file_gives_the_same_answer_and_is_not_copied(tmp_path):
-    np.save(tmp_path / "images.npy", BASE)
-    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
-    assert np.shares_memory(as_images(mapped, LENET5), mapped)
+@pytest.fixture(params=["npy", "memmap", "IDX", "writable"])
+def mapped(request, tmp_path):
+    """Map an array, in each of the ways that there are."""
+
+    def of(array):
+        path = tmp_path / "images"
+        if request.param == "memmap":
+            array.tofile(path)
+            return np.memmap(path, array.dtype, "r", shape=array.shape)
+        if request.param == "IDX":
+            if array.dtype != np.uint8:
+                pytest.skip("floats are big-endian in IDX files")
+            lenet5c.datasets.write_idx(path, array)
+            return lenet5c.datasets.read_idx(path, mmap=True)
+        with open(path, "wb") as file:
+            np.save(file, array)
+        return np.load(path, mmap_mode="r" if request.param == "npy" else "c")
+
+    return of
+
+
+FLOATS = (BASE / 255).astype(np.float32)
+
+
+@pytest.mark.parametrize("shape", [(6, 28, 28), (6, 784), (6, 1, 28, 28)])
+@pytest.mark.parametrize("plain", [BASE, FLOATS], ids=["uint8", "float32"])
+def test_a_memory_map_gives_the_same_answer_and_is_not_copied(plain, shape, mapped):
+    images = mapped(plain.reshape(shape))
+    taken = as_images(images, LENET5)
+    assert np.shares_memory(taken, images)
+    assert InputStage.of(taken) == InputStage.of(plain[:, np.newaxis])
     model = lenet5c.lenet5()
-    np.testing.assert_array_equal(model.forward(mapped), model.forward(BASE))
+    np.testing.assert_array_equal(model.forward(images), model.forward(plain))
+
+
+@pytest.mark.parametrize("plain", [BASE, FLOATS], ids=["uint8", "float32"])
+def test_a_memory_map_gives_the_same_weights(plain, mapped, digest):
+    digests = set()
+    for images in (plain, mapped(plain)):
+        model = lenet5c.lenet5()
+        model.fit(images, [3, 1, 4, 1, 5, 9], epochs=2, batch_size=4, validation=0.3)
+        digests.add(digest(model))
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_in_a_memory_map_is_found(bad, mapped):
+    images = np.zeros((5_000, 20, 20), np.float32)  # several parts
+    images[3_456, 19, 19] = bad
+    with pytest.raises(ValueError, match=r"^images: expected finite .*image 3456 "):
+        as_images(mapped(images), LENET5)
+
+
+@pytest.mark.parametrize("side", [28, 200])
+@pytest.mark.parametrize("dtype", ["u1", "f4"])
+def test_looking_at_images_takes_little_memory(dtype, side):
+    """However many there are and however large each is."""
+    images = np.zeros((20_000_000 // side**2, 1, side, side), dtype)
+    images[3, 0, 2, 1] = 7
+    tracemalloc.start()
+    InputStage.of(as_images(images, (1, side, side)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000
+
+
+def test_a_large_image_is_a_part_of_its_own():
+    images = random_images(3, 1, 1100, 1000)
+    stage = InputStage.of(images)
+    assert stage.mean == pytest.approx((images / 255).mean(), rel=1e-6)
+    floats = images.astype(np.float32)
+    floats[2, 0, 999, 999] = np.nan
+    with pytest.raises(ValueError, match="image 2 has"):
+        as_images(floats, (1, 1100, 1000))
 
 
 def test_the_callers_array_is_not_changed():
