@@ -251,7 +251,6 @@ def _converted(
     """All pictures in order, centred on black, some at a time: (n, C, H, W)."""
     from concurrent.futures import ThreadPoolExecutor
 
-    _pillow()  # before a file is written
     paths = (of.folder / name for of in classes for name in of.names)
     with ThreadPoolExecutor(threads) as pool:
         while some := list(itertools.islice(paths, threads * PICTURES_A_THREAD)):

@@ -20,6 +20,7 @@ from lenet5c.core.random cimport subkey, uniform
 
 cdef enum:
     TAPS_MOST = 64
+    BEND_X = 4  # columns that `bend` smooths together
 
 
 cdef struct Augment:
@@ -64,7 +65,13 @@ cdef inline ulanes lane_keys(
 cdef inline Py_ssize_t augment_scratch(int H, int W) noexcept nogil:
     """Lanes of scratch that `pack_augmented` needs."""
     cdef Py_ssize_t WP = (W + LANES - 1) // LANES * LANES
-    return H * WP + 3 * <Py_ssize_t>H * W + <Py_ssize_t>(H + 3) * (W + 3) // LANES + 1
+    cdef Py_ssize_t grid = <Py_ssize_t>(H + 3) * (W + 3) // LANES + 1
+    return H * WP + 2 * <Py_ssize_t>H * W + bend_scratch(H, W) + grid
+
+
+cdef inline Py_ssize_t bend_scratch(int H, int W) noexcept nogil:
+    """Lanes of scratch that `bend` needs."""
+    return <Py_ssize_t>(H + 1) * (W + BEND_X) + 2 * TAPS_MOST
 
 
 cdef inline int plan_bends(Augment *a, double alpha, double sigma) noexcept nogil:
@@ -83,43 +90,59 @@ cdef inline int plan_bends(Augment *a, double alpha, double sigma) noexcept nogi
 
 
 cdef inline void bend(
-    const Augment *a, ulanes keys, lanes *field, lanes *rows, int H, int W
+    const Augment *a, ulanes keys, lanes *field, lanes *scratch, int H, int W
 ) noexcept nogil:
     """field[r, c] = alpha times uniform noise in [-1, 1), smoothed by the Gaussian
 
     Elastic distortion (Simard, Steinkraus and Platt 2003, section 2). Outside of the field
     there is nothing.
 
-    field  [H][W]  lanes, written
-    rows   [H][W]  lanes, scratch
+    field    [H][W]                lanes, written
+    scratch  [bend_scratch(H, W)]  lanes
     """
-    cdef int r, c, k, _
-    cdef float tap
-    for c in range(H * W):
-        field[c] = 2 * lanes_uniform(keys, c) - lanes_set(1)
-    for _ in range(H):
-        for c in range(W):
-            rows[c] = a.taps[0] * field[c]
-        for k in range(1, min(a.reach, W - 1) + 1):
-            tap = a.taps[k]
-            for c in range(W - k):
-                rows[c] += tap * field[c + k]
-                rows[c + k] += tap * field[c]
-        rows += W
-        field += W
-    rows -= H * W
-    field -= H * W
+    cdef int WB = (W + BEND_X - 1) // BEND_X * BEND_X
+    cdef lanes *rows = scratch  # [H][WB], smoothed along the rows
+    cdef lanes *line = scratch + H * WB  # [TAPS_MOST][WB][TAPS_MOST], zero around W
+    cdef lanes acc[BEND_X]
+    cdef const lanes *before
+    cdef const lanes *behind
+    cdef int r, c, k, i, both
+    cdef lanes tap
+    for i in range(WB + 2 * TAPS_MOST):
+        line[i] = lanes_set(0)
+    line += TAPS_MOST
     for r in range(H):
         for c in range(W):
-            field[r * W + c] = a.elastic * a.taps[0] * rows[r * W + c]
-        for k in range(1, a.reach + 1):
-            tap = a.elastic * a.taps[k]
-            if r - k >= 0:
-                for c in range(W):
-                    field[r * W + c] += tap * rows[(r - k) * W + c]
-            if r + k < H:
-                for c in range(W):
-                    field[r * W + c] += tap * rows[(r + k) * W + c]
+            line[c] = 2 * lanes_uniform(keys, r * W + c) - lanes_set(1)
+        for c from 0 <= c < W by BEND_X:
+            for i in range(BEND_X):
+                acc[i] = a.taps[0] * line[c + i]
+            for k in range(1, a.reach + 1):
+                tap = lanes_set(a.taps[k])
+                before = line + c - k
+                behind = line + c + k
+                for i in range(BEND_X):
+                    acc[i] += tap * (before[i] + behind[i])
+            for i in range(BEND_X):
+                rows[r * WB + c + i] = acc[i]
+    for r in range(H):
+        both = min(a.reach, min(r, H - 1 - r))
+        for c from 0 <= c < W by BEND_X:
+            for i in range(BEND_X):
+                acc[i] = a.taps[0] * rows[r * WB + c + i]
+            for k in range(1, both + 1):
+                tap = lanes_set(a.taps[k])
+                before = rows + (r - k) * WB + c
+                behind = rows + (r + k) * WB + c
+                for i in range(BEND_X):
+                    acc[i] += tap * (before[i] + behind[i])
+            for k in range(both + 1, min(a.reach, max(r, H - 1 - r)) + 1):
+                tap = lanes_set(a.taps[k])
+                before = rows + (r - k if k <= r else r + k) * WB + c
+                for i in range(BEND_X):
+                    acc[i] += tap * before[i]
+            for i in range(min(BEND_X, W - c)):
+                field[r * W + c + i] = a.elastic * acc[i]
 
 
 cdef struct Affine:
@@ -222,7 +245,8 @@ cdef inline void pack_augmented(
     cdef int GW = IW + 3
     cdef float *warped = <float *>scratch  # [LANES][H][WP]
     cdef lanes *bends = scratch + H * WP  # [2][H][W]
-    cdef float *grid = <float *>(bends + 3 * H * W)
+    cdef lanes *bending = bends + 2 * H * W
+    cdef float *grid = <float *>(bending + bend_scratch(H, W))
     cdef uint64_t[LANES] states
     cdef Affine[LANES] maps
     cdef ulanes keys
@@ -232,9 +256,9 @@ cdef inline void pack_augmented(
     cdef uint64_t state
     if a.elastic > 0:
         keys = lane_keys(key, positions, count, BEND_ROWS)
-        bend(a, keys, bends, bends + 2 * H * W, H, W)
+        bend(a, keys, bends, bending, H, W)
         keys = lane_keys(key, positions, count, BEND_COLUMNS)
-        bend(a, keys, bends + H * W, bends + 2 * H * W, H, W)
+        bend(a, keys, bends + H * W, bending, H, W)
     for n in range(count):
         states[n] = subkey(key, positions[n])
         maps[n] = draw_affine(a, &states[n], IH, IW)
