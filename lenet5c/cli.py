@@ -999,37 +999,20 @@ def _read_images(file: str, model: Model, invert: bool) -> NDArray[Any]:
     return images
 
 
-def _read_picture(file: str, model: Model) -> NDArray[Any]:
-    """Return a picture as uint8 (1, C, H, W), no larger than the model's images.
+def _read_picture(file: str, model: Model) -> NDArray[np.uint8]:
+    """Return a picture as uint8 (1, C, H, W), no larger than the model's images."""
+    from lenet5c.pictures import read_picture
 
-    It keeps its aspect: one of its sides may be shorter than theirs.
-    """
     try:
-        from PIL import Image, ImageOps, UnidentifiedImageError
+        picture = read_picture(Path(file), model.source, model.input_shape[0])
     except ImportError:
         raise CommandError(
             f"{file}: neither .npy nor IDX; other images need Pillow: "
             "pip install 'lenet5c[images]'"
         ) from None
-    try:
-        with Image.open(file) as opened:
-            picture = ImageOps.exif_transpose(opened)
-    except UnidentifiedImageError:
-        raise CommandError(
-            f"{file}: expected a PNG or JPEG picture, or images as .npy or IDX"
-        ) from None
-    if picture.mode.startswith("I;16"):
-        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    if "A" in picture.getbands() or "transparency" in picture.info:
-        paper = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(paper, picture.convert("RGBA"))
-    colour = model.input_shape[0] == 3
-    picture = picture.convert("RGB" if colour else "L")
-    height, width = model.source
-    if picture.size != (width, height):
-        picture = ImageOps.contain(picture, (width, height))
-    pixels = np.asarray(picture)
-    return (pixels.transpose(2, 0, 1) if colour else pixels[np.newaxis])[np.newaxis]
+    except ValueError as error:
+        raise CommandError(f"{error}; .npy and IDX are read too") from error
+    return picture[np.newaxis]
 
 
 def _say(message: str) -> None:

@@ -356,8 +356,6 @@ def _map_idx(file: io.BufferedReader) -> NDArray[Any]:
     # a map beyond the file's end would end the process when it is read
     held = os.fstat(file.fileno()).st_size - offset
     _check_length(dtype, shape, expected, held)
-    if not expected:
-        return np.empty(shape, dtype)
     return np.memmap(file, dtype, "r", offset, shape)
 
 

@@ -37,15 +37,19 @@ class InputStage:
     background: float = 0.0
 
     @classmethod
-    def of(cls, images: NDArray[Any]) -> "InputStage":
-        """The stage for training on these images (N, C, H, W), uint8 or float32.
+    def of(
+        cls, images: NDArray[Any], chosen: NDArray[np.intp] | None = None
+    ) -> "InputStage":
+        """The stage for training on these images (N, C, H, W), uint8 or float32, or on
+        those at the chosen positions (M,).
 
         uint8: normalised, on black. Float: as they are, on their smallest value.
         """
         if images.dtype != np.uint8:
-            return cls(background=float(images.min()))
+            least = min(float(part.min()) for _, part in _parts(images, chosen))
+            return cls(background=least)
         counts = np.zeros(256, np.int64)
-        for _, part in _parts(images):
+        for _, part in _parts(images, chosen):
             counts += np.bincount(part.ravel(), minlength=256)
         values = np.arange(256) / 255
         mean = float(counts @ values / counts.sum())
@@ -124,11 +128,15 @@ def as_images(
     return array
 
 
-def _parts(images: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
-    """The images in order, some at a time, and the position of the first of them."""
+def _parts(
+    images: NDArray[Any], chosen: NDArray[np.intp] | None = None
+) -> Iterator[tuple[int, NDArray[Any]]]:
+    """The images, or those at the chosen positions, some at a time and in order, each
+    time with the number of the first of them."""
     step = max(1, CHUNK // images[:1].size)
-    for start in range(0, len(images), step):
-        yield start, images[start : start + step]
+    for start in range(0, len(images if chosen is None else chosen), step):
+        part = slice(start, start + step)
+        yield start, images[part] if chosen is None else images[chosen[part]]
 
 
 def _hint(array: NDArray[Any]) -> str:

@@ -137,7 +137,7 @@ def read_picture(path: Path, size: tuple[int, int], channels: int) -> NDArray[np
 
 
 def _no_picture(path: Path, error: Exception) -> str:
-    return f"{path}: expected a picture, PNG or JPEG: {error}"
+    return f"{path}: expected a PNG or JPEG picture: {error}"
 
 
 def _pillow() -> tuple[Any, Any]:

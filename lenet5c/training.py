@@ -710,30 +710,8 @@ def _input_of(
     if model.fitted:
         return model.stage, model.source
     height, width = data.pixels.shape[2:]
-    if len(data.train) == len(data.pixels):
-        return InputStage.of(data.pixels), (height, width)
-    return InputStage.of(_Chosen(data.pixels, data.train)), (height, width)  # type: ignore[arg-type]
-
-
-class _Chosen:
-    """Some of the images, copied a few at a time: as much of an array as
-    `InputStage.of` needs, which would else make a copy of nearly all images."""
-
-    def __init__(self, pixels: NDArray[Any], positions: NDArray[np.intp]) -> None:
-        self.dtype = pixels.dtype
-        self._pixels = pixels
-        self._positions = positions
-
-    def __len__(self) -> int:
-        return len(self._positions)
-
-    def __getitem__(self, part: slice) -> NDArray[Any]:
-        return self._pixels[self._positions[part]]
-
-    def min(self) -> float:
-        step = max(1, MOST_COPIED // self._pixels[0].nbytes)
-        starts = range(0, len(self), step)
-        return min(float(self[start : start + step].min()) for start in starts)
+    chosen = None if len(data.train) == len(data.pixels) else data.train
+    return InputStage.of(data.pixels, chosen), (height, width)
 
 
 def _fingerprint(

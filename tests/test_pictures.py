@@ -211,7 +211,7 @@ def jpeg(tmp_path):
 def test_a_broken_picture_is_refused_by_name(damaged, tmp_path, photos, cache):
     broken = photos / "dog" / "5.png"
     broken.write_bytes(damaged(tmp_path))
-    with pytest.raises(ValueError, match=r"5\.png: expected a picture") as caught:
+    with pytest.raises(ValueError, match=r"5\.png: expected a PNG or JPEG picture") as caught:
         image_folder(photos, **SILENT)
     assert str(broken) in str(caught.value)
     assert not files_in(cache)
@@ -411,7 +411,7 @@ def empty_test(folder):
         (no_pictures, "cat: expected pictures, got an empty folder"),
         (few, "expected 3 pictures of a class at least, one of them to test with"),
         (folder_inside, "cat: expected pictures, got kittens, which is no file"),
-        (other_file, "notes.txt: expected a picture, PNG or JPEG: "),
+        (other_file, "notes.txt: expected a PNG or JPEG picture: "),
         (pipe, "cat: expected pictures, got pipe.png, which is no file"),
         (unknown_test_class, "test: expected classes that"),
         (validation_folder, "got cat, dog, val as well"),
