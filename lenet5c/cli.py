@@ -697,8 +697,9 @@ def _add_more_training(
         "--recipe",
         choices=RECIPES,
         default="default",
-        help="what all other options default to; best: 30 epochs with augmentation and "
-        "weight decay (default: default)",
+        help="what all other options default to; best: "
+        f"{RECIPES['best'].epochs} epochs with augmentation and weight decay "
+        "(default: default)",
     )
     group.add_argument(
         "--accumulate",
