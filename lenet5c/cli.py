@@ -625,8 +625,9 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         default="digits",
-        help="mnist, fashion-mnist, digits, a folder with IDX files, or FILE.npz "
-        "(default: digits, which needs no network)",
+        help="mnist, fashion-mnist, digits, a folder with IDX files or with a folder "
+        "of pictures for each class, or FILE.npz (default: digits, which needs no "
+        "network)",
     )
 
 

@@ -22,6 +22,8 @@ from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet5c.progress import terminal
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -374,22 +376,17 @@ def _lines(name: str, total: int, stream: TextIO) -> Callable[[int], object]:
 
 def _bar(stream: TextIO) -> "Progress | None":
     """rich's bar, None where it cannot be."""
-    if not stream.isatty():
+    console = terminal(stream)
+    if console is None:
         return None
-    try:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-    except ImportError:
-        return None
-    console = Console(file=stream)
-    if not console.is_terminal or console.is_dumb_terminal:
-        return None
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
     from rich.live import Live
 
 # A redraw costs about one millisecond, in which nothing trains.
@@ -158,18 +158,25 @@ def _epoch_of(state: TrainingProgress) -> str:
     return f"epoch {state.epoch:{len(str(state.epochs))}}/{state.epochs}"
 
 
-def _live_line(stream: TextIO, transient: bool) -> Live | None:
-    """Return rich's live display, or None where it cannot be."""
+def terminal(stream: TextIO) -> Console | None:
+    """Return rich's console, None where it can draw nothing that moves."""
     if not stream.isatty():
         return None
     try:
         from rich.console import Console
-        from rich.live import Live
     except ImportError:
         return None
     console = Console(file=stream)
-    if not console.is_terminal or console.is_dumb_terminal:
+    return console if console.is_terminal and not console.is_dumb_terminal else None
+
+
+def _live_line(stream: TextIO, transient: bool) -> Live | None:
+    """Return rich's live display, or None where it cannot be."""
+    console = terminal(stream)
+    if console is None:
         return None
+    from rich.live import Live
+
     return Live(
         console=console,
         transient=transient,

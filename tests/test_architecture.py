@@ -17,14 +17,14 @@ import lenet5c
 
 PACKAGE = Path(lenet5c.__file__).parent
 FLOORS = {
-    0: ["core", "checks"],
+    0: ["core", "checks", "progress"],
     1: ["_core", "_cpu", "pictures", "threads"],
     2: [
         *("layers", "images", "augment", "optimizers", "schedules", "history"),
         *("datasets", "storage", "functional", "_info"),
     ],
     3: ["callbacks", "checkpoint", "plots", "recipes", "training"],
-    4: ["model", "progress"],
+    4: ["model"],
     5: ["networks"],
     6: ["estimator", "report", "bench", "cli", "__main__"],
     7: ["__init__"],
@@ -42,7 +42,6 @@ EXCEPTIONS = {
     ("training", "callbacks"): "fit puts its floor together",
     ("training", "checkpoint"): "fit puts its floor together",
     ("training", "recipes"): "fit puts its floor together",
-    ("training", "progress"): "verbose=True and the log, inside functions",
     ("cli", "bench"): "the command `bench`, inside functions",
     ("cli", "report"): "the command `report`, inside functions",
     ("__main__", "cli"): "it is nothing but the command line",
@@ -157,12 +156,6 @@ def test_exceptions_that_nobody_needs_are_struck_out():
         assert FLOOR[imported] >= FLOOR[importer]
 
 
-def test_progress_imports_nothing_of_ours_but_types():
-    source = (PACKAGE / "progress.py").read_text("utf-8")
-    ours = [item for item in imports_of(source) if item.target.startswith("lenet5c")]
-    assert all(item.for_types for item in ours)
-
-
 @pytest.mark.parametrize(
     ("module", "source"),
     [
@@ -177,7 +170,7 @@ def test_progress_imports_nothing_of_ours_but_types():
         ("layers", "from lenet5c import Model"),
         ("layers", "import lenet5c"),
         ("threads", "from lenet5c.layers import _whole"),
-        ("training", "from lenet5c.progress import ProgressBar"),
+        ("history", "from lenet5c.plots import plot_history"),
         ("training", "from lenet5c.model import Model"),
         ("images", "if TYPE_CHECKING:\n    from lenet5c.model import Model"),
         ("training", "if TYPE_CHECKING:\n    pass\nelse:\n    import lenet5c.model"),
@@ -199,7 +192,7 @@ def test_a_wrong_import_is_found(module, source):
         ("layers", "import math\nimport numpy.typing\nfrom collections.abc import X"),
         ("layers", "from __future__ import annotations"),
         ("model", "from lenet5c.layers import Layer, _whole"),
-        ("training", "def f():\n    from lenet5c.progress import ProgressBar"),
+        ("history", "def f():\n    from lenet5c.plots import plot_history"),
         ("training", "if TYPE_CHECKING:\n    from lenet5c.model import Model"),
         ("__init__", "from lenet5c import datasets, functional"),
         ("datasets", "def f():\n    import sklearn.datasets"),

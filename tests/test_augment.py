@@ -145,8 +145,7 @@ def test_noise_is_normal_and_new_for_each_pixel():
     assert len(np.unique(flat)) > 0.99 * flat.size
 
 
-def test_noise_of_bytes_is_a_share_of_their_range(small, small_images, labels):
-    """The same noise in the pixels' units is there after the normalisation."""
+def test_noise_of_bytes_is_a_share_of_their_range(small_images):
     found = (
         Augment(0, 0, 0, noise=0.1).apply(small_images) - small_images[:, None] / 255
     )

@@ -12,10 +12,9 @@ from libc.math cimport cos, exp, log, sin, sqrt, tan
 from libc.stdint cimport uint64_t
 
 from lenet5c.core.lanes cimport (
-    LANES, lanes, lanes_load, lanes_normal, lanes_set, lanes_transpose, lanes_uniform,
-    ulanes,
+    LANES, lanes, lanes_normal, lanes_set, lanes_uniform, ulanes,
 )
-from lenet5c.core.pack cimport Images, image_row
+from lenet5c.core.pack cimport Images, image_row, turn_rows
 from lenet5c.core.random cimport subkey, uniform
 
 cdef enum:
@@ -250,8 +249,7 @@ cdef inline void pack_augmented(
     cdef uint64_t[LANES] states
     cdef Affine[LANES] maps
     cdef ulanes keys
-    cdef lanes square[LANES]
-    cdef int c, n, i, row, column
+    cdef int c, n, i, row
     cdef lanes noise = lanes_set(0)
     cdef uint64_t state
     if a.elastic > 0:
@@ -281,14 +279,7 @@ cdef inline void pack_augmented(
                         warped + n * H * WP, &state, images.background, H, W, WP
                     )
         for row in range(H):
-            column = 0
-            while column < W:
-                for n in range(LANES):
-                    square[n] = lanes_load(warped + (n * H + row) * WP + column)
-                lanes_transpose(square)
-                for n in range(min(LANES, W - column)):
-                    x[(c * H + row) * W + column + n] = square[n]
-                column += LANES
+            turn_rows(warped + row * WP, H * WP, x + (c * H + row) * W, W)
     if a.noise > 0:
         keys = lane_keys(key, positions, count, NOISE)
         for n in range(count):

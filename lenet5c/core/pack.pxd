@@ -37,6 +37,26 @@ cdef inline void image_row(
             to[i] = floats[i]
 
 
+cdef inline void turn_rows(
+    const float *rows, Py_ssize_t apart, lanes *x, int W
+) noexcept nogil:
+    """lane n of x[column] = rows[n apart + column]: one row of each image of a block
+
+    rows  float, readable up to whole registers
+    x     [W]  lanes, written
+    """
+    cdef lanes square[LANES]
+    cdef int column = 0
+    cdef int n
+    while column < W:
+        for n in range(LANES):
+            square[n] = lanes_load(rows + n * apart + column)
+        lanes_transpose(square)
+        for n in range(min(LANES, W - column)):
+            x[column + n] = square[n]
+        column += LANES
+
+
 cdef inline void pack_block(
     const Images *images, const Py_ssize_t *positions, int count,
     lanes *x, float *rows, int H, int W,
@@ -51,8 +71,7 @@ cdef inline void pack_block(
     cdef int top = (H - images.height) // 2
     cdef int left = (W - images.width) // 2
     cdef int width = images.width
-    cdef int c, row, n, i, column
-    cdef lanes square[LANES]
+    cdef int c, row, n, i
     for n in range(LANES):
         for i in range(WP):
             rows[n * WP + i] = images.background if n < count else 0
@@ -65,14 +84,7 @@ cdef inline void pack_block(
             if top <= row < top + images.height:
                 for n in range(count):
                     image_row(images, positions[n], c, row - top, rows + n * WP + left)
-            column = 0
-            while column < W:
-                for n in range(LANES):
-                    square[n] = lanes_load(rows + n * WP + column)
-                lanes_transpose(square)
-                for n in range(min(LANES, W - column)):
-                    x[column + n] = square[n]
-                column += LANES
+            turn_rows(rows, WP, x, W)
             x += W
 
 
