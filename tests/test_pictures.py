@@ -791,7 +791,7 @@ def test_on_a_terminal_there_is_a_bar_if_rich_is_there(rich, photos, monkeypatch
         image_folder(photos)
         monkeypatch.undo()
     shown = b""
-    with contextlib.suppress(OSError):  # is how a terminal ends that nobody holds any more
+    with contextlib.suppress(OSError):  # the end of a terminal that nobody holds
         while part := os.read(main, 1 << 16):
             shown += part
     os.close(main)
