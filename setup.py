@@ -131,17 +131,26 @@ def extensions():
         "cdivision": True,
         "embedsignature": True,
     }
-    network, cpu = cythonize(
+    network, cpu, embed = cythonize(
         [
             Extension("lenet5c.core.network", ["lenet5c/core/network.pyx"]),
             Extension("lenet5c._cpu", ["lenet5c/core/cpu.pyx"]),
+            Extension("lenet5c.embed", ["lenet5c/embed.pyx"]),
         ],
         compiler_directives=directives,
         build_dir="build/cython",
     )
     cpu.extra_compile_args = ["-O2", "-g0", "-fvisibility=hidden"]
+    embed.sources.append("csrc/lenet5c.c")
+    embed.depends += [f"csrc/lenet5c{end}.h" for end in ("", "_api", "_kernels")]
+    embed.include_dirs = ["csrc"]
+    embed.define_macros = [
+        ("LENET5C_API", ""),  # no other module shall see the runtime's own names
+        ("LENET5C_MOST_LANES", "lenet5c_most_lanes"),
+    ]
+    embed.extra_compile_args = ["-O3", "-g0", "-fvisibility=hidden"]
     cores = [core(name, flags, network.sources[0]) for name, flags in CORES.items()]
-    return [*cores, cpu]
+    return [*cores, cpu, embed]
 
 
 setup(ext_modules=extensions(), cmdclass={"build_ext": BuildCores})

@@ -14,6 +14,7 @@
  */
 #include "lenet5c.h"
 
+#include <float.h>
 #include <limits.h>
 #include <string.h>
 #ifndef LENET5C_BARE
@@ -24,11 +25,12 @@
 enum {
     LEAST_HEADER = 27 + 64,
     MOST_HEADER = 1 << 16,
-    MOST_FLOATS = 1 << 28, /* of a map, and of all parameters */
-    MOST_SIDE = 1 << 20,   /* any size that a layer is given */
+    /* of a map, and of all parameters; filled up to registers they fit a ptrdiff_t */
+    MOST_FLOATS = sizeof(size_t) > 4 ? 1 << 28 : 1 << 24,
+    MOST_PADDED = sizeof(size_t) > 4 ? INT32_MAX : MOST_FLOATS,
+    MOST_SIDE = 1 << 20, /* any size that a layer is given */
     MOST_DIMENSIONS = 8,
-    MOST_DEPTH = 900,   /* of JSON in the metadata */
-    MOST_DIGITS = 4300, /* of a whole number, as in Python */
+    MOST_DEPTH = 4, /* of JSON: network, layers, layer, kernel_size */
     MOST_NAME = 64,
     ALIGNMENT = 64
 };
@@ -93,18 +95,18 @@ struct kernels {
 
 /* Registers of channels, columns, sums beside each other. A tile has to fit 16 registers
  * beside an operand or two, and wants 8 sums: two multiply-adds a cycle of latency 4. */
+/* clang-format off */
 #define LENET5C_TILES(T)                                                                   \
-    T(1, 1, 4)                                                                             \
-    T(2, 1, 4) T(3, 1, 2) T(4, 1, 2) T(5, 1, 1) T(6, 1, 1) T(7, 1, 1) T(8, 1, 1)           \
-        T(9, 1, 1) T(10, 1, 1) T(11, 1, 1) T(12, 1, 1) T(1, 2, 1) T(2, 2, 1) T(3, 2, 1)    \
-            T(4, 2, 1) T(6, 2, 1) T(1, 3, 1) T(2, 3, 1) T(3, 3, 1) T(4, 3, 1) T(1, 4, 1)   \
-                T(2, 4, 1) T(3, 4, 1) T(1, 5, 1) T(2, 5, 1) T(1, 6, 1) T(2, 6, 1)          \
-                    T(1, 8, 1) T(1, 10, 1)
+    T(1, 1, 4) T(2, 1, 4) T(3, 1, 2) T(4, 1, 2) T(5, 1, 1) T(6, 1, 1) T(7, 1, 1)           \
+    T(8, 1, 1) T(9, 1, 1) T(10, 1, 1) T(11, 1, 1) T(12, 1, 1)                              \
+    T(1, 2, 1) T(2, 2, 1) T(3, 2, 1) T(4, 2, 1) T(6, 2, 1)                                 \
+    T(1, 3, 1) T(2, 3, 1) T(3, 3, 1) T(4, 3, 1) T(1, 4, 1) T(2, 4, 1) T(3, 4, 1)           \
+    T(1, 5, 1) T(2, 5, 1) T(1, 6, 1) T(2, 6, 1) T(1, 8, 1) T(1, 10, 1)
 /* Filters, registers of columns. */
 #define LENET5C_ROW_TILES(T)                                                               \
-    T(1, 1)                                                                                \
-    T(2, 1) T(3, 1) T(4, 1) T(5, 1) T(6, 1) T(8, 1) T(1, 2) T(2, 2) T(3, 2) T(4, 2)        \
-        T(5, 2) T(6, 2)
+    T(1, 1) T(2, 1) T(3, 1) T(4, 1) T(5, 1) T(6, 1) T(8, 1)                                \
+    T(1, 2) T(2, 2) T(3, 2) T(4, 2) T(5, 2) T(6, 2)
+/* clang-format on */
 #define LENET5C_MOST_TILE 12
 
 #define LENET5C_PASTE(a, b) a##_##b
@@ -201,13 +203,22 @@ typedef int32_t whole_lanes __attribute__((vector_size(LENET5C_LANES * 4)));
 #define LENET5C_TARGET
 #include "lenet5c_kernels.h"
 
+/* LENET5C_MOST_LANES names a variable of the program that limits the choice. */
+#if defined(LENET5C_MOST_LANES)
+extern int LENET5C_MOST_LANES;
+#else
+enum { LENET5C_MOST_LANES = 16 };
+#endif
+
 static const struct kernels *choose_kernels(void)
 {
 #if defined(LENET5C_X86)
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("fma"))
+    if (LENET5C_MOST_LANES >= 16 && __builtin_cpu_supports("avx512f") &&
+        __builtin_cpu_supports("fma"))
         return &kernels_avx512;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    if (LENET5C_MOST_LANES >= 8 && __builtin_cpu_supports("avx2") &&
+        __builtin_cpu_supports("fma"))
         return &kernels_avx2;
 #endif
     return &kernels_portable;
@@ -448,46 +459,36 @@ static int skip_digits(struct text *t)
     return count;
 }
 
-/* Past a string, whose opening quote is next. */
-static int skip_string(struct text *t, int strict)
+/* Past a string, whose opening quote is next. Half a surrogate pair is no text. */
+static int skip_string(struct text *t)
 {
     int32_t c;
     if (next(t) != '"') return 0;
     while ((c = string_next(t)) >= 0)
-        if (strict && c >= 0xd800 && c < 0xe000) return 0;
+        if (c >= 0xd800 && c < 0xe000) return 0;
     return c == END;
 }
 
-/* Past a number, or what Python's reader takes for one where it is not told otherwise. */
-static int skip_number(struct text *t, int strict)
+/* Past a number. Zero has no sign if it is whole, so that each has one form. */
+static int skip_number(struct text *t)
 {
-    int digits, whole = 1;
-    if (!strict && (accept_word(t, "NaN") || accept_word(t, "Infinity") ||
-                       accept_word(t, "-Infinity")))
-        return 1;
-    if (peek(*t) == '-') next(t);
-    if (peek(*t) == '0') {
-        next(t);
-        digits = 1;
-    } else if ((digits = skip_digits(t)) == 0) {
-        return 0;
-    }
-    if (peek(*t) == '.') {
-        next(t);
+    const int negative = accept_word(t, "-"), zero = accept_word(t, "0");
+    int whole = 1;
+    if (!zero && skip_digits(t) == 0) return 0;
+    if (accept_word(t, ".")) {
         whole = 0;
         if (skip_digits(t) == 0) return 0;
     }
-    if (peek(*t) == 'e' || peek(*t) == 'E') {
-        next(t);
+    if (accept_word(t, "e") || accept_word(t, "E")) {
         whole = 0;
-        if (peek(*t) == '+' || peek(*t) == '-') next(t);
+        if (!accept_word(t, "+")) accept_word(t, "-");
         if (skip_digits(t) == 0) return 0;
     }
-    return !whole || digits <= MOST_DIGITS;
+    return !(whole && negative && zero);
 }
 
-/* Past a value; whether it is one. `strict`: texts that UTF-8 can hold, no NaN. */
-static int skip_value(struct text *t, int strict)
+/* Past a value; whether it is one. */
+static int skip_value(struct text *t)
 {
     unsigned char is_object[MOST_DEPTH];
     int depth = 0;
@@ -500,9 +501,9 @@ static int skip_value(struct text *t, int strict)
             is_object[depth++] = c == '{';
         } else {
             if (c == '"') {
-                if (!skip_string(t, strict)) return 0;
+                if (!skip_string(t)) return 0;
             } else if (!accept_word(t, "true") && !accept_word(t, "false") &&
-                       !accept_word(t, "null") && !skip_number(t, strict)) {
+                       !accept_word(t, "null") && !skip_number(t)) {
                 return 0;
             }
         closed:
@@ -512,16 +513,13 @@ static int skip_value(struct text *t, int strict)
         }
         if (is_object[depth - 1]) {
             after_space(t);
-            if (!skip_string(t, strict) || !accept(t, ':')) return 0;
+            if (!skip_string(t) || !accept(t, ':')) return 0;
         }
     }
 }
 
 /* Whether the text is one value and nothing after it. */
-static int is_json(struct text t, int strict)
-{
-    return skip_value(&t, strict) && after_space(&t) == END;
-}
+static int is_json(struct text t) { return skip_value(&t) && after_space(&t) == END; }
 
 /* What follows is given places in JSON that has been checked. */
 
@@ -537,12 +535,12 @@ static int next_item(struct text *t, int *first, struct text *key, struct text *
     after_space(t);
     if (key) {
         *key = *t;
-        skip_string(t, 0);
+        skip_string(t);
         accept(t, ':');
         after_space(t);
     }
     *item = *t;
-    skip_value(t, 0);
+    skip_value(t);
     return 1;
 }
 
@@ -570,15 +568,6 @@ static int same_string(struct text a, const char *ending, struct text b)
     return string_next(&b) == END;
 }
 
-static uint32_t string_hash(struct text t)
-{
-    uint32_t hash = 1;
-    int32_t c;
-    next(&t);
-    while ((c = string_next(&t)) >= 0) hash = (hash ^ (uint32_t)c) * 0x9e3779b1u;
-    return hash;
-}
-
 static int string_length(struct text t)
 {
     int length = 0;
@@ -587,18 +576,22 @@ static int string_length(struct text t)
     return length;
 }
 
-/* The value of a key in the object at t; of several the last. */
-static int find(struct text t, const char *wanted, struct text *value)
+/* The values of the object at t by the place of their key in `keys`, which a NULL ends.
+ * The keys that it has, a bit each; 0 for one that is unknown or occurs twice. */
+static unsigned get_object(struct text t, const char *const *keys, struct text *values)
 {
     struct text key, item;
-    int first = 1, found = 0;
+    unsigned seen = 0;
+    int first = 1;
     if (!begins_with(t, '{')) return 0;
-    while (next_item(&t, &first, &key, &item))
-        if (string_is(key, wanted)) {
-            *value = item;
-            found = 1;
-        }
-    return found;
+    while (next_item(&t, &first, &key, &item)) {
+        int i = 0;
+        while (keys[i] && !string_is(key, keys[i])) i++;
+        if (!keys[i] || seen >> i & 1) return 0;
+        seen |= 1u << i;
+        values[i] = item;
+    }
+    return seen;
 }
 
 /* The JSON text within the string at t. */
@@ -713,7 +706,6 @@ static int get_number(struct text t, double *value)
     if (c == '-') {
         negative = 1;
         next(&t);
-        if (peek(t) == 'I') return 0;
     }
     for (; ((c = peek(t)) >= '0' && c <= '9') || c == '.'; next(&t)) {
         if (c == '.') {
@@ -780,67 +772,48 @@ struct file {
     uint64_t floats; /* of the payload */
     struct text entries;
     int tensors;
-    struct text sha256, network, input_stage, classes;
+    struct text network, input_stage, classes;
 };
 
 static int check_metadata(struct file *file, struct text metadata)
 {
-    struct text t = metadata, key, item, other_key, other;
-    uint32_t seen[256] = {0}; /* a bit for each hash: few keys have to be compared */
-    int first = 1;
-    if (!begins_with(metadata, '{')) return LENET5C_BAD_HEADER;
-    while (next_item(&t, &first, &key, &item)) {
-        struct text before = metadata;
-        int other_first = 1;
-        const uint32_t hash = string_hash(key) >> 19, bit = (uint32_t)1 << hash % 32;
-        if (!begins_with(item, '"')) return LENET5C_BAD_HEADER;
-        if (!(seen[hash / 32] & bit)) {
-            seen[hash / 32] |= bit;
-            continue;
-        }
-        while (next_item(&before, &other_first, &other_key, &other)) {
-            if (other_key.at == key.at) break;
-            if (same_string(key, "", other_key)) return LENET5C_BAD_HEADER;
-        }
-    }
-    if (!find(metadata, "format", &item) || !string_is(item, "lenet5c") ||
-        !find(metadata, "format_version", &item) || !string_is(item, "1") ||
-        !find(metadata, "sha256", &file->sha256))
+    static const char *const keys[] = {
+        "sha256", "format", "format_version", "network", "input_stage", "classes", NULL};
+    struct text values[6];
+    if (get_object(metadata, keys, values) != 0x3f) return LENET5C_BAD_HEADER;
+    for (int i = 0; i < 6; i++)
+        if (!begins_with(values[i], '"')) return LENET5C_BAD_HEADER;
+    if (!string_is(values[1], "lenet5c") || !string_is(values[2], "1"))
         return LENET5C_BAD_HEADER;
-    if (!find(metadata, "network", &item)) return LENET5C_BAD_NETWORK;
-    file->network = inside(item);
-    if (!is_json(file->network, 0)) return LENET5C_BAD_NETWORK;
-    if (!find(metadata, "input_stage", &item)) return LENET5C_BAD_INPUT;
-    file->input_stage = inside(item);
-    if (!is_json(file->input_stage, 0)) return LENET5C_BAD_INPUT;
-    if (!find(metadata, "classes", &item)) return LENET5C_BAD_CLASSES;
-    file->classes = inside(item);
-    if (!is_json(file->classes, 0)) return LENET5C_BAD_CLASSES;
-    return LENET5C_OK;
+    file->network = inside(values[3]);
+    file->input_stage = inside(values[4]);
+    file->classes = inside(values[5]);
+    return !is_json(file->network)       ? LENET5C_BAD_NETWORK
+           : !is_json(file->input_stage) ? LENET5C_BAD_INPUT
+           : !is_json(file->classes)     ? LENET5C_BAD_CLASSES
+                                         : LENET5C_OK;
 }
+
+static const char *const tensor_keys[] = {"dtype", "shape", "data_offsets", NULL};
 
 /* The tensor at `entry` begins where the last one ended: file->floats, which is moved on.
  */
 static int check_tensor(struct file *file, struct text entry)
 {
-    struct text dtype, shape, offsets, item, key, t = entry;
+    struct text values[3], item;
     int first = 1, count = 0;
     uint64_t floats = 1;
     int64_t value;
-    if (!begins_with(entry, '{')) return LENET5C_BAD_HEADER;
-    while (next_item(&t, &first, &key, &item)) count++;
-    if (count != 3 || !find(entry, "dtype", &dtype) || !find(entry, "shape", &shape) ||
-        !find(entry, "data_offsets", &offsets))
+    if (get_object(entry, tensor_keys, values) != 7 || !string_is(values[0], "F32") ||
+        !begins_with(values[1], '[') || !begins_with(values[2], '['))
         return LENET5C_BAD_HEADER;
-    if (!string_is(dtype, "F32") || !begins_with(shape, '[') || !begins_with(offsets, '['))
-        return LENET5C_BAD_HEADER;
-    for (first = 1, count = 0; next_item(&shape, &first, NULL, &item); count++) {
+    for (; next_item(&values[1], &first, NULL, &item); count++) {
         if (count == MOST_DIMENSIONS || !get_whole(item, &value) || value < 1)
             return LENET5C_BAD_HEADER;
         if ((uint64_t)value > MOST_FLOATS / floats) return LENET5C_BAD_NETWORK;
         floats *= (uint64_t)value;
     }
-    for (first = 1, count = 0; next_item(&offsets, &first, NULL, &item); count++) {
+    for (first = 1, count = 0; next_item(&values[2], &first, NULL, &item); count++) {
         if (!get_whole(item, &value) || value < 0 || count == 2 ||
             (uint64_t)value != 4 * (file->floats + (count ? floats : 0)))
             return LENET5C_BAD_HEADER;
@@ -865,7 +838,7 @@ static int check_header(struct file *file, const void *bytes, size_t size)
     file->header_size = (size_t)length;
     file->payload = file->bytes + 8 + length;
     header = (struct text){file->bytes + 8, file->payload, 0};
-    if (memcmp(header.at, start, sizeof start - 1) != 0 || !is_json(header, 1))
+    if (memcmp(header.at, start, sizeof start - 1) != 0 || !is_json(header))
         return LENET5C_BAD_HEADER;
     next_item(&header, &first, &key, &item);
     code = check_metadata(file, item);
@@ -887,20 +860,19 @@ static int check_header(struct file *file, const void *bytes, size_t size)
 static int64_t find_tensor(const struct file *file, struct text layer,
     const char *parameter, const int *shape, int dimensions)
 {
-    struct text t = file->entries, key, item, value;
+    struct text t = file->entries, key, item, values[3], side;
     int first = 0;
     while (next_item(&t, &first, &key, &item)) {
         int64_t size;
         int count = 0, start = 1;
         if (!same_string(layer, parameter, key)) continue;
-        find(item, "shape", &value);
-        for (struct text side; next_item(&value, &start, NULL, &side); count++)
+        get_object(item, tensor_keys, values);
+        for (; next_item(&values[1], &start, NULL, &side); count++)
             if (count == dimensions || !get_whole(side, &size) || size != shape[count])
                 return -1;
         if (count != dimensions) return -1;
-        find(item, "data_offsets", &value);
         start = 1;
-        next_item(&value, &start, NULL, &item);
+        next_item(&values[2], &start, NULL, &item);
         return get_whole(item, &size) ? size / 4 : -1;
     }
     return -1;
@@ -915,12 +887,12 @@ static int check_payload(const struct file *file)
     struct sha256 s = {{0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f,
                            0x9b05688c, 0x1f83d9ab, 0x5be0cd19},
         0, {0}};
-    char digits[65] = "";
+    char digits[65] = {[64] = '"'};
     sha256_add(&s, file->bytes, 8 + before);
     sha256_add(&s, (const unsigned char *)blank, 64);
     sha256_add(&s, header + before + 64, file->size - 8 - before - 64);
     sha256_end(&s, digits);
-    if (!string_is(file->sha256, digits)) return LENET5C_BAD_CHECKSUM;
+    if (memcmp(header + before, digits, 65) != 0) return LENET5C_BAD_CHECKSUM;
     for (const unsigned char *p = file->payload; p < file->bytes + file->size; p += 4)
         if ((p[3] & 0x7f) == 0x7f && p[2] & 0x80) return LENET5C_BAD_VALUE;
     return LENET5C_OK;
@@ -1059,6 +1031,15 @@ static void add_activation(struct planner *plan, int activation)
     op->size = channels_of(plan) * plan->height * width;
 }
 
+/* From one output to the next; 0 where there is one alone, since a stride may be larger
+ * than any map. */
+static void set_steps(struct op *op, ptrdiff_t stride)
+{
+    const ptrdiff_t unit = op->rows ? 1 : op->channels;
+    op->x_row = op->out_h > 1 ? stride * op->channels * op->width : 0;
+    op->x_column = op->out_w > 1 ? stride * unit : 0;
+}
+
 static void add_pool(struct planner *plan, int window, int stride, int maximum)
 {
     const struct kernels *k = plan->model->kernels;
@@ -1068,11 +1049,10 @@ static void add_pool(struct planner *plan, int window, int stride, int maximum)
     op->maximum = maximum;
     op->step_a = channels * width;
     op->step_t = channels;
-    op->x_row = stride * op->step_a;
-    op->x_column = plan->rows ? stride : stride * channels;
     op->x_channel = width;
     op->out_h = (plan->height - window) / stride + 1;
     op->out_w = (plan->width - window) / stride + 1;
+    set_steps(op, stride);
     set_map(plan, plan->channels, op->out_h, op->out_w, plan->rows);
 }
 
@@ -1216,8 +1196,7 @@ static void add_product(struct planner *plan, const struct parameters *of, int s
         op->taps_t += (op->taps_a - 1) * op->step_a;
         op->taps_a = 1;
     }
-    op->x_row = stride * row;
-    op->x_column = op->rows ? stride : stride * op->channels;
+    set_steps(op, stride);
     op->y_column = in_rows ? out_w : fp;
     op->y_row = (ptrdiff_t)out_w * (in_rows ? filters : fp);
     op->x_to_y = in_rows ? 1 : fp;
@@ -1294,19 +1273,15 @@ static int add_name(struct planner *plan, struct name *names, int count, struct 
 enum { NAME = 1, KIND = 2, INIT = 4, STRIDE = 8, SIZE = 16, FILTERS = 32, PADDING = 64 };
 enum { OUTPUTS = 128, RATE = 256 };
 
-static const struct {
-    const char *name;
-    int option;
-} options[] = {{"name", NAME}, {"kind", KIND}, {"init", INIT}, {"stride", STRIDE},
-    {"kernel_size", SIZE}, {"filters", FILTERS}, {"padding", PADDING}, {"outputs", OUTPUTS},
-    {"rate", RATE}};
+static const char *const option_names[] = {"name", "kind", "init", "stride", "kernel_size",
+    "filters", "padding", "outputs", "rate", NULL};
 
 enum kind { CONV, DENSE, AVG_POOL, MAX_POOL, TANH_LAYER, RELU_LAYER, DROPOUT, FLATTEN };
 
 static const struct {
     const char *name;
     enum kind kind;
-    int options;
+    unsigned options;
 } kinds[] = {{"conv2d", CONV, FILTERS | SIZE | STRIDE | PADDING | INIT},
     {"dense", DENSE, OUTPUTS | INIT}, {"avg_pool2d", AVG_POOL, SIZE | STRIDE},
     {"max_pool2d", MAX_POOL, SIZE | STRIDE}, {"tanh", TANH_LAYER, 0},
@@ -1321,19 +1296,12 @@ struct layer {
 
 static int read_layer(struct text t, struct layer *layer)
 {
-    struct text key, item, value[9], all = t;
-    const int option_count = (int)(sizeof options / sizeof *options);
-    int first = 1, seen = 0, wanted = -1, init, sizes[2], count;
+    struct text value[9];
+    const unsigned seen = get_object(t, option_names, value);
+    unsigned wanted = 0;
+    int init, sizes[2], count;
     double rate;
-    if (!begins_with(t, '{')) return 0;
-    while (next_item(&all, &first, &key, &item)) {
-        int i = 0;
-        while (i < option_count && !string_is(key, options[i].name)) i++;
-        if (i == option_count) return 0;
-        seen |= options[i].option;
-        value[i] = item;
-    }
-    if ((seen & (NAME | KIND)) != (NAME | KIND)) return 0;
+    if (!(seen & KIND)) return 0;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (string_is(value[1], kinds[i].name)) {
             layer->kind = kinds[i].kind;
@@ -1399,7 +1367,7 @@ static int add_layer(struct planner *plan, const struct layer *layer)
             return 0;
         if (border > 0 || layer->kh != height || layer->kw != width) {
             const int64_t rows = height + border, columns = width + border + layer->kw;
-            if (columns > INT32_MAX / rows / channels) return 0;
+            if (columns > MOST_PADDED / rows / channels) return 0;
         }
         of.channels = channels;
         if (!find_parameters(plan, layer, shape, 4, &of)) return 0;
@@ -1445,14 +1413,15 @@ static int count_items(struct text t)
 static int plan_layers(struct planner *plan)
 {
     lenet5c_model *m = plan->model;
-    struct text shape, layers, item;
+    static const char *const keys[] = {"input_shape", "layers", NULL};
+    struct text values[2], layers, item;
     struct name *names;
     int first = 1, count = 0, sizes[3];
-    if (!find(plan->file->network, "input_shape", &shape) ||
-        !find(plan->file->network, "layers", &layers) || !begins_with(layers, '[') ||
-        get_sizes(shape, 1, 3, sizes) != 3 || !is_map(sizes[0], sizes[1], sizes[2]) ||
-        plan->file->floats > MOST_FLOATS)
+    if (get_object(plan->file->network, keys, values) != 3 ||
+        !begins_with(values[1], '[') || get_sizes(values[0], 1, 3, sizes) != 3 ||
+        !is_map(sizes[0], sizes[1], sizes[2]) || plan->file->floats > MOST_FLOATS)
         return LENET5C_BAD_NETWORK;
+    layers = values[1];
     m->input.channels = sizes[0];
     m->input.height = sizes[1];
     m->input.width = sizes[2];
@@ -1471,26 +1440,31 @@ static int plan_layers(struct planner *plan)
     return LENET5C_OK;
 }
 
-static int is_finite(double value) { return value - value == 0; }
+/* Whether a float can hold it. */
+static int is_float(double value) { return value >= -FLT_MAX && value <= FLT_MAX; }
 
 static int plan_input(struct planner *plan)
 {
+    static const char *const keys[] = {
+        "mean", "deviation", "background", "source", "fitted", NULL};
     lenet5c_model *m = plan->model;
-    const struct text stage = plan->file->input_stage;
-    struct text value;
-    double mean, deviation, background;
+    struct text values[5];
+    double mean, deviation, background, scale, offset;
     int sizes[2];
-    if (!find(stage, "mean", &value) || !get_number(value, &mean) || !is_finite(mean) ||
-        !find(stage, "deviation", &value) || !get_number(value, &deviation) ||
-        !is_finite(deviation) || deviation <= 0 || !find(stage, "background", &value) ||
-        !get_number(value, &background) || !is_finite(background) ||
-        !find(stage, "source", &value) || get_sizes(value, 1, 2, sizes) != 2 ||
-        !find(stage, "fitted", &value))
+    if (get_object(plan->file->input_stage, keys, values) != 0x1f ||
+        !get_number(values[0], &mean) || !get_number(values[1], &deviation) ||
+        !get_number(values[2], &background) || get_sizes(values[3], 1, 2, sizes) != 2 ||
+        !(begins_with(values[4], 't') || begins_with(values[4], 'f')) ||
+        !(deviation > 0 && deviation <= DBL_MAX))
+        return LENET5C_BAD_INPUT;
+    scale = 1 / (255 * deviation);
+    offset = -mean / deviation;
+    if (!is_float(scale) || !is_float(offset) || !is_float(background))
         return LENET5C_BAD_INPUT;
     m->input.source_height = sizes[0];
     m->input.source_width = sizes[1];
-    m->scale = (float)(1 / (255 * deviation));
-    m->offset = (float)(-mean / deviation);
+    m->scale = (float)scale;
+    m->offset = (float)offset;
     m->background = (float)background;
     return LENET5C_OK;
 }
@@ -1500,6 +1474,12 @@ static struct text constant(const char *text)
 {
     const unsigned char *begin = (const unsigned char *)text;
     return (struct text){begin, begin + strlen(text), 0};
+}
+
+/* What NumPy's texts cannot hold. */
+static int ends_with_zero(const struct name *name)
+{
+    return name->length > 0 && !name->text[name->length - 1];
 }
 
 static int plan_classes(struct planner *plan)
@@ -1517,7 +1497,6 @@ static int plan_classes(struct planner *plan)
         int64_t value;
         if (get_whole(item, &value)) {
             c = '0';
-            if (value == 0) item = constant("0"); /* -0 as well */
         } else if (c == 't' || c == 'f') {
             item = constant(c == 't' ? "\"True\"" : "\"False\"");
             c = 't';
@@ -1527,19 +1506,9 @@ static int plan_classes(struct planner *plan)
         if (count > 0 && c != sort) return LENET5C_BAD_CLASSES;
         sort = c;
         if (!add_name(plan, m->classes, count, item)) return LENET5C_BAD_CLASSES;
+        if (plan->memory && ends_with_zero(&m->classes[count])) return LENET5C_BAD_CLASSES;
     }
     return m->class_count == plan->channels ? LENET5C_OK : LENET5C_BAD_NETWORK;
-}
-
-/* UTF-8 cannot hold half a surrogate pair, JSON can: three bytes from 0xed 0xa0 on. Once
- * the labels are compared, it is replaced by U+FFFD. */
-static void replace_surrogates(lenet5c_model *m)
-{
-    for (int k = 0; k < m->class_count; k++) {
-        unsigned char *text = (unsigned char *)m->classes[k].text;
-        for (size_t i = 0; i < m->classes[k].length; i++)
-            if (text[i] == 0xed && text[i + 1] >= 0xa0) memcpy(text + i, "\xef\xbf\xbd", 3);
-    }
 }
 
 /* Make the model, or count what it takes: `model` is then a place to count in. */
@@ -1556,7 +1525,6 @@ static int make_plan(
     code = plan_layers(&plan);
     if (!code) code = plan_input(&plan);
     if (!code) code = plan_classes(&plan);
-    if (!code && memory) replace_surrogates(model);
     *used = plan.used;
     return code;
 }
@@ -1826,4 +1794,16 @@ int lenet5c_predict_f32(const lenet5c_model *model, void *workspace, const float
     const lenet5c_layout *layout, int *classes, float *probabilities, float *logits)
 {
     return predict(model, workspace, NULL, pixels, layout, classes, probabilities, logits);
+}
+
+int lenet5c_classify(const lenet5c_model *model, void *workspace, const uint8_t *image)
+{
+    int found = 0, code;
+    lenet5c_layout layout = {0};
+    if (!model) return LENET5C_BAD_ARGUMENT;
+    layout.count = 1;
+    layout.height = model->input.source_height;
+    layout.width = model->input.source_width;
+    code = lenet5c_predict_u8(model, workspace, image, &layout, &found, NULL, NULL);
+    return code ? code : found;
 }

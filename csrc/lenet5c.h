@@ -122,6 +122,11 @@ LENET5C_API int lenet5c_predict_f32(const lenet5c_model *model, void *workspace,
     const float *pixels, const lenet5c_layout *layout, int *classes, float *probabilities,
     float *logits);
 
+/* The class number of one image of the size that the network was trained on, (channels,
+ * source_height, source_width) without gaps; or a negative code. */
+LENET5C_API int lenet5c_classify(
+    const lenet5c_model *model, void *workspace, const uint8_t *image);
+
 #ifdef __cplusplus
 }
 #endif

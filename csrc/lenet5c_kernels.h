@@ -197,12 +197,14 @@ INLINE vec LENET5C_SET(tanh)(vec x)
     return x * p / q;
 }
 
-/* exp(x) for x <= 0, as in lanes.h: 2^n times the Taylor series of the rest. */
+/* exp(x) for x <= 0, as in lanes.h: 2^n times the Taylor series of the rest; 0 where a
+ * float would be subnormal. */
 INLINE vec LENET5C_SET(exp)(vec x)
 {
     const vec magic = all(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
+    const vec least = all(-87.0f), given = x;
     vec n, r, y;
-    x = LENET5C_MAX(all(-87.0f), x);
+    x = LENET5C_MAX(least, x);
     n = FMA(x, all(1.44269504f), magic) - magic;
     r = x - n * 0.693359375f; /* log 2 in two parts */
     r = FMA(n, all(2.12194440e-4f), r);
@@ -215,10 +217,11 @@ INLINE vec LENET5C_SET(exp)(vec x)
     y = FMA(y, r, all(1.0f));
     y = FMA(y, r, all(1.0f));
     for (int i = 0; i < V; i++) { /* 2^n is built from its bits */
-        float value, power;
+        float value, power, from;
         uint32_t bits;
         memcpy(&value, (const char *)&n + 4 * i, 4);
-        bits = (uint32_t)((int32_t)value + 127) << 23;
+        memcpy(&from, (const char *)&given + 4 * i, 4);
+        bits = from < -87.0f ? 0 : (uint32_t)((int32_t)value + 127) << 23;
         memcpy(&power, &bits, 4);
         memcpy((char *)&n + 4 * i, &power, 4);
     }

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet5c import datasets
-from lenet5c._info import __version__, build_info
+from lenet5c._info import __version__, build_info, get_include
 from lenet5c.augment import Augment
 from lenet5c.datasets import Dataset
 from lenet5c.history import History
@@ -377,6 +377,17 @@ def _info(args: argparse.Namespace) -> int:
     return DONE
 
 
+def _config(args: argparse.Namespace) -> int:
+    include = Path(get_include())
+    facts = {"cflags": f"-I{include}", "libs": str(include / "lenet5c.c")}
+    if args.json:
+        _print_json({**facts, "include": str(include), "version": __version__})
+        return DONE
+    wanted = [name for name in facts if getattr(args, name)] or list(facts)
+    print(*(facts[name] for name in wanted))
+    return DONE
+
+
 class _Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(
@@ -577,7 +588,26 @@ def _parser() -> argparse.ArgumentParser:
         "lenet5c info",
         "LENET5C_ISA=avx2 lenet5c info --json",
     )
-    for each in (train, evaluate, predict, report, augment, compare, bench, info):
+    config = command(
+        "config",
+        _config,
+        "Show how to compile a C program that runs models: the flags for the header, "
+        "and the C source that is compiled along with it.",
+        "cc -O2 digits.c $(lenet5c config --cflags --libs) -o digits",
+    )
+    config.add_argument("--cflags", action="store_true", help="flags for the compiler")
+    config.add_argument("--libs", action="store_true", help="the C source")
+    for each in (
+        train,
+        evaluate,
+        predict,
+        report,
+        augment,
+        compare,
+        bench,
+        info,
+        config,
+    ):
         each.add_argument(
             "--json", action="store_true", help="print one JSON document instead"
         )

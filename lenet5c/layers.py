@@ -260,6 +260,8 @@ def layer_to_dict(layer: Layer) -> dict[str, Any]:
 
 def layer_from_dict(values: Mapping[str, Any]) -> Layer:
     """The inverse of `layer_to_dict`; ValueError or TypeError for anything else."""
+    if not isinstance(values, Mapping):
+        raise TypeError(f"layer: expected an object, got {values!r:.80}")
     options = dict(values)
     kind = options.pop("kind", None)
     if not isinstance(kind, str) or kind not in LAYERS:

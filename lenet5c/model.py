@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from lenet5c._core import core
 from lenet5c.augment import Augment
 from lenet5c.callbacks import Callback, EarlyStopping
-from lenet5c.checks import number, whole
+from lenet5c.checks import number, pair, whole
 from lenet5c.history import History
 from lenet5c.images import InputStage, as_images, encode_labels
 from lenet5c.layers import (
@@ -33,12 +33,17 @@ from lenet5c.training import ClassWeight, Validation, fit
 
 if TYPE_CHECKING:
     from lenet5c.checkpoint import Checkpoint
+    from lenet5c.embed import Predictor
 
 __all__ = ["Evaluation", "Model", "load"]
 
 PREDICT_CHUNK = 4096  # images between two looks at Ctrl-C
+MOST_BATCH = 1 << 20
+FEW_IMAGES = 8  # with more, each weight that is loaded serves several in the core
+CACHED_PARAMETERS = 1 << 17  # half a megabyte
 MOST_COPIED = 1 << 24  # bytes of images that are copied at a time
 MOST_PARAMETERS = 1 << 28  # 1 GiB of float32
+MOST_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 class Evaluation(NamedTuple):
@@ -166,6 +171,9 @@ class Model:
         self._parameters = Parameters(views)
         self._initialise(seed)
         self._network, self._layer_numbers = self._plan()
+        self._predictor: (
+            tuple[Predictor | None, InputStage, NDArray[np.float32]] | None
+        ) = None
         self.fitted = False
         self.set_input(InputStage(), self.input_shape[1:], np.arange(self.class_count))
         self.fitted = False
@@ -342,17 +350,14 @@ class Model:
         self, images: ArrayLike, *, threads: int | None = None
     ) -> NDArray[np.float32]:
         """Logits, (N, classes) float32, of images as `fit` takes them."""
-        return self._run(as_images(images, self.input_shape), resolve_threads(threads))
+        return self._run(as_images(images, self.input_shape), threads)
 
     def predict_proba(
         self, images: ArrayLike, *, threads: int | None = None
     ) -> NDArray[np.float32]:
         """Probabilities, (N, classes) float32, in the order of `classes`."""
-        logits = self.forward(images, threads=threads)
-        np.subtract(logits, logits.max(axis=1, keepdims=True), out=logits)
-        np.exp(logits, out=logits)
-        logits /= logits.sum(axis=1, keepdims=True)
-        return logits
+        pixels = as_images(images, self.input_shape)
+        return self._run(pixels, threads, probabilities=True)
 
     def predict(self, images: ArrayLike, *, threads: int | None = None) -> NDArray[Any]:
         """The most probable label of each image, (N,), as they were given to `fit`."""
@@ -423,7 +428,7 @@ class Model:
         number, shape = self._layer_numbers[layer]
         pixels = as_images(images, self.input_shape)
         ops = self._network.op_after(number)
-        flat = self._run(pixels, resolve_threads(threads), ops, math.prod(shape))
+        flat = self._run(pixels, threads, ops, math.prod(shape))
         return flat.reshape(len(flat), *shape)
 
     def loss_and_gradients(
@@ -577,9 +582,79 @@ class Model:
         OSError
             If the file cannot be written; an old one is left as it was.
         """
-        import json  # here: what reads and writes files is loaded when it is needed
-
         from lenet5c.storage import write_model_file
+
+        write_model_file(path, *self._contents())
+
+    def predictor(self) -> "Predictor":
+        """A function for one image a call, of the network as it is now.
+
+        Returns
+        -------
+        Predictor
+            ``predictor(image)`` is the image's label, and
+            ``predictor.predict_proba(image)`` are the probabilities. An image is a
+            (H, W) or (C, H, W) array as `predict` takes them, and may be a view with
+            any strides. Any number of threads may use it at once.
+
+        Examples
+        --------
+        >>> classify = lenet5c.load("digits.lenet5c").predictor()
+        >>> classify(frame[y : y + 28, x : x + 28])
+        """
+        from lenet5c.embed import Predictor
+        from lenet5c.storage import model_file_parts
+
+        content = b"".join(model_file_parts(*self._contents()))
+        return Predictor(content, self.classes.tolist())
+
+    def trainer(
+        self,
+        optimizer: Optimizer | None = None,
+        *,
+        batch_size: int = 64,
+        seed: int = 0,
+        threads: int | None = None,
+    ) -> Any:
+        """Training steps for native programs: what `lenet5c_train_step_u8` works on.
+
+        Each step changes this model's parameters in place. Images have to be of the
+        size that the model was trained on; normalisation is the model's.
+
+        Parameters
+        ----------
+        optimizer : Optimizer or None
+            Its settings; the steps keep a state of their own. None is SGD().
+        batch_size : int
+            The most images of one step.
+        seed : int
+            Of dropout.
+        threads : int or None
+
+        Returns
+        -------
+        Trainer
+            ``address``, the C function's first argument, valid as long as this object
+            lives; ``steps``, how many there were.
+        """
+        rule = as_optimizer(optimizer).rule()
+        state = [np.zeros_like(self.parameter_vector) for _ in range(2)]
+        return core.Trainer(
+            self._network,
+            self.parameter_vector,
+            self.stage.for_core(),
+            (self.input_shape[0], *self.source),
+            whole("batch_size", batch_size, 1, MOST_BATCH),
+            rule,
+            state,
+            np.zeros_like(self.parameter_vector),
+            resolve_threads(threads),
+            whole("seed", seed, 0, 2**63),
+        )
+
+    def _contents(self) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
+        """What a model file holds: tensors and metadata."""
+        import json  # here: what reads and writes files is loaded when it is needed
 
         metadata = {
             "network": {
@@ -595,11 +670,9 @@ class Model:
             },
             "classes": self.classes.tolist(),
         }
-        write_model_file(
-            path,
-            dict(self.parameters),
-            {name: json.dumps(value) for name, value in metadata.items()},
-        )
+        return dict(self.parameters), {
+            name: json.dumps(value) for name, value in metadata.items()
+        }
 
     def __getstate__(self) -> dict[str, Any]:
         """What pickle and copy.deepcopy keep: all but the compiled network."""
@@ -632,18 +705,52 @@ class Model:
     def _run(
         self,
         pixels: NDArray[Any],
-        threads: int,
+        threads: int | None,
         ops: int = -1,
         outputs: int | None = None,
+        probabilities: bool = False,
     ) -> NDArray[np.float32]:
+        """The outputs of the first `ops` ops, -1 for all: logits, or probabilities."""
         y = np.empty((len(pixels), outputs or self.class_count), np.float32)
+        if threads is None and len(pixels) <= FEW_IMAGES:
+            threads = 1
+        threads = resolve_threads(threads)
+        predictor = self._predictor_for(len(pixels)) if ops < 0 else None
         stage = self.stage.for_core()
         for start in range(0, len(pixels), PREDICT_CHUNK):
             part = slice(start, start + PREDICT_CHUNK)
-            self._network.forward(
-                self.parameter_vector, pixels[part], stage, y[part], threads, ops
-            )
+            if predictor:
+                logits, shares = (None, y[part]) if probabilities else (y[part], None)
+                predictor.predict_many(pixels[part], logits, shares, threads)
+            else:
+                self._network.forward(
+                    self.parameter_vector, pixels[part], stage, y[part], threads, ops
+                )
+        if probabilities and not predictor:
+            np.subtract(y, y.max(axis=1, keepdims=True), out=y)
+            np.exp(y, out=y)
+            y /= y.sum(axis=1, keepdims=True)
         return y
+
+    def _predictor_for(self, images: int) -> "Predictor | None":
+        """What predicts so many images faster than the core: the C runtime, if the
+        images are few or all weights stay in the cache; None if that cannot hold them.
+        """
+        if images > FEW_IMAGES and self.parameter_count > CACHED_PARAMETERS:
+            return None
+        from lenet5c.embed import same
+
+        if self._predictor is not None:
+            predictor, stage, parameters = self._predictor
+            if stage is self.stage and same(parameters, self.parameter_vector):
+                return predictor
+        parameters = self.parameter_vector.copy()
+        try:
+            predictor = self.predictor()
+        except ValueError:  # not finite, or too many classes for a model file
+            predictor = None
+        self._predictor = predictor, self.stage, parameters
+        return predictor
 
     def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         return {
@@ -701,51 +808,79 @@ def load(path: str | os.PathLike[str]) -> Model:
     OSError
         If it cannot be read.
     """
-    import json  # here: as in save
-
-    from lenet5c.storage import FileFormatError, read_model_file
+    from lenet5c.storage import FileFormatError, fields, parse_json, read_model_file
 
     tensors, metadata = read_model_file(path)
     try:
-        network = json.loads(metadata["network"])
-        stage = json.loads(metadata["input_stage"])
-        names = json.loads(metadata["classes"])
-        layers = [layer_from_dict(values) for values in network["layers"]]
-        if len(set(map(str, names))) != len(names):
-            raise ValueError("classes: two have the same name")
-        classes = np.array(names)
-        if classes.ndim != 1 or classes.dtype.kind not in "iUb":
-            raise ValueError(
-                f"classes: expected integers or strings, got {names!r:.80}"
-            )
-        _check_sizes(layers, tuple(network["input_shape"]), tensors)
-        model = Model(
-            layers, input_shape=tuple(network["input_shape"]), classes=len(classes)
+        network, stage, labels = fields(
+            "metadata", metadata, "network", "input_stage", "classes"
         )
+        shape, layers = fields(
+            "network", parse_json("network", network), "input_shape", "layers"
+        )
+        *values, source, fitted = fields(
+            "input_stage",
+            parse_json("input_stage", stage),
+            *("mean", "deviation", "background", "source", "fitted"),
+        )
+        classes = _check_classes(parse_json("classes", labels))
+        if not isinstance(layers, list):
+            raise ValueError(f"layers: expected a list, got {layers!r:.80}")
+        layers = [layer_from_dict(values) for values in layers]
+        _check_sizes(layers, shape, tensors)
+        model = Model(layers, input_shape=tuple(shape), classes=len(classes))
         for name in model.parameters:
             model.parameters[name] = tensors[name]
-        height, width = (whole("source", side, 1) for side in stage["source"])
-        values = [float(stage[name]) for name in ("mean", "deviation", "background")]
-        if not np.isfinite(values).all() or values[1] <= 0:
-            raise ValueError(f"input stage: expected finite numbers, got {values}")
-        model.set_input(InputStage(*values), (height, width), classes)
-        model.fitted = bool(stage["fitted"])
-    except (KeyError, TypeError, ValueError, RecursionError, OverflowError) as error:
+        input_stage = InputStage(
+            *(number("input_stage", value, -math.inf, math.inf) for value in values)
+        )
+        if input_stage.deviation <= 0 or not all(
+            abs(value) <= MOST_FLOAT32 for value in input_stage.for_core()
+        ):
+            raise ValueError(
+                "input_stage: expected a positive deviation and a scale, an offset and "
+                f"a background that float32 can hold, got {input_stage}"
+            )
+        if not isinstance(source, list):
+            raise ValueError(f"source: expected [rows, columns], got {source!r:.80}")
+        model.set_input(input_stage, pair("source", source, 1), classes)
+        if not isinstance(fitted, bool):
+            raise ValueError(f"fitted: expected true or false, got {fitted!r:.80}")
+        model.fitted = fitted
+    except (TypeError, ValueError, OverflowError) as error:
         raise FileFormatError(f"{os.fspath(path)}: {error}") from error
     return model
 
 
+def _check_classes(labels: object) -> NDArray[Any]:
+    """The labels of a model file as an array, from which they can be saved again."""
+    sorts = {type(label) for label in labels} if isinstance(labels, list) else set()
+    if len(sorts) != 1 or not sorts <= {int, str, bool}:
+        raise ValueError(
+            "classes: expected integers alone, strings alone or booleans alone, "
+            f"got {labels!r:.80}"
+        )
+    classes = np.array(labels)
+    if classes.dtype.kind not in "iUb" or classes.tolist() != labels:
+        raise ValueError(
+            "classes: expected integers of 64 bits, or strings that do not end in "
+            f"U+0000, got {labels!r:.80}"
+        )
+    if len(np.unique(classes)) < len(classes):
+        raise ValueError(f"classes: two are the same in {labels!r:.80}")
+    return classes
+
+
 def _check_sizes(
     layers: Sequence[Layer],
-    input_shape: tuple[Any, ...],
+    input_shape: object,
     tensors: Mapping[str, NDArray[np.float32]],
 ) -> None:
     """Check that the tensors are these layers' parameters, before anything is built."""
-    if len(input_shape) != 3 or any(not isinstance(n, int) for n in input_shape):
-        raise ValueError(
-            f"input_shape: expected three numbers, got {input_shape!r:.80}"
-        )
-    shapes = _shapes(layers, input_shape)
+    if not isinstance(input_shape, list) or len(input_shape) != 3:
+        raise ValueError(f"input_shape: expected [C, H, W], got {input_shape!r:.80}")
+    channels, height, width = (whole("input_shape", n, 1) for n in input_shape)
+    shapes = _shapes(layers, (channels, height, width))
     if max(map(math.prod, shapes)) > MOST_PARAMETERS:
         raise ValueError("layers: a feature map is larger than any machine could hold")
     expected = {

@@ -40,6 +40,20 @@ class Optimizer:
         self, parameters: Vector, gradient: Vector, learning_rate: float, threads: int
     ) -> None:
         """One step, in place, at `learning_rate` (a schedule has its say in it)."""
+        self.prepare(parameters)
+        self.steps += 1
+        core.update(
+            self.rule(),
+            parameters,
+            gradient,
+            self.state,
+            learning_rate,
+            self.steps,
+            threads,
+        )
+
+    def rule(self) -> tuple[str | float, ...]:
+        """Name and settings of the step, as the core's `update` takes them."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -84,21 +98,8 @@ class SGD(Optimizer):
         self.nesterov = bool(nesterov)
         self.weight_decay = number("weight_decay", weight_decay, 0, math.inf)
 
-    def step(
-        self, parameters: Vector, gradient: Vector, learning_rate: float, threads: int
-    ) -> None:
-        self.prepare(parameters)
-        self.steps += 1
-        core.sgd(
-            parameters,
-            gradient,
-            self.state[0],
-            learning_rate,
-            self.momentum,
-            self.nesterov,
-            self.weight_decay,
-            threads,
-        )
+    def rule(self) -> tuple[str | float, ...]:
+        return "sgd", self.momentum, self.nesterov, self.weight_decay
 
 
 class AdamW(Optimizer):
@@ -133,23 +134,8 @@ class AdamW(Optimizer):
         self.eps = number("eps", eps, 0, math.inf)
         self.weight_decay = number("weight_decay", weight_decay, 0, math.inf)
 
-    def step(
-        self, parameters: Vector, gradient: Vector, learning_rate: float, threads: int
-    ) -> None:
-        self.prepare(parameters)
-        self.steps += 1
-        core.adamw(
-            parameters,
-            gradient,
-            *self.state,
-            learning_rate,
-            self.beta1,
-            self.beta2,
-            self.eps,
-            self.weight_decay,
-            self.steps,
-            threads,
-        )
+    def rule(self) -> tuple[str | float, ...]:
+        return "adamw", self.beta1, self.beta2, self.eps, self.weight_decay
 
 
 def as_optimizer(optimizer: Any) -> Optimizer:

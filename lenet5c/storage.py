@@ -32,6 +32,9 @@ __all__ = [
     "TEMPORARY",
     "FileFormatError",
     "Form",
+    "fields",
+    "model_file_parts",
+    "parse_json",
     "read_model_file",
     "write_atomically",
     "write_model_file",
@@ -97,12 +100,21 @@ def write_model_file(
         If the file cannot be written. The old one, if any, is as it was; unless the
         very last step failed, to make the new one last: then that is in place.
     """
+    write_atomically(path, model_file_parts(tensors, metadata, form))
+
+
+def model_file_parts(
+    tensors: Mapping[str, NDArray[Any]],
+    metadata: Mapping[str, str],
+    form: Form = MODEL,
+) -> list[bytes | memoryview]:
+    """The file that `write_model_file` writes, in parts that follow each other."""
     header = _header(tensors, metadata, form)
     payload = [_bytes_of(array) for array in tensors.values()]
     digest = _sha256([header, *payload]).encode()
     at = LENGTH_BYTES + len(START)
     header = header[:at] + digest + header[at + len(digest) :]
-    write_atomically(path, [header, *payload])
+    return [header, *payload]
 
 
 def read_model_file(
@@ -172,13 +184,8 @@ def _header(
 def _check_text(what: str, value: object) -> None:
     if not isinstance(value, str):
         raise TypeError(f"{what}: expected a str, got {value!r}")
-    if not _is_text(value):
+    if SURROGATE.search(value):
         raise ValueError(f"{what}: expected text that UTF-8 can encode, got {value!r}")
-
-
-def _is_text(value: object) -> bool:
-    """Whether it is a str without lone surrogates, which UTF-8 cannot hold."""
-    return isinstance(value, str) and not SURROGATE.search(value)
 
 
 def _check_array(name: str, array: object) -> None:
@@ -269,7 +276,11 @@ def _read(
             f"the file is truncated: expected a header of {length} bytes, "
             f"found {len(header)}"
         )
-    entries = _parse(header)
+    entries = parse_json("a header", header)
+    if not isinstance(entries, dict):
+        raise FileFormatError(
+            f"expected a header that is a JSON object, found {reprlib.repr(entries)}"
+        )
     metadata = _metadata(entries.pop("__metadata__", None), form)
     if not header.startswith(START):
         raise FileFormatError(
@@ -294,15 +305,25 @@ def _read(
     at = len(START)
     blanked = START + BLANK + header[at + len(BLANK) :]
     digest = _sha256([length_bytes, blanked, payload])
-    if digest != (noted := metadata.pop("sha256")):
+    noted = metadata.pop("sha256")
+    if not header.startswith(f'{digest}"'.encode(), at):
         raise FileFormatError(
             f"the file is damaged: expected the SHA-256 {noted!r:.70}, found {digest!r}"
         )
     return _views(np.asarray(values, np.float32), layout), metadata
 
 
-def _parse(header: bytes) -> dict[str, Any]:
-    """The header as a dict, refusing whatever JSON readers disagree on."""
+def parse_json(what: str, text: bytes | str) -> Any:
+    """The value of a text in JSON, refusing whatever readers of JSON disagree on.
+
+    These are bytes that are not UTF-8, a key that an object has twice, NaN and
+    Infinity, half a surrogate pair, and -0 as a whole number.
+
+    Raises
+    ------
+    FileFormatError
+        That `what` was expected in JSON, and what was found.
+    """
 
     def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
@@ -313,19 +334,37 @@ def _parse(header: bytes) -> dict[str, Any]:
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is no JSON")
 
+    def whole(digits: str) -> int:
+        if digits == "-0":
+            raise ValueError("-0, which has to be 0 or -0.0")
+        return int(digits)
+
     try:
-        entries = json.loads(
-            header.decode("utf-8"),
+        value = json.loads(
+            text if isinstance(text, str) else text.decode("utf-8"),
             object_pairs_hook=without_duplicates,
             parse_constant=refuse,
+            parse_int=whole,
         )
+        json.dumps(value, ensure_ascii=False).encode()  # fails for half a pair
     except (ValueError, RecursionError) as error:
-        raise FileFormatError(f"expected a header in JSON, found: {error}") from error
-    if not isinstance(entries, dict):
+        raise FileFormatError(f"expected {what} in JSON, found: {error}") from error
+    return value
+
+
+def fields(what: str, found: object, *names: str) -> list[Any]:
+    """The values of a JSON object that has these keys and no others.
+
+    Raises
+    ------
+    FileFormatError
+        If it is no object or has other keys.
+    """
+    if not isinstance(found, dict) or found.keys() != set(names):
         raise FileFormatError(
-            f"expected a header that is a JSON object, found {reprlib.repr(entries)}"
+            f"{what}: expected exactly {sorted(names)}, found {reprlib.repr(found)}"
         )
-    return entries
+    return [found[name] for name in names]
 
 
 def _metadata(found: object, form: Form) -> dict[str, str]:
@@ -335,7 +374,7 @@ def _metadata(found: object, form: Form) -> dict[str, str]:
             f"expected a model file with '__metadata__', found {reprlib.repr(found)}"
         )
     for name, text in found.items():
-        if not (_is_text(name) and _is_text(text)):
+        if not isinstance(text, str):
             raise FileFormatError(
                 f"metadata: expected texts, found {reprlib.repr({name: text})}"
             )
@@ -354,18 +393,11 @@ def _layout(entries: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     begin = 0
     for name, entry in entries.items():
         tensor = f"tensor {reprlib.repr(name)}"
-        fields = {"dtype", "shape", "data_offsets"}
-        if not _is_text(name) or not isinstance(entry, dict) or entry.keys() != fields:
+        dtype, shape, offsets = fields(tensor, entry, "dtype", "shape", "data_offsets")
+        if dtype != "F32":
             raise FileFormatError(
-                f"{tensor}: expected exactly {sorted(fields)}, "
-                f"found {reprlib.repr(entry)}"
+                f"{tensor}: expected the dtype 'F32', found {reprlib.repr(dtype)}"
             )
-        if entry["dtype"] != "F32":
-            raise FileFormatError(
-                f"{tensor}: expected the dtype 'F32', "
-                f"found {reprlib.repr(entry['dtype'])}"
-            )
-        shape, offsets = entry["shape"], entry["data_offsets"]
         if not _whole_numbers(shape, 1) or len(shape) > MOST_DIMENSIONS:
             raise FileFormatError(
                 f"{tensor}: expected a shape of at most {MOST_DIMENSIONS} whole "

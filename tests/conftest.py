@@ -67,6 +67,22 @@ def small_images(images: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(images[:, 8:20, 8:20])
 
 
+@pytest.fixture(scope="session")
+def mnist() -> lenet5c.datasets.Dataset:
+    """The real MNIST, where LENET5C_DATA names a folder that has it."""
+    if not os.environ.get("LENET5C_DATA"):
+        pytest.skip("LENET5C_DATA does not name a folder that holds mnist/")
+    return lenet5c.datasets.mnist()
+
+
+@pytest.fixture(scope="session")
+def mnist_model(mnist: lenet5c.datasets.Dataset) -> lenet5c.Model:
+    """LeNet-5, trained for an epoch on MNIST. Not to be changed."""
+    model = lenet5c.lenet5()
+    model.fit(*mnist.train, epochs=1, threads=1)  # other processes may be busy
+    return model
+
+
 @pytest.fixture
 def digest() -> Callable[[lenet5c.Model], str]:
     """SHA-256 of all that `fit` may change in a model."""

@@ -1,10 +1,15 @@
 """The examples run as they are, in a folder of their own."""
 
+import os
 import re
+import shutil
+import struct
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import python_environment
 
@@ -40,3 +45,98 @@ def test_scikit_learn_searches_and_cross_validates(tmp_path):
     said = run("scikit_learn.py", tmp_path)
     assert float(re.search(r"test accuracy (\S+)%", said)[1]) >= 90
     assert float(re.search(r"cross-validation (\S+)%", said)[1]) >= 85
+
+
+@pytest.fixture
+def digits(tmp_path, images, labels):
+    """A model in `digits.lenet5c` whose classes are letters."""
+    letters = np.array(list("abcdefghij"))
+    model = lenet5c.lenet5()
+    model.fit(images, letters[labels], epochs=4, batch_size=4, threads=1)
+    model.save(tmp_path / "digits.lenet5c")
+    expected = model.predict(images)
+    assert len(set(expected)) > 3
+    return model
+
+
+def command_of(file: str) -> str:
+    """The command that the head of the example says builds or runs it."""
+    lines = (EXAMPLES / file).read_text("utf-8").splitlines()
+    return next(
+        line.removeprefix(" *").strip()
+        for line in lines
+        if re.match(r"( \*)? +(cc|CFLAGS=\S*|python) ", line)
+    )
+
+
+def shell(command: str, folder: Path, stdin: bytes = b"") -> str:
+    """What a command prints, with this Python's programs in the path."""
+    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env=python_environment() | {"PATH": path},
+        input=stdin,
+        capture_output=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode()
+
+
+def build(file: str, folder: Path) -> None:
+    """Copy the example to the folder and run the command at its head."""
+    for program in ("cc", "lenet5c"):
+        path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
+        if shutil.which(program, path=path) is None:
+            pytest.skip(f"no {program}")
+    shutil.copy(EXAMPLES / file, folder)
+    shell(command_of(file), folder)
+
+
+def test_the_c_program_classifies_what_it_reads(tmp_path, digits, images):
+    build("classify.c", tmp_path)
+    said = shell("./classify digits.lenet5c", tmp_path, images.tobytes())
+    assert said.split() == digits.predict(images).tolist()
+    assert shell("./classify digits.lenet5c", tmp_path) == ""
+    with pytest.raises(AssertionError, match="last image has 10 of 784 bytes"):
+        shell("./classify digits.lenet5c", tmp_path, images.tobytes()[:794])
+    with pytest.raises(AssertionError, match="classify: no model file"):
+        shell("./classify classify", tmp_path)
+
+
+def test_the_openmp_program_counts_the_classes_of_an_idx_file(tmp_path, digits, images):
+    build("classify_idx.c", tmp_path)
+    many = np.tile(images, (20, 1, 1))
+    head = b"\0\0\x08\x03" + struct.pack(">3I", *many.shape)
+    (tmp_path / "many-idx3-ubyte").write_bytes(head + many.tobytes())
+    said = shell("./classify_idx digits.lenet5c many-idx3-ubyte", tmp_path)
+    predicted = digits.predict(many).tolist()
+    assert said.splitlines() == [
+        f"{name} {predicted.count(name)}" for name in digits.classes.tolist()
+    ]
+    (tmp_path / "short").write_bytes(head + many.tobytes()[1:])
+    with pytest.raises(AssertionError, match="another size than it says"):
+        shell("./classify_idx digits.lenet5c short", tmp_path)
+
+
+def test_the_cython_module_classifies_windows(tmp_path, digits, images):
+    pytest.importorskip("Cython")
+    build("windows.pyx", tmp_path)
+    frame = images[:12].reshape(3, 4, 28, 28).swapaxes(1, 2).reshape(84, 112)
+    np.save(tmp_path / "frame.npy", frame)
+    said = shell(
+        f"{sys.executable} -c \"import numpy, windows; frame = numpy.load('frame.npy');"
+        " print(*windows.classify('digits.lenet5c', frame, 28).ravel())\"",
+        tmp_path,
+    )
+    assert said.split() == digits.predict(images[:12]).tolist()
+
+
+def test_the_numba_loop_classifies_windows(tmp_path, digits, images):
+    pytest.importorskip("numba")
+    frame = images[:12].reshape(3, 4, 28, 28).swapaxes(1, 2).reshape(84, 112)
+    np.save(tmp_path / "frame.npy", frame)
+    command = command_of("windows_numba.py").split(maxsplit=1)[1]
+    said = shell(f"{sys.executable} {EXAMPLES}/{command}", tmp_path)
+    assert said.split() == digits.predict(images[:12]).tolist()

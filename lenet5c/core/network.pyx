@@ -719,29 +719,10 @@ cdef class Network:
 
     cdef int run(self, Call *call, Workspace space, int threads) except -1:
         """Run a call on up to `threads` threads."""
-        cdef bint training = call.gradient != NULL
-        cdef int blocks = (call.count + LANES - 1) // LANES
-        cdef int slices = slices_of(self.parameters) if training and not call.add else 0
-        cdef int i, shards, chunk
-        cdef int chunks = (call.count + CHUNK - 1) // CHUNK
-        threads = max(1, min(threads, blocks))
-        space.reserve(self, threads, call.count if training else 0)
-        call.losses = space.losses
-        call.hits = space.hits
-        call.packed = space.packed
-        with nogil, parallel(num_threads=threads):
-            for i in prange(self.packing_tasks + slices, schedule="dynamic", chunksize=4):
-                run_preparing(self, call, i)
-            if training:
-                for chunk in range(chunks):
-                    shards = shards_of(self, call, chunk)
-                    for i in prange(shards, schedule="dynamic"):
-                        run_shard(self, call, space, chunk, i)
-                    for i in prange(self.reducing_tasks, schedule="dynamic"):
-                        run_reducing(self, call, space, chunk, &self.reducing[i])
-            else:
-                for i in prange(blocks, schedule="dynamic"):
-                    run_block_forward(self, call, space, i)
+        threads = threads_of(call, threads)
+        space.reserve(self, threads, call.count if call.gradient != NULL else 0)
+        with nogil:
+            run_call(self, call, space, threads)
         return 0
 
 
@@ -771,6 +752,38 @@ cdef Correlation *correlation_of(Op *op, int part) noexcept nogil:
     if part == 0:
         return &op.forward
     return &op.backward[part - 1]
+
+
+cdef int threads_of(const Call *call, int threads) noexcept nogil:
+    """How many of so many threads have something to do."""
+    return max(1, min(<Py_ssize_t>threads, (call.count + LANES - 1) // LANES))
+
+
+cdef void run_call(Network net, Call *call, Workspace space, int threads) noexcept nogil:
+    """Run a call in a workspace that has room for it."""
+    cdef bint training = call.gradient != NULL
+    cdef int blocks = (call.count + LANES - 1) // LANES
+    cdef int slices = slices_of(net.parameters) if training and not call.add else 0
+    cdef int i
+    cdef int shards = 0
+    cdef int chunk = 0
+    cdef int chunks = (call.count + CHUNK - 1) // CHUNK
+    call.losses = space.losses
+    call.hits = space.hits
+    call.packed = space.packed
+    with parallel(num_threads=threads):
+        for i in prange(net.packing_tasks + slices, schedule="dynamic", chunksize=4):
+            run_preparing(net, call, i)
+        if training:
+            for chunk in range(chunks):
+                shards = shards_of(net, call, chunk)
+                for i in prange(shards, schedule="dynamic"):
+                    run_shard(net, call, space, chunk, i)
+                for i in prange(net.reducing_tasks, schedule="dynamic"):
+                    run_reducing(net, call, space, chunk, &net.reducing[i])
+        else:
+            for i in prange(blocks, schedule="dynamic"):
+                run_block_forward(net, call, space, i)
 
 
 cdef void run_preparing(Network net, Call *call, int i) noexcept nogil:
@@ -1037,48 +1050,191 @@ cdef int slices_of(Py_ssize_t n) noexcept nogil:
     return (n + SLICE - 1) // SLICE
 
 
-def sgd(
-    float[::1] parameters not None, const float[::1] gradient not None,
-    float[::1] velocity not None, float learning_rate, float momentum, bint nesterov,
-    float weight_decay, int threads,
-):
-    """One step of stochastic gradient descent, in place (core/update.pxd)."""
-    cdef Py_ssize_t n = parameters.shape[0]
-    cdef Py_ssize_t at
-    cdef int i
-    cdef int slices = slices_of(n)
-    same_length(n, gradient.shape[0], velocity.shape[0])
-    threads = max(1, min(threads, slices))
-    for i in prange(slices, nogil=True, schedule="static", num_threads=threads):
-        at = <Py_ssize_t>i * SLICE
-        sgd_step(
-            &parameters[at], &gradient[at], &velocity[at], min(<Py_ssize_t>SLICE, n - at),
-            learning_rate, momentum, nesterov, weight_decay,
-        )
+cdef struct Update:
+    # an optimizer's step on the flat parameter vector (core/update.pxd)
+    bint adam  # AdamW; otherwise SGD
+    float *parameters
+    const float *gradient
+    float *first  # velocity, or first moment
+    float *second  # second moment
+    Py_ssize_t n
+    Py_ssize_t step  # number of this step, from 1
+    float momentum, beta1, beta2, eps, weight_decay
+    bint nesterov
 
 
-def adamw(
-    float[::1] parameters not None, const float[::1] gradient not None,
-    float[::1] first not None, float[::1] second not None, float learning_rate,
-    float beta1, float beta2, float eps, float weight_decay, Py_ssize_t step, int threads,
-):
-    """Step number `step` (from 1) of AdamW, in place (core/update.pxd)."""
-    cdef Py_ssize_t n = parameters.shape[0]
-    cdef Py_ssize_t at
+cdef void run_update(const Update *u, float learning_rate, int threads) noexcept nogil:
+    """One step, threads splitting the parameters."""
+    cdef int slices = slices_of(u.n)
+    cdef float correction1 = 1 - <double>u.beta1 ** u.step
+    cdef float correction2 = 1 - <double>u.beta2 ** u.step
     cdef int i
-    cdef int slices = slices_of(n)
-    cdef float correction1 = 1 - <double>beta1 ** step
-    cdef float correction2 = 1 - <double>beta2 ** step
-    same_length(n, gradient.shape[0], first.shape[0])
-    same_length(n, gradient.shape[0], second.shape[0])
     threads = max(1, min(threads, slices))
-    for i in prange(slices, nogil=True, schedule="static", num_threads=threads):
-        at = <Py_ssize_t>i * SLICE
+    for i in prange(slices, schedule="static", num_threads=threads):
+        run_slice(u, <Py_ssize_t>i * SLICE, learning_rate, correction1, correction2)
+
+
+cdef void run_slice(
+    const Update *u, Py_ssize_t at, float learning_rate, float correction1,
+    float correction2,
+) noexcept nogil:
+    cdef Py_ssize_t n = min(<Py_ssize_t>SLICE, u.n - at)
+    if u.adam:
         adamw_step(
-            &parameters[at], &gradient[at], &first[at], &second[at],
-            min(<Py_ssize_t>SLICE, n - at), learning_rate, beta1, beta2, eps, weight_decay,
-            correction1, correction2,
+            u.parameters + at, u.gradient + at, u.first + at, u.second + at, n,
+            learning_rate, u.beta1, u.beta2, u.eps, u.weight_decay, correction1,
+            correction2,
         )
+    else:
+        sgd_step(
+            u.parameters + at, u.gradient + at, u.first + at, n, learning_rate,
+            u.momentum, u.nesterov, u.weight_decay,
+        )
+
+
+cdef int set_update(
+    Update *u, rule, float[::1] parameters, const float[::1] gradient, list state
+) except -1:
+    """The optimizer's `rule` (optimizers.py) and vectors, once their lengths fit."""
+    cdef float[::1] vector
+    memset(u, 0, sizeof(Update))
+    u.n = parameters.shape[0]
+    same_length(u.n, gradient.shape[0], u.n)
+    u.parameters = &parameters[0]
+    u.gradient = &gradient[0]
+    for number, array in enumerate(state):
+        vector = array
+        same_length(u.n, vector.shape[0], u.n)
+        if number == 0:
+            u.first = &vector[0]
+        else:
+            u.second = &vector[0]
+    u.adam = rule[0] == "adamw"
+    if u.adam:
+        _, u.beta1, u.beta2, u.eps, u.weight_decay = rule
+    else:
+        _, u.momentum, u.nesterov, u.weight_decay = rule
+    return 0
+
+
+def update(
+    rule, float[::1] parameters not None, const float[::1] gradient not None,
+    list state not None, float learning_rate, Py_ssize_t step, int threads,
+):
+    """Step number `step` (from 1) of an optimizer, in place (core/update.pxd).
+
+    rule : ("sgd", momentum, nesterov, weight_decay) or
+        ("adamw", beta1, beta2, eps, weight_decay)
+    state : the vectors that it keeps: velocity, or first and second moment
+    """
+    cdef Update u
+    if parameters.shape[0] == 0:
+        return
+    set_update(&u, rule, parameters, gradient, state)
+    u.step = step
+    with nogil:
+        run_update(&u, learning_rate, threads)
+
+
+# `run_call` for code that may not touch Python's reference counts
+ctypedef void (*Run)(void *net, Call *call, void *space, int threads) noexcept nogil
+
+
+cdef class Trainer:
+    """Training steps for native programs, which have no Python objects to pass.
+
+    Parameters
+    ----------
+    network : Network
+    parameters : (parameters,) float32, changed by each step
+    stage : (scale, offset, background) of images in bytes
+    shape : (C, H, W) of the images that are trained on
+    batch_size : the most images of a step
+    rule, state : as in `update`
+    seed : of dropout
+    """
+
+    cdef tuple owned  # what the pointers below point to
+    cdef void *network
+    cdef void *space
+    cdef const float *losses
+    cdef Call call
+    cdef Update update
+    cdef Py_ssize_t batch_size
+    cdef int classes, threads
+    cdef uint64_t seed
+
+    def __cinit__(
+        self, Network network not None, float[::1] parameters not None, stage, shape,
+        Py_ssize_t batch_size, rule, list state not None, float[::1] gradient not None,
+        int threads, uint64_t seed,
+    ):
+        cdef Workspace space = Workspace()
+        space.reserve(network, threads, batch_size)
+        self.owned = (network, space, parameters, gradient, *state)
+        self.network = <void *>network
+        self.space = <void *>space
+        self.losses = space.losses
+        self.classes = network.ops[network.count - 1].outputs
+        self.batch_size = batch_size
+        self.threads = threads
+        self.seed = seed
+        self.call.parameters = &parameters[0]
+        self.call.gradient = &gradient[0]
+        self.call.ops = network.count
+        _, self.call.images.height, self.call.images.width = shape
+        self.call.images.channels = network.C
+        (
+            self.call.images.scale, self.call.images.offset, self.call.images.background
+        ) = stage
+        set_update(&self.update, rule, parameters, gradient, state)
+
+    @property
+    def address(self):
+        """What `train_step` takes; valid as long as this object lives."""
+        return <size_t><void *>self
+
+    @property
+    def steps(self):
+        """How many there were."""
+        return self.update.step
+
+
+cdef int train_step(
+    Trainer self, const unsigned char *bytes, const float *floats, const int *labels,
+    int count, float learning_rate, float *loss,
+) noexcept nogil:
+    """One step on a batch of bytes or of floats; -1 and no step if it does not fit."""
+    cdef Run run = <Run><void *>run_call
+    cdef Call call = self.call
+    cdef double total = 0
+    cdef int n
+    if count < 1 or count > self.batch_size or labels == NULL:
+        return -1
+    if bytes == NULL and floats == NULL:
+        return -1
+    for n in range(count):
+        if labels[n] < 0 or labels[n] >= self.classes:
+            return -1
+    call.images.bytes = bytes
+    call.images.floats = floats
+    call.labels = labels
+    call.count = count
+    call.share = 1 / <float>count
+    call.key = subkey(self.seed, self.update.step)
+    run(self.network, &call, self.space, threads_of(&call, self.threads))
+    self.update.step += 1
+    run_update(&self.update, learning_rate, self.threads)
+    for n in range(count):
+        total += self.losses[n]
+    if loss != NULL:
+        loss[0] = total / count
+    return 0
+
+
+def train_step_address():
+    """Of the C function `train_step`, whose first argument is a Trainer's address."""
+    return <size_t><void *>train_step
 
 
 def move_average(

@@ -1,0 +1,29 @@
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+addresses: dict[str, int]
+
+class Predictor:
+    def __init__(self, content: bytes, labels: Sequence[Any]) -> None: ...
+    def __call__(self, image: ArrayLike) -> Any: ...
+    def predict_proba(self, image: ArrayLike) -> NDArray[np.float32]: ...
+    def predict_many(
+        self,
+        images: NDArray[Any],
+        logits: NDArray[np.float32] | None,
+        probabilities: NDArray[np.float32] | None,
+        threads: int,
+    ) -> None: ...
+    @property
+    def address(self) -> int: ...
+    @property
+    def instruction_set(self) -> str: ...
+    @property
+    def labels(self) -> list[Any]: ...
+    @property
+    def workspace_size(self) -> int: ...
+
+def same(a: NDArray[np.float32], b: NDArray[np.float32]) -> bool: ...

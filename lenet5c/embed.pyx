@@ -1,0 +1,449 @@
+"""A trained model for native programs, and for single images from Python.
+
+Everything here runs csrc/lenet5c.c: `Predictor` from Python, the functions of embed.pxd
+from Cython, `addresses` from ctypes, cffi, Numba and SciPy, and `_C_API`, a PyCapsule, from C
+(csrc/lenet5c_api.h).
+"""
+
+from cpython.buffer cimport (
+    PyBUF_FORMAT, PyBUF_STRIDES, PyBuffer_Release, PyObject_GetBuffer,
+)
+from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer, PyCapsule_New
+from cython.parallel cimport prange, threadid
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp
+
+import numpy
+
+from lenet5c import _core
+
+cdef extern from "lenet5c.h" nogil:
+    int c_abi_version "lenet5c_abi_version"()
+    const char *c_strerror "lenet5c_strerror"(int)
+    int c_open "lenet5c_open"(const char *, lenet5c_model **)
+    int c_open_memory "lenet5c_open_memory"(const void *, size_t, lenet5c_model **)
+    void c_close "lenet5c_close"(lenet5c_model *)
+    int c_input "lenet5c_input"(const lenet5c_model *, lenet5c_input_info *)
+    int c_classes "lenet5c_classes"(const lenet5c_model *)
+    const char *c_class_name "lenet5c_class_name"(const lenet5c_model *, int)
+    size_t c_workspace_size "lenet5c_workspace_size"(const lenet5c_model *)
+    int c_predict_u8 "lenet5c_predict_u8"(
+        const lenet5c_model *, void *, const uint8_t *, const lenet5c_layout *, int *,
+        float *, float *)
+    int c_predict_f32 "lenet5c_predict_f32"(
+        const lenet5c_model *, void *, const float *, const lenet5c_layout *, int *,
+        float *, float *)
+    int c_classify "lenet5c_classify"(const lenet5c_model *, void *, const uint8_t *)
+    const char *c_instruction_set "lenet5c_instruction_set"(const lenet5c_model *)
+
+cdef extern from *:
+    """
+    #include <stddef.h>
+    #include <stdint.h>
+    #include <string.h>
+
+    /* csrc/lenet5c.c chooses no kernels with more lanes: those of the core decide */
+    int lenet5c_most_lanes = 4;
+
+    /* Whether one of n floats, `step` apart, is NaN or infinite. */
+    static int has_no_number(const float *x, ptrdiff_t n, ptrdiff_t step)
+    {
+        uint32_t found = 0, bits;
+        for (ptrdiff_t i = 0; i < n; i++) {
+            memcpy(&bits, x + i * step, sizeof bits);
+            found |= (bits & 0x7f800000u) == 0x7f800000u;
+        }
+        return (int)found;
+    }
+    """
+    int lenet5c_most_lanes
+    int has_no_number(const float *x, Py_ssize_t n, Py_ssize_t step) nogil
+
+cdef extern from "lenet5c_api.h":
+    ctypedef struct lenet5c_api:
+        int version
+        int (*abi_version)() noexcept nogil
+        const char *(*strerror)(int) noexcept nogil
+        int (*open)(const char *, lenet5c_model **) noexcept nogil
+        int (*open_memory)(const void *, size_t, lenet5c_model **) noexcept nogil
+        void (*close)(lenet5c_model *) noexcept nogil
+        int (*input)(const lenet5c_model *, lenet5c_input_info *) noexcept nogil
+        int (*classes)(const lenet5c_model *) noexcept nogil
+        const char *(*class_name)(const lenet5c_model *, int) noexcept nogil
+        size_t (*workspace_size)(const lenet5c_model *) noexcept nogil
+        int (*predict_u8)(
+            const lenet5c_model *, void *, const uint8_t *, const lenet5c_layout *,
+            int *, float *, float *) noexcept nogil
+        int (*predict_f32)(
+            const lenet5c_model *, void *, const float *, const lenet5c_layout *,
+            int *, float *, float *) noexcept nogil
+        int (*classify)(const lenet5c_model *, void *, const uint8_t *) noexcept nogil
+        int (*train_step_u8)(
+            void *, const uint8_t *, const int32_t *, int, float, float *) noexcept nogil
+        int (*train_step_f32)(
+            void *, const float *, const int32_t *, int, float, float *) noexcept nogil
+    enum: LENET5C_API_VERSION
+
+from lenet5c.images import as_images
+
+cdef enum:
+    PART = 16  # images that a thread takes at a time
+
+lenet5c_most_lanes = {"avx512": 16, "avx2": 8}.get(_core.isa, 4)
+
+ctypedef int (*TrainStep)(
+    void *, const uint8_t *, const float *, const int32_t *, int, float, float *
+) noexcept nogil
+cdef TrainStep train_step = <TrainStep><size_t>_core.core.train_step_address()
+
+
+cdef int lenet5c_abi_version() noexcept nogil:
+    return c_abi_version()
+
+
+cdef const char *lenet5c_strerror(int code) noexcept nogil:
+    return c_strerror(code)
+
+
+cdef int lenet5c_open(const char *path, lenet5c_model **model) noexcept nogil:
+    return c_open(path, model)
+
+
+cdef int lenet5c_open_memory(
+    const void *content, size_t size, lenet5c_model **model
+) noexcept nogil:
+    return c_open_memory(content, size, model)
+
+
+cdef void lenet5c_close(lenet5c_model *model) noexcept nogil:
+    c_close(model)
+
+
+cdef int lenet5c_input(const lenet5c_model *model, lenet5c_input_info *info) noexcept nogil:
+    return c_input(model, info)
+
+
+cdef int lenet5c_classes(const lenet5c_model *model) noexcept nogil:
+    return c_classes(model)
+
+
+cdef const char *lenet5c_class_name(const lenet5c_model *model, int k) noexcept nogil:
+    return c_class_name(model, k)
+
+
+cdef size_t lenet5c_workspace_size(const lenet5c_model *model) noexcept nogil:
+    return c_workspace_size(model)
+
+
+cdef int lenet5c_predict_u8(
+    const lenet5c_model *model, void *workspace, const uint8_t *pixels,
+    const lenet5c_layout *layout, int *classes, float *probabilities, float *logits,
+) noexcept nogil:
+    return c_predict_u8(model, workspace, pixels, layout, classes, probabilities, logits)
+
+
+cdef int lenet5c_predict_f32(
+    const lenet5c_model *model, void *workspace, const float *pixels,
+    const lenet5c_layout *layout, int *classes, float *probabilities, float *logits,
+) noexcept nogil:
+    return c_predict_f32(model, workspace, pixels, layout, classes, probabilities, logits)
+
+
+cdef int lenet5c_classify(
+    const lenet5c_model *model, void *workspace, const uint8_t *image
+) noexcept nogil:
+    return c_classify(model, workspace, image)
+
+
+cdef int lenet5c_train_step_u8(
+    void *trainer, const uint8_t *images, const int32_t *labels, int count,
+    float learning_rate, float *loss,
+) noexcept nogil:
+    return train_step(trainer, images, NULL, labels, count, learning_rate, loss)
+
+
+cdef int lenet5c_train_step_f32(
+    void *trainer, const float *images, const int32_t *labels, int count,
+    float learning_rate, float *loss,
+) noexcept nogil:
+    return train_step(trainer, NULL, images, labels, count, learning_rate, loss)
+
+
+cdef lenet5c_api api = lenet5c_api(
+    LENET5C_API_VERSION, lenet5c_abi_version, lenet5c_strerror, lenet5c_open,
+    lenet5c_open_memory, lenet5c_close, lenet5c_input, lenet5c_classes,
+    lenet5c_class_name, lenet5c_workspace_size, lenet5c_predict_u8, lenet5c_predict_f32,
+    lenet5c_classify, lenet5c_train_step_u8, lenet5c_train_step_f32,
+)
+_C_API = PyCapsule_New(&api, "lenet5c.embed._C_API", NULL)
+
+# Of the functions in embed.pxd, by name.
+addresses = {
+    name: <size_t>PyCapsule_GetPointer(capsule, PyCapsule_GetName(capsule))
+    for name, capsule in globals()["__pyx_capi__"].items()
+}
+
+
+cdef class Scratch:
+    """Workspaces of one call at a time, one for each of its threads."""
+
+    cdef char *memory
+    cdef int threads
+
+    def __dealloc__(self):
+        free(self.memory)
+
+    cdef int reserve(self, size_t size, int threads) except -1:
+        if threads > self.threads:
+            free(self.memory)
+            self.threads = 0
+            self.memory = <char *>malloc(size * threads)
+            if self.memory == NULL:
+                raise MemoryError(f"could not allocate {size * threads} bytes")
+            self.threads = threads
+        return 0
+
+
+cdef class Predictor:
+    """The network as it was when this was made, for one image a call.
+
+    Any number of threads may use one predictor at the same time; the GIL is released.
+
+    Parameters
+    ----------
+    content : bytes
+        A model file.
+    labels : sequence
+        Of the classes, as `predict` returns them.
+
+    Attributes
+    ----------
+    address : int
+        Of the `const lenet5c_model` for native programs; valid as long as this object.
+    workspace_size : int
+        Bytes of scratch that a native program has to give to each of its threads.
+    instruction_set : str
+        "avx512", "avx2" or "vector".
+    """
+
+    cdef lenet5c_model *model
+    cdef lenet5c_input_info input
+    cdef readonly list labels
+    cdef readonly size_t workspace_size
+    cdef list idle  # Scratch that no call is using
+
+    def __cinit__(self, bytes content not None, labels):
+        cdef int code = c_open_memory(<const char *>content, len(content), &self.model)
+        if code:
+            raise ValueError(f"content: {c_strerror(code).decode()}")
+        c_input(self.model, &self.input)
+        self.labels = list(labels)
+        if len(self.labels) != c_classes(self.model):
+            raise ValueError(
+                f"labels: expected {c_classes(self.model)}, got {len(self.labels)}"
+            )
+        self.workspace_size = (c_workspace_size(self.model) + 63) // 64 * 64
+        self.idle = []
+
+    def __dealloc__(self):
+        c_close(self.model)
+
+    def __call__(self, image):
+        """The label of one image.
+
+        Parameters
+        ----------
+        image : (H, W) array for one channel, or (C, H, W)
+            uint8 or floating, of any strides; as large as the network's input or
+            smaller, and then centred in it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the image does not fit.
+        """
+        return self.labels[self.of_image(image, NULL)]
+
+    def predict_proba(self, image):
+        """Probabilities of one image's classes, (classes,) float32."""
+        cdef float[::1] probabilities
+        found = numpy.empty(len(self.labels), numpy.float32)
+        probabilities = found
+        self.of_image(image, &probabilities[0])
+        return found
+
+    def predict_many(
+        self, images not None, float[:, ::1] logits, float[:, ::1] probabilities,
+        int threads,
+    ):
+        """Write the logits and probabilities, (N, classes), of many images; or None.
+
+        images : (N, C, H, W) uint8 or float32, C-contiguous, which fit: nothing is checked
+        """
+        cdef const uint8_t[:, :, :, ::1] bytes
+        cdef const float[:, :, :, ::1] floats
+        cdef const uint8_t *first_byte = NULL
+        cdef const float *first_float = NULL
+        cdef float *first_logit = NULL if logits is None else &logits[0, 0]
+        cdef float *first_probability = NULL
+        cdef lenet5c_layout layout
+        cdef Scratch scratch = self.take_scratch()
+        cdef char *memory
+        cdef size_t size = self.workspace_size
+        cdef int count = len(images)
+        cdef int K = len(self.labels)
+        cdef int parts = (count + PART - 1) // PART
+        cdef int i
+        if probabilities is not None:
+            first_probability = &probabilities[0, 0]
+        if images.itemsize == 1:
+            bytes = images
+            first_byte = &bytes[0, 0, 0, 0]
+        else:
+            floats = images
+            first_float = &floats[0, 0, 0, 0]
+        layout.count = count
+        _, _, layout.height, layout.width = images.shape
+        threads = max(1, min(threads, parts))
+        scratch.reserve(size, threads)
+        memory = scratch.memory
+        with nogil:
+            if threads == 1:
+                predict_part(
+                    self.model, memory, first_byte, first_float, layout, 0, count, K,
+                    self.input.channels, first_logit, first_probability,
+                )
+            else:
+                for i in prange(parts, schedule="dynamic", num_threads=threads):
+                    predict_part(
+                        self.model, memory + threadid() * size, first_byte, first_float,
+                        layout, i * PART, min(PART, count - i * PART), K,
+                        self.input.channels, first_logit, first_probability,
+                    )
+        self.idle.append(scratch)
+
+    @property
+    def address(self):
+        return <size_t>self.model
+
+    @property
+    def instruction_set(self):
+        return c_instruction_set(self.model).decode()
+
+    cdef Scratch take_scratch(self):
+        """Scratch that no other call is using; put it back into `idle`."""
+        try:
+            return self.idle.pop()
+        except IndexError:
+            return Scratch()
+
+    cdef int of_image(self, image, float *probabilities) except -1:
+        """The number of an image's class."""
+        cdef Scratch scratch = self.take_scratch()
+        cdef int found
+        scratch.reserve(self.workspace_size, 1)
+        try:
+            found = self.of_buffer(image, scratch.memory, probabilities)
+        except (BufferError, TypeError, ValueError):
+            found = -1
+        if found < 0:  # another shape or type: convert it, or say what is wrong with it
+            image = as_images(
+                numpy.asarray(image)[numpy.newaxis],
+                (self.input.channels, self.input.height, self.input.width),
+                "image",
+            )[0]
+            found = self.of_buffer(image, scratch.memory, probabilities)
+        self.idle.append(scratch)
+        return found
+
+    cdef int of_buffer(self, image, void *workspace, float *probabilities) except? -1:
+        """The number of the class, or -1 if the image is none that can be read here."""
+        cdef Py_buffer view
+        cdef int found
+        PyObject_GetBuffer(image, &view, PyBUF_STRIDES | PyBUF_FORMAT)
+        found = self.of_view(&view, workspace, probabilities)
+        PyBuffer_Release(&view)
+        return found
+
+    cdef int of_view(
+        self, const Py_buffer *view, void *workspace, float *probabilities
+    ) noexcept:
+        """The number of the class, or -1 if the image is none that can be read here."""
+        cdef lenet5c_layout layout
+        cdef int columns = view.ndim - 1
+        cdef int found, code, c, row
+        cdef Py_ssize_t of_channel = 0
+        cdef const float *floats = <const float *>view.buf
+        if view.format == NULL or view.format[0] == 0 or view.format[1] != 0:
+            return -1
+        if view.ndim == 2 and self.input.channels != 1:
+            return -1
+        if view.ndim == 3:
+            of_channel = view.strides[0]
+            if view.shape[0] != self.input.channels:
+                return -1
+        elif view.ndim != 2:
+            return -1
+        if view.shape[columns] > self.input.width or view.shape[columns] < 1:
+            return -1
+        if view.shape[columns - 1] > self.input.height or view.shape[columns - 1] < 1:
+            return -1
+        layout.count = 1
+        layout.height = view.shape[columns - 1]
+        layout.width = view.shape[columns]
+        layout.image_step = 1  # not all are 0, which would mean: without gaps
+        layout.channel_step = of_channel // view.itemsize
+        layout.row_step = view.strides[columns - 1] // view.itemsize
+        layout.column_step = view.strides[columns] // view.itemsize
+        if view.format[0] == c"B":
+            with nogil:
+                code = c_predict_u8(
+                    self.model, workspace, <const uint8_t *>view.buf, &layout, &found,
+                    probabilities, NULL,
+                )
+            return -1 if code else found
+        if view.format[0] != c"f" or <size_t>view.buf % sizeof(float):
+            return -1
+        for c in range(view.ndim):
+            if view.strides[c] % <Py_ssize_t>sizeof(float):
+                return -1
+        with nogil:
+            code = 0
+            for c in range(self.input.channels):
+                for row in range(layout.height):
+                    code |= has_no_number(
+                        floats + c * layout.channel_step + row * layout.row_step,
+                        layout.width, layout.column_step,
+                    )
+            if code == 0:
+                code = c_predict_f32(
+                    self.model, workspace, floats, &layout, &found, probabilities, NULL
+                )
+        return -1 if code else found
+
+
+cdef void predict_part(
+    const lenet5c_model *model, void *workspace, const uint8_t *bytes,
+    const float *floats, lenet5c_layout layout, Py_ssize_t start, int count, int K,
+    int channels, float *logits, float *probabilities,
+) noexcept nogil:
+    """Images start..start + count of many, which lie without gaps."""
+    cdef Py_ssize_t at = start * channels * layout.height * layout.width
+    layout.count = count
+    layout.image_step = layout.channel_step = layout.row_step = layout.column_step = 0
+    if logits != NULL:
+        logits += start * K
+    if probabilities != NULL:
+        probabilities += start * K
+    if bytes != NULL:
+        c_predict_u8(model, workspace, bytes + at, &layout, NULL, probabilities, logits)
+    else:
+        c_predict_f32(model, workspace, floats + at, &layout, NULL, probabilities, logits)
+
+
+def same(const float[::1] a not None, const float[::1] b not None):
+    """Whether two vectors hold the same bits."""
+    cdef Py_ssize_t n = a.shape[0]
+    if n != b.shape[0]:
+        return False
+    return n == 0 or memcmp(&a[0], &b[0], n * sizeof(float)) == 0
