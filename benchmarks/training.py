@@ -37,6 +37,18 @@ def ours(batch_size: int, threads: int):
     return epoch
 
 
+def torch_lenet5():
+    """The same network in PyTorch."""
+    from torch import nn
+
+    return nn.Sequential(
+        *(nn.Conv2d(1, 6, 5), nn.Tanh(), nn.AvgPool2d(2)),
+        *(nn.Conv2d(6, 16, 5), nn.Tanh(), nn.AvgPool2d(2)),
+        *(nn.Conv2d(16, 120, 5), nn.Tanh(), nn.Flatten()),
+        *(nn.Linear(120, 84), nn.Tanh(), nn.Linear(84, 10)),
+    )
+
+
 def pytorch(batch_size: int, threads: int):
     import torch
     from torch import nn
@@ -46,12 +58,7 @@ def pytorch(batch_size: int, threads: int):
     x = torch.zeros(len(images), 1, 32, 32)
     x[:, 0, 2:30, 2:30] = torch.from_numpy(images) / 255
     y = torch.from_numpy(labels)
-    network = nn.Sequential(
-        *(nn.Conv2d(1, 6, 5), nn.Tanh(), nn.AvgPool2d(2)),
-        *(nn.Conv2d(6, 16, 5), nn.Tanh(), nn.AvgPool2d(2)),
-        *(nn.Conv2d(16, 120, 5), nn.Tanh(), nn.Flatten()),
-        *(nn.Linear(120, 84), nn.Tanh(), nn.Linear(84, 10)),
-    )
+    network = torch_lenet5()
     optimizer = torch.optim.SGD(
         network.parameters(), lr=0.01, momentum=0.9, nesterov=True
     )

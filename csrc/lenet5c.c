@@ -111,7 +111,9 @@ struct kernels {
 
 #define LENET5C_PASTE(a, b) a##_##b
 
-#if defined(__GNUC__) && !defined(LENET5C_SCALAR)
+/* Not on the x87, which has no vectors and keeps floats in 80 bits. */
+#if defined(__GNUC__) && !defined(LENET5C_SCALAR) &&                                       \
+    (!defined(__i386__) || FLT_EVAL_METHOD == 0)
 #define LENET5C_VECTORS
 #endif
 #if defined(__clang__)

@@ -378,39 +378,52 @@ LENET5C_TARGET static void LENET5C_SET(run_pool)(
             }
 }
 
+#ifdef LENET5C_EVEN
+/* y[i] = mean or maximum of x[2 i], x[2 i + 1] and what is `below` them; n >= V */
+INLINE void LENET5C_SET(pool_pairs)(
+    const float *x, const ptrdiff_t below, float *y, const int n, const int maximum)
+{
+    for (int i = 0; i < n; i += V) {
+        const int to = i < n - V ? i : n - V;
+        const float *at = x + 2 * to;
+        vec a, b;
+        if (maximum) {
+            a = LENET5C_MAX(load(at), load(at + below));
+            b = LENET5C_MAX(load(at + V), load(at + V + below));
+            a = LENET5C_MAX(LENET5C_EVEN(a, b), LENET5C_ODD(a, b));
+        } else {
+            a = load(at) + load(at + below);
+            b = load(at + V) + load(at + V + below);
+            a = (LENET5C_EVEN(a, b) + LENET5C_ODD(a, b)) * 0.25f;
+        }
+        store(y + to, LENET5C_IN_ORDER(a));
+    }
+}
+#endif
+
 /* y[oy][c][ox] = mean or maximum over the window; a map in rows */
 LENET5C_TARGET static void LENET5C_SET(run_pool_rows)(
     const struct op *p, const float *x, float *y)
 {
     const float share = 1 / (float)(p->window * p->window);
-    for (int row = 0; row < p->out_h; row++)
-        for (int c = 0; c < p->channels; c++) {
-            const float *from = x + row * p->x_row + c * p->x_channel;
-            int column = 0;
+    for (int row = 0; row < p->out_h; row++) {
+        const float *from = x + row * p->x_row;
 #ifdef LENET5C_EVEN
-            if (p->window == 2 && p->x_column == 2 && p->out_w >= V) {
-                /* copies: for the compiler a store may change what p points to */
-                const ptrdiff_t below = p->step_a;
-                const int maximum = p->maximum, width = p->out_w, last = width - V;
-                for (; column < width; column += V) {
-                    const int to = column < last ? column : last;
-                    const float *at = from + 2 * to;
-                    vec a, b;
-                    if (maximum) {
-                        a = LENET5C_MAX(load(at), load(at + below));
-                        b = LENET5C_MAX(load(at + V), load(at + V + below));
-                        a = LENET5C_MAX(LENET5C_EVEN(a, b), LENET5C_ODD(a, b));
-                    } else {
-                        a = load(at) + load(at + below);
-                        b = load(at + V) + load(at + V + below);
-                        a = (LENET5C_EVEN(a, b) + LENET5C_ODD(a, b)) * share;
-                    }
-                    store(y + to, LENET5C_IN_ORDER(a));
-                }
-            }
+        /* where pairs leave no column out, the rows of all channels are one */
+        const int runs = p->width == 2 * p->out_w ? 1 : p->channels;
+        const int n = p->channels / runs * p->out_w;
+        if (p->window == 2 && p->x_column == 2 && n >= V) {
+            for (int c = 0; c < runs; c++, y += n)
+                if (p->maximum)
+                    LENET5C_SET(pool_pairs)(from + c * p->x_channel, p->step_a, y, n, 1);
+                else
+                    LENET5C_SET(pool_pairs)(from + c * p->x_channel, p->step_a, y, n, 0);
+            continue;
+        }
 #endif
-            for (; column < p->out_w; column++) {
-                const float *at = from + column * p->x_column;
+        for (int c = 0; c < p->channels; c++) {
+            for (int column = 0; column < p->out_w; column++) {
+                const float *at = from + c * p->x_channel + column * p->x_column;
                 float most = *at, total = 0;
                 for (int ky = 0; ky < p->window; ky++)
                     for (int kx = 0; kx < p->window; kx++) {
@@ -422,6 +435,7 @@ LENET5C_TARGET static void LENET5C_SET(run_pool_rows)(
             }
             y += p->out_w;
         }
+    }
 }
 
 LENET5C_TARGET static void LENET5C_SET(fill)(float *to, ptrdiff_t n, float value)
@@ -436,14 +450,17 @@ LENET5C_TARGET static void LENET5C_SET(scale_bytes)(
     const uint8_t *from, ptrdiff_t step, float *to, int n, float scale, float offset)
 {
 #ifdef LENET5C_WIDEN
+    if (step == 1 && n >= V) {
+        for (int i = 0; i < n; i += V) {
+            const int at = i < n - V ? i : n - V;
+            store(to + at, FMA((vec)LENET5C_WIDEN(from + at), all(scale), all(offset)));
+        }
+        return;
+    }
     for (int i = 0; i < n; i += V) {
-        const int at = i < n - V ? i : n - V, count = n - i < V ? n - i : V;
+        const int count = n - i < V ? n - i : V;
         uint8_t bytes[V] = {0};
         float floats[V];
-        if (step == 1 && at >= 0) {
-            store(to + at, FMA((vec)LENET5C_WIDEN(from + at), all(scale), all(offset)));
-            continue;
-        }
         for (int k = 0; k < count; k++) bytes[k] = from[(i + k) * step];
         store(floats, FMA((vec)LENET5C_WIDEN(bytes), all(scale), all(offset)));
         memcpy(to + i, floats, (size_t)count * sizeof(float));

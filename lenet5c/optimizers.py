@@ -54,7 +54,7 @@ class Optimizer:
 
     def rule(self) -> tuple[str | float, ...]:
         """Name and settings of the step, as the core's `update` takes them."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no kernel in the core")
 
     def __repr__(self) -> str:
         options = {
