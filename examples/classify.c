@@ -3,8 +3,8 @@
  *     cc -O2 classify.c $(lenet5c config --cflags --libs) -o classify
  *     ./classify digits.lenet5c < images.raw
  *
- * An image is its pixels and nothing else: channels x rows x columns bytes, as many rows and
- * columns as the images that the model was trained on.
+ * An image is its pixels and nothing else: channels x rows x columns bytes, as many rows
+ * and columns as the images that the model was trained on.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,7 +29,8 @@ int main(int count, char **arguments)
         return 2;
     }
     lenet5c_input(model, &input);
-    size = (size_t)input.channels * (size_t)input.source_height * (size_t)input.source_width;
+    size = (size_t)input.channels;
+    size *= (size_t)input.source_height * (size_t)input.source_width;
     image = malloc(size);
     workspace = malloc(lenet5c_workspace_size(model));
     if (!image || !workspace) return 1;

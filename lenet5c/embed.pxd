@@ -42,10 +42,10 @@ cdef int lenet5c_classify(
     const lenet5c_model *model, void *workspace, const uint8_t *image
 ) noexcept nogil
 
-# One step of a `model.trainer(...)`, given its `address`, on `count` images of the size that
-# it was made for, (count, C, H, W) without gaps, and their class numbers. The mean loss
-# before the step is written, unless `loss` is NULL. -1, and no step, if count or a class
-# number is out of range. One call at a time for one trainer.
+# One step of a `model.trainer(...)`, given its `address`, on `count` images of the size
+# that it was made for, (count, C, H, W) without gaps, and their class numbers. The mean
+# loss before the step is written, unless `loss` is NULL. -1, and no step, if count or a
+# class number is out of range. One call at a time for one trainer.
 cdef int lenet5c_train_step_u8(
     void *trainer, const uint8_t *images, const int32_t *labels, int count,
     float learning_rate, float *loss,

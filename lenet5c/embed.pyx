@@ -1,8 +1,8 @@
 """A trained model for native programs, and for single images from Python.
 
 Everything here runs csrc/lenet5c.c: `Predictor` from Python, the functions of embed.pxd
-from Cython, `addresses` from ctypes, cffi, Numba and SciPy, and `_C_API`, a PyCapsule, from C
-(csrc/lenet5c_api.h).
+from Cython, `addresses` from ctypes, cffi, Numba and SciPy, and `_C_API`, a PyCapsule, from
+C (csrc/lenet5c_api.h).
 """
 
 from cpython.buffer cimport (
