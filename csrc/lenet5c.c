@@ -23,6 +23,7 @@
 #endif
 
 enum {
+    DIGITS = 8 + 27, /* where the SHA-256 lies in the file */
     LEAST_HEADER = 27 + 64,
     MOST_HEADER = 1 << 16,
     /* of a map, and of all parameters; filled up to registers they fit a ptrdiff_t */
@@ -111,9 +112,10 @@ struct kernels {
 
 #define LENET5C_PASTE(a, b) a##_##b
 
-/* Not on the x87, which has no vectors and keeps floats in 80 bits. */
-#if defined(__GNUC__) && !defined(LENET5C_SCALAR) &&                                       \
-    (!defined(__i386__) || FLT_EVAL_METHOD == 0)
+#if defined(__GNUC__) && FLT_EVAL_METHOD == 2
+#error "exp needs floats of 32 bits, not the x87's: compile with -msse2 -mfpmath=sse"
+#endif
+#if defined(__GNUC__) && !defined(LENET5C_SCALAR)
 #define LENET5C_VECTORS
 #endif
 #if defined(__clang__)
@@ -280,7 +282,8 @@ static void sha256_block(uint32_t *h, const unsigned char *block)
         0xf40e3585, 0x106aa070, 0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3,
         0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3, 0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208,
         0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
-    uint32_t w[64], a[8];
+    uint32_t w[64], a = h[0], b = h[1], c = h[2], d = h[3];
+    uint32_t e = h[4], f = h[5], g = h[6], last = h[7];
     for (int i = 0; i < 16; i++)
         w[i] = (uint32_t)block[4 * i] << 24 | (uint32_t)block[4 * i + 1] << 16 |
                (uint32_t)block[4 * i + 2] << 8 | block[4 * i + 3];
@@ -289,17 +292,28 @@ static void sha256_block(uint32_t *h, const unsigned char *block)
         w[i] = w[i - 16] + w[i - 7] + (rotate(p, 7) ^ rotate(p, 18) ^ p >> 3) +
                (rotate(q, 17) ^ rotate(q, 19) ^ q >> 10);
     }
-    memcpy(a, h, sizeof a);
     for (int i = 0; i < 64; i++) {
-        const uint32_t s = rotate(a[4], 6) ^ rotate(a[4], 11) ^ rotate(a[4], 25);
-        const uint32_t t = a[7] + s + ((a[4] & a[5]) ^ (~a[4] & a[6])) + k[i] + w[i];
-        const uint32_t r = rotate(a[0], 2) ^ rotate(a[0], 13) ^ rotate(a[0], 22);
-        const uint32_t m = (a[0] & a[1]) ^ (a[0] & a[2]) ^ (a[1] & a[2]);
-        memmove(a + 1, a, 7 * sizeof *a);
-        a[4] += t;
-        a[0] = t + r + m;
+        const uint32_t s = rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25);
+        const uint32_t t = last + s + ((e & f) ^ (~e & g)) + k[i] + w[i];
+        const uint32_t r = rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22);
+        const uint32_t m = (a & b) ^ (a & c) ^ (b & c);
+        last = g;
+        g = f;
+        f = e;
+        e = d + t;
+        d = c;
+        c = b;
+        b = a;
+        a = t + r + m;
     }
-    for (int i = 0; i < 8; i++) h[i] += a[i];
+    h[0] += a;
+    h[1] += b;
+    h[2] += c;
+    h[3] += d;
+    h[4] += e;
+    h[5] += f;
+    h[6] += g;
+    h[7] += last;
 }
 
 static void sha256_add(struct sha256 *s, const unsigned char *bytes, size_t size)
@@ -770,7 +784,7 @@ static int get_number(struct text t, double *value)
 
 struct file {
     const unsigned char *bytes, *payload;
-    size_t size, header_size;
+    size_t size;
     uint64_t floats; /* of the payload */
     struct text entries;
     int tensors;
@@ -837,7 +851,6 @@ static int check_header(struct file *file, const void *bytes, size_t size)
     for (int i = 7; i >= 0; i--) length = length << 8 | file->bytes[i];
     if (length < LEAST_HEADER || length > MOST_HEADER) return LENET5C_BAD_HEADER;
     if (size - 8 < length) return LENET5C_BAD_SIZE;
-    file->header_size = (size_t)length;
     file->payload = file->bytes + 8 + length;
     header = (struct text){file->bytes + 8, file->payload, 0};
     if (memcmp(header.at, start, sizeof start - 1) != 0 || !is_json(header))
@@ -880,21 +893,25 @@ static int64_t find_tensor(const struct file *file, struct text layer,
     return -1;
 }
 
-static int check_payload(const struct file *file)
+/* The 64 digits of the SHA-256 of a file in which its own digits, at DIGITS, are zeros. */
+static void file_sha256(const unsigned char *bytes, size_t size, char *digits)
 {
-    static const char blank[] =
+    static const char zeros[] =
         "0000000000000000000000000000000000000000000000000000000000000000";
-    const size_t before = LEAST_HEADER - 64; /* of the header, the digits */
-    const unsigned char *header = file->bytes + 8;
     struct sha256 s = {{0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f,
                            0x9b05688c, 0x1f83d9ab, 0x5be0cd19},
         0, {0}};
-    char digits[65] = {[64] = '"'};
-    sha256_add(&s, file->bytes, 8 + before);
-    sha256_add(&s, (const unsigned char *)blank, 64);
-    sha256_add(&s, header + before + 64, file->size - 8 - before - 64);
+    sha256_add(&s, bytes, DIGITS);
+    sha256_add(&s, (const unsigned char *)zeros, 64);
+    sha256_add(&s, bytes + DIGITS + 64, size - DIGITS - 64);
     sha256_end(&s, digits);
-    if (memcmp(header + before, digits, 65) != 0) return LENET5C_BAD_CHECKSUM;
+}
+
+static int check_payload(const struct file *file)
+{
+    char digits[65] = {[64] = '"'};
+    file_sha256(file->bytes, file->size, digits);
+    if (memcmp(file->bytes + DIGITS, digits, 65) != 0) return LENET5C_BAD_CHECKSUM;
     for (const unsigned char *p = file->payload; p < file->bytes + file->size; p += 4)
         if ((p[3] & 0x7f) == 0x7f && p[2] & 0x80) return LENET5C_BAD_VALUE;
     return LENET5C_OK;
@@ -1591,9 +1608,9 @@ const char *lenet5c_strerror(int code)
     case LENET5C_BAD_NETWORK:
         return "a layer is unknown, or its sizes or parameters do not fit";
     case LENET5C_BAD_INPUT:
-        return "the input stage is incomplete, not finite or not positive";
+        return "the input stage is incomplete or out of range";
     case LENET5C_BAD_CLASSES:
-        return "the classes are no different integers, strings or booleans";
+        return "the labels are of several sorts, or two are the same";
     case LENET5C_BAD_IMAGE:
         return "the images are empty or larger than the network's input";
     }

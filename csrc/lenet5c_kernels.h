@@ -203,9 +203,10 @@ INLINE vec LENET5C_SET(exp)(vec x)
 {
     const vec magic = all(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
     const vec least = all(-87.0f), given = x;
-    vec n, r, y;
+    vec rounded, n, r, y;
     x = LENET5C_MAX(least, x);
-    n = FMA(x, all(1.44269504f), magic) - magic;
+    rounded = FMA(x, all(1.44269504f), magic);
+    n = rounded - magic;
     r = x - n * 0.693359375f; /* log 2 in two parts */
     r = FMA(n, all(2.12194440e-4f), r);
     y = all(1.0f / 5040);
@@ -216,12 +217,12 @@ INLINE vec LENET5C_SET(exp)(vec x)
     y = FMA(y, r, all(0.5f));
     y = FMA(y, r, all(1.0f));
     y = FMA(y, r, all(1.0f));
-    for (int i = 0; i < V; i++) { /* 2^n is built from its bits */
-        float value, power, from;
+    for (int i = 0; i < V; i++) { /* 2^n is built from its bits, the last ones of n */
+        float power, from;
         uint32_t bits;
-        memcpy(&value, (const char *)&n + 4 * i, 4);
+        memcpy(&bits, (const char *)&rounded + 4 * i, 4);
         memcpy(&from, (const char *)&given + 4 * i, 4);
-        bits = from < -87.0f ? 0 : (uint32_t)((int32_t)value + 127) << 23;
+        bits = from < -87.0f ? 0 : (bits + 127) << 23;
         memcpy(&power, &bits, 4);
         memcpy((char *)&n + 4 * i, &power, 4);
     }

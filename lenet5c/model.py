@@ -34,6 +34,7 @@ from lenet5c.training import ClassWeight, Validation, fit
 if TYPE_CHECKING:
     from lenet5c.checkpoint import Checkpoint
     from lenet5c.embed import Predictor
+    from lenet5c.quantize import QuantizedModel
 
 __all__ = ["Evaluation", "Model", "load"]
 
@@ -585,6 +586,80 @@ class Model:
         from lenet5c.storage import write_model_file
 
         write_model_file(path, *self._contents())
+
+    def quantize(self, calibration_images: ArrayLike) -> "QuantizedModel":
+        """The network in 8-bit integers, for machines without floating point.
+
+        Parameters
+        ----------
+        calibration_images : array
+            uint8, as `predict` takes them: some hundred of the training images. They
+            decide how large the values of each layer are taken to become.
+
+        Returns
+        -------
+        QuantizedModel
+            With methods `scores`, `predict`, `report` and `export_c`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the images are not uint8 or do not fit, or the model was trained on
+            floating images.
+        """
+        from lenet5c.quantize import QuantizedModel
+
+        return QuantizedModel(self, calibration_images)
+
+    def export_c(self, path: str | os.PathLike[str], *, name: str = "network") -> None:
+        """Write the network as one C99 file, which needs nothing else.
+
+        Parameters
+        ----------
+        path : path
+            Of a header: the file that includes it after
+            ``#define <NAME>_IMPLEMENTATION`` has the code, all others the declarations.
+            Its head says how it is called.
+        name : str
+            What all names in it begin with: a C identifier.
+
+        Raises
+        ------
+        ValueError
+            If `name` is none, or a parameter is not finite.
+        OSError
+            If the file cannot be written; an old one is left as it was.
+        """
+        from lenet5c.export_c import export_float
+
+        export_float(self, path, name)
+
+    def export_onnx(
+        self, path: str | os.PathLike[str], *, dtype: str | None = None
+    ) -> None:
+        """Write the network as an ONNX file, for ONNX Runtime and others, atomically.
+
+        The file has the opset 18. Its input ``images`` are (N, C, H, W) as in training,
+        for any N; normalisation and centring are part of the graph. Its outputs are
+        ``logits`` and ``probabilities``, (N, classes). Classes are in the metadata.
+
+        Parameters
+        ----------
+        path : str or path-like
+        dtype : {"uint8", "float32"} or None
+            Of the images: bytes from 0 to 255, or floats, which are taken as they are.
+            None is "float32" if the model was trained on floats.
+
+        Raises
+        ------
+        ImportError
+            If the onnx package is missing.
+        OSError
+            If the file cannot be written; an old one is left as it was.
+        """
+        from lenet5c.export_onnx import export_onnx
+
+        export_onnx(self, path, dtype)
 
     def predictor(self) -> "Predictor":
         """A function for one image a call, of the network as it is now.

@@ -304,8 +304,8 @@ def test_a_sealed_file_without_faults_is_read(tmp_path):
         ({**MARKS, "a": 1}, "texts"),
         ({**MARKS, "a": None}, "texts"),
         ({**MARKS, "a": {"b": "c"}}, "texts"),
-        ({**MARKS, "a": "\ud83d"}, "texts"),
-        ({**MARKS, "\udfff": "a"}, "texts"),
+        ({**MARKS, "a": "\ud83d"}, "surrogates"),
+        ({**MARKS, "\udfff": "a"}, "surrogates"),
         (MARKS, "starts with"),
         ({**MARKS, "sha256": "0" * 64}, "starts with"),
     ],
@@ -324,6 +324,9 @@ def test_other_metadata_are_refused(metadata, said, tmp_path):
         '{"x":NaN}',
         '{"x":{"y":[Infinity]}}',
         '{"x":-Infinity}',
+        '{"x":[-0]}',
+        '{"x":["\\ud800"]}',
+        '{"x":{"\\udc00\\ud800":1}}',
         '{"x":1,"x":1}',
         '{"x":{"dtype":"F32","dtype":"F32"}}',
         '{"x":[{"y":[{"z":1,"z":1}]}]}',
@@ -355,6 +358,30 @@ def test_other_json_is_refused(text, tmp_path):
 )
 def test_invalid_utf8_is_refused(text, tmp_path):
     assert "utf-8" in refusal(tmp_path / "m", sealed(text + b" " * 99))
+
+
+def test_zero_with_a_sign_may_be_a_float():
+    value = storage.parse_json("x", '{"x":[-0.0,-0e1,0,-1]}')
+    assert value == {"x": [0, 0, 0, -1]}
+    assert math.copysign(1, value["x"][0]) == -1
+
+
+def test_a_surrogate_pair_is_one_character():
+    assert storage.parse_json("x", b'"\\ud83d\\ude00"') == "\U0001f600"
+
+
+def test_fields_are_returned_in_the_order_that_they_are_asked_for():
+    assert storage.fields("x", {"b": 1, "a": 2}, "a", "b") == [2, 1]
+
+
+@pytest.mark.parametrize(
+    "found", [{}, {"a": 1}, {"a": 1, "b": 2, "c": 3}, [1, 2], None]
+)
+def test_other_fields_are_named(found):
+    with pytest.raises(
+        FileFormatError, match=r"x: expected exactly \['a', 'b'\], found"
+    ):
+        storage.fields("x", found, "b", "a")
 
 
 def test_duplicate_keys_are_named(tmp_path):

@@ -1,0 +1,1056 @@
+"""The C runtime, lenet5c.c, against the package: same results, same refusals.
+
+As a program (`python tests/test_runtime.py FOLDER`) it writes small models, which the
+fuzzer starts from: fuzz_lenet5c.c.
+"""
+
+import copy
+import ctypes
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lenet5c
+from lenet5c import (
+    AvgPool2d,
+    Conv2d,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPool2d,
+    Model,
+    ReLU,
+    Tanh,
+)
+from lenet5c.images import InputStage
+
+SOURCE = Path(lenet5c.get_include(), "lenet5c.c")
+FUZZ = Path(__file__).with_name("fuzz_lenet5c.c")
+CC = shutil.which(os.environ.get("CC", "cc"))
+NM = shutil.which("nm")
+FLAGS = ["-std=c11", "-fPIC", "-fvisibility=hidden", f"-I{SOURCE.parent}"]
+FLAGS += ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
+BUILDS = {  # how the code is compiled
+    "best": ["-O2"],
+    "avx2": ["-O1", "-DLENET5C_MOST_LANES=most_lanes"],
+    "portable": ["-O3", "-DLENET5C_PORTABLE"],
+    "wide": ["-O1", "-DLENET5C_PORTABLE", "-DLENET5C_LANES=16", "-Wno-psabi"],
+    "scalar": ["-O0", "-DLENET5C_SCALAR"],
+}
+CODES = {
+    name: int(code)
+    for name, code in re.findall(
+        r"LENET5C_(\w+) = (-?\d+)", SOURCE.with_suffix(".h").read_text()
+    )
+}
+
+pytestmark = pytest.mark.skipif(CC is None, reason="needs a C compiler")
+
+
+class Layout(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int) for name in ("count", "height", "width")),
+        *((name, ctypes.c_ssize_t) for name in ("image", "channel", "row", "column")),
+    )
+
+
+def run(*command: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, timeout=300
+    )
+    if check:
+        assert done.returncode == 0, done.stderr
+    return done
+
+
+class Runtime:
+    """The runtime as a shared library."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.c = c = ctypes.CDLL(str(path))
+        pointer, size = ctypes.c_void_p, ctypes.c_size_t
+        for name, result, arguments in (
+            ("open", ctypes.c_int, [ctypes.c_char_p, pointer]),
+            ("open_memory", ctypes.c_int, [pointer, size, pointer]),
+            ("memory_size", ctypes.c_int, [pointer, size, pointer]),
+            ("open_in", ctypes.c_int, [pointer, size, pointer, size, pointer]),
+            ("close", None, [pointer]),
+            ("input", ctypes.c_int, [pointer, pointer]),
+            ("classes", ctypes.c_int, [pointer]),
+            ("class_name", ctypes.c_char_p, [pointer, ctypes.c_int]),
+            ("instruction_set", ctypes.c_char_p, [pointer]),
+            ("workspace_size", size, [pointer]),
+            ("strerror", ctypes.c_char_p, [ctypes.c_int]),
+            ("predict_u8", ctypes.c_int, [pointer] * 7),
+            ("predict_f32", ctypes.c_int, [pointer] * 7),
+            ("classify", ctypes.c_int, [pointer] * 3),
+        ):
+            function = getattr(c, f"lenet5c_{name}")
+            function.restype, function.argtypes = result, arguments
+
+    def try_open(self, content: bytes) -> tuple[int, ctypes.c_void_p]:
+        model = ctypes.c_void_p(1)
+        code = self.c.lenet5c_open_memory(content, len(content), ctypes.byref(model))
+        assert (code == 0) == bool(model)
+        return code, model
+
+    def refusal(self, content: bytes) -> int:
+        """The code for this file; 0 if it is opened."""
+        code, model = self.try_open(content)
+        self.c.lenet5c_close(model)
+        return code
+
+    def open(self, content: bytes) -> "Opened":
+        code, model = self.try_open(content)
+        assert code == 0, self.c.lenet5c_strerror(code)
+        return Opened(self, model)
+
+
+class Opened:
+    """A model that is open."""
+
+    def __init__(self, runtime: Runtime, model: ctypes.c_void_p) -> None:
+        self.c, self.model = runtime.c, model
+        self.count = self.c.lenet5c_classes(model)
+        self.size = self.c.lenet5c_workspace_size(model)
+
+    def __del__(self) -> None:
+        self.c.lenet5c_close(self.model)
+
+    def names(self) -> list[str]:
+        names = [self.c.lenet5c_class_name(self.model, k) for k in range(self.count)]
+        return [name.decode() for name in names]
+
+    def predict(
+        self,
+        images: np.ndarray,
+        *,
+        steps: tuple[int, ...] | None = None,
+        shift: int = 0,
+        expected: int = 0,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Classes, probabilities, logits of (N, C, H, W) images of any strides; the
+        workspace begins `shift` bytes beyond where NumPy puts it."""
+        n, _, height, width = images.shape
+        if steps is None:
+            steps = tuple(step // images.itemsize for step in images.strides)
+        layout = Layout(n, height, width, *steps)
+        workspace = np.full(self.size + 64 + 32, 0xFF, np.uint8)  # full of NaN
+        classes = np.full(n, -1, np.int32)
+        probabilities = np.full((n, self.count), np.nan, np.float32)
+        logits = np.full((n, self.count), np.nan, np.float32)
+        call = {"u1": self.c.lenet5c_predict_u8, "f4": self.c.lenet5c_predict_f32}
+        code = call[images.dtype.str[1:]](
+            self.model,
+            workspace.ctypes.data + shift,
+            images.ctypes.data,
+            ctypes.addressof(layout),
+            classes.ctypes.data,
+            probabilities.ctypes.data,
+            logits.ctypes.data,
+        )
+        assert code == expected, self.c.lenet5c_strerror(code)
+        assert (workspace[:shift] == 0xFF).all()
+        assert (workspace[shift + self.size :] == 0xFF).all()
+        return classes, probabilities, logits
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runtime")
+    Path(folder, "most_lanes.c").write_text("int most_lanes = 8;\n")
+    return folder
+
+
+def shared_object(folder: Path, name: str) -> Runtime:
+    path = folder / f"{name}.so"
+    if not path.exists():
+        sources = [SOURCE, folder / "most_lanes.c"]
+        run(CC, *FLAGS, *BUILDS[name], "-shared", *sources, "-o", path)
+    return Runtime(path)
+
+
+@pytest.fixture(scope="module", params=BUILDS)
+def runtime(request: pytest.FixtureRequest, folder: Path) -> Runtime:
+    return shared_object(folder, request.param)
+
+
+@pytest.fixture(scope="module")
+def best(folder: Path) -> Runtime:
+    return shared_object(folder, "best")
+
+
+def saved(model: Model) -> bytes:
+    model.save("model.lenet5c")
+    return Path("model.lenet5c").read_bytes()
+
+
+def randomised(model: Model, seed: int) -> Model:
+    """With biases, and with an input stage of its own."""
+    rng = np.random.default_rng(seed)
+    for name, value in model.parameters.items():
+        if name.endswith(".bias"):
+            value[:] = rng.normal(0, 0.5, value.shape)
+    stage = InputStage(*rng.uniform(0.1, 0.9, 3))
+    model.set_input(stage, model.input_shape[1:], model.classes)
+    return model
+
+
+def logits_of(model: Model, images: np.ndarray) -> np.ndarray:
+    """By the core: `model.forward` may be the runtime itself."""
+    last = model.layers[-1].name
+    assert last is not None
+    return model.activations(images, last).reshape(len(images), -1)
+
+
+def assert_same(model: Model, opened: Opened, images: np.ndarray) -> None:
+    expected = logits_of(model, images)
+    classes, probabilities, logits = opened.predict(images)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5 * scale)
+    softmax = np.exp(expected.astype(float) - expected.max(1, keepdims=True))
+    softmax /= softmax.sum(1, keepdims=True)
+    np.testing.assert_allclose(probabilities, softmax, rtol=0, atol=2e-5)
+    np.testing.assert_array_equal(classes, logits.argmax(axis=1))
+
+
+# Results.
+
+NETWORKS: dict[str, tuple[list[Any], tuple[int, int, int]]] = {
+    "lenet5": (list(lenet5c.lenet5().layers), (1, 32, 32)),
+    "lenet5, colour": (
+        list(lenet5c.lenet5(channels=3, activation="relu", pooling="max").layers),
+        (3, 32, 32),
+    ),
+    "mlp": (list(lenet5c.mlp().layers), (1, 28, 28)),
+    "cnn3": (list(lenet5c.cnn3().layers), (1, 28, 28)),
+    "one dense": ([Dense(2)], (1, 1, 1)),
+    "no parameters": ([AvgPool2d(3, 2), Tanh(), Flatten()], (2, 7, 3)),
+    "flatten first": ([Flatten(), ReLU(), Dropout(0.5), Dense(7)], (3, 5, 4)),
+    "flatten between": (
+        [Conv2d(5, 3), Flatten(), Tanh(), Conv2d(9, 1), MaxPool2d(1), Dense(3)],
+        (2, 6, 9),
+    ),
+    "activations only": ([Tanh(), ReLU(), Tanh()], (1, 2, 3)),
+    "activation after pooling": (
+        [Conv2d(8, 3), MaxPool2d(3, 1), ReLU(), Conv2d(4, (4, 5)), Flatten()],
+        (1, 8, 9),
+    ),
+    "stride and padding": (
+        [
+            Conv2d(7, (3, 5), stride=2, padding=2),
+            ReLU(),
+            Conv2d(17, 3, stride=3, padding=1),
+            Tanh(),
+            Dense(11),
+        ],
+        (3, 19, 23),
+    ),
+    "padding of rows": (
+        [Conv2d(3, 5, padding=2), Tanh(), Conv2d(2, 3, padding=3), Dense(4)],
+        (1, 30, 41),
+    ),
+    "strides larger than any map": (
+        [
+            Conv2d(2100, 1, stride=1 << 20),
+            Conv2d(5, 1, stride=1 << 20, padding=1),
+            AvgPool2d(1, 1 << 20),
+            MaxPool2d(1, 1 << 20),
+        ],
+        (1, 3, 4),
+    ),
+    "wide kernels": (
+        [Conv2d(19, (1, 11)), ReLU(), Conv2d(33, (6, 1)), Dense(5)],
+        (4, 6, 21),
+    ),
+    "pairs of rows": (
+        [Conv2d(7, 5), Tanh(), Conv2d(9, (5, 3)), ReLU(), Dense(6)],
+        (4, 15, 13),
+    ),
+    "many outputs": ([Dense(199), Tanh(), Dense(131)], (1, 5, 5)),
+    "pooling of rows": (
+        [
+            Conv2d(2, 1),
+            Tanh(),
+            MaxPool2d(2),
+            AvgPool2d(3, 2),
+            AvgPool2d(2, 1),
+            Dense(3),
+        ],
+        (1, 24, 70),
+    ),
+}
+
+
+def model_of(layers: list[Any], shape: tuple[int, int, int], seed: int) -> Model:
+    last = shape
+    for layer in layers:
+        last = layer.output_shape(last)
+    classes = int(np.prod(last))
+    return randomised(
+        Model(layers, input_shape=shape, classes=classes, seed=seed), seed
+    )
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_same_logits_as_the_core(runtime: Runtime, name: str) -> None:
+    model = model_of(*NETWORKS[name], seed=5)
+    opened = runtime.open(saved(model))
+    rng = np.random.default_rng(7)
+    shape = (3, *model.input_shape)
+    assert_same(model, opened, rng.integers(0, 256, shape).astype(np.uint8))
+    assert_same(model, opened, rng.normal(size=shape).astype(np.float32))
+
+
+def random_network(seed: int) -> Model:
+    rng = random.Random(seed)
+    choices: list[Callable[[], Any]] = [
+        lambda: Conv2d(
+            rng.randint(1, 40),
+            (rng.randint(1, 6), rng.randint(1, 6)),
+            stride=rng.choice([1, 1, 2, 3]),
+            padding=rng.choice([0, 0, 1, 4]),
+        ),
+        lambda: AvgPool2d(rng.randint(1, 3), rng.choice([None, 1, 2, 4])),
+        lambda: MaxPool2d(rng.randint(1, 3), rng.choice([None, 1, 2, 4])),
+        lambda: Dense(rng.randint(1, 140)),
+        Tanh,
+        ReLU,
+        Flatten,
+        lambda: Dropout(0.25),
+    ]
+    while True:
+        shape = rng.randint(1, 4), rng.randint(1, 24), rng.randint(1, 40)
+        layers = [rng.choice(choices)() for _ in range(rng.randint(1, 6))]
+        if rng.random() < 0.8:
+            layers.append(Dense(rng.randint(2, 20)))
+        try:
+            model = model_of(layers, shape, seed)
+        except ValueError:  # a kernel larger than its map, or one class
+            continue
+        if model.class_count <= 2000:
+            return model
+
+
+def test_same_logits_of_random_networks(runtime: Runtime) -> None:
+    for seed in range(100):
+        model = random_network(seed)
+        rng = np.random.default_rng(seed)
+        channels, height, width = model.input_shape
+        size = rng.integers(1, height + 1), rng.integers(1, width + 1)
+        images = rng.integers(0, 256, (2, channels, *size)).astype(np.uint8)
+        opened = runtime.open(saved(model))
+        assert_same(model, opened, images)
+        assert_same(model, opened, images.astype(np.float32) / 100)
+
+
+def test_images_are_read_where_they_lie(runtime: Runtime) -> None:
+    model = randomised(lenet5c.lenet5(channels=3), 1)
+    opened = runtime.open(saved(model))
+    rng = np.random.default_rng(2)
+    frames = rng.integers(0, 256, (4, 100, 120, 3)).astype(np.uint8)
+    for images in (
+        frames[:, 10:41, 50:80].transpose(0, 3, 1, 2),  # interleaved, cropped
+        frames[:, 40:8:-1, 79:50:-1, ::-1].transpose(0, 3, 1, 2),  # turned, BGR
+        frames[::2, 10:70:2, 50:110:2].transpose(0, 3, 1, 2),  # every second pixel
+        np.ascontiguousarray(frames[:, :32, :32].transpose(0, 3, 1, 2))[:, :, 3:, 1:],
+    ):
+        floats = (images / np.float32(255)).astype(np.float32)
+        for given in (images, floats):
+            expected = opened.predict(np.ascontiguousarray(given))
+            for found, wanted in zip(opened.predict(given), expected, strict=True):
+                np.testing.assert_array_equal(found, wanted)
+            assert_same(model, opened, given)
+
+
+def test_steps_of_zero_are_images_without_gaps(best: Runtime) -> None:
+    opened = best.open(saved(randomised(lenet5c.lenet5(channels=2), 1)))
+    images = np.random.default_rng(2).integers(0, 256, (3, 2, 28, 20)).astype(np.uint8)
+    found = opened.predict(images, steps=(0, 0, 0, 0))
+    np.testing.assert_array_equal(found[2], opened.predict(images)[2])
+
+
+def test_classify_takes_an_image_of_the_size_of_the_training_images(
+    best: Runtime,
+) -> None:
+    model = randomised(lenet5c.lenet5(channels=2), 1)
+    model.set_input(model.stage, (20, 30), model.classes)
+    opened = best.open(saved(model))
+    workspace = np.empty(opened.size, np.uint8)
+    images = np.random.default_rng(2).integers(0, 256, (9, 2, 20, 30)).astype(np.uint8)
+    found = [
+        best.c.lenet5c_classify(opened.model, workspace.ctypes.data, image.ctypes.data)
+        for image in images
+    ]
+    np.testing.assert_array_equal(found, opened.predict(images)[0])
+
+
+def test_memory_and_workspace_may_be_of_any_alignment(runtime: Runtime) -> None:
+    model = randomised(lenet5c.lenet5(), 1)
+    content = saved(model)
+    opened = runtime.open(content)
+    images = np.random.default_rng(2).integers(0, 256, (2, 1, 28, 28)).astype(np.uint8)
+    expected = opened.predict(images)[2]
+    needed = ctypes.c_size_t()
+    code = runtime.c.lenet5c_memory_size(content, len(content), ctypes.byref(needed))
+    assert code == 0
+    assert needed.value < 2 * len(content)
+    for shift in (0, 1, 4, 31, 63):
+        np.testing.assert_array_equal(opened.predict(images, shift=shift)[2], expected)
+        memory = np.full(needed.value + 128, 0xAA, np.uint8)
+        place = memory.ctypes.data + shift
+
+        def open_in(size: int, place: int = place) -> tuple[int, ctypes.c_void_p]:
+            made = ctypes.c_void_p(1)
+            code = runtime.c.lenet5c_open_in(
+                content, len(content), place, size, ctypes.byref(made)
+            )
+            return code, made
+
+        code, made = open_in(needed.value - 1)
+        assert (code, made.value) == (CODES["NO_MEMORY"], None)
+        assert (memory == 0xAA).all()
+        code, made = open_in(needed.value)
+        assert code == 0
+        assert (memory[:shift] == 0xAA).all()
+        assert (memory[shift + needed.value :] == 0xAA).all()
+        inside = Opened(runtime, made)
+        np.testing.assert_array_equal(inside.predict(images)[2], expected)
+        del inside  # before its memory
+
+
+def test_threads_share_a_model(best: Runtime) -> None:
+    """8 threads, 10,000 images each."""
+    opened = best.open(saved(randomised(lenet5c.lenet5(), 1)))
+    rng = np.random.default_rng(2)
+    images = rng.integers(0, 256, (1000, 1, 28, 28)).astype(np.uint8)
+    expected = opened.predict(images)[1].tobytes()
+    same: list[bool] = []
+
+    def predict() -> None:
+        same.extend(opened.predict(images)[1].tobytes() == expected for _ in range(10))
+
+    threads = [threading.Thread(target=predict) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert same == [True] * 80
+
+
+def test_pixels_that_are_not_finite_do_no_harm(runtime: Runtime) -> None:
+    opened = runtime.open(saved(randomised(lenet5c.lenet5(), 1)))
+    images = np.zeros((3, 1, 32, 32), np.float32)
+    images[0, 0, 5, 5], images[1, 0, 7], images[2] = np.nan, np.inf, -np.inf
+    classes, _, _ = opened.predict(images)
+    assert set(classes) <= set(range(10))
+    assert np.isfinite(opened.predict(np.ones_like(images))[2]).all()
+
+
+@pytest.mark.skipif("LENET5C_DATA" not in os.environ, reason="needs LENET5C_DATA")
+def test_mnist(best: Runtime) -> None:
+    mnist = lenet5c.datasets.mnist()
+    model = lenet5c.lenet5()
+    model.fit(mnist.train.images[:10000], mnist.train.labels[:10000], epochs=1)
+    images = mnist.test.images[:, np.newaxis]
+    opened = best.open(saved(model))
+    assert_same(model, opened, images)
+    classes, probabilities, _ = opened.predict(images)
+    np.testing.assert_array_equal(classes, logits_of(model, images).argmax(axis=1))
+    np.testing.assert_allclose(
+        probabilities, model.predict_proba(images), rtol=0, atol=1e-5
+    )
+    assert (classes == mnist.test.labels).mean() > 0.9
+
+
+# What it says of a model and of errors.
+
+
+def test_labels_are_text(best: Runtime) -> None:
+    model = lenet5c.lenet5(classes=3)
+    for labels in (
+        ["ä", "", "x\n\U0001f600"],
+        [-5, 0, 2**63 - 1],
+        ["1", "a b", "\u07ff\uffff"],
+    ):
+        model.set_input(InputStage(), (20, 30), np.array(labels))
+        assert best.open(saved(model)).names() == list(map(str, labels))
+    two = lenet5c.lenet5(classes=2)
+    two.set_input(InputStage(), (20, 30), np.array([False, True]))
+    assert best.open(saved(two)).names() == ["False", "True"]
+
+
+def test_the_input_is_described(best: Runtime) -> None:
+    model = Model([Dense(2)], input_shape=(3, 32, 40), classes=2)
+    model.set_input(InputStage(), (20, 30), model.classes)
+    found = (ctypes.c_int * 5)()
+    opened = best.open(saved(model))
+    assert best.c.lenet5c_input(opened.model, found) == 0
+    assert list(found) == [3, 32, 40, 20, 30]
+    assert best.c.lenet5c_classes(opened.model) == 2
+
+
+def test_builds_differ_in_the_instruction_set(folder: Path) -> None:
+    content = saved(lenet5c.lenet5())
+    found = {}
+    for name in BUILDS:
+        opened = shared_object(folder, name).open(content)
+        found[name] = opened.c.lenet5c_instruction_set(opened.model).decode()
+    assert found["scalar"] == "scalar"
+    assert found["portable"] == found["wide"] == "vector"
+    assert found["avx2"] in ("avx2", "vector")
+    assert found["best"] in ("avx512", found["avx2"])
+
+
+def test_each_code_has_a_text(best: Runtime) -> None:
+    texts = {best.c.lenet5c_strerror(code) for code in CODES.values()}
+    assert len(texts) == len(CODES) == 12
+    unknown = best.c.lenet5c_strerror(1)
+    assert unknown == best.c.lenet5c_strerror(-99) == b"unknown code"
+    assert unknown not in texts
+
+
+def test_bad_arguments_are_refused(best: Runtime) -> None:
+    c = best.c
+    model = ctypes.c_void_p(1)
+    assert c.lenet5c_open(b"nowhere", ctypes.byref(model)) == CODES["NO_FILE"]
+    assert not model
+    assert c.lenet5c_open(b".", ctypes.byref(model)) < 0
+    bad = CODES["BAD_ARGUMENT"]
+    assert c.lenet5c_open(None, ctypes.byref(model)) == bad
+    assert c.lenet5c_open(b"nowhere", None) == bad
+    assert c.lenet5c_open_memory(None, 0, ctypes.byref(model)) == bad
+    assert c.lenet5c_memory_size(b"", 0, None) == bad
+    assert c.lenet5c_open_in(b"", 0, None, 0, ctypes.byref(model)) == bad
+    assert c.lenet5c_classes(None) == c.lenet5c_input(None, None) == bad
+    assert c.lenet5c_class_name(None, 0) is c.lenet5c_instruction_set(None) is None
+    assert c.lenet5c_workspace_size(None) == 0
+    c.lenet5c_close(None)
+    opened = best.open(saved(lenet5c.lenet5()))
+    assert c.lenet5c_class_name(opened.model, 10) is None
+    assert c.lenet5c_class_name(opened.model, -1) is None
+    image = np.zeros((1, 1, 28, 28), np.uint8)
+    here, layout = image.ctypes.data, Layout(-1, 28, 28)
+    for arguments in (
+        (None, here, here, ctypes.addressof(layout)),
+        (opened.model, None, here, ctypes.addressof(layout)),
+        (opened.model, here, None, ctypes.addressof(layout)),
+        (opened.model, here, here, None),
+        (opened.model, here, here, ctypes.addressof(layout)),  # a negative count
+    ):
+        assert c.lenet5c_predict_u8(*arguments, None, None, None) == bad
+        assert c.lenet5c_predict_f32(*arguments, None, None, None) == bad
+    for height, width in ((33, 28), (28, 33), (0, 28), (28, 0)):
+        images = np.zeros((1, 1, height, width), np.uint8)
+        opened.predict(images, expected=CODES["BAD_IMAGE"])
+    assert opened.predict(image[:0])[2].shape == (0, 10)
+
+
+# What is refused.
+
+
+def assemble(header: Any, payload: bytes) -> bytes:
+    """A file with this header, as bytes or as JSON, and the right checksum."""
+    if not isinstance(header, bytes):
+        text = json.dumps(header, separators=(",", ":"))
+        header = text.encode("utf-8", "surrogatepass")
+    content = bytearray(len(header).to_bytes(8, "little") + header + payload)
+    if len(header) >= 91:
+        content[35:99] = b"0" * 64
+        content[35:99] = hashlib.sha256(content).hexdigest().encode()
+    return bytes(content)
+
+
+TEXTS = ("network", "input_stage", "classes")
+
+
+def taken_apart(content: bytes) -> tuple[dict[str, Any], bytes]:
+    """Header, with the JSON in its metadata as values, and payload."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    for name in TEXTS:
+        header["__metadata__"][name] = json.loads(header["__metadata__"][name])
+    return header, content[end:]
+
+
+def put_together(header: Any, payload: bytes) -> bytes:
+    header = copy.deepcopy(header)
+    metadata = header.get("__metadata__") if isinstance(header, dict) else None
+    if isinstance(metadata, dict):
+        metadata |= {k: json.dumps(metadata[k]) for k in TEXTS if k in metadata}
+    return assemble(header, payload)
+
+
+def package_opens(content: bytes) -> bool:
+    path = Path("candidate.lenet5c")
+    path.write_bytes(content)
+    try:
+        lenet5c.load(path)
+    except lenet5c.FileFormatError:
+        return False
+    return True
+
+
+def both_open(runtime: Runtime, content: bytes) -> bool:
+    code = runtime.refusal(content)
+    opens = package_opens(content)
+    text = runtime.c.lenet5c_strerror(code)
+    assert opens == (code == 0), (opens, text, content[:3000])
+    return opens
+
+
+def tiny_model() -> Model:
+    layers = [
+        Conv2d(2, 3, name="A"),
+        Tanh(name="T"),
+        MaxPool2d(2, name="M"),
+        AvgPool2d(2, 1, name="P"),
+        Flatten(name="F"),
+        Dropout(0.5, name="O"),
+        Dense(3, init="he", name="D"),
+    ]
+    model = model_of(layers, (1, 8, 9), 1)
+    model.set_input(model.stage, (8, 9), np.array(["a", "b", "ü"]))
+    return model
+
+
+@pytest.fixture
+def tiny() -> bytes:
+    return saved(tiny_model())
+
+
+def test_damaged_bytes_are_refused(best: Runtime, tiny: bytes) -> None:
+    rng = random.Random(1)
+    for end in [*range(120), *range(120, len(tiny), 37)]:
+        assert not both_open(best, tiny[:end])
+    for _ in range(300):
+        at, bit = rng.randrange(len(tiny)), 1 << rng.randrange(8)
+        damaged = tiny[:at] + bytes([tiny[at] ^ bit]) + tiny[at + 1 :]
+        assert not both_open(best, damaged)
+
+
+def test_codes_name_the_fault(best: Runtime, tiny: bytes) -> None:
+    def changed(name: str, **values: object) -> int:
+        header, payload = taken_apart(tiny)
+        header["__metadata__"][name] |= values
+        return best.refusal(put_together(header, payload))
+
+    assert best.refusal(b"") == best.refusal(tiny[:7]) == CODES["BAD_HEADER"]
+    assert best.refusal(tiny[:-4]) == CODES["BAD_SIZE"]
+    assert best.refusal(tiny + b"\0\0\0\0") == CODES["BAD_SIZE"]
+    flipped = tiny[:-4] + bytes([tiny[-4] ^ 1]) + tiny[-3:]
+    assert best.refusal(flipped) == CODES["BAD_CHECKSUM"]
+    header, payload = taken_apart(tiny)
+    for bad in (np.nan, np.inf, -np.inf):
+        values = np.frombuffer(payload, np.float32).copy()
+        values[-1] = bad
+        content = put_together(header, values.tobytes())
+        assert best.refusal(content) == CODES["BAD_VALUE"]
+        assert not package_opens(content)
+    assert changed("network", layers=[]) == CODES["BAD_NETWORK"]
+    assert changed("input_stage", deviation=0) == CODES["BAD_INPUT"]
+    header["__metadata__"]["classes"] = ["a", "b", "a"]
+    assert best.refusal(put_together(header, payload)) == CODES["BAD_CLASSES"]
+
+
+VALUES = [
+    *(None, True, False, 0, 1, 2, 3, -1, 8, 9, 2**20, 2**20 + 1, 2**31, 2**63, 2**64),
+    *(0.5, 1.0, -0.0, 1e-400, 1e-40, 1e38, 1e39, 1e308, 10**400),
+    *(float("nan"), float("inf"), -float("inf")),
+    *("", "a", "A", "F32", "tanh", "relu", "dense", "conv2d", "flatten", "he", "lecun"),
+    *("A.weight", "\ud800", "\0", "x" * 64, "x" * 65, "ü" * 64, "\U0001f600" * 64),
+    *([], {}, [1], [1, 2], [3, 3], [3, 3, 3], [8, 9], [1, 8, 9], ["a", "b", "c"]),
+    *([0, 1, 2], [1, 2, 2], [True, False], {"kind": "tanh", "name": "Z"}, [[[]]]),
+    [["kind", "tanh"], ["name", "Z"]],
+]
+
+
+def mutate(value: Any, rng: random.Random) -> Any:
+    """The value with one change somewhere in it."""
+    action = rng.random()
+    if isinstance(value, dict) and value and rng.random() < 0.85:
+        key = rng.choice(list(value))
+        if action < 0.08:
+            return {k: v for k, v in value.items() if k != key}
+        if action < 0.14:
+            new = rng.choice(["new", "name", "kind", key + "x"])
+            return value | {new: rng.choice(VALUES)}
+        if action < 0.18:
+            return dict(rng.sample(list(value.items()), len(value)))
+        return value | {key: mutate(value[key], rng)}
+    if isinstance(value, list) and value and rng.random() < 0.85:
+        at = rng.randrange(len(value))
+        if action < 0.08:
+            return value[:at] + value[at + 1 :]
+        if action < 0.14:
+            return [*value[:at], value[at], *value[at:]]
+        return [*value[:at], mutate(value[at], rng), *value[at + 1 :]]
+    if isinstance(value, int) and action < 0.3:
+        return value + rng.choice([-1, 1])
+    return copy.deepcopy(rng.choice(VALUES))
+
+
+def changed_headers(content: bytes, count: int, seed: int) -> list[bytes]:
+    """The file with one or two values of its header changed."""
+    header, payload = taken_apart(content)
+    rng = random.Random(seed)
+    changed = []
+    for _ in range(count):
+        one = mutate(header, rng)
+        changed.append(mutate(one, rng) if rng.random() < 0.3 else one)
+    return [put_together(one, payload) for one in changed]
+
+
+def changed_texts(content: bytes, count: int, seed: int) -> list[bytes]:
+    """The file with some bytes of its header replaced."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header, payload = content[8:end], content[end:]
+    words = rb'{ } [ ] " \ , : null true NaN Infinity 1 - . e 0 00 1.0 -0 1e0 \n \"'
+    others = rb"\ud800 \u0020 \\u00e4 \ud83d\ude00 \\ud83d\\ude00 -0.0 -0,"
+    raw = [b" ", b"\n", b"\t", b"\0", b"\x7f", b"\xff", b"\xed\xa0\x80", b"\xc3\xbc"]
+    raw += [b"\xef\xbb\xbf", b"\xf4\x90\x80\x80", b"\xc0\x80", b"\xf0\x9f\x98\x80"]
+    pieces = [*words.split(), *others.split(), *raw]
+    rng = random.Random(seed)
+    changed = []
+    for _ in range(count):
+        at, word = rng.randrange(len(header)), rng.choice(pieces)
+        rest = header[at + rng.choice([0, 0, 1, len(word)]) :]
+        changed.append(assemble(header[:at] + word + rest, payload))
+    return changed
+
+
+def test_the_same_headers_are_refused(best: Runtime, tiny: bytes) -> None:
+    opened = [both_open(best, one) for one in changed_headers(tiny, 1500, seed=1)]
+    assert 20 < sum(opened) < 1000
+
+
+def test_the_same_texts_are_refused(best: Runtime, tiny: bytes) -> None:
+    opened = [both_open(best, one) for one in changed_texts(tiny, 1500, seed=2)]
+    assert 20 < sum(opened) < 1000
+
+
+def with_texts(content: bytes, **texts: str) -> bytes:
+    """The file with other JSON texts in its metadata."""
+    header, payload = taken_apart(content)
+    metadata = header["__metadata__"]
+    metadata |= {name: json.dumps(metadata[name]) for name in TEXTS} | texts
+    return assemble(header, payload)
+
+
+HEADERS = [  # what is replaced in the header, by what, and whether it opens then
+    (b"{", b" {", False),
+    (b'":{', b'": {', False),
+    (b'"A.weight":', b' \t\r\n"A.weight" : ', True),
+    (b"[0,", b"[-0,", False),
+    (b"[0,", b"[0.0,", False),
+    (b"[0,", b"[00,", False),
+    (b'"A.weight"', b'"\\u0041.weight"', True),
+    (b'"dtype"', b'"d\\u0074ype"', True),
+    (b'"dtype":', b'"dtype":"F32","dtype":', False),
+    (b'"A.bias":', b'"A.weight":{},"A.bias":', False),
+    (b'"A.bias":', b'"__metadata__":{},"A.bias":', False),
+    (b'"format":', b'"format_version":"1","format":', False),
+    (b'"format":', b'"x":"","format":', False),
+    (b'"lenet5c"', b'"lenet\\u0035c"', True),
+    (b'"lenet5c"', b'"lenet5c "', False),
+    (b'"1"', b"1", False),
+    (b'"1"', b'"2"', False),
+    (b"[3]", b"[[[[[3]]]]]", False),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "opens"), HEADERS)
+def test_spelling_of_the_header(
+    best: Runtime, tiny: bytes, old: bytes, new: bytes, opens: bool
+) -> None:
+    end = 8 + int.from_bytes(tiny[:8], "little")
+    header = tiny[8:end]
+    assert old in header
+    content = assemble(header.replace(old, new, 1), tiny[end:])
+    assert both_open(best, content) == opens
+
+
+def test_what_follows_the_header(best: Runtime, tiny: bytes) -> None:
+    end = 8 + int.from_bytes(tiny[:8], "little")
+    assert both_open(best, assemble(tiny[8:end] + b" \n\t\r", tiny[end:]))
+    for wrong in (b"\0", b"{}", b","):
+        assert not both_open(best, assemble(tiny[8:end] + wrong, tiny[end:]))
+
+
+NETWORK_CHANGES = [
+    ("", "", True),
+    ("}]}", "}]}]", False),
+    ('{"input', '\ufeff{"input', False),
+    ('{"input', ' \n\t\r{"input', True),
+    ('{"input', '\u00a0{"input', False),
+    ("}]}", '}], "x": 1}', False),
+    ("}]}", '}], "input_shape": [1, 8, 9]}', False),
+    ("[1, 8, 9]", "[1, 8, 9.0]", False),
+    ("[1, 8, 9]", "[true, 8, 9]", False),
+    ("[1, 8, 9]", "[1, 8]", False),
+    ("0.5", "0.9999999999999999", True),
+    ("0.5", "0.99999999999999999", False),
+    ("0.5", f"0.{'9' * 5000}", False),
+    ("0.5", f"0.{'1' * 5000}", True),
+    ("0.5", f"{'9' * 4301}", False),
+    ("0.5", "0", True),
+    ("0.5", "-0", False),
+    ("0.5", "-0.0", True),
+    ("0.5", "-1e-300", False),
+    ("0.5", "NaN", False),
+    ("0.5", "true", False),
+    ('"padding": 0', '"padding": -0', False),
+    ('"padding": 0', '"padding": 0, "padding": 0', False),
+    ('"padding": 0', '"padding": false', False),
+    ('"he"', '"xavier"', False),
+    ('"he"', "null", True),
+    ('"D"', "null", False),
+    ('"D"', '""', False),
+    ('"T"', '"M"', False),
+    ('"T"', '"\\u0000"', True),
+    ('"T"', '"\\ud800"', False),
+    ('"T"', '"\\ud83d\\ude00"', True),
+    ('{"kind": "tanh", "name": "T"}', '[["kind", "tanh"], ["name", "T"]]', False),
+    ('{"kind": "tanh", "name": "T"}', '{"name": "T", "kind": "tanh"}', True),
+    ('{"kind": "tanh", "name": "T"}', "{}", False),
+    ("[3, 3]", "3", True),
+    ("[3, 3]", "[[3], 3]", False),
+    ("[3, 3]", "[[[[[[[3]]]]]]]", False),
+]
+STAGE_CHANGES = [
+    ("true", "null", False),
+    ("true", "false", True),
+    ("true", "1", False),
+    ("true", 'true, "x": 0', False),
+    ("[8, 9]", "[8]", False),
+    ("[8, 9]", "8", False),
+    ("[8, 9]", '{"8": 1, "9": 1}', False),
+    ("[8, 9]", "[8, 0]", False),
+    ("[8, 9]", "[1, 1048576]", True),
+    ('"mean": 0.5', '"mean": "0.5"', False),
+    ('"mean": 0.5', '"mean": true', False),
+    ('"mean": 0.5', '"mean": 1, "mean": 1', False),
+    ('"mean": 0.5', '"mean": -3', True),
+    ('"mean": 0.5', '"mean": 1e39', False),
+    ('"background": 0.25', '"background": -0.0', True),
+    ('"background": 0.25', '"background": 3.4028234663852886e38', True),
+    ('"background": 0.25', '"background": -3.4028234663852889e38', False),
+]
+CLASSES = [
+    ("[0, 1, 2]", True),
+    ("[0, 1, -0]", False),
+    ("[0, 1, 1]", False),
+    ("[0, 1]", False),
+    (f"[0, 1, {2**63 - 1}]", True),
+    (f"[0, 1, {-(2**63)}]", True),
+    (f"[0, 1, {2**63}]", False),
+    (f"[0, 1, {-(2**63) - 1}]", False),
+    (f"[0, 1, {'9' * 4301}]", False),
+    ("[0.5, 1.5, 2.5]", False),
+    ("[0, 1.0, 2]", False),
+    ('["a", 1, true]', False),
+    ("[0, true, 2]", False),
+    ("[[0], [1], [2]]", False),
+    ('{"a": 0, "b": 1, "c": 2}', False),
+    ('"abc"', False),
+    ('["a", "b", "\\u0061"]', False),
+    ('["a", "b", "\\ud800"]', False),
+    ('["a", "\\ud83d\\ude00", "\U0001f600"]', False),
+    ('["a", "\\ud83d\\ude00", "\U0001f601"]', True),
+    ('["a", "a\\u0000b", ""]', True),
+    ('["a", "b", "b\\u0000"]', False),
+    ('["a", "b", "c\\u0000"]', False),
+    ('["a", "b", "c"', False),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "opens"), NETWORK_CHANGES)
+def test_spelling_of_the_network(
+    best: Runtime, tiny: bytes, old: str, new: str, opens: bool
+) -> None:
+    text = json.dumps(taken_apart(tiny)[0]["__metadata__"]["network"])
+    assert old in text
+    content = with_texts(tiny, network=text.replace(old, new, 1))
+    assert both_open(best, content) == opens
+
+
+STAGE = (
+    '{"mean": 0.5, "deviation": 0.3, "background": 0.25, "source": [8, 9], '
+    '"fitted": true}'
+)
+
+
+@pytest.mark.parametrize(("old", "new", "opens"), STAGE_CHANGES)
+def test_spelling_of_the_input_stage(
+    best: Runtime, tiny: bytes, old: str, new: str, opens: bool
+) -> None:
+    assert old in STAGE
+    content = with_texts(tiny, input_stage=STAGE.replace(old, new, 1))
+    assert both_open(best, content) == opens
+
+
+@pytest.mark.parametrize(("text", "opens"), CLASSES)
+def test_spelling_of_the_classes(
+    best: Runtime, tiny: bytes, text: str, opens: bool
+) -> None:
+    assert both_open(best, with_texts(tiny, classes=text)) == opens
+
+
+def test_numbers_are_read_to_the_last_bit(best: Runtime, tiny: bytes) -> None:
+    """Whether a file opens depends on what a number of it rounds to."""
+
+    def opens(number: str, of: str = '"background": 0.25') -> bool:
+        text = STAGE.replace(of, f"{of.split()[0]} {number}")
+        return both_open(best, with_texts(tiny, input_stage=text))
+
+    most = 2**128 - 2**104  # the largest float32
+    step = 2 ** (127 - 52)  # from there to the next double
+    assert opens(f"{most}")
+    assert opens(f"{most + step // 2}")  # half the way: to even, which is below
+    assert opens(f"{most + step // 2}.{'0' * 900}")
+    assert not opens(f"{most + step // 2}.{'0' * 900}1")
+    assert not opens(f"{most + step // 2 + 1}")
+    assert opens(f"-{most + step // 2}e0")
+    assert not opens("1e309")
+    assert opens("0." + "0" * 300 + "1e20")
+    assert opens("1" + "0" * 400 + "e-395")
+    assert opens("1e-99999999999999999999")
+    assert opens("0e99999999999999999999")
+    assert not opens("1e99999999999999999999")
+
+    deviation = '"deviation": 0.3'
+    beyond = 2**1024 - 2**970  # half the way from the largest double to 2^1024
+    assert not opens(f"{beyond}", deviation)  # to even, which is infinity
+    assert not opens(f"{beyond}e0", deviation)
+    assert opens(f"{beyond - 1}", deviation)
+    assert opens(f"{beyond - 1}.9e0", deviation)
+
+    network = json.dumps(taken_apart(tiny)[0]["__metadata__"]["network"])
+
+    def is_rate(number: str) -> bool:
+        text = network.replace("0.5", number)
+        return both_open(best, with_texts(tiny, network=text))
+
+    digits = str(5**54)  # 1 - 2^-54 is half the way from the last double below to 1
+    below = f"0.{str(10**54 - int(digits)).zfill(54)}"
+    assert not is_rate(below)  # to even, which is 1
+    assert is_rate(below[:-1] + "4999")
+    assert not is_rate(below + "0" * 800 + "1")
+    smallest = str(5**1075).zfill(1075)  # half of the smallest double
+    assert is_rate(f"-0.{smallest}")  # to even, which is 0
+    assert not is_rate(f"-0.{smallest}1")
+    assert not is_rate(f"-0.{smallest}{'0' * 300}1")
+
+
+# What it needs, and what it leaves alone.
+
+
+@pytest.mark.skipif(NM is None, reason="needs nm")
+def test_exports_what_the_header_declares(best: Runtime) -> None:
+    done = run(NM, "-D", "--defined-only", best.path)
+    names = {line.split()[-1] for line in done.stdout.splitlines()} - {"most_lanes"}
+    header = SOURCE.with_suffix(".h").read_text()
+    declared = set(re.findall(r"LENET5C_API[^;(]*?\b(lenet5c_\w+)\(", header))
+    assert names == declared
+
+
+@pytest.mark.skipif(NM is None, reason="needs nm")
+def test_bare_build_needs_no_library(folder: Path) -> None:
+    """Neither malloc nor files: only functions that compilers themselves rely on."""
+    path = folder / "bare.o"
+    run(CC, *FLAGS, "-O0", "-DLENET5C_BARE", "-c", SOURCE, "-o", path)
+    done = run(NM, "-u", path)
+    names = {line.split()[-1].strip("_") for line in done.stdout.splitlines()}
+    assert names <= {
+        *("memcpy", "memset", "memcmp", "memmove", "strlen", "strchr"),
+        *("cpu_model", "cpu_indicator_init", "GLOBAL_OFFSET_TABLE", "stack_chk_fail"),
+    }
+
+
+COUNTING = r"""
+#include "lenet5c.h"
+#include <stdio.h>
+#include <stdlib.h>
+static int count;
+void *__real_malloc(size_t);
+void *__real_calloc(size_t, size_t);
+void *__real_realloc(void *, size_t);
+void *__wrap_malloc(size_t n) { count++; return __real_malloc(n); }
+void *__wrap_calloc(size_t n, size_t m) { count++; return __real_calloc(n, m); }
+void *__wrap_realloc(void *p, size_t n) { count++; return __real_realloc(p, n); }
+int main(int argc, char **argv)
+{
+    static uint8_t pixels[28 * 28];
+    lenet5c_layout layout = {.count = 1, .height = 28, .width = 28};
+    lenet5c_model *model;
+    float probabilities[10];
+    int opening, class, code = argc == 2 ? lenet5c_open(argv[1], &model) : -1;
+    if (code) return 1;
+    opening = count;
+    void *workspace = malloc(lenet5c_workspace_size(model));
+    count = 0;
+    for (int i = 0; i < 100; i++)
+        if (lenet5c_predict_u8(
+                model, workspace, pixels, &layout, &class, probabilities, NULL))
+            return 2;
+    printf("%d %d", opening, count);
+    return 0;
+}
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the GNU linker")
+def test_nothing_is_allocated_once_a_model_is_open(folder: Path) -> None:
+    program, source = folder / "counting", folder / "counting.c"
+    source.write_text(COUNTING)
+    wraps = "-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc"
+    flags = [flag for flag in FLAGS if flag != "-Wpedantic"]  # __real_malloc
+    run(CC, *flags, "-O1", "-DLENET5C_PORTABLE", wraps, source, SOURCE, "-o", program)
+    lenet5c.lenet5().save("model.lenet5c")
+    assert run(program, "model.lenet5c").stdout == "2 0"  # the file and the model
+
+
+def test_files_good_and_bad_under_sanitizers(folder: Path, tiny: bytes) -> None:
+    """By the fuzzer's target, which runs what opens and cuts each off at places."""
+    program = folder / "fuzz"
+    flags = ["-O1", "-g1", "-fsanitize=address,undefined", "-DLENET5C_FUZZ_MAIN"]
+    flags += ["-fno-sanitize-recover=all"]
+    done = run(CC, *FLAGS, *flags, FUZZ, "-o", program, check=False)
+    if done.returncode and "asan" in done.stderr:
+        pytest.skip("needs the sanitizers' libraries")
+    assert done.returncode == 0, done.stderr
+    files = [*changed_headers(tiny, 60, seed=3), *changed_texts(tiny, 60, seed=4)]
+    models = [random_network(seed) for seed in range(100, 120)]
+    models += [model_of(*network, seed=1) for network in NETWORKS.values()]
+    files += [saved(model) for model in models if model.parameter_count < 20000]
+    for number, content in enumerate(files):
+        Path(f"{number}.file").write_bytes(content)
+    run(program, *(f"{number}.file" for number in range(len(files))))
+
+
+def write_seeds(folder: Path) -> None:
+    """Small models, of which no two have the same layers."""
+    folder.mkdir(exist_ok=True)
+    tiny_model().save(folder / "tiny")
+    model_of([Conv2d(2, 5), Dense(2)], (4, 7, 8), 1).save(folder / "pairs")
+    for seed in range(1000):
+        model = random_network(seed)
+        if model.parameter_count < 600 and model.class_count < 20:
+            model.save(folder / str(seed))
+
+
+if __name__ == "__main__":
+    write_seeds(Path(sys.argv[1]))
