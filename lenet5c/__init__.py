@@ -24,8 +24,9 @@ from lenet5c.optimizers import SGD, AdamW
 from lenet5c.training import TrainingError
 
 if TYPE_CHECKING:
-    from lenet5c import datasets, functional
+    from lenet5c import datasets, embed, functional
     from lenet5c.checkpoint import Checkpoint
+    from lenet5c.convert import from_onnx, from_torch_state_dict
     from lenet5c.estimator import LeNet5Classifier
     from lenet5c.storage import FileFormatError
 
@@ -54,6 +55,9 @@ __all__ = [
     "build_info",
     "cnn3",
     "datasets",
+    "embed",
+    "from_onnx",
+    "from_torch_state_dict",
     "functional",
     "get_include",
     "lenet5",
@@ -67,12 +71,14 @@ HOMES = {
     "Checkpoint": "checkpoint",
     "FileFormatError": "storage",
     "LeNet5Classifier": "estimator",
+    "from_onnx": "convert",
+    "from_torch_state_dict": "convert",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Import what not every program needs when it is first used."""
-    if name in ("datasets", "functional"):
+    if name in ("datasets", "embed", "functional"):
         return import_module(f"lenet5c.{name}")
     if name in HOMES:
         return getattr(import_module(f"lenet5c.{HOMES[name]}"), name)

@@ -21,7 +21,7 @@ FLOORS = {
     1: ["_core", "_cpu", "pictures", "threads"],
     2: [
         *("layers", "images", "augment", "optimizers", "schedules", "history"),
-        *("datasets", "storage", "functional", "_info"),
+        *("datasets", "storage", "functional", "_info", "c_source"),
     ],
     3: [
         *("callbacks", "checkpoint", "embed", "plots", "recipes", "training"),
@@ -45,6 +45,8 @@ EXCEPTIONS = {
     ("training", "callbacks"): "fit puts its floor together",
     ("training", "checkpoint"): "fit puts its floor together",
     ("training", "recipes"): "fit puts its floor together",
+    ("export_c", "quantize"): "both are made of the same steps",
+    ("quantize", "export_c"): "QuantizedModel.export_c, inside the function",
     ("cli", "bench"): "the command `bench`, inside functions",
     ("cli", "report"): "the command `report`, inside functions",
     ("__main__", "cli"): "it is nothing but the command line",
@@ -54,6 +56,9 @@ TYPES_ONLY = {
     ("training", "model"): "fit is given the model",
     ("callbacks", "model"): "the state has the model",
     ("plots", "model"): "it draws a model's weights",
+    ("export_c", "model"): "it is given the model",
+    ("export_onnx", "model"): "it is given the model",
+    ("quantize", "model"): "it is given the model",
 }
 
 # Not NumPy and not the standard library, inside functions alone: a module that is
@@ -62,7 +67,9 @@ ON_DEMAND = {"estimator"}
 EXTRAS = {
     "cli": {"rich", "PIL"},
     "progress": {"rich"},
+    "convert": {"onnx"},
     "datasets": {"sklearn"},
+    "export_onnx": {"onnx"},
     "estimator": {"sklearn"},
     "history": {"matplotlib"},
     "pictures": {"rich", "PIL"},

@@ -1,0 +1,42 @@
+/* What runs before main on a Cortex-M of QEMU, and its console: semihosting, calls of the
+ * debugger, which QEMU plays. */
+
+#include <stdint.h>
+
+extern uint32_t stack_end, data_from, data_start, data_end, bss_start, bss_end;
+int main(void);
+void print(const char *text);
+void reset(void);
+
+static int call_host(int operation, const void *argument)
+{
+    register int r0 __asm__("r0") = operation;
+    register const void *r1 __asm__("r1") = argument;
+    __asm__ volatile("bkpt 0xAB" : "+r"(r0) : "r"(r1) : "memory");
+    return r0;
+}
+
+void print(const char *text) { call_host(0x04, text); }
+
+void reset(void)
+{
+    const uint32_t *from = &data_from;
+    for (uint32_t *to = &data_start; to < &data_end;) *to++ = *from++;
+    for (uint32_t *to = &bss_start; to < &bss_end;) *to++ = 0;
+    main();
+    call_host(0x18, (const void *)0x20026); /* the application has ended */
+    for (;;) {
+    }
+}
+
+static void fault(void)
+{
+    print("fault\n");
+    call_host(0x18, (const void *)0x20023);
+    for (;;) {
+    }
+}
+
+__attribute__((section(".vectors"), used)) static const void *const vectors[16] = {
+    &stack_end, (const void *)reset, (const void *)fault, (const void *)fault,
+    (const void *)fault, (const void *)fault, (const void *)fault};

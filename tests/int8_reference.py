@@ -1,0 +1,146 @@
+"""The network in 8-bit integers as plain loops over Python's own integers, written down
+from docs/int8.md. Slow: for a few small images.
+
+What is stored is taken from a `QuantizedModel`; nothing of how it computes.
+"""
+
+import math
+
+import numpy as np
+
+from lenet5c import AvgPool2d, Conv2d, Dense, Dropout, Flatten, MaxPool2d, ReLU, Tanh
+
+T = [round(127 * math.tanh(i / 256)) for i in range(800)]
+
+
+def rescale(a, m, s):
+    return (int(a) * int(m) + 2 ** (s - 1)) // 2**s
+
+
+def clamp(a, least, most):
+    return max(least, min(most, a))
+
+
+def tanh8(t):
+    return T[t] if t >= 0 else -T[-t]
+
+
+def scores(layers, quantized, image):
+    """The scores of one image (C, h, w), for the layers of the float network."""
+    steps = without_what_does_nothing(layers)
+    stored = list(quantized.layers)
+    x = centred(quantized, image)
+    while steps:
+        layer, entry = steps.pop(0), stored.pop(0)
+        if isinstance(layer, (Conv2d, Dense)):
+            after = activation_of(steps)
+            a = convolution(layer, entry, x)
+            raw = after is None and not steps
+            x = a if raw else finish(a, entry, after)
+        elif isinstance(layer, AvgPool2d):
+            n = layer.kernel_size**2
+            a = windows(layer, x, lambda values: sum(values))
+            x = a if not steps else each(a, lambda _, q, n=n: (2 * q + n) // (2 * n))
+        elif isinstance(layer, MaxPool2d):
+            x = windows(layer, x, max)
+        elif isinstance(layer, Tanh):
+            m, s = entry.multiplier[0], entry.shift
+            x = each(
+                x, lambda _, q, m=m, s=s: tanh8(clamp(rescale(q, m, s), -799, 799))
+            )
+        elif isinstance(layer, ReLU):
+            x = each(x, lambda _, q: max(0, q))
+        elif isinstance(layer, Flatten):
+            x = x.reshape(-1, 1, 1)
+    assert not stored
+    return [int(value) for value in x.ravel()]
+
+
+def activation_of(steps):
+    """The kind of the activation that follows, if only `Flatten` lies between; it is
+    taken out."""
+    for layer in steps:
+        if isinstance(layer, (Tanh, ReLU)):
+            steps.remove(layer)
+            return type(layer)
+        if not isinstance(layer, Flatten):
+            return None
+    return None
+
+
+def without_what_does_nothing(layers):
+    kept = []
+    for position, layer in enumerate(layers):
+        rest = [other for other in layers[position + 1 :] if moves_pixels(other)]
+        if isinstance(layer, Flatten) and (not rest or isinstance(rest[0], Dense)):
+            continue
+        if not isinstance(layer, Dropout):
+            kept.append(layer)
+    return kept
+
+
+def moves_pixels(layer):
+    return isinstance(layer, (Conv2d, Dense, AvgPool2d, MaxPool2d))
+
+
+def centred(quantized, image):
+    channels, height, width = quantized.input_shape
+    _, h, w = image.shape
+    x = np.full((channels, height, width), quantized.background, object)
+    top, left = (height - h) // 2, (width - w) // 2
+    for c in range(channels):
+        for i in range(h):
+            for j in range(w):
+                x[c, top + i, left + j] = int(quantized.table[image[c, i, j]])
+    return x
+
+
+def convolution(layer, entry, x):
+    """The sums, (F, OH, OW), as Python's integers."""
+    weight = entry.weight
+    filters, channels, rows, columns = weight.shape
+    stride, padding = 1, 0
+    if isinstance(layer, Conv2d):
+        stride, padding = layer.stride, layer.padding
+    _, height, width = x.shape
+    high = (height + 2 * padding - rows) // stride + 1
+    wide = (width + 2 * padding - columns) // stride + 1
+    a = np.empty((filters, high, wide), object)
+    for f, i, j in np.ndindex(a.shape):
+        total = int(entry.bias[f])
+        for c, r, t in np.ndindex(channels, rows, columns):
+            row, column = i * stride + r - padding, j * stride + t - padding
+            if 0 <= row < height and 0 <= column < width:
+                total += int(weight[f, c, r, t]) * int(x[c, row, column])
+        assert -(2**31) <= total < 2**31
+        a[f, i, j] = total
+    return a
+
+
+def finish(a, entry, activation):
+    m, s = entry.multiplier, entry.shift
+
+    def of(f, q):
+        if activation is Tanh:
+            return tanh8(clamp(rescale(q, m[f], s), -799, 799))
+        return clamp(rescale(q, m[f], s), 0 if activation is ReLU else -127, 127)
+
+    return each(a, of)
+
+
+def windows(layer, x, reduce):
+    size, stride = layer.kernel_size, layer.stride
+    channels, height, width = x.shape
+    high, wide = (height - size) // stride + 1, (width - size) // stride + 1
+    y = np.empty((channels, high, wide), object)
+    for c, i, j in np.ndindex(y.shape):
+        window = x[c, i * stride : i * stride + size, j * stride : j * stride + size]
+        y[c, i, j] = reduce([int(value) for value in window.ravel()])
+    return y
+
+
+def each(x, function):
+    y = np.empty(x.shape, object)
+    for at in np.ndindex(x.shape):
+        y[at] = function(at[0], x[at])
+    return y
