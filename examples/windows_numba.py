@@ -1,4 +1,4 @@
-"""A Numba loop that slides a window over an image, through the addresses that ctypes takes.
+"""A Numba loop that slides a window over an image, by the address of a C function.
 
     python windows_numba.py digits.lenet5c frame.npy
 

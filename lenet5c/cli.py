@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 DONE, CHECK_FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 DEFAULT_MODEL = "lenet5.lenet5c"
+# what follows the model's name in that of an exported file
+EXPORTS = {"onnx": ".onnx", "c": ".h", "c-int8": "_int8.h"}
+MOST_CALIBRATION_IMAGES = 1000
 PICTURES = (".png", ".svg", ".pdf")
 
 # rich draws a table of a few hundred rows in no time, but not one of 10,000.
@@ -296,6 +299,51 @@ def _augment(args: argparse.Namespace) -> int:
     return DONE
 
 
+def _export(args: argparse.Namespace) -> int:
+    model_path = Path(args.model)
+    output = args.output or str(
+        model_path.with_name(model_path.stem + EXPORTS[args.to])
+    )
+    path = _writable(output)
+    if args.name is not None and args.to == "onnx":
+        raise CommandError("--name belongs to --to c and --to c-int8; onnx has none")
+    model = load(args.model)
+    if path.exists() and path.samefile(args.model):
+        raise CommandError(f"--output {output} is the model itself")
+    facts: dict[str, Any] = {"model": args.model, "to": args.to, "output": output}
+    name = "network" if args.name is None else args.name
+    quality = None
+    if args.to == "onnx":
+        model.export_onnx(path)
+    elif args.to == "c":
+        model.export_c(path, name=name)
+    else:
+        data = datasets.load(args.data)
+        images = data.train.images
+        step = -(-len(images) // MOST_CALIBRATION_IMAGES)
+        quantized = model.quantize(images[::step])
+        quality = quantized.report(*data.test)
+        quantized.export_c(path, name=name)
+        facts |= {
+            "data": args.data,
+            "calibration_images": len(images[::step]),
+            "test_images": quality.images,
+            "test_accuracy_float32": quality.float_accuracy,
+            "test_accuracy": quality.accuracy,
+            "agreement": quality.agreement,
+            "weight_bytes": quality.weight_bytes,
+            "activation_bytes": quality.activation_bytes,
+        }
+    facts["bytes"] = path.stat().st_size
+    if args.json:
+        _print_json(facts)
+        return DONE
+    if quality is not None:
+        print(f"{quality}\n")
+    print(f"Written to {output}, {facts['bytes']:,} bytes")
+    return DONE
+
+
 def _compare(args: argparse.Namespace) -> int:
     from lenet5c import bench
     from lenet5c.progress import ProgressBar
@@ -525,6 +573,35 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_threads(report)
 
+    export = command(
+        "export",
+        _export,
+        "Write a model as ONNX, or as C source for programs without lenet5c.",
+        "lenet5c export lenet5.lenet5c --to onnx",
+        "lenet5c export mnist.lenet5c --to c --output digits.h --name digits",
+        "lenet5c export mnist.lenet5c --to c-int8 --data mnist",
+    )
+    _add_model(export)
+    export.add_argument(
+        "--to",
+        choices=EXPORTS,
+        required=True,
+        help="onnx: images to probabilities; c: one C99 file; c-int8: one with "
+        "integers alone, calibrated on training images of --data, tested on its test "
+        "images",
+    )
+    export.add_argument(
+        "--output",
+        metavar="FILE",
+        help="where to write it (default: MODEL with .onnx, .h or _int8.h)",
+    )
+    export.add_argument(
+        "--name",
+        metavar="NAME",
+        help="what all names in the C file begin with (default: network)",
+    )
+    _add_data(export)
+
     augment = command(
         "augment",
         _augment,
@@ -591,17 +668,21 @@ def _parser() -> argparse.ArgumentParser:
     config = command(
         "config",
         _config,
-        "Show how to compile a C program that runs models: the flags for the header, "
-        "and the C source that is compiled along with it.",
-        "cc -O2 digits.c $(lenet5c config --cflags --libs) -o digits",
+        "Show what a C program that runs models is compiled with.",
+        "lenet5c config --cflags --libs",
     )
-    config.add_argument("--cflags", action="store_true", help="flags for the compiler")
-    config.add_argument("--libs", action="store_true", help="the C source")
+    config.add_argument(
+        "--cflags", action="store_true", help="where the header is, for the compiler"
+    )
+    config.add_argument(
+        "--libs", action="store_true", help="the C source to compile and link"
+    )
     for each in (
         train,
         evaluate,
         predict,
         report,
+        export,
         augment,
         compare,
         bench,
@@ -1206,7 +1287,7 @@ def _extras() -> dict[str, str | None]:
     from importlib.metadata import PackageNotFoundError, version
 
     found: dict[str, str | None] = {}
-    for name in ("rich", "Pillow", "matplotlib", "scikit-learn"):
+    for name in ("rich", "Pillow", "matplotlib", "scikit-learn", "onnx"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -51,7 +51,7 @@ def export_float(model: "Model", path: str | os.PathLike[str], name: str) -> Non
     """What `Model.export_c` does."""
     if not np.isfinite(model.parameter_vector).all():
         raise ValueError("model: expected finite parameters, got a NaN or infinity")
-    of_floats = model.fitted and (model.stage.mean, model.stage.deviation) == (0, 1)
+    of_floats = model.trained_on_floats
     scale, offset, background = model.stage.for_core()
     if of_floats:
         scale, offset = 1.0, 0.0

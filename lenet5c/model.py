@@ -184,6 +184,11 @@ class Model:
         """float32 arrays by name, views of one flat vector."""
         return self._parameters
 
+    @property
+    def trained_on_floats(self) -> bool:
+        """Whether images in bytes would not be what the network was trained on."""
+        return self.fitted and (self.stage.mean, self.stage.deviation) == (0, 1)
+
     def set_input(
         self, stage: InputStage, source: tuple[int, int], classes: NDArray[Any]
     ) -> None:
@@ -898,7 +903,7 @@ def load(path: str | os.PathLike[str]) -> Model:
             parse_json("input_stage", stage),
             *("mean", "deviation", "background", "source", "fitted"),
         )
-        classes = _check_classes(parse_json("classes", labels))
+        classes = check_classes(parse_json("classes", labels))
         if not isinstance(layers, list):
             raise ValueError(f"layers: expected a list, got {layers!r:.80}")
         layers = [layer_from_dict(values) for values in layers]
@@ -927,7 +932,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     return model
 
 
-def _check_classes(labels: object) -> NDArray[Any]:
+def check_classes(labels: object) -> NDArray[Any]:
     """The labels of a model file as an array, from which they can be saved again."""
     sorts = {type(label) for label in labels} if isinstance(labels, list) else set()
     if len(sorts) != 1 or not sorts <= {int, str, bool}:

@@ -241,7 +241,7 @@ class QuantizedModel:
     """
 
     def __init__(self, model: "Model", calibration_images: ArrayLike) -> None:
-        if model.fitted and (model.stage.mean, model.stage.deviation) == (0, 1):
+        if model.trained_on_floats:
             raise ValueError(
                 "model: expected one that was trained on uint8 images, got one that "
                 "was trained on floating images"

@@ -17,7 +17,7 @@ from lenet5c import bench, cli, datasets
 
 COMMANDS = (
     *("train", "evaluate", "predict", "report", "augment"),
-    *("compare", "bench", "info"),
+    *("compare", "bench", "info", "export", "config"),
 )
 MEASURED = {
     "parameters": 61_706,
@@ -766,6 +766,7 @@ def test_json_is_the_only_thing_on_stdout(
         "predict": [model_file, "images.npy"],
         "report": [model_file],
         "augment": ["--count", 2, "--variants", 1],
+        "export": [model_file, "--to", "c"],
     }.get(command, [])
     if command in ("report", "augment"):
         pytest.importorskip("matplotlib")

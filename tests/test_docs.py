@@ -35,9 +35,11 @@ def has_programs(page: Path) -> bool:
 )
 def test_the_snippets_of_a_page_run(page, tmp_path):
     pytest.importorskip("sklearn")
-    program = tmp_path / f"{page.stem}.py"
+    program = tmp_path / f"page_{page.stem}.py"  # not to hide a package
     code = python_of(page.read_text("utf-8"))
     code = code.replace("datasets.mnist()", "datasets.digits()")  # there and quick
+    for package in re.findall(r"^import (onnxruntime|torch)$", code, re.M):
+        pytest.importorskip(package)
     program.write_text(code, "utf-8")
     done = subprocess.run(
         [sys.executable, "-W", "error::UserWarning", str(program)],

@@ -1,0 +1,218 @@
+"""A model as an ONNX file, for ONNX Runtime and whatever else reads one."""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet5c._info import __version__
+from lenet5c.layers import (
+    AvgPool2d,
+    Conv2d,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    MaxPool2d,
+    ReLU,
+    Shape,
+    Tanh,
+)
+from lenet5c.storage import write_atomically
+
+if TYPE_CHECKING:
+    from lenet5c.model import Model
+
+__all__ = ["OPSET", "export_onnx"]
+
+OPSET = 18
+IR_VERSION = 8  # the oldest that goes with the opset: no program has to be newer
+INPUT, LOGITS, PROBABILITIES = "images", "logits", "probabilities"
+
+
+def export_onnx(
+    model: "Model", path: str | os.PathLike[str], dtype: str | None = None
+) -> None:
+    """What `Model.export_onnx` does."""
+    write_atomically(path, [onnx_bytes(model, dtype)])
+
+
+def onnx_bytes(model: "Model", dtype: str | None = None) -> bytes:
+    """The file that `Model.export_onnx` writes."""
+    try:
+        import onnx
+    except ImportError as error:
+        raise ImportError("ONNX needs onnx: pip install 'lenet5c[onnx]'") from error
+
+    stage = model.stage
+    if dtype is None:
+        dtype = "float32" if model.trained_on_floats else "uint8"
+    if dtype not in ("uint8", "float32"):
+        raise ValueError(f"dtype: expected 'uint8', 'float32' or None, got {dtype!r}")
+    if not np.isfinite(model.parameter_vector).all():
+        raise ValueError("model: expected finite parameters, got a NaN or infinity")
+    graph = _Graph(model)
+    graph.add_input_stage(model, dtype)
+    for layer, shape in zip(model.layers, model.shapes, strict=False):
+        graph.add_layer(layer, shape)
+    graph.add_outputs()
+    element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    size = (model.input_shape[0], *model.source)
+    logits = ("N", model.class_count)
+    described = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            graph.nodes,
+            "lenet5c",
+            [onnx.helper.make_tensor_value_info(INPUT, element, ("N", *size))],
+            [
+                onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, logits)
+                for name in (LOGITS, PROBABILITIES)
+            ],
+            [
+                onnx.numpy_helper.from_array(value, name)
+                for name, value in graph.constants.items()
+            ],
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="lenet5c",
+        producer_version=__version__,
+        doc_string=(
+            f"{INPUT}: {dtype} (N, {', '.join(map(str, size))})"
+            + (", 0 to 255" if dtype == "uint8" else "")
+            + f". {LOGITS} and {PROBABILITIES}: float32 (N, {model.class_count}), in "
+            "the order of the metadata's classes."
+        ),
+    )
+    metadata = {
+        "version": __version__,
+        "classes": json.dumps(model.classes.tolist()),
+        "input_stage": json.dumps(
+            {
+                "mean": stage.mean,
+                "deviation": stage.deviation,
+                "background": stage.background,
+                "fitted": model.fitted,
+            }
+        ),
+    }
+    onnx.helper.set_model_props(described, metadata)
+    onnx.checker.check_model(described, full_check=True)
+    content: bytes = described.SerializeToString(deterministic=True)
+    return content
+
+
+class _Graph:
+    """Nodes and constants, as they are added one after the other.
+
+    A node that is a layer has the layer's name, all others have none.
+    """
+
+    def __init__(self, model: "Model") -> None:
+        self.nodes: list[Any] = []
+        self.constants: dict[str, NDArray[Any]] = dict(model.parameters)
+        self._tensor = INPUT  # what the next node reads
+        self._flat = False  # whether that is (N, features), else (N, C, H, W)
+        self._taken = {INPUT, LOGITS, PROBABILITIES, *self.constants}
+
+    def add_input_stage(self, model: "Model", dtype: str) -> None:
+        """Add what turns images into the network's input."""
+        scale, offset, background = map(np.float32, model.stage.for_core())
+        if dtype == "uint8":
+            self._add("Cast", "float", to=1)  # FLOAT
+            self._add("Mul", "scaled", {"scale": scale})
+            self._add("Add", "normalised", {"offset": offset})
+        _, *size = model.input_shape
+        room = np.subtract(size, model.source)
+        if room.any():
+            ends = [0, 0, *room // 2], [0, 0, *room - room // 2]
+            pads = np.concatenate(ends, dtype=np.int64)
+            self._add("Pad", "centred", {"pads": pads, "background": background})
+
+    def add_layer(self, layer: Layer, shape: Shape) -> None:
+        """Add a layer whose input is of this shape; Dropout does nothing here."""
+        name = str(layer.name)
+        if isinstance(layer, Dropout):
+            return
+        if isinstance(layer, Flatten):
+            self._flatten(name)
+            return
+        if isinstance(layer, Dense):
+            self._flatten()
+        elif isinstance(layer, (Conv2d, AvgPool2d, MaxPool2d)) and self._flat:
+            self._add("Reshape", "map", {"shape": np.array([0, *shape], np.int64)})
+            self._flat = False
+        operator, attributes = _operator(layer)
+        parameters = [f"{name}.{part}" for part in layer.parameter_shapes(shape)]
+        self._node(operator, parameters, name, name, attributes)
+
+    def add_outputs(self) -> None:
+        """Call what comes last the logits, and add the probabilities."""
+        self._flatten()
+        self.nodes[-1].output[0] = self._tensor = LOGITS
+        self._node("Softmax", [], PROBABILITIES, "", {"axis": 1})
+        self.nodes[-1].output[0] = PROBABILITIES
+
+    def _flatten(self, name: str = "") -> None:
+        if name or not self._flat:
+            self._node("Flatten", [], name or "flat", name, {"axis": 1})
+        self._flat = True
+
+    def _add(
+        self,
+        operator: str,
+        output: str,
+        constants: Mapping[str, NDArray[Any] | np.float32] | None = None,
+        **attributes: int,
+    ) -> None:
+        """Add a node that is no layer, and what it reads besides."""
+        names = []
+        for name, value in (constants or {}).items():
+            names.append(self._free(f"{INPUT}.{name}"))
+            self.constants[names[-1]] = np.asarray(value)
+        self._node(operator, names, f"{INPUT}.{output}", "", attributes)
+
+    def _node(
+        self,
+        operator: str,
+        constants: list[str],
+        output: str,
+        name: str,
+        attributes: Mapping[str, Any],
+    ) -> None:
+        from onnx.helper import make_node
+
+        output = self._free(output)
+        inputs = [self._tensor, *constants]
+        self.nodes.append(make_node(operator, inputs, [output], name, **attributes))
+        self._tensor = output
+
+    def _free(self, name: str) -> str:
+        """The name, changed if a tensor already has it."""
+        while name in self._taken:
+            name += "_"
+        self._taken.add(name)
+        return name
+
+
+def _operator(layer: Layer) -> tuple[str, dict[str, Any]]:
+    """The ONNX operator of a layer, and its attributes."""
+    if isinstance(layer, Dense):
+        return "Gemm", {"transB": 1}
+    if isinstance(layer, Conv2d):
+        return "Conv", {
+            "kernel_shape": layer.kernel,
+            "strides": [layer.stride] * 2,
+            "pads": [layer.padding] * 4,
+        }
+    if isinstance(layer, (AvgPool2d, MaxPool2d)):
+        return "AveragePool" if isinstance(layer, AvgPool2d) else "MaxPool", {
+            "kernel_shape": [layer.kernel_size] * 2,
+            "strides": [layer.stride] * 2,
+        }
+    if isinstance(layer, (Tanh, ReLU)):
+        return "Tanh" if isinstance(layer, Tanh) else "Relu", {}
+    raise TypeError(f"{layer.name}: expected a layer that ONNX has, got {layer!r}")

@@ -1,0 +1,234 @@
+"""Weights of PyTorch networks, taken into models of the same layers."""
+
+import numpy as np
+import pytest
+
+import lenet5c
+from lenet5c import Conv2d, Dense, Flatten, MaxPool2d, ReLU
+from lenet5c.convert import from_torch_state_dict
+
+LENET5 = {
+    "conv1": (6, 1, 5, 5),
+    "conv2": (16, 6, 5, 5),
+    "fc1": (120, 400),
+    "fc2": (84, 120),
+    "fc3": (10, 84),
+}
+
+
+@pytest.fixture
+def state():
+    """A state dict of LeNet-5, as arrays."""
+    rng = np.random.default_rng(0)
+    return {
+        f"{prefix}.{part}": rng.normal(0, 0.1, size).astype(np.float32)
+        for prefix, shape in LENET5.items()
+        for part, size in (("weight", shape), ("bias", shape[:1]))
+    }
+
+
+def refused(model, state, digest, error=ValueError, **options):
+    """The message with which these are refused; the model has not changed then."""
+    before = digest(model)
+    with pytest.raises(error) as found:
+        from_torch_state_dict(model, state, **options)
+    assert digest(model) == before
+    return str(found.value)
+
+
+def test_the_logits_are_those_of_pytorch():
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        *(nn.Conv2d(3, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(6, 8, (3, 2), stride=2, bias=False), nn.Tanh(), nn.Flatten()),
+        *(nn.Linear(8 * 3 * 4, 20), nn.Dropout(0.3), nn.ReLU(), nn.Linear(20, 4)),
+    ).eval()
+    model = lenet5c.Model(
+        [
+            *(Conv2d(6, 5, padding=2), ReLU(), MaxPool2d(2)),
+            *(Conv2d(8, (3, 2), stride=2), lenet5c.Tanh(), Flatten()),
+            *(Dense(20), lenet5c.Dropout(0.3), ReLU(), Dense(4)),
+        ],
+        input_shape=(3, 15, 16),
+        classes=4,
+    )
+    found = from_torch_state_dict(
+        model, network.state_dict(), mean=0.1307, deviation=0.3081
+    )
+    assert found is model
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (9, 3, 15, 16), dtype=np.uint8)
+    floats = ((images / 255 - 0.1307) / 0.3081).astype(np.float32)
+    expected = network(torch.from_numpy(floats)).detach().numpy()
+    assert np.ptp(expected) > 0.1
+    np.testing.assert_allclose(model.forward(images), expected, atol=1e-5)
+    np.testing.assert_allclose(model.forward(floats), expected, atol=1e-5)
+    np.testing.assert_array_equal(model.parameters["conv2d_2.bias"], np.zeros(8))
+
+
+@pytest.mark.parametrize("pads", ["conv", "images"])
+def test_lenet5_of_pytorch_is_lenet5(pads):
+    """The first convolution pads with zeros, or images were padded with black."""
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+    torch.manual_seed(0)
+    padding = 2 * (pads == "conv")
+    network = nn.Sequential(
+        *(nn.Conv2d(1, 6, 5, padding=padding), nn.Tanh(), nn.AvgPool2d(2)),
+        *(nn.Conv2d(6, 16, 5), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten()),
+        *(nn.Linear(400, 120), nn.Tanh(), nn.Linear(120, 84), nn.Tanh()),
+        nn.Linear(84, 10),
+    )
+    model = from_torch_state_dict(
+        lenet5c.lenet5(),
+        network.state_dict(),
+        mean=0.13,
+        deviation=0.31,
+        background=0.0 if pads == "conv" else None,
+        source=(28, 28),
+    )
+    images = np.random.default_rng(0).integers(0, 256, (5, 28, 28), dtype=np.uint8)
+    width = 0 if pads == "conv" else 2
+    padded = np.pad(images, ((0, 0), (width, width), (width, width)))
+    floats = ((padded[:, None] / 255 - 0.13) / 0.31).astype(np.float32)
+    expected = network(torch.from_numpy(floats)).detach().numpy()
+    np.testing.assert_allclose(model.forward(images), expected, atol=1e-5)
+    assert (model.source, model.fitted) == ((28, 28), True)
+
+
+def test_layers_are_taken_in_order(state):
+    model = from_torch_state_dict(lenet5c.lenet5(), state)
+    for name, entry in zip(model.parameters, state, strict=True):
+        values = state[entry].reshape(model.parameters[name].shape)
+        np.testing.assert_array_equal(model.parameters[name], values)
+    assert model.stage == lenet5c.images.InputStage(0.0, 1.0, 0.0)
+    assert model.source == (32, 32)
+
+
+def test_names_say_another_order(state):
+    mixed = dict(reversed(state.items()))
+    names = dict(zip(["C1", "C3", "C5", "F6", "OUTPUT"], LENET5, strict=True))
+    model = from_torch_state_dict(lenet5c.lenet5(), mixed, names=names)
+    np.testing.assert_array_equal(model.parameters["C1.weight"], state["conv1.weight"])
+    np.testing.assert_array_equal(model.parameters["F6.bias"], state["fc2.bias"])
+
+
+def test_a_single_layer_needs_no_prefix():
+    values = np.arange(8, dtype=np.float32).reshape(2, 4)
+    model = lenet5c.Model([Dense(2, name="D")], input_shape=(1, 2, 2), classes=2)
+    from_torch_state_dict(model, {"weight": values, "bias": values[0, :2]})
+    np.testing.assert_array_equal(model.parameters["D.weight"], values)
+    from_torch_state_dict(model, {"weight": values})
+    np.testing.assert_array_equal(model.parameters["D.bias"], [0, 0])
+
+
+def test_a_dense_layer_takes_the_weight_of_a_convolution_over_all():
+    values = np.random.default_rng(0).normal(size=(3, 2, 4, 4)).astype(np.float32)
+    model = lenet5c.Model([Dense(3, name="D")], input_shape=(2, 4, 4), classes=3)
+    from_torch_state_dict(model, {"c.weight": values})
+    np.testing.assert_array_equal(model.parameters["D.weight"], values.reshape(3, 32))
+
+
+def test_a_padded_convolution_over_all_is_no_dense_layer(digest):
+    layers = [Conv2d(3, 3, padding=1), lenet5c.AvgPool2d(3)]
+    model = lenet5c.Model(layers, input_shape=(2, 3, 3), classes=3)
+    message = refused(model, {"fc.weight": np.ones((3, 18), np.float32)}, digest)
+    assert "(3, 2, 3, 3)" in message
+
+
+def test_classes_stay(state):
+    model = lenet5c.lenet5()
+    model.set_input(model.stage, model.source, np.array(list("abcdefghij")))
+    from_torch_state_dict(model, state)
+    assert model.classes.tolist() == list("abcdefghij")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_other_floats_that_float32_holds_come_in_exactly(dtype, state):
+    torch = pytest.importorskip("torch")
+    tensors = {
+        name: torch.from_numpy(value).half().to(getattr(torch, dtype)).requires_grad_()
+        for name, value in state.items()
+    }
+    model = from_torch_state_dict(lenet5c.lenet5(), tensors)
+    expected = tensors["fc3.weight"].detach().float().numpy()
+    np.testing.assert_array_equal(model.parameters["OUTPUT.weight"], expected)
+
+
+def test_values_that_would_change_are_refused(state, digest):
+    model = lenet5c.lenet5()
+    rounded = state | {"fc3.bias": np.full(10, 0.1)}
+    message = refused(model, rounded, digest)
+    assert "fc3.bias: expected values that float32 holds exactly" in message
+    infinite = state | {"fc3.bias": np.full(10, np.inf, np.float32)}
+    assert "fc3.bias: expected finite" in refused(model, infinite, digest)
+    whole = state | {"fc3.bias": np.zeros(10, np.int8)}
+    message = refused(model, whole, digest, TypeError)
+    assert "fc3.bias: expected floats, got int8" in message
+
+
+def test_tensors_without_values_are_refused(state, digest):
+    torch = pytest.importorskip("torch")
+    for tensor in (torch.zeros(10, device="meta"), torch.zeros(10).to_sparse()):
+        message = refused(
+            lenet5c.lenet5(), state | {"fc3.bias": tensor}, digest, TypeError
+        )
+        assert "fc3.bias: expected a dense tensor" in message
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bn.weight": np.ones(6, np.float32)},
+        {"conv1.running_mean": np.ones(6, np.float32)},
+        {"conv1.weight": np.ones((6, 3, 5, 5), np.float32)},
+        {"conv1.bias": np.ones(5, np.float32)},
+        {"fc1.weight": np.ones((120, 100, 2, 2), np.float32)},
+    ],
+)
+def test_a_network_of_other_layers_is_refused_with_all_shapes(change, state, digest):
+    message = refused(lenet5c.lenet5(), state | change, digest)
+    assert "'C1.weight': (6, 1, 5, 5)" in message
+    (name,) = change
+    assert f"{name!r}: {change[name].shape}" in message
+    assert "transposed" not in message
+
+
+def test_a_missing_layer_is_refused(state, digest):
+    del state["fc3.weight"], state["fc3.bias"]
+    message = refused(lenet5c.lenet5(), state, digest)
+    assert "'OUTPUT.weight': (10, 84)" in message
+    assert "'fc2.weight': (84, 120)" in message
+    assert "'OUTPUT.weight': (10, 84)" in refused(lenet5c.lenet5(), {}, digest)
+
+
+def test_a_transposed_weight_is_refused_as_such(state, digest):
+    state["fc2.weight"] = state["fc2.weight"].T
+    assert "these are transposed" in refused(lenet5c.lenet5(), state, digest)
+
+
+def test_wrong_arguments_are_refused(state, digest):
+    model = lenet5c.lenet5()
+    torch_like = type("Module", (), {"state_dict": lambda self: state})()
+    assert "state_dict: expected a mapping" in refused(
+        model, torch_like, digest, TypeError
+    )
+    assert "expected weights" in refused(model, {"model": state}, digest)
+    assert "names: expected ['C1', 'C3'" in refused(
+        model, state, digest, names={"C1": "conv1"}
+    )
+    wrong = dict.fromkeys(["C1", "C3", "C5", "F6", "OUTPUT"], "conv1")
+    assert "expected weights" in refused(model, state, digest, names=wrong)
+    assert "deviation: expected a positive" in refused(
+        model, state, digest, deviation=0
+    )
+    assert "mean: expected a number" in refused(
+        model, state, digest, TypeError, mean=(0.1307,)
+    )
+    assert "source: expected at most (32, 32)" in refused(
+        model, state, digest, source=(33, 32)
+    )
+    with pytest.raises(TypeError, match="model: expected a Model, got dict"):
+        from_torch_state_dict(state, state)
