@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c.checks import number, pair, whole
+from lenet5c.checks import pair, whole
 from lenet5c.images import InputStage
 from lenet5c.layers import (
     LAYERS,
@@ -31,7 +31,7 @@ from lenet5c.layers import (
     layer_from_dict,
     layer_to_dict,
 )
-from lenet5c.model import MOST_FLOAT32, MOST_PARAMETERS, Model, check_classes
+from lenet5c.model import MOST_PARAMETERS, Model, check_classes
 from lenet5c.storage import FileFormatError, fields, parse_json
 
 __all__ = ["from_onnx", "from_torch_state_dict"]
@@ -97,7 +97,7 @@ def from_onnx(
     given = None
     if mean is not None or deviation is not None:
         mean, deviation = mean or 0, 1 if deviation is None else deviation
-        given = _stage(mean, deviation, None)
+        given = InputStage.checked(mean, deviation, None)
     shape = None if input_shape is None else _shape(input_shape)
     name = os.fspath(path)
     with open(name, "rb") as file:
@@ -214,7 +214,7 @@ def _own_metadata(
     )
     if not isinstance(fitted, bool):
         raise ValueError(f"fitted: expected true or false, got {fitted!r:.80}")
-    stage = _stage(*values)
+    stage = InputStage.checked(*values)
     scale, offset, background = np.array(stage.for_core(), np.float32).tolist()
     if (found.of_bytes and (scale, offset) != (found.scale, found.offset)) or (
         found.pad is not None and background != found.pad
@@ -238,13 +238,13 @@ class _Stage:
     def input_stage(self) -> InputStage:
         """As a model has it; around smaller images is what the graph has, or black."""
         if not self.of_bytes:
-            return _stage(0, 1, self.pad)
+            return InputStage.checked(0, 1, self.pad)
         if not self.scale > 0:
             raise ValueError(
                 f"expected bytes multiplied with a positive number, got {self.scale}"
             )
         deviation = 1 / (255 * self.scale)
-        return _stage(-self.offset * deviation, deviation, self.pad)
+        return InputStage.checked(-self.offset * deviation, deviation, self.pad)
 
 
 class _Values:
@@ -756,7 +756,7 @@ def from_torch_state_dict(
             "state_dict: expected a mapping, as network.state_dict() is, got "
             f"{type(state_dict).__name__}"
         )
-    stage = _stage(mean, deviation, background)
+    stage = InputStage.checked(mean, deviation, background)
     size = model.input_shape[1:]
     rows, columns = size if source is None else pair("source", source, 1)
     if rows > size[0] or columns > size[1]:
@@ -844,22 +844,6 @@ def _float32(what: str, array: Array) -> NDArray[np.float32]:
             "that it has to round"
         )
     return found
-
-
-def _stage(mean: float, deviation: float, background: float | None) -> InputStage:
-    """The input stage of these numbers; `background` None is black."""
-    mean = number("mean", mean, -math.inf, math.inf)
-    deviation = number("deviation", deviation, -math.inf, math.inf)
-    if not deviation > 0:
-        raise ValueError(f"deviation: expected a positive number, got {deviation}")
-    if background is None:
-        background = -mean / deviation + 0.0  # no negative zero
-    stage = InputStage(
-        mean, deviation, number("background", background, -math.inf, math.inf)
-    )
-    if not all(abs(value) <= MOST_FLOAT32 for value in stage.for_core()):
-        raise ValueError(f"expected an input stage that float32 can hold, got {stage}")
-    return stage
 
 
 def _shape(shape: object) -> Shape:

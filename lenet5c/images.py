@@ -1,5 +1,6 @@
 """Images and labels as people have them, brought to what the core reads."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -7,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lenet5c.checks import as_array
+from lenet5c.checks import as_array, number
 
 __all__ = ["InputStage", "as_images", "encode_labels"]
 
 Shape = tuple[int, int, int]
 
+MOST_FLOAT32 = float(np.finfo(np.float32).max)
 CHUNK = 1 << 20  # pixels that are looked at together: images may be larger than memory
 
 
@@ -35,6 +37,27 @@ class InputStage:
     mean: float = 0.0
     deviation: float = 1.0
     background: float = 0.0
+
+    @classmethod
+    def checked(
+        cls, mean: object, deviation: object, background: object
+    ) -> "InputStage":
+        """The stage of numbers from outside: ValueError or TypeError unless float32 can
+        hold what the core is given. `background` None is black."""
+        mean = number("mean", mean, -math.inf, math.inf)
+        deviation = number("deviation", deviation, -math.inf, math.inf)
+        if not deviation > 0:
+            raise ValueError(f"deviation: expected a positive number, got {deviation}")
+        if background is None:
+            background = -mean / deviation + 0.0  # no negative zero
+        stage = cls(
+            mean, deviation, number("background", background, -math.inf, math.inf)
+        )
+        if not all(abs(value) <= MOST_FLOAT32 for value in stage.for_core()):
+            raise ValueError(
+                f"expected an input stage that float32 can hold, got {stage}"
+            )
+        return stage
 
     @classmethod
     def of(

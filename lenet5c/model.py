@@ -44,7 +44,6 @@ FEW_IMAGES = 8  # with more, each weight that is loaded serves several in the co
 CACHED_PARAMETERS = 1 << 17  # half a megabyte
 MOST_COPIED = 1 << 24  # bytes of images that are copied at a time
 MOST_PARAMETERS = 1 << 28  # 1 GiB of float32
-MOST_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 class Evaluation(NamedTuple):
@@ -911,16 +910,9 @@ def load(path: str | os.PathLike[str]) -> Model:
         model = Model(layers, input_shape=tuple(shape), classes=len(classes))
         for name in model.parameters:
             model.parameters[name] = tensors[name]
-        input_stage = InputStage(
-            *(number("input_stage", value, -math.inf, math.inf) for value in values)
-        )
-        if input_stage.deviation <= 0 or not all(
-            abs(value) <= MOST_FLOAT32 for value in input_stage.for_core()
-        ):
-            raise ValueError(
-                "input_stage: expected a positive deviation and a scale, an offset and "
-                f"a background that float32 can hold, got {input_stage}"
-            )
+        if None in values:
+            raise ValueError(f"input_stage: expected numbers, got {values!r:.80}")
+        input_stage = InputStage.checked(*values)
         if not isinstance(source, list):
             raise ValueError(f"source: expected [rows, columns], got {source!r:.80}")
         model.set_input(input_stage, pair("source", source, 1), classes)
