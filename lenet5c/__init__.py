@@ -10,16 +10,19 @@ from lenet5c.callbacks import EarlyStopping, TrainingState
 from lenet5c.history import History
 from lenet5c.layers import (
     AvgPool2d,
+    BatchNorm2d,
     Conv2d,
     Dense,
     Dropout,
     Flatten,
+    GlobalAvgPool2d,
     MaxPool2d,
     ReLU,
+    Residual,
     Tanh,
 )
 from lenet5c.model import Evaluation, Model, load
-from lenet5c.networks import cnn3, lenet5, mlp
+from lenet5c.networks import cnn3, lenet5, mlp, resnet18
 from lenet5c.optimizers import SGD, AdamW
 from lenet5c.training import TrainingError
 
@@ -35,6 +38,7 @@ __all__ = [
     "AdamW",
     "Augment",
     "AvgPool2d",
+    "BatchNorm2d",
     "Checkpoint",
     "Conv2d",
     "Dense",
@@ -43,11 +47,13 @@ __all__ = [
     "Evaluation",
     "FileFormatError",
     "Flatten",
+    "GlobalAvgPool2d",
     "History",
     "LeNet5Classifier",
     "MaxPool2d",
     "Model",
     "ReLU",
+    "Residual",
     "Tanh",
     "TrainingError",
     "TrainingState",
@@ -64,6 +70,7 @@ __all__ = [
     "load",
     "mlp",
     "recipes",
+    "resnet18",
     "schedules",
 ]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["as_array", "number", "pair", "whole"]
+__all__ = ["as_array", "number", "pair", "truth", "whole"]
 
 
 def whole(argument: str, value: object, least: int, most: int = 1 << 20) -> int:
@@ -50,6 +50,13 @@ def number(argument: str, value: object, least: float, below: float) -> float:
             f"{argument}: expected {least:g} <= x < {below:g}, got {value!r}"
         )
     return result
+
+
+def truth(argument: str, value: object) -> bool:
+    """`value` as a bool, or a TypeError."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{argument}: expected True or False, got {value!r}")
+    return bool(value)
 
 
 def as_array(argument: str, value: ArrayLike) -> NDArray[Any]:

@@ -8,7 +8,7 @@ Shapes are (C, H, W): channels, rows, columns. After `Flatten` a map is (feature
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any, ClassVar
@@ -16,25 +16,30 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c.checks import number, pair, whole
+from lenet5c.checks import number, pair, truth, whole
 
 __all__ = [
     "LAYERS",
     "AvgPool2d",
+    "BatchNorm2d",
     "Conv2d",
     "Dense",
     "Dropout",
     "Flatten",
+    "GlobalAvgPool2d",
     "Layer",
     "MaxPool2d",
     "ReLU",
+    "Residual",
     "Tanh",
     "initialise",
     "layer_from_dict",
     "layer_to_dict",
+    "walk",
 ]
 
 Shape = tuple[int, int, int]
+MOST_NESTED = 8  # `Residual` layers inside of each other in a model file
 
 
 class Layer:
@@ -63,6 +68,10 @@ class Layer:
         """Shapes of the parameters, in the order of the flat vector."""
         return {}
 
+    def buffer_shapes(self, shape: Shape) -> dict[str, tuple[int, ...]]:
+        """Shapes of what training measures and no optimizer changes, likewise."""
+        return {}
+
     def multiply_adds(self, shape: Shape) -> int:
         """Multiply-adds of the forward pass of one image."""
         return 0
@@ -70,7 +79,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Conv2d(Layer):
-    """Convolution (cross-correlation, as everywhere in this field) and bias.
+    """Convolution (cross-correlation, as everywhere in this field).
 
     Parameters
     ----------
@@ -82,6 +91,9 @@ class Conv2d(Layer):
         Step in both directions.
     padding : int
         Zeros on all four sides.
+    bias : bool
+        Whether a number is added to each channel of the output. A batch normalisation
+        that follows takes it away again.
     init : {"glorot", "he", "lecun"} or None
         How the weights start; None chooses by the activation that follows.
     """
@@ -91,11 +103,13 @@ class Conv2d(Layer):
     kernel_size: int | tuple[int, int]
     stride: int = 1
     padding: int = 0
+    bias: bool = True
     init: str | None = None
     name: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "bias", truth("bias", self.bias))
         object.__setattr__(self, "filters", whole("filters", self.filters, 1))
         kernel = pair("kernel_size", self.kernel_size, 1)
         object.__setattr__(self, "kernel_size", kernel)
@@ -125,10 +139,10 @@ class Conv2d(Layer):
         )
 
     def parameter_shapes(self, shape: Shape) -> dict[str, tuple[int, ...]]:
-        return {
-            "weight": (self.filters, shape[0], *self.kernel),
-            "bias": (self.filters,),
+        shapes: dict[str, tuple[int, ...]] = {
+            "weight": (self.filters, shape[0], *self.kernel)
         }
+        return shapes | ({"bias": (self.filters,)} if self.bias else {})
 
     def multiply_adds(self, shape: Shape) -> int:
         return math.prod(self.output_shape(shape)) * shape[0] * math.prod(self.kernel)
@@ -158,11 +172,9 @@ class Dense(Layer):
         return self.outputs * math.prod(shape)
 
 
-@dataclass(frozen=True)
 class _Pool2d(Layer):
     kernel_size: int
-    stride: int | None = None
-    name: str | None = None
+    stride: int | None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -171,8 +183,9 @@ class _Pool2d(Layer):
         object.__setattr__(self, "kernel_size", size)
         object.__setattr__(self, "stride", stride)
 
-    def output_shape(self, shape: Shape) -> Shape:
+    def _pooled(self, shape: Shape, padding: int) -> Shape:
         channels, height, width = shape
+        height, width = height + 2 * padding, width + 2 * padding
         size = self.kernel_size
         if size > height or size > width:
             raise ValueError(
@@ -187,16 +200,60 @@ class _Pool2d(Layer):
         )
 
 
+@dataclass(frozen=True)
 class AvgPool2d(_Pool2d):
     """Mean of square windows; `stride` defaults to the window's size."""
 
-    kind = "avg_pool2d"
+    kind: ClassVar[str] = "avg_pool2d"
+    kernel_size: int
+    stride: int | None = None
+    name: str | None = None
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return self._pooled(shape, 0)
 
 
+@dataclass(frozen=True)
 class MaxPool2d(_Pool2d):
-    """Maximum of square windows; `stride` defaults to the window's size."""
+    """Maximum of square windows; `stride` defaults to the window's size.
 
-    kind = "max_pool2d"
+    Parameters
+    ----------
+    kernel_size : int
+    stride : int or None
+    padding : int
+        Rows and columns on all four sides that are never the maximum; at most half of
+        the window.
+    """
+
+    kind: ClassVar[str] = "max_pool2d"
+    kernel_size: int
+    stride: int | None = None
+    padding: int = 0
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "padding", whole("padding", self.padding, 0))
+        if 2 * self.padding > self.kernel_size:
+            raise ValueError(
+                f"padding: expected at most half of the window of {self.kernel_size}, "
+                f"got {self.padding}"
+            )
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return self._pooled(shape, self.padding)
+
+
+@dataclass(frozen=True)
+class GlobalAvgPool2d(Layer):
+    """Mean of each channel, (C, H, W) to (C, 1, 1) (Lin, Chen, Yan 2014)."""
+
+    kind: ClassVar[str] = "global_avg_pool2d"
+    name: str | None = None
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return (shape[0], 1, 1)
 
 
 @dataclass(frozen=True)
@@ -236,6 +293,88 @@ class Dropout(Layer):
 
 
 @dataclass(frozen=True)
+class BatchNorm2d(Layer):
+    """Batch normalisation of each channel (Ioffe and Szegedy 2015, algorithm 1).
+
+    y = weight (x - mean) / sqrt(variance + eps) + bias. In training, mean and variance
+    (of population, not sample) are those of the channel over the batch, and the running
+    ones go towards them: running += momentum (batch - running), there with the sample's
+    variance. In prediction they are the running ones, and the layer is folded into a
+    convolution or dense layer right before it.
+
+    Parameters
+    ----------
+    momentum : float
+        0 <= momentum < 1.
+    eps : float
+        0 < eps < 1.
+    """
+
+    kind: ClassVar[str] = "batch_norm2d"
+    momentum: float = 0.1
+    eps: float = 1e-5
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "momentum", number("momentum", self.momentum, 0, 1))
+        object.__setattr__(self, "eps", number("eps", self.eps, 0, 1))
+        if self.eps == 0:
+            raise ValueError("eps: expected 0 < eps < 1, got 0")
+
+    def parameter_shapes(self, shape: Shape) -> dict[str, tuple[int, ...]]:
+        return {"weight": (shape[0],), "bias": (shape[0],)}
+
+    def buffer_shapes(self, shape: Shape) -> dict[str, tuple[int, ...]]:
+        return {"running_mean": (shape[0],), "running_var": (shape[0],)}
+
+
+@dataclass(frozen=True)
+class Residual(Layer):
+    """The sum of two branches: y = layers(x) + shortcut(x) (He et al. 2016).
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    shortcut : sequence of Layer
+        None of them is the identity. Both branches have outputs of one shape.
+    """
+
+    kind: ClassVar[str] = "residual"
+    layers: Sequence[Layer]
+    shortcut: Sequence[Layer] = ()
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for argument in ("layers", "shortcut"):
+            branch = getattr(self, argument)
+            if not isinstance(branch, (tuple, list)):
+                raise TypeError(
+                    f"{argument}: expected a sequence of layers, got {branch!r}"
+                )
+            for layer in branch:
+                if not isinstance(layer, Layer):
+                    raise TypeError(f"{argument}: expected layers, got {layer!r}")
+            object.__setattr__(self, argument, tuple(branch))
+        if not self.layers:
+            raise ValueError("layers: expected at least one, got none")
+
+    def output_shape(self, shape: Shape) -> Shape:
+        shapes = []
+        for branch in (self.layers, self.shortcut):
+            shapes.append(shape)
+            for layer in branch:
+                shapes[-1] = layer.output_shape(shapes[-1])
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"{self.name or 'Residual'}: expected branches with outputs of one "
+                f"shape, got {shapes[0]} and {shapes[1]}"
+            )
+        return shapes[0]
+
+
+@dataclass(frozen=True)
 class Flatten(Layer):
     """(C, H, W) to (C H W, 1, 1), row-major. `Dense` flattens by itself as well."""
 
@@ -249,17 +388,52 @@ class Flatten(Layer):
 
 LAYERS: dict[str, type[Layer]] = {
     layer.kind: layer
-    for layer in (Conv2d, Dense, AvgPool2d, MaxPool2d, Tanh, ReLU, Dropout, Flatten)
+    for layer in (
+        *(
+            Conv2d,
+            Dense,
+            AvgPool2d,
+            MaxPool2d,
+            GlobalAvgPool2d,
+            Tanh,
+            ReLU,
+            BatchNorm2d,
+        ),
+        *(Dropout, Flatten, Residual),
+    )
 }
+
+
+# Options that files from before they existed do not have.
+ADDED = {"conv2d": {"bias"}, "max_pool2d": {"padding"}}
+
+
+def walk(layers: Sequence[Layer], shape: Shape) -> Iterator[tuple[Layer, Shape, Shape]]:
+    """Each layer with its input and output shape, those inside of a `Residual` before
+    it: its `layers`, then its `shortcut`."""
+    for layer in layers:
+        if isinstance(layer, Residual):
+            yield from walk(layer.layers, shape)
+            yield from walk(layer.shortcut, shape)
+        after = layer.output_shape(shape)
+        yield layer, shape, after
+        shape = after
 
 
 def layer_to_dict(layer: Layer) -> dict[str, Any]:
     """A layer as plain values, for the model file and the core."""
-    return {"kind": layer.kind, **vars(layer)}
+    values = {"kind": layer.kind, **vars(layer)}
+    if isinstance(layer, Residual):
+        for branch in ("layers", "shortcut"):
+            values[branch] = [layer_to_dict(inner) for inner in values[branch]]
+    return values
 
 
-def layer_from_dict(values: Mapping[str, Any]) -> Layer:
-    """The inverse of `layer_to_dict`; ValueError or TypeError for anything else."""
+def layer_from_dict(values: Mapping[str, Any], depth: int = 0) -> Layer:
+    """The inverse of `layer_to_dict`; ValueError or TypeError for anything else.
+
+    `depth` is how many `Residual` layers it is inside of.
+    """
     if not isinstance(values, Mapping):
         raise TypeError(f"layer: expected an object, got {values!r:.80}")
     options = dict(values)
@@ -267,12 +441,19 @@ def layer_from_dict(values: Mapping[str, Any]) -> Layer:
     if not isinstance(kind, str) or kind not in LAYERS:
         raise ValueError(f"layer: expected a kind of {', '.join(LAYERS)}, got {kind!r}")
     known = set(signature(LAYERS[kind]).parameters)
-    if set(options) != known:
+    if not known - ADDED.get(kind, set()) <= set(options) <= known:
         raise ValueError(
             f"layer {kind}: expected the options {sorted(known)}, got {sorted(options)}"
         )
     if options["name"] is None:
         raise ValueError(f"layer {kind}: expected a name, got None")
+    for branch in ("layers", "shortcut"):
+        if isinstance(options.get(branch), list):
+            if depth == MOST_NESTED:
+                raise ValueError(f"layers: expected {MOST_NESTED} levels at most")
+            options[branch] = [
+                layer_from_dict(inner, depth + 1) for inner in options[branch]
+            ]
     return LAYERS[kind](**options)
 
 

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,15 +16,18 @@ from lenet5c.checks import number, pair, whole
 from lenet5c.history import History
 from lenet5c.images import InputStage, as_images, encode_labels
 from lenet5c.layers import (
+    BatchNorm2d,
     Conv2d,
     Dense,
     Layer,
     ReLU,
+    Residual,
     Shape,
     Tanh,
     initialise,
     layer_from_dict,
     layer_to_dict,
+    walk,
 )
 from lenet5c.optimizers import Optimizer, as_optimizer
 from lenet5c.recipes import Recipe
@@ -109,15 +113,18 @@ class Model:
     classes : int
         How many classes there are; equals the outputs of the last layer.
     seed : int
-        Of the initial weights. Biases start at zero.
+        Of the initial weights. Biases start at zero, batch normalisation at the
+        identity.
 
     Attributes
     ----------
     layers : tuple of Layer
     classes : (classes,) array
         The labels as given to `fit`; 0 to classes - 1 before.
-    parameters : Mapping
-        float32 arrays by name, views of one flat vector.
+    parameters, buffers : Mapping
+        float32 arrays by name: what an optimizer changes, and what training measures
+        (the running statistics of batch normalisation). Views of one flat vector,
+        `state_vector`, which `parameter_vector` is the beginning of.
     parameter_count, multiply_adds : int
         Multiply-adds are those of the forward pass of one image.
     """
@@ -144,31 +151,27 @@ class Model:
         seed = whole("seed", seed, 0, 2**63)
         self.layers = _named(layers)
         self.shapes = _shapes(self.layers, self.input_shape)
+        self._walked = tuple(walk(self.layers, self.input_shape))
         outputs = math.prod(self.shapes[-1])
         if outputs != self.class_count:
             raise ValueError(
                 f"layers: the last one has {outputs} outputs, expected one for each "
                 f"of the {self.class_count} classes"
             )
-        named_shapes = self._parameter_shapes()
-        self.parameter_count = sum(map(math.prod, named_shapes.values()))
+        named_shapes = _tensor_shapes(self.layers, self.input_shape)
+        self.parameter_count = sum(map(math.prod, named_shapes[0].values()))
         if self.parameter_count > MOST_PARAMETERS:
             raise ValueError(
                 f"layers: expected at most {MOST_PARAMETERS} parameters, "
                 f"got {self.parameter_count}"
             )
         self.multiply_adds = sum(
-            layer.multiply_adds(shape)
-            for layer, shape in zip(self.layers, self.shapes, strict=False)
+            layer.multiply_adds(shape) for layer, shape, _ in self._walked
         )
-        self.parameter_vector = _aligned(self.parameter_count)
-        views = {}
-        start = 0
-        for name, shape in named_shapes.items():
-            end = start + math.prod(shape)
-            views[name] = self.parameter_vector[start:end].reshape(shape)
-            start = end
-        self._parameters = Parameters(views)
+        buffer_count = sum(map(math.prod, named_shapes[1].values()))
+        self.state_vector = _aligned(self.parameter_count + buffer_count)
+        self.parameter_vector = self.state_vector[: self.parameter_count]
+        self._parameters, self._buffers = _views(self.state_vector, named_shapes)
         self._initialise(seed)
         self._network, self._layer_numbers = self._plan()
         self._predictor: (
@@ -182,6 +185,11 @@ class Model:
     def parameters(self) -> Parameters:
         """float32 arrays by name, views of one flat vector."""
         return self._parameters
+
+    @property
+    def buffers(self) -> Parameters:
+        """float32 arrays by name: what training measures, views of `state_vector`."""
+        return self._buffers
 
     @property
     def trained_on_floats(self) -> bool:
@@ -477,7 +485,7 @@ class Model:
         _, codes = encode_labels(labels, len(pixels), self.class_count, self.classes)
         gradient = np.empty_like(self.parameter_vector)
         loss, _ = self.loss_of_batch(
-            pixels, np.arange(len(pixels)), codes, gradient, count
+            pixels, np.arange(len(pixels)), codes, gradient, count, measure=True
         )
         optimizer.step(self.parameter_vector, gradient, rate, count)
         return loss
@@ -497,6 +505,7 @@ class Model:
         augment: Augment | None = None,
         seed: int = 0,
         epoch: int = 0,
+        measure: bool = False,
     ) -> tuple[float, int]:
         """Mean loss and number of hits of the images at `positions`; writes `gradient`.
 
@@ -521,9 +530,12 @@ class Model:
         augment : Augment or None
         seed, epoch : int
             Of the random numbers of augmentation and dropout.
+        measure : bool
+            Whether the running statistics of batch normalisation, `buffers`, move
+            towards those of this batch.
         """
         loss, hits = self._network.loss_and_gradient(
-            self.parameter_vector,
+            self.state_vector,
             pixels,
             self.stage.for_core(),
             positions,
@@ -537,15 +549,14 @@ class Model:
             augment=None if augment is None else augment.for_core(self.stage),
             seed=seed,
             epoch=epoch,
+            running=self.state_vector if measure else None,
         )
         return loss, hits
 
     def summary(self) -> str:
         """A table of the layers: output shape, parameters, multiply-adds."""
         rows = [("layer", "kind", "output", "parameters", "multiply-adds")]
-        for layer, shape, after in zip(
-            self.layers, self.shapes, self.shapes[1:], strict=False
-        ):
+        for layer, shape, after in self._walked:
             count = sum(map(math.prod, layer.parameter_shapes(shape).values()))
             channels, height, width = after
             rows.append(
@@ -665,6 +676,31 @@ class Model:
 
         export_onnx(self, path, dtype)
 
+    def folded(self) -> "Model":
+        """The same function of an image, for prediction alone: what exports are made
+        of.
+
+        A new model in which each batch normalisation right after a convolution or a
+        dense layer is part of that layer's weight and bias, computed in float64. One
+        that comes after anything else stays.
+
+        Returns
+        -------
+        Model
+        """
+        values: dict[str, NDArray[np.float32]] = {**self.parameters, **self.buffers}
+        model = Model(
+            _folded(self.layers, values),
+            input_shape=self.input_shape,
+            classes=self.class_count,
+        )
+        for views in (model.parameters, model.buffers):
+            for name in views:
+                views[name] = values[name]
+        model.set_input(self.stage, self.source, self.classes)
+        model.fitted = self.fitted
+        return model
+
     def predictor(self) -> "Predictor":
         """A function for one image a call, of the network as it is now.
 
@@ -720,7 +756,7 @@ class Model:
         state = [np.zeros_like(self.parameter_vector) for _ in range(2)]
         return core.Trainer(
             self._network,
-            self.parameter_vector,
+            self.state_vector,
             self.stage.for_core(),
             (self.input_shape[0], *self.source),
             whole("batch_size", batch_size, 1, MOST_BATCH),
@@ -749,7 +785,7 @@ class Model:
             },
             "classes": self.classes.tolist(),
         }
-        return dict(self.parameters), {
+        return {**self.parameters, **self.buffers}, {
             name: json.dumps(value) for name, value in metadata.items()
         }
 
@@ -758,7 +794,7 @@ class Model:
         return {
             "layers": self.layers,
             "input_shape": self.input_shape,
-            "parameter_vector": self.parameter_vector,
+            "state_vector": self.state_vector,
             "input": (self.stage, self.source, self.classes),
             "fitted": self.fitted,
         }
@@ -771,7 +807,7 @@ class Model:
             input_shape=state["input_shape"],
             classes=len(classes),
         )
-        np.copyto(self.parameter_vector, state["parameter_vector"])
+        np.copyto(self.state_vector, state["state_vector"])
         self.set_input(stage, source, classes)
         self.fitted = state["fitted"]
 
@@ -803,7 +839,7 @@ class Model:
                 predictor.predict_many(pixels[part], logits, shares, threads)
             else:
                 self._network.forward(
-                    self.parameter_vector, pixels[part], stage, y[part], threads, ops
+                    self.state_vector, pixels[part], stage, y[part], threads, ops
                 )
         if probabilities and not predictor:
             np.subtract(y, y.max(axis=1, keepdims=True), out=y)
@@ -821,9 +857,9 @@ class Model:
 
         if self._predictor is not None:
             predictor, stage, parameters = self._predictor
-            if stage is self.stage and same(parameters, self.parameter_vector):
+            if stage is self.stage and same(parameters, self.state_vector):
                 return predictor
-        parameters = self.parameter_vector.copy()
+        parameters = self.state_vector.copy()
         try:
             predictor = self.predictor()
         except ValueError:  # not finite, or too many classes for a model file
@@ -831,50 +867,34 @@ class Model:
         self._predictor = predictor, self.stage, parameters
         return predictor
 
-    def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
-        return {
-            f"{layer.name}.{name}": shape
-            for layer, before in zip(self.layers, self.shapes, strict=False)
-            for name, shape in layer.parameter_shapes(before).items()
-        }
-
     def _initialise(self, seed: int) -> None:
         """Weights by the activation that follows: He before ReLU, Glorot otherwise."""
         generator = np.random.default_rng(seed)
-        for position, layer in enumerate(self.layers):
-            if not isinstance(layer, (Conv2d, Dense)):
-                continue
-            following = (
-                other
-                for other in self.layers[position + 1 :]
-                if isinstance(other, (Tanh, ReLU))
-            )
-            he = isinstance(next(following, None), ReLU)
-            weight = self.parameters[f"{layer.name}.weight"]
-            initialise(weight, layer.init or ("he" if he else "glorot"), generator)
+        before_relu = _before_relu(self.layers)
+        for layer, *_ in self._walked:
+            if isinstance(layer, (Conv2d, Dense)):
+                init = layer.init or ("he" if layer.name in before_relu else "glorot")
+                weight = self.parameters[f"{layer.name}.weight"]
+                initialise(weight, init, generator)
+            elif isinstance(layer, BatchNorm2d):
+                self.parameters[f"{layer.name}.weight"][:] = 1
+                self.buffers[f"{layer.name}.running_var"][:] = 1
 
     def _plan(self) -> tuple[Any, dict[str, tuple[int, Shape]]]:
         """The compiled network; by layer name, the core's last layer of it."""
-        specs: list[dict[str, Any]] = []
         numbers: dict[str, tuple[int, Shape]] = {}
-        for layer, before, after in zip(
-            self.layers, self.shapes, self.shapes[1:], strict=False
-        ):
-            if layer.arithmetic:
-                specs.append(
-                    {
-                        **layer_to_dict(layer),
-                        "input_shape": before,
-                        "output_shape": after,
-                    }
-                )
-            if specs:
-                numbers[str(layer.name)] = (len(specs) - 1, after)
-        if not specs:
+        count = 0
+        for layer, _, after in self._walked:
+            count += layer.arithmetic
+            if count:
+                numbers[str(layer.name)] = (count - 1, after)
+        if not count:
             raise ValueError(
                 "layers: expected at least one layer that computes something"
             )
-        return core.Network(specs, self.input_shape), numbers
+        return core.Network(
+            _specs(self.layers, self.input_shape), self.input_shape
+        ), numbers
 
 
 def load(path: str | os.PathLike[str]) -> Model:
@@ -908,8 +928,9 @@ def load(path: str | os.PathLike[str]) -> Model:
         layers = [layer_from_dict(values) for values in layers]
         _check_sizes(layers, shape, tensors)
         model = Model(layers, input_shape=tuple(shape), classes=len(classes))
-        for name in model.parameters:
-            model.parameters[name] = tensors[name]
+        for views in (model.parameters, model.buffers):
+            for name in views:
+                views[name] = tensors[name]
         if None in values:
             raise ValueError(f"input_stage: expected numbers, got {values!r:.80}")
         input_stage = InputStage.checked(*values)
@@ -952,14 +973,14 @@ def _check_sizes(
     if not isinstance(input_shape, list) or len(input_shape) != 3:
         raise ValueError(f"input_shape: expected [C, H, W], got {input_shape!r:.80}")
     channels, height, width = (whole("input_shape", n, 1) for n in input_shape)
-    shapes = _shapes(layers, (channels, height, width))
-    if max(map(math.prod, shapes)) > MOST_PARAMETERS:
-        raise ValueError("layers: a feature map is larger than any machine could hold")
-    expected = {
-        f"{layer.name}.{name}": shape
-        for layer, before in zip(layers, shapes, strict=False)
-        for name, shape in layer.parameter_shapes(before).items()
-    }
+    shape = channels, height, width
+    for _, *maps in walk(layers, shape):
+        if max(map(math.prod, maps)) > MOST_PARAMETERS:
+            raise ValueError(
+                "layers: a feature map is larger than any machine could hold"
+            )
+    parameters, buffers = _tensor_shapes(layers, shape)
+    expected = parameters | buffers
     found = {name: tensor.shape for name, tensor in tensors.items()}
     if found != expected:
         raise ValueError(f"expected the parameters {expected}, got {found}")
@@ -973,28 +994,135 @@ def _shapes(layers: Sequence[Layer], input_shape: Shape) -> list[Shape]:
     return shapes
 
 
+def _tensor_shapes(
+    layers: Sequence[Layer], input_shape: Shape
+) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+    """Shapes of the parameters and of the buffers, by name, in the order of the flat
+    vector."""
+    parameters, buffers = {}, {}
+    for layer, before, _ in walk(layers, input_shape):
+        for name, shape in layer.parameter_shapes(before).items():
+            parameters[f"{layer.name}.{name}"] = shape
+        for name, shape in layer.buffer_shapes(before).items():
+            buffers[f"{layer.name}.{name}"] = shape
+    return parameters, buffers
+
+
+def _views(
+    vector: NDArray[np.float32], named_shapes: Sequence[Mapping[str, tuple[int, ...]]]
+) -> list[Parameters]:
+    """Consecutive pieces of `vector` by name, for each of the mappings."""
+    found = []
+    start = 0
+    for shapes in named_shapes:
+        views = {}
+        for name, shape in shapes.items():
+            end = start + math.prod(shape)
+            views[name] = vector[start:end].reshape(shape)
+            start = end
+        found.append(Parameters(views))
+    return found
+
+
+def _specs(layers: Sequence[Layer], input_shape: Shape) -> list[dict[str, Any]]:
+    """The layers that compute something, with their shapes, for the core."""
+    specs = []
+    shape = input_shape
+    for layer in layers:
+        after = layer.output_shape(shape)
+        spec = layer_to_dict(layer) | {"input_shape": shape, "output_shape": after}
+        if isinstance(layer, Residual):
+            spec["layers"] = _specs(layer.layers, shape)
+            spec["shortcut"] = _specs(layer.shortcut, shape)
+        if layer.arithmetic:
+            specs.append(spec)
+        shape = after
+    return specs
+
+
+def _folded(
+    layers: Sequence[Layer], values: dict[str, NDArray[np.float32]]
+) -> list[Layer]:
+    """The layers of `Model.folded`; the weights and biases in `values` are replaced."""
+    kept: list[Layer] = []
+    for layer in layers:
+        if isinstance(layer, Residual):
+            layer = replace(
+                layer,
+                layers=_folded(layer.layers, values),
+                shortcut=_folded(layer.shortcut, values),
+            )
+        last = kept[-1] if kept else None
+        if not isinstance(layer, BatchNorm2d) or not isinstance(last, (Conv2d, Dense)):
+            kept.append(layer)
+            continue
+        weight, bias, mean, variance = (
+            values[f"{layer.name}.{name}"].astype(np.float64)
+            for name in ("weight", "bias", "running_mean", "running_var")
+        )
+        scale = weight / np.sqrt(variance + layer.eps)
+        kernel = values[f"{last.name}.weight"]
+        by_filter = scale.reshape(-1, *[1] * (kernel.ndim - 1))
+        values[f"{last.name}.weight"] = (kernel * by_filter).astype(np.float32)
+        before = values.get(f"{last.name}.bias", np.float32(0))
+        values[f"{last.name}.bias"] = ((before - mean) * scale + bias).astype(
+            np.float32
+        )
+        if isinstance(last, Conv2d):
+            kept[-1] = replace(last, bias=True)
+    return kept
+
+
+def _before_relu(layers: Sequence[Layer], following: bool = False) -> set[str | None]:
+    """Names of the layers after which the next activation is a ReLU; `following` tells
+    what comes after the last one."""
+    found = set()
+    for layer in reversed(layers):
+        if isinstance(layer, (Tanh, ReLU)):
+            following = isinstance(layer, ReLU)
+        if isinstance(layer, Residual):
+            found |= _before_relu(layer.shortcut, following)
+            inner = _before_relu(layer.layers, following)
+            found |= inner
+            following = layer.layers[0].name in inner
+        if following:
+            found.add(layer.name)
+    return found
+
+
 def _named(layers: Sequence[Layer]) -> tuple[Layer, ...]:
     """The layers, each with a name of its own."""
     if not isinstance(layers, (tuple, list)):
         raise TypeError(f"layers: expected a sequence of layers, got {layers!r}")
     if not layers:
         raise ValueError("layers: expected at least one, got none")
-    counts: dict[str, int] = {}
-    named: list[Layer] = []
     for layer in layers:
         if not isinstance(layer, Layer):
             raise TypeError(f"layers: expected layers, got {layer!r}")
-        if getattr(layer, "name", None) is None:
-            counts[layer.kind] = counts.get(layer.kind, 0) + 1
-            values = layer_to_dict(layer) | {
-                "name": f"{layer.kind}_{counts[layer.kind]}"
-            }
-            layer = layer_from_dict(values)
-        named.append(layer)
-    names = [layer.name for layer in named]
+    names: list[str | None] = []
+    named = _named_branch(layers, {}, names)
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"layers: two are named {name!r}")
+    return named
+
+
+def _named_branch(
+    layers: Sequence[Layer], counts: dict[str, int], names: list[str | None]
+) -> tuple[Layer, ...]:
+    """The layers with names by kind and number where they have none; `counts` of each
+    kind and all `names` go on from branch to branch."""
+    named = []
+    for layer in layers:
+        values = dict(vars(layer))
+        if layer.name is None:
+            counts[layer.kind] = counts.get(layer.kind, 0) + 1
+            values["name"] = f"{layer.kind}_{counts[layer.kind]}"
+        if isinstance(layer, Residual):
+            for branch in ("layers", "shortcut"):
+                values[branch] = _named_branch(values[branch], counts, names)
+        names.append(values["name"])
+        named.append(type(layer)(**values))
     return tuple(named)
 
 

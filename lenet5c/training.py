@@ -222,8 +222,8 @@ class _Run:
         self.watch = Watch()  # of early stopping
         self.best_loss = math.inf
         self.best_step: int | None = None
-        self.parameters = model.parameter_vector
-        self.gradient = np.empty_like(self.parameters)
+        self.parameters = model.state_vector
+        self.gradient = np.empty_like(model.parameter_vector)
         self.safe = self.parameters.copy()
         self.average = self.parameters.copy() if settings.weight_average else None
         self.best = self.parameters.copy() if settings.early_stopping else None
@@ -291,7 +291,9 @@ class _Run:
             norm = core.norm(self.gradient)
             if norm > settings.clip_norm:
                 self.gradient *= np.float32(settings.clip_norm / norm)
-        settings.optimizer.step(self.parameters, self.gradient, rate, settings.threads)
+        settings.optimizer.step(
+            self.model.parameter_vector, self.gradient, rate, settings.threads
+        )
         self.step += 1
         if self.average is not None:
             warm_up = (1 + self.step) / (10 + self.step)
@@ -319,6 +321,7 @@ class _Run:
                 augment=settings.augment,
                 seed=settings.seed,
                 epoch=self.state.epoch,
+                measure=True,
             )
             loss += part_loss
             hits += part_hits

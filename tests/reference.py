@@ -3,7 +3,8 @@
 Knows nothing of the package. Functions have the names and signatures of
 `lenet5c.functional`; a network is a list of (kind, options) such as
 ``("conv2d", {"name": "C1", "filters": 6, "kernel_size": 5})`` with its parameters in a
-dictionary ("C1.weight", "C1.bias").
+dictionary ("C1.weight", "C1.bias"). The options "layers" and "shortcut" of a "residual"
+are such lists.
 
     N        images
     C, F     channels in, filters (channels out)
@@ -115,26 +116,86 @@ def avg_pool2d_backward(
     return dx
 
 
+def _pad_with_less(x: Array, padding: int) -> Array:
+    """x with sides that are less than any number."""
+    sides = ((0, 0), (0, 0), (padding, padding), (padding, padding))
+    return np.pad(x, sides, constant_values=-np.inf)
+
+
 def max_pool2d(
-    x: ArrayLike, kernel_size: int = 2, *, stride: int | None = None
+    x: ArrayLike, kernel_size: int = 2, *, stride: int | None = None, padding: int = 0
 ) -> Array:
-    """y[n, c, i, j] = max over k, l < K of x[n, c, i * stride + k, j * stride + l]"""
-    x = _double(x)
+    """y[n, c, i, j] = max over k, l < K of x[n, c, i * stride + k - padding,
+    j * stride + l - padding], where there is a pixel"""
+    x = _pad_with_less(_double(x), padding)
     taps = _taps(*x.shape[2:], kernel_size, kernel_size, stride or kernel_size)
     return np.max([x[under] for _, _, under in taps], axis=0)
 
 
 def max_pool2d_backward(
-    x: ArrayLike, dy: ArrayLike, kernel_size: int = 2, *, stride: int | None = None
+    x: ArrayLike,
+    dy: ArrayLike,
+    kernel_size: int = 2,
+    *,
+    stride: int | None = None,
+    padding: int = 0,
 ) -> Array:
     """Gradient dx of sum(dy * max_pool2d(x)): all to the first maximum, row-major."""
-    x, dy = _double(x), _double(dy)
+    x, dy = _pad_with_less(_double(x), padding), _double(dy)
     dx = np.zeros_like(x)
     taps = list(_taps(*x.shape[2:], kernel_size, kernel_size, stride or kernel_size))
     first = np.argmax([x[under] for _, _, under in taps], axis=0)
     for number, (_, _, under) in enumerate(taps):
         dx[under] += np.where(first == number, dy, 0)
-    return dx
+    height, width = x.shape[2:]
+    return dx[..., padding : height - padding, padding : width - padding]
+
+
+def global_avg_pool2d(x: ArrayLike) -> Array:
+    """y[n, c, 0, 0] = mean of x[n, c]"""
+    return _double(x).mean(axis=(2, 3), keepdims=True)
+
+
+def global_avg_pool2d_backward(x: ArrayLike, dy: ArrayLike) -> Array:
+    """Gradient dx of sum(dy * global_avg_pool2d(x))."""
+    x = _double(x)
+    return np.broadcast_to(_double(dy) / (x.shape[2] * x.shape[3]), x.shape)
+
+
+def _by_channel(vector: ArrayLike) -> Array:
+    return _double(vector)[:, None, None]
+
+
+def batch_norm2d(
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike,
+    mean: ArrayLike | None = None,
+    variance: ArrayLike | None = None,
+    *,
+    eps: float = 1e-5,
+) -> Array:
+    """y = weight (x - mean) / sqrt(variance + eps) + bias, channel by channel; mean and
+    variance are those of x (N, C, H, W) where they are not given."""
+    x = _double(x)
+    mean = x.mean(axis=(0, 2, 3)) if mean is None else mean
+    variance = x.var(axis=(0, 2, 3)) if variance is None else variance
+    n = (x - _by_channel(mean)) / np.sqrt(_by_channel(variance) + eps)
+    return n * _by_channel(weight) + _by_channel(bias)
+
+
+def batch_norm2d_backward(
+    x: ArrayLike, weight: ArrayLike, dy: ArrayLike, *, eps: float = 1e-5
+) -> tuple[Array, Array, Array]:
+    """Gradients (dx, dweight, dbias) of sum(dy * batch_norm2d(x, weight, bias))."""
+    x, dy = _double(x), _double(dy)
+    axes, count = (0, 2, 3), x.size // x.shape[1]
+    inverse = 1 / np.sqrt(x.var(axis=axes) + eps)
+    n = (x - _by_channel(x.mean(axis=axes))) * _by_channel(inverse)
+    dn = dy * _by_channel(weight)
+    of_mean, of_variance = dn.sum(axis=axes), (dn * n).sum(axis=axes)
+    dx = dn - _by_channel(of_mean / count) - n * _by_channel(of_variance / count)
+    return dx * _by_channel(inverse), (dy * n).sum(axis=axes), dy.sum(axis=axes)
 
 
 def dense(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> Array:
@@ -194,29 +255,49 @@ def parameter_shapes(
 ) -> dict[str, tuple[int, ...]]:
     """Shapes of all parameters by name, found by running one image of zeros."""
     shapes: dict[str, tuple[int, ...]] = {}
-    x = np.zeros((1, *input_shape))
+    _find_shapes(layers, np.zeros((1, *input_shape)), shapes)
+    return shapes
+
+
+def _find_shapes(layers: Layers, x: Array, shapes: dict[str, tuple[int, ...]]) -> Array:
+    """Add the shapes of these layers' parameters; what they make of x."""
     for kind, options in layers:
+        if kind == "residual":
+            y = _find_shapes(options["layers"], x, shapes)
+            x = y + _find_shapes(options.get("shortcut", ()), x, shapes)
+            continue
+        shape: tuple[int, ...] = ()
         if kind == "conv2d":
             kernel = options["kernel_size"]
             rows, columns = kernel if isinstance(kernel, tuple) else (kernel, kernel)
             shape = (options["filters"], x.shape[1], rows, columns)
         elif kind == "dense":
             shape = (options["outputs"], math.prod(x.shape[1:]))
-        if kind in ("conv2d", "dense"):
+        elif kind == "batch_norm2d":
+            shape = (x.shape[1],)
+        if shape:
             shapes[f"{options['name']}.weight"] = shape
-            shapes[f"{options['name']}.bias"] = shape[:1]
+            if options.get("bias", True):
+                shapes[f"{options['name']}.bias"] = shape[:1]
         zeros = {name: np.zeros(shape) for name, shape in shapes.items()}
-        x = _layer(kind, options, zeros, x)
-    return shapes
+        x = _layer(kind, options, zeros, x, True)
+    return x
 
 
 def network_forward(
-    layers: Layers, parameters: Mapping[str, ArrayLike], x: ArrayLike
+    layers: Layers,
+    parameters: Mapping[str, ArrayLike],
+    x: ArrayLike,
+    training: bool = False,
 ) -> list[Array]:
-    """x, then what each layer makes of it; the last are the logits (N, classes)."""
+    """x, then what each layer makes of it; the last are the logits (N, classes).
+
+    `training` takes the statistics of the batch, not "name.running_mean" and
+    "name.running_var" in `parameters`.
+    """
     maps = [_double(x)]
     for kind, options in layers:
-        maps.append(_layer(kind, options, parameters, maps[-1]))
+        maps.append(_layer(kind, options, parameters, maps[-1], training))
     return maps
 
 
@@ -226,8 +307,9 @@ def network_loss(
     x: ArrayLike,
     labels: ArrayLike,
 ) -> float:
-    """Mean softmax cross-entropy of the network's logits."""
-    return softmax_cross_entropy(network_forward(layers, parameters, x)[-1], labels)
+    """Mean softmax cross-entropy of the network's logits in training."""
+    logits = network_forward(layers, parameters, x, True)[-1]
+    return softmax_cross_entropy(logits.reshape(len(logits), -1), labels)
 
 
 def network_gradients(
@@ -241,33 +323,75 @@ def network_gradients(
     The magnitude of a gradient, a sum of products, is the sum of the products' absolute
     values: by it, not by the sum, the rounding error is measured.
     """
-    maps = network_forward(layers, parameters, x)
-    dy = softmax_cross_entropy_backward(maps[-1], labels)
     gradients: dict[str, Array] = {}
     magnitudes: dict[str, Array] = {}
+    logits = network_forward(layers, parameters, x, True)[-1]
+    dy = softmax_cross_entropy_backward(logits.reshape(len(logits), -1), labels)
+    dy = dy.reshape(logits.shape)
+    _backward(layers, parameters, _double(x), dy, gradients, magnitudes)
+    return gradients, magnitudes
+
+
+def _backward(
+    layers: Layers,
+    parameters: Mapping[str, ArrayLike],
+    x: Array,
+    dy: Array,
+    gradients: dict[str, Array],
+    magnitudes: dict[str, Array],
+) -> Array:
+    """Add the gradients of these layers' parameters; the gradient of x."""
+    maps = network_forward(layers, parameters, x, True)
     for (kind, options), before in zip(reversed(layers), maps[-2::-1], strict=True):
         window = _window(kind, options)
-        if kind in ("conv2d", "dense"):
-            backward = conv2d_backward if kind == "conv2d" else dense_backward
+        if kind in ("conv2d", "dense", "batch_norm2d"):
+            backward = {
+                "conv2d": conv2d_backward,
+                "dense": dense_backward,
+                "batch_norm2d": batch_norm2d_backward,
+            }[kind]
             name = options["name"]
             weight = parameters[f"{name}.weight"]
-            x = before if kind == "conv2d" else before.reshape(len(before), -1)
-            dx, dweight, dbias = backward(x, weight, dy, **window)
-            gradients |= {f"{name}.weight": dweight, f"{name}.bias": dbias}
-            _, dweight, dbias = backward(np.abs(x), weight, np.abs(dy), **window)
+            inputs = before.reshape(len(before), -1) if kind == "dense" else before
+            flat = dy.reshape(len(dy), -1) if kind == "dense" else dy
+            dx, dweight, dbias = backward(inputs, weight, flat, **window)
+            gradients[f"{name}.weight"] = dweight
+            if options.get("bias", True):
+                gradients[f"{name}.bias"] = dbias
+            if kind == "batch_norm2d":
+                n = batch_norm2d(before, np.ones(len(dbias)), np.zeros(len(dbias)))
+                dbias = np.abs(dy).sum(axis=(0, 2, 3))
+                dweight = np.abs(dy * n).sum(axis=(0, 2, 3))
+            else:
+                _, dweight, dbias = backward(
+                    np.abs(inputs), weight, np.abs(flat), **window
+                )
             magnitudes |= {f"{name}.weight": dweight, f"{name}.bias": dbias}
             dy = dx.reshape(before.shape)
+        elif kind == "residual":
+            dy = sum(
+                _backward(
+                    options.get(branch, ()),
+                    parameters,
+                    before,
+                    dy,
+                    gradients,
+                    magnitudes,
+                )
+                for branch in ("layers", "shortcut")
+            )
         elif kind == "flatten":
             dy = dy.reshape(before.shape)
         else:
-            backward = {
+            simple = {
                 "avg_pool2d": avg_pool2d_backward,
                 "max_pool2d": max_pool2d_backward,
+                "global_avg_pool2d": global_avg_pool2d_backward,
                 "tanh": tanh_backward,
                 "relu": relu_backward,
             }[kind]
-            dy = backward(before, dy, **window)
-    return gradients, magnitudes
+            dy = simple(before, dy, **window)
+    return dy
 
 
 def _window(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -275,7 +399,8 @@ def _window(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
     wanted = {
         "conv2d": ("stride", "padding"),
         "avg_pool2d": ("kernel_size", "stride"),
-        "max_pool2d": ("kernel_size", "stride"),
+        "max_pool2d": ("kernel_size", "stride", "padding"),
+        "batch_norm2d": ("eps",),
     }.get(kind, ())
     return {name: options[name] for name in wanted if name in options}
 
@@ -285,21 +410,36 @@ def _layer(
     options: Mapping[str, Any],
     parameters: Mapping[str, ArrayLike],
     x: Array,
+    training: bool,
 ) -> Array:
-    if kind in ("flatten", "dense"):
-        x = x.reshape(len(x), -1)
+    if kind == "residual":
+        branches = options["layers"], options.get("shortcut", ())
+        y, z = (network_forward(b, parameters, x, training)[-1] for b in branches)
+        return y + z
     if kind == "flatten":
-        return x
+        return x.reshape(len(x), -1)
+    if kind == "batch_norm2d":
+        wanted = ["weight", "bias"]
+        if not training:
+            wanted += ["running_mean", "running_var"]
+        values = (parameters[f"{options['name']}.{part}"] for part in wanted)
+        y = batch_norm2d(
+            x.reshape(*x.shape, *[1] * (4 - x.ndim)), *values, **_window(kind, options)
+        )
+        return y.reshape(x.shape)
+    if kind == "dense":
+        x = x.reshape(len(x), -1)
     function = {
         "conv2d": conv2d,
         "dense": dense,
         "avg_pool2d": avg_pool2d,
         "max_pool2d": max_pool2d,
+        "global_avg_pool2d": global_avg_pool2d,
         "tanh": tanh,
         "relu": relu,
     }[kind]
     if kind in ("conv2d", "dense"):
         weight = parameters[f"{options['name']}.weight"]
-        bias = parameters[f"{options['name']}.bias"]
+        bias = parameters.get(f"{options['name']}.bias")
         return function(x, weight, bias, **_window(kind, options))
     return function(x, **_window(kind, options))

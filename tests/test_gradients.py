@@ -10,7 +10,19 @@ import numpy as np
 import pytest
 
 import lenet5c
-from lenet5c import AvgPool2d, Conv2d, Dense, Flatten, MaxPool2d, ReLU, Tanh
+from lenet5c import (
+    AvgPool2d,
+    BatchNorm2d,
+    Conv2d,
+    Dense,
+    Flatten,
+    GlobalAvgPool2d,
+    MaxPool2d,
+    ReLU,
+    Residual,
+    Tanh,
+)
+from lenet5c._core import core
 
 from . import reference
 
@@ -21,6 +33,19 @@ TOLERANCE = 1e-5
 
 def custom(layers, input_shape, classes) -> lenet5c.Model:
     return lenet5c.Model(layers, input_shape=input_shape, classes=classes, seed=5)
+
+
+def block(filters: int, stride: int = 1) -> list[lenet5c.layers.Layer]:
+    """A basic block of a ResNet, and its activation."""
+    shortcut = [Conv2d(filters, 1, stride=stride, bias=False), BatchNorm2d()]
+    body = [
+        Conv2d(filters, 3, stride=stride, padding=1, bias=False),
+        BatchNorm2d(),
+        ReLU(),
+        Conv2d(filters, 3, padding=1, bias=False),
+        BatchNorm2d(),
+    ]
+    return [Residual(body, shortcut if stride > 1 else ()), ReLU()]
 
 
 MODELS = {
@@ -83,16 +108,79 @@ MODELS = {
         3,
     ),
     "one dense layer": lambda: custom([Dense(2, name="D")], (3, 2, 1), 2),
+    "lenet5 batch norm": lambda: lenet5c.lenet5(batch_norm=True, seed=5),
+    "stages of residual blocks": lambda: custom(
+        [
+            Conv2d(8, 7, stride=2, padding=3, bias=False),  # 2@17x14 -> 8@9x7
+            BatchNorm2d(),
+            ReLU(),
+            MaxPool2d(3, 2, padding=1),  # -> 8@5x4
+            *block(8),
+            *block(13, 2),  # -> 13@3x2
+            *block(9, 2),  # -> 9@2x1
+            GlobalAvgPool2d(),
+            Dense(4),
+        ],
+        (2, 17, 14),
+        4,
+    ),
+    "branches of all kinds": lambda: custom(
+        [
+            BatchNorm2d(),
+            Tanh(),
+            Residual(
+                [Tanh(), Conv2d(3, 3, padding=1), Tanh(), BatchNorm2d()],
+                [Residual([Conv2d(3, 1)], [Conv2d(3, 1, bias=False)])],
+            ),
+            Tanh(),
+            Residual([AvgPool2d(1), MaxPool2d(3, 1, padding=1)]),
+            Residual([Tanh()]),  # y = tanh(x) + x
+            Residual([Residual([Conv2d(3, 1, stride=1)])], [BatchNorm2d()]),
+            Conv2d(5, (3, 2), stride=3, padding=2),  # 3@9x7 -> 5@4x4
+            Tanh(),
+            Conv2d(4, 1, stride=2),  # -> 4@2x2: pixels that no tap touches
+            BatchNorm2d(),
+            Dense(6),
+            Residual([Flatten()]),
+            Residual([Dense(6), Tanh()]),
+            Dense(4),
+        ],
+        (3, 9, 7),
+        4,
+    ),
+    "without bias, block by block": lambda: custom(
+        [
+            MaxPool2d(3, 2, padding=1),  # 2@9x7 -> 2@5x4
+            Conv2d(5, 3, padding=1, bias=False),
+            Tanh(),
+            Conv2d(6, (5, 4), bias=False),  # -> 6@1x1
+            GlobalAvgPool2d(),
+            Dense(3),
+        ],
+        (2, 9, 7),
+        3,
+    ),
 }
 EVERY_MODEL = pytest.mark.parametrize("name", MODELS)
 
 
-def layers_of(model: lenet5c.Model) -> list:
-    """The model's layers as the reference takes them."""
-    return [
-        (layer.kind, {k: v for k, v in vars(layer).items() if v is not None})
-        for layer in model.layers
+def layers_of(layers) -> list:
+    """The layers as the reference takes them."""
+    found = []
+    for layer in layers:
+        options = {k: v for k, v in vars(layer).items() if v is not None}
+        for branch in ("layers", "shortcut") if layer.kind == "residual" else ():
+            options[branch] = layers_of(options[branch])
+        found.append((layer.kind, options))
+    return found
+
+
+def kinds_of(layers) -> set[str]:
+    """The kinds of all layers, those inside of others too."""
+    inner = [
+        options.get(b, []) for _, options in layers for b in ("layers", "shortcut")
     ]
+    return {kind for kind, _ in layers}.union(*map(kinds_of, inner))
 
 
 def prepared(name: str, count: int):
@@ -102,6 +190,11 @@ def prepared(name: str, count: int):
     for key, value in model.parameters.items():
         if key.endswith(".bias"):
             value[...] = rng.uniform(-0.2, 0.2, value.shape)
+        elif value.ndim == 1:
+            value[...] = rng.uniform(0.5, 1.5, value.shape)
+    for key, value in model.buffers.items():
+        mean = key.endswith("mean")
+        value[...] = rng.uniform(-0.5 if mean else 0.5, 1, value.shape)
     images = rng.normal(size=(count, *model.input_shape)).astype(np.float32)
     return model, images, rng.integers(model.class_count, size=count)
 
@@ -109,12 +202,12 @@ def prepared(name: str, count: int):
 @EVERY_MODEL
 def test_reference_equals_central_differences(name):
     model, images, labels = prepared(name, 2)
-    layers = layers_of(model)
+    layers = layers_of(model.layers)
     parameters = {k: v.astype(np.float64) for k, v in model.parameters.items()}
     gradients, _ = reference.network_gradients(layers, parameters, images, labels)
     assert gradients.keys() == parameters.keys()
     rng = np.random.default_rng(0)
-    smooth = not any(kind in ("relu", "max_pool2d") for kind, _ in layers)
+    smooth = not kinds_of(layers) & {"relu", "max_pool2d"}
     step = 1e-5 if smooth else 1e-7  # the smaller, the rarer a switch in between
     for key, gradient in gradients.items():
         scale = np.abs(gradient).max()
@@ -138,7 +231,7 @@ def check_every_entry(name: str, count: int) -> None:
     before = {key: value.copy() for key, value in model.parameters.items()}
     loss, gradients = model.loss_and_gradients(images, labels)
 
-    layers = layers_of(model)
+    layers = layers_of(model.layers)
     expected_loss = reference.network_loss(layers, before, images, labels)
     assert type(loss) is float
     assert loss == pytest.approx(expected_loss, rel=1e-6, abs=2e-6)
@@ -151,7 +244,7 @@ def check_every_entry(name: str, count: int) -> None:
         assert gradient.dtype == np.float32
         assert gradient.shape == expected[key].shape == model.parameters[key].shape
         # an entry's own rounding, and that of dy, which is a sum as well
-        scale = magnitudes[key] + magnitudes[key].mean()
+        scale = magnitudes[key] + magnitudes[key].mean() + 1e-30
         error = np.abs(gradient - expected[key]) / scale
         worst = np.unravel_index(np.argmax(error), error.shape)
         assert error[worst] < TOLERANCE, f"{key}: {error[worst]:.3g} at {worst}"
@@ -161,7 +254,18 @@ def check_every_entry(name: str, count: int) -> None:
 @pytest.mark.parametrize("count", [1, 5, 37])
 @EVERY_MODEL
 def test_every_entry_of_every_gradient(name, count):
+    if count == 1 and "batch_norm2d" in kinds_of(layers_of(MODELS[name]().layers)):
+        count = 9  # fewer have deviations near 0, which rounding errors are divided by
     check_every_entry(name, count)
+
+
+def test_a_batch_of_one_value_a_channel_is_finite():
+    model, images, labels = prepared("lenet5 batch norm", 1)
+    loss, gradients = model.loss_and_gradients(images, labels)
+    assert np.isfinite(loss)
+    assert all(np.isfinite(gradient).all() for gradient in gradients.values())
+    model.train_step(images, labels, lenet5c.SGD(0.1))
+    assert np.isfinite(model.state_vector).all()
 
 
 @pytest.mark.parametrize(
@@ -171,6 +275,7 @@ def test_every_entry_of_every_gradient(name, count):
         ("strides and padding", 530),
         ("one dense layer", 530),
         ("a wide convolution", 70),
+        ("stages of residual blocks", 300),
     ],
 )
 def test_batches_that_are_summed_in_several_parts(name, count):
@@ -224,17 +329,95 @@ def assert_near(found: np.ndarray, expected: np.ndarray) -> None:
 @EVERY_MODEL
 def test_logits_and_feature_maps_equal_the_reference(name):
     model, images, _ = prepared(name, 21)
-    maps = reference.network_forward(layers_of(model), model.parameters, images)
+    values = {**model.parameters, **model.buffers}
+    maps = reference.network_forward(layers_of(model.layers), values, images)
     logits = model.forward(images)
     assert logits.shape == (21, model.class_count)
     assert_near(logits, maps[-1])
     kinds = [layer.kind for layer in model.layers] + ["end"]
     for number, layer in enumerate(model.layers):
-        # after a convolution or dense layer, the map behind its activation
-        folded = layer.kind in ("conv2d", "dense") and kinds[number + 1] in (
-            "tanh",
-            "relu",
-        )
+        # the map behind the activation that is computed with the layer
+        computed_with = ("conv2d", "dense", "batch_norm2d", "residual")
+        folded = layer.kind in computed_with and kinds[number + 1] in ("tanh", "relu")
         if number or layer.kind != "flatten":
             expected = maps[number + 1 + folded]
             assert_near(model.activations(images, layer.name), expected)
+
+
+def test_op_by_op_and_block_by_block_are_the_same_network():
+    """A chain of layers can run either way."""
+    layers = [
+        *(Conv2d(6, 5), Tanh(), AvgPool2d(2), Conv2d(16, 5, padding=1), ReLU()),
+        *(MaxPool2d(3, 2, padding=1), Conv2d(30, 3, stride=2), Tanh(), Dense(5)),
+    ]
+    model = custom(layers, (2, 20, 20), 5)
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(37, 2, 20, 20)).astype(np.float32)
+    labels = rng.integers(5, size=37).astype(np.int32)
+    specs = lenet5c.model._specs(model.layers, model.input_shape)
+    found = []
+    for op_by_op in (False, True):
+        network = core.Network(specs, model.input_shape, op_by_op=op_by_op)
+        gradient = np.empty_like(model.parameter_vector)
+        arguments = model.state_vector, images, (1.0, 0.0, 0.0)
+        loss, hits = network.loss_and_gradient(
+            *arguments, np.arange(37), labels, gradient, 2
+        )
+        logits = np.empty((37, 5), np.float32)
+        network.forward(*arguments, logits, 2)
+        found.append((loss, hits, gradient, logits))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=2e-6)
+
+
+def test_many_weights_are_kept_once_and_not_in_each_shard():
+    model = custom([Conv2d(512, 3, padding=1), ReLU(), Dense(2)], (256, 2, 2), 2)
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(9, 256, 2, 2)).astype(np.float32)
+    labels = rng.integers(2, size=9)
+    _, gradients = model.loss_and_gradients(images, labels)
+    expected, _ = reference.network_gradients(
+        layers_of(model.layers), model.parameters, images, labels
+    )
+    for key, gradient in gradients.items():
+        assert_near(gradient, expected[key])
+
+
+def test_running_statistics_move_towards_those_of_the_batch():
+    model, images, labels = prepared("stages of residual blocks", 21)
+    before = {key: value.copy() for key, value in model.buffers.items()}
+    model.loss_and_gradients(images, labels)
+    for key, value in model.buffers.items():
+        np.testing.assert_array_equal(value, before[key])
+    maps = reference.network_forward(
+        layers_of(model.layers), model.parameters, images, True
+    )
+    model.train_step(images, labels, lenet5c.SGD(0.1))
+    first = maps[1]  # what the first convolution makes
+    name = model.layers[1].name
+    for part, value in (
+        ("mean", first.mean(axis=(0, 2, 3))),
+        ("var", first.var(axis=(0, 2, 3), ddof=1)),
+    ):
+        key = f"{name}.running_{part}"
+        expected = 0.9 * before[key] + 0.1 * value
+        np.testing.assert_allclose(model.buffers[key], expected, rtol=1e-5, atol=1e-6)
+    for key, value in model.buffers.items():
+        assert not np.array_equal(value, before[key])
+
+
+@pytest.mark.parametrize("name", ["stages of residual blocks", "branches of all kinds"])
+def test_the_folded_network_is_the_same_function(name):
+    model, images, _ = prepared(name, 9)
+    folded = model.folded()
+    kinds = kinds_of(layers_of(folded.layers))
+    assert ("batch_norm2d" in kinds) == (name == "branches of all kinds")
+    assert_near(folded.forward(images), model.forward(images))
+
+
+def test_prediction_does_not_depend_on_the_other_images():
+    model, images, _ = prepared("branches of all kinds", 300)
+    logits = model.forward(images)
+    for threads in (1, 3):
+        np.testing.assert_array_equal(model.forward(images, threads=threads), logits)
+    np.testing.assert_array_equal(model.forward(images[20:60]), logits[20:60])

@@ -7,12 +7,15 @@ import pytest
 
 from lenet5c import (
     AvgPool2d,
+    BatchNorm2d,
     Conv2d,
     Dense,
     Dropout,
     Flatten,
+    GlobalAvgPool2d,
     MaxPool2d,
     ReLU,
+    Residual,
     Tanh,
 )
 from lenet5c.layers import (
@@ -137,6 +140,13 @@ EVERY_LAYER = [
     ReLU(name="R"),
     Dropout(0.25, name="d"),
     Flatten(name="f"),
+    BatchNorm2d(0.2, 1e-3, name="B"),
+    GlobalAvgPool2d(name="g"),
+    Residual(
+        [Conv2d(6, 3, padding=1, bias=False, name="A")],
+        [Residual([ReLU(name="r")], name="inner")],
+        name="outer",
+    ),
 ]
 
 

@@ -74,6 +74,7 @@ def test_networks_by_name_are_the_functions():
         "lenet5": lenet5c.lenet5,
         "mlp": lenet5c.mlp,
         "cnn3": lenet5c.cnn3,
+        "resnet18": lenet5c.resnet18,
     }
 
 

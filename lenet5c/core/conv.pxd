@@ -15,8 +15,8 @@ from libc.string cimport memset
 from lenet5c.core.activation cimport activation_backward, activation_forward
 from lenet5c.core.lanes cimport (
     TILE_FIVE_F, TILE_FIVE_X, TILE_MOST, TILE_PAIR_F, TILE_PAIR_X, TILE_SIX_F,
-    TILE_SIX_X, TILE_TALL_F, TILE_TALL_X, TILE_WIDE_F, TILE_WIDE_X, lanes, lanes_set,
-    lanes_sum,
+    TILE_SIX_X, TILE_TALL_F, TILE_TALL_X, TILE_WIDE_F, TILE_WIDE_X, lanes, lanes_keep,
+    lanes_set, lanes_sum,
 )
 from lenet5c.core.tile cimport (
     FIVE, PAIR, SIX, TALL, WIDE, correlate_tile, multiply_tile, tile_columns,
@@ -245,7 +245,7 @@ cdef inline void conv_backward_params_tile(
             acc[f * TX + t] = lanes_set(0)
     correlate_tile(
         acc, x + (channel * p.height + first * S + above) * W + kx, S * W, S, 1,
-        dy + (filter0 * p.out_h + first) * OW, p.out_h * OW, OW,
+        dy + (filter0 * p.out_h + first) * OW, p.out_h * OW, OW, 1,
         end - first, p.out_w, TF, TX,
     )
     for f in range(known_filters, TF):
@@ -295,7 +295,7 @@ cdef inline void conv_backward_params(
     x        [C][H][W]       lanes, zero columns at both sides where there is padding
     dy       [F][OH][OW]     lanes, gradient of the output before its activation
     dweight  (F, C, KH, KW)  float, added to
-    dbias    (F,)            float, added to
+    dbias    (F,)            float, added to, or NULL
     """
     cdef int f, i
     cdef int n = p.out_h * p.out_w
@@ -312,6 +312,8 @@ cdef inline void conv_backward_params(
         conv_backward_params_by(p, x, dy, dweight, TILE_WIDE_F, TILE_WIDE_X)
     else:
         conv_backward_params_by(p, x, dy, dweight, 1, 1)
+    if dbias == NULL:
+        return
     for f in range(p.filters):
         total = total1 = total2 = total3 = lanes_set(0)  # four: additions wait for no other
         i = 0
@@ -326,3 +328,201 @@ cdef inline void conv_backward_params(
             i += 1
         dbias[f] += lanes_sum((total + total1) + (total2 + total3))
         dy += n
+
+
+cdef inline void correlate_blocks(
+    const Correlation *p, const lanes *x, Py_ssize_t x_block, const float *packed,
+    const float *bias, lanes *y, Py_ssize_t y_block, const lanes *z, int activation,
+    bint forward, bint add, int blocks, int tile,
+) noexcept nogil:
+    """`correlate` of one tile of filters for several blocks, which are its columns.
+
+    A weight that is loaded serves all of a tile's blocks, and no tap is multiplied with
+    padding; x has none. There are whole tiles of blocks.
+
+    x  [blocks][C][H][W]    lanes, `x_block` apart
+    y  [blocks][F][OH][OW]  lanes, `y_block` apart: written, or added to
+    z  like y               lanes, the values whose gradient y is (backward)
+    """
+    cdef lanes acc[TILE_MOST]
+    cdef lanes v
+    cdef int filter0 = tile * TILE_PAIR_F
+    cdef int valid = min(TILE_PAIR_F, p.filters - filter0)
+    cdef int oy, ox, b, f, t, row, row_end, tap, tap_end, top
+    cdef Py_ssize_t at
+    cdef const lanes *from_row
+    cdef const float *weights
+    packed += <Py_ssize_t>filter0 * p.channels * p.rows * p.taps
+    for oy in range(p.out_h):
+        top = p.top + oy * p.step
+        row = max(0, -top)
+        row_end = min(p.rows, p.height - top)
+        for ox in range(p.out_w):
+            tap = max(0, p.left - ox * p.step)
+            tap_end = min(p.taps, p.right - ox * p.step)
+            from_row = x + p.x_start + (top + row) * p.x_row + ox * p.step + tap
+            weights = packed + (row * p.taps + tap) * TILE_PAIR_F
+            for b from 0 <= b < blocks by TILE_PAIR_X:
+                for f in range(TILE_PAIR_F):
+                    v = lanes_set(bias[filter0 + f] if bias != NULL and f < valid else 0)
+                    for t in range(TILE_PAIR_X):
+                        acc[f * TILE_PAIR_X + t] = v
+                multiply_tile(
+                    acc, from_row + b * x_block, p.x_channel, p.x_row, 1, x_block,
+                    weights, <Py_ssize_t>p.rows * p.taps * TILE_PAIR_F,
+                    <Py_ssize_t>p.taps * TILE_PAIR_F, TILE_PAIR_F,
+                    p.channels, row_end - row, tap_end - tap, TILE_PAIR_F, TILE_PAIR_X,
+                )
+                for f in range(TILE_PAIR_F):
+                    if f >= valid:
+                        break
+                    for t in range(TILE_PAIR_X):
+                        at = (
+                            (b + t) * y_block + p.y_start + (filter0 + f) * p.y_filter
+                            + oy * p.y_row + ox * p.y_column
+                        )
+                        v = acc[f * TILE_PAIR_X + t]
+                        if forward:
+                            activation_forward(&v, &v, 1, activation)
+                        else:
+                            activation_backward(z + at, &v, &v, 1, activation)
+                        if add:
+                            v += y[at]
+                        y[at] = v
+
+
+cdef inline void blocks_backward_params_tile(
+    const Convolution *p, const lanes *x, Py_ssize_t x_block, const lanes *dy,
+    Py_ssize_t dy_block, float *dweight, int blocks, int filter0, int known_filters,
+    int channel0, int known_channels, int TF, int TX,
+) noexcept nogil:
+    """dweight[f, c, ky, kx] += sum over blocks, oy, ox, lanes of dy[f, oy, ox] * x[...]
+
+    for all taps of TF filters and TX channels; the first `known_filters` and
+    `known_channels` have been added before.
+    """
+    cdef lanes acc[TILE_MOST]
+    cdef lanes sums[TILE_MOST]  # lanes_keep: or gcc makes acc and sums one array
+    cdef int ky, kx, f, t, b, above, before, oy, oy_end, ox, ox_end, i, j
+    cdef int S = p.stride
+    cdef Py_ssize_t W = p.width
+    cdef Py_ssize_t OW = p.out_w
+    cdef Py_ssize_t area = <Py_ssize_t>p.height * W
+    cdef Py_ssize_t out_area = p.out_h * OW
+    cdef Py_ssize_t taps = p.kernel_h * p.kernel_w
+    cdef const lanes *xs
+    cdef const lanes *ds
+    for ky in range(p.kernel_h):
+        above = ky + p.top
+        oy = (S - 1 - above) // S if above < 0 else 0
+        oy_end = min(p.out_h, (p.height - 1 - above + S) // S)
+        for kx in range(p.kernel_w):
+            before = kx + p.top  # the padding is the same on all sides
+            ox = (S - 1 - before) // S if before < 0 else 0
+            ox_end = min(p.out_w, (p.width - 1 - before + S) // S)
+            if oy >= oy_end or ox >= ox_end:
+                continue
+            for f in range(TF):
+                for t in range(TX):
+                    acc[f * TX + t] = lanes_set(0)
+            xs = x + channel0 * area + (oy * S + above) * W + ox * S + before
+            ds = dy + filter0 * out_area + oy * OW + ox
+            if ox_end - ox >= blocks:
+                for b in range(blocks):
+                    correlate_tile(
+                        acc, xs + b * x_block, S * W, S, area, ds + b * dy_block,
+                        out_area, OW, 1, oy_end - oy, ox_end - ox, TF, TX,
+                    )
+            else:
+                for i in range(oy_end - oy):
+                    for j in range(ox_end - ox):
+                        correlate_tile(
+                            acc, xs + i * S * W + j * S, 0, x_block, area,
+                            ds + i * OW + j, out_area, 0, dy_block, 1, blocks, TF, TX,
+                        )
+            for f in range(TF):
+                for t in range(TX):
+                    sums[f * TX + t] = lanes_keep(acc[f * TX + t])
+            for f in range(known_filters, TF):
+                for t in range(known_channels, TX):
+                    dweight[
+                        (
+                            <Py_ssize_t>(filter0 + f) * p.channels + channel0 + t
+                        ) * taps + ky * p.kernel_w + kx
+                    ] += lanes_sum(sums[f * TX + t])
+
+
+cdef inline void blocks_backward_params_by(
+    const Convolution *p, const lanes *x, Py_ssize_t x_block, const lanes *dy,
+    Py_ssize_t dy_block, float *dweight, int blocks, int tile, int TF, int TX,
+) noexcept nogil:
+    """The weights of one tile of filters, in tiles of TX channels. The last tiles are
+    moved back to end with the last filter and channel.
+
+    Blocks are taken as many at a time as stay in the first-level cache.
+    """
+    cdef int band = max(1, BAND // (TF * p.out_h * p.out_w))
+    cdef int filter0 = min(tile * TF, p.filters - TF)
+    cdef int b = 0
+    cdef int c
+    while b < blocks:
+        c = 0
+        while c < p.channels:
+            blocks_backward_params_tile(
+                p, x + b * x_block, x_block, dy + b * dy_block, dy_block, dweight,
+                min(band, blocks - b), filter0, tile * TF - filter0,
+                min(c, p.channels - TX), max(0, c - p.channels + TX), TF, TX,
+            )
+            c += TX
+        b += band
+
+
+cdef inline void blocks_backward_params(
+    const Convolution *p, const lanes *x, Py_ssize_t x_block, const lanes *dy,
+    Py_ssize_t dy_block, float *dweight, float *dbias, int blocks, int tile,
+) noexcept nogil:
+    """`conv_backward_params` of one tile of filters for several blocks; x has no padding.
+
+    x        [blocks][C][H][W]    lanes, `x_block` apart
+    dy       [blocks][F][OH][OW]  lanes, `dy_block` apart
+    dweight  (F, C, KH, KW)       float, added to
+    dbias    (F,)                 float, added to, or NULL
+    """
+    cdef int tf = tile_filters(p.tile)
+    cdef int f, b, i
+    cdef Py_ssize_t area = p.out_h * p.out_w
+    cdef const lanes *d
+    cdef lanes total
+    if p.tile == TALL:
+        blocks_backward_params_by(
+            p, x, x_block, dy, dy_block, dweight, blocks, tile, TILE_TALL_F, TILE_TALL_X
+        )
+    elif p.tile == PAIR:
+        blocks_backward_params_by(
+            p, x, x_block, dy, dy_block, dweight, blocks, tile, TILE_PAIR_F, TILE_PAIR_X
+        )
+    elif p.tile == SIX:
+        blocks_backward_params_by(
+            p, x, x_block, dy, dy_block, dweight, blocks, tile, TILE_SIX_F, TILE_SIX_X
+        )
+    elif p.tile == FIVE:
+        blocks_backward_params_by(
+            p, x, x_block, dy, dy_block, dweight, blocks, tile, TILE_FIVE_F, TILE_FIVE_X
+        )
+    elif p.tile == WIDE:
+        blocks_backward_params_by(
+            p, x, x_block, dy, dy_block, dweight, blocks, tile, TILE_WIDE_F, TILE_WIDE_X
+        )
+    else:
+        blocks_backward_params_by(
+            p, x, x_block, dy, dy_block, dweight, blocks, tile, 1, 1
+        )
+    if dbias == NULL:
+        return
+    for f in range(tile * tf, min(tile * tf + tf, p.filters)):
+        total = lanes_set(0)
+        for b in range(blocks):
+            d = dy + b * dy_block + f * area
+            for i in range(area):
+                total += d[i]
+        dbias[f] += lanes_sum(total)

@@ -93,7 +93,7 @@ cdef inline void dense_backward_params(
     x        [N][IP]  float, inputs of the forward pass
     dy       [N][OP]  float, gradient of the outputs
     dweight  (O, I)   float, added to
-    dbias    (O,)     float, added to
+    dbias    (O,)     float, added to, or NULL
     """
     cdef Py_ssize_t x_row = input_row(inputs)
     cdef Py_ssize_t dy_row = output_row(outputs)
@@ -107,6 +107,8 @@ cdef inline void dense_backward_params(
             images, inputs - i, outputs - output0, TILE_PAIR_F, TILE_PAIR_X,
         )
         i += TILE_PAIR_X * LANES
+    if dbias == NULL:
+        return
     for o in range(output0, min(output0 + TILE_PAIR_F, outputs)):
         total = 0
         for n in range(images):

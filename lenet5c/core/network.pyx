@@ -6,6 +6,11 @@
     shard    consecutive blocks of a batch that add to one gradient buffer
     chunk    the images between two reductions; bounds the memory of any batch size
 
+A network runs in one of two ways. Block by block: a thread takes a block through all ops
+while its maps stay in the cache. Op by op, if an op needs the whole batch or its weights
+are many: all blocks go through an op before any goes through the next, and threads share
+an op's blocks, channels or filters.
+
 What is added to what, and in which order, follows from the position of an image in its
 batch alone, never from the number of threads: the same batch gives the same bits on any.
 """
@@ -24,23 +29,27 @@ from lenet5c.core.augment cimport (
     OPS, TAPS_MOST, Augment, augment_scratch, lane_keys, pack_augmented, plan_bends,
 )
 from lenet5c.core.conv cimport (
-    Convolution, Correlation, conv_backward_params, correlate, pack_weights, packed_size,
-    pad_columns,
+    Convolution, Correlation, blocks_backward_params, conv_backward_params, correlate,
+    correlate_blocks, pack_weights, packed_size, pad_columns,
 )
 from lenet5c.core.dense cimport (
     dense_backward_params, input_row, output_row, turn_block,
 )
 from lenet5c.core.lanes cimport (
-    LANES, TILE_PAIR_F, lanes, lanes_if_less, lanes_keep, lanes_set, lanes_sum,
+    LANES, TILE_PAIR_F, TILE_PAIR_X, lanes, lanes_if_less, lanes_keep, lanes_set, lanes_sum,
     lanes_uniform, ulanes,
 )
 from lenet5c.core.loss cimport softmax_cross_entropy
+from lenet5c.core.norm cimport (
+    Channel, batch_norm_backward, channel_statistics, inverse_deviation, scale_channel,
+)
 from lenet5c.core.pack cimport Images, load_rows, pack_block, unpack_block
 from lenet5c.core.pool cimport (
-    Pooling, avg_pool_backward, avg_pool_forward, max_pool_backward, max_pool_forward,
+    Pooling, avg_pool_backward, avg_pool_forward, global_avg_pool_backward,
+    global_avg_pool_forward, max_pool_backward, max_pool_forward,
 )
 from lenet5c.core.random cimport subkey
-from lenet5c.core.tile cimport cheapest_tile, tile_filters
+from lenet5c.core.tile cimport PAIR, cheapest_tile, tile_filters
 from lenet5c.core.update cimport adamw_step, average_step, sgd_step, squares
 
 cdef extern from "openmp.h" nogil:
@@ -74,21 +83,36 @@ cdef enum:
     SLICE = 4096  # floats of a parameter vector that one task sums or updates
     SHARD_FLOATS = 1 << 22  # all shards' gradient buffers together, at the most
     CACHE_LINE = 64
+    MANY_WEIGHTS = 1 << 20  # of all convolutions: a network with more runs op by op
+    GROUP_BYTES = 1 << 18  # of maps that one task of a convolution goes through
+    TASKS = 16  # of an op, at least, where it can be cut
 
 cdef enum Kind:
     CONV
     DENSE
     AVG_POOL
     MAX_POOL
+    GLOBAL_AVG_POOL
     ACTIVATION
     DROPOUT
+    BATCH_NORM
+    ADD
 
 cdef struct Op:
     int kind
     int activation  # applied to this op's output
-    int below  # the activation whose output this op reads
+    int source, other  # the map that it reads, and the second one of an addition
+    int below, below_other  # the activations whose outputs these are
     Py_ssize_t inputs, outputs  # lanes in its maps
-    bint needs_dx
+    bint needs_dx, needs_other
+    bint adds, adds_other  # to a gradient that a later op has written
+    bint biased
+    bint foldable  # a convolution that takes in the batch normalisation after it
+    int channels  # of batch normalisation and global pooling
+    float momentum, eps
+    Py_ssize_t running  # offset of the running mean, then variance, in the state
+    Py_ssize_t norm  # offset of two numbers a channel, in the workspace
+    Py_ssize_t group  # blocks of one task
     Correlation forward
     Correlation *backward  # input gradient, one part for each residue of the stride
     int backward_parts
@@ -112,6 +136,8 @@ cdef struct Call:
     # one call of the engine: what to read and where to write
     const float *parameters
     float *packed  # the weights in tile order
+    float *norms  # two numbers for each channel of batch normalisation
+    float *running  # the state whose running statistics move, or NULL
     Images images
     const Py_ssize_t *positions  # which image is the n-th of the batch; NULL: n
     const int *labels  # by image, or NULL
@@ -160,7 +186,11 @@ cdef class Workspace:
     cdef char **arenas  # maps of a block, one arena a thread
     cdef int threads
     cdef float *packed
+    cdef float *norms
     cdef float *shards
+    cdef char *maps  # of all blocks, where ops run one by one
+    cdef Block *blocks
+    cdef Py_ssize_t map_bytes, block_count
     cdef float *rows
     cdef float *losses
     cdef unsigned char *hits
@@ -175,14 +205,21 @@ cdef class Workspace:
             aligned_free(self.arenas[t])
         free(self.arenas)
         aligned_free(self.packed)
+        aligned_free(self.norms)
+        aligned_free(self.maps)
+        aligned_free(self.blocks)
         aligned_free(self.shards)
         aligned_free(self.rows)
         aligned_free(self.losses)
         aligned_free(self.hits)
 
-    cdef int reserve(self, Network net, int threads, Py_ssize_t images) except -1:
+    cdef int reserve(
+        self, Network net, int threads, Py_ssize_t images, bint training
+    ) except -1:
         cdef char **arenas
         cdef int t
+        if net.op_by_op:
+            self.reserve_maps(net, images, training)
         if threads > self.threads:
             arenas = <char **>calloc(threads, sizeof(char *))
             if arenas == NULL:
@@ -196,7 +233,10 @@ cdef class Workspace:
                 self.threads = t + 1
         if self.packed == NULL:
             self.packed = <float *>aligned_zeros(net.packed * sizeof(float))
-        if images > 0 and self.shards == NULL:
+            self.norms = <float *>aligned_zeros(net.norms * sizeof(float))
+        if not training:
+            return 0
+        if self.shards == NULL:
             self.rows = <float *>aligned_zeros(net.rows * sizeof(float))
             self.shards = <float *>aligned_zeros(
                 net.shards * net.shard_floats * sizeof(float)
@@ -212,6 +252,27 @@ cdef class Workspace:
             self.images = images
         return 0
 
+    cdef int reserve_maps(self, Network net, Py_ssize_t images, bint training) except -1:
+        """The maps of a whole batch, or in prediction of a chunk."""
+        if not training:
+            images = min(images, <Py_ssize_t>CHUNK)
+        cdef Py_ssize_t blocks = even_blocks(images)
+        cdef Py_ssize_t size = net.all_maps if training else net.few_maps
+        cdef Py_ssize_t bytes = blocks * size * sizeof(lanes)
+        if bytes > self.map_bytes:
+            self.map_bytes = 0
+            aligned_free(self.maps)
+            self.maps = NULL
+            self.maps = <char *>aligned_zeros(bytes)
+            self.map_bytes = bytes
+        if blocks > self.block_count:
+            self.block_count = 0
+            aligned_free(self.blocks)
+            self.blocks = NULL
+            self.blocks = <Block *>aligned_zeros(blocks * sizeof(Block))
+            self.block_count = blocks
+        return 0
+
 
 cdef class Network:
     """A planned network.
@@ -219,13 +280,15 @@ cdef class Network:
     Parameters
     ----------
     layers : list of dict
-        What each layer with arithmetic is, in order: "kind" ("conv2d", "dense",
-        "avg_pool2d", "max_pool2d", "tanh", "relu"), and for all but activations
-        "input_shape" and "output_shape" (C, H, W) and the layer's own sizes.
+        What each layer with arithmetic is, in order: "kind" (of lenet5c.layers),
+        "input_shape" and "output_shape" (C, H, W) and the layer's own sizes; a residual
+        layer has two such lists, "layers" and "shortcut".
     input_shape : (int, int, int)
         C, H, W of the first map.
     input_gradient : bool
         Whether the gradient of the input will be asked for.
+    op_by_op : bool or None
+        Whether all blocks go through an op before the next; None decides by the layers.
     """
 
     cdef Op *ops
@@ -238,6 +301,13 @@ cdef class Network:
     cdef Py_ssize_t image_rows
     cdef Py_ssize_t arena  # lanes
     cdef Py_ssize_t packed, rows, parameters, shard_floats, shards
+    cdef Py_ssize_t buffers  # floats behind the parameters in the state
+    cdef Py_ssize_t norms
+    cdef bint op_by_op
+    cdef int *activations  # by map, that of the op which wrote it
+    cdef Py_ssize_t *sizes  # of the maps, in lanes of a block
+    cdef Py_ssize_t *of_gradients  # where the gradients of the maps lie, op by op
+    cdef Py_ssize_t all_maps, few_maps  # lanes of a block, in training and prediction
     cdef Py_ssize_t shard_blocks
     cdef Task *packing
     cdef Task *reducing
@@ -245,16 +315,34 @@ cdef class Network:
     cdef list workspaces
     cdef list op_of_layer
 
-    def __cinit__(self, list layers, input_shape, bint input_gradient=False):
+    def __cinit__(
+        self, list layers, input_shape, bint input_gradient=False, op_by_op=None
+    ):
+        cdef Py_ssize_t most = count_layers(layers) + 1
         self.workspaces = []
         self.C, self.H, self.W = input_shape
-        self.ops = <Op *>calloc(max(1, len(layers)), sizeof(Op))
-        self.kept = <Py_ssize_t *>calloc(len(layers) + 1, sizeof(Py_ssize_t))
-        self.reused = <Py_ssize_t *>calloc(len(layers) + 1, sizeof(Py_ssize_t))
-        if self.ops == NULL or self.kept == NULL or self.reused == NULL:
+        self.ops = <Op *>calloc(most, sizeof(Op))
+        self.kept = <Py_ssize_t *>calloc(most, sizeof(Py_ssize_t))
+        self.reused = <Py_ssize_t *>calloc(most, sizeof(Py_ssize_t))
+        self.of_gradients = <Py_ssize_t *>calloc(most, sizeof(Py_ssize_t))
+        self.sizes = <Py_ssize_t *>calloc(most, sizeof(Py_ssize_t))
+        self.activations = <int *>calloc(most, sizeof(int))
+        if (
+            self.ops == NULL or self.kept == NULL or self.reused == NULL
+            or self.of_gradients == NULL or self.sizes == NULL
+            or self.activations == NULL
+        ):
             raise MemoryError("could not allocate the plan")
-        self.plan_ops(layers, input_gradient)
-        self.plan_memory()
+        self.op_by_op = runs_op_by_op(layers) if op_by_op is None else op_by_op
+        self.op_of_layer = []
+        self.sizes[0] = size_of(input_shape)
+        self.plan_layers(layers, 0)
+        self.plan_buffers()
+        self.plan_gradients(input_gradient)
+        if self.op_by_op:
+            self.plan_maps()
+        else:
+            self.plan_memory()
         self.plan_tasks()
 
     def __dealloc__(self):
@@ -264,48 +352,125 @@ cdef class Network:
         free(self.ops)
         free(self.kept)
         free(self.reused)
+        free(self.of_gradients)
+        free(self.sizes)
+        free(self.activations)
         free(self.packing)
         free(self.reducing)
 
-    cdef int plan_ops(self, list layers, bint input_gradient) except -1:
-        """Fill `ops`: sizes, parameter offsets, tiles."""
+    cdef int plan_layers(self, list layers, int source) except -1:
+        """Append the ops of layers that read map `source`; return the last one's map."""
         cdef Op *op
-        cdef bint below_has_parameters = input_gradient
-        self.op_of_layer = []
+        cdef int fusable = -1  # the map that no other op reads
         for layer in layers:
             kind = layer["kind"]
             activation = {"tanh": TANH, "relu": RELU}.get(kind, IDENTITY)
-            op = &self.ops[self.count - 1] if self.count else NULL
-            if activation and op != NULL and not op.activation and op.kind in (CONV, DENSE):
-                op.activation = activation
-                self.op_of_layer.append(self.count - 1)
-                continue
-            op = &self.ops[self.count]
-            # an activation that is an op of its own takes its derivative itself
-            if self.count and self.ops[self.count - 1].kind != ACTIVATION:
-                op.below = self.ops[self.count - 1].activation
-            op.needs_dx = below_has_parameters
-            self.count += 1
-            self.op_of_layer.append(self.count - 1)
-            op.inputs = size_of(layer["input_shape"])
-            op.outputs = size_of(layer["output_shape"])
-            if activation:
-                op.kind = ACTIVATION
-                op.activation = activation
-            elif kind == "dropout":
-                op.kind = DROPOUT
-                op.rate = layer["rate"]
-            elif kind == "avg_pool2d" or kind == "max_pool2d":
-                op.kind = AVG_POOL if kind == "avg_pool2d" else MAX_POOL
-                self.plan_pool(op, layer)
-            elif kind == "dense":
-                self.plan_dense(op, op.inputs, op.outputs)
-            elif kind == "conv2d":
-                self.plan_conv(op, layer)
+            if activation and source == fusable and not self.activations[source]:
+                op = &self.ops[source - 1]
+                if op.kind == CONV or op.kind == DENSE or op.kind >= BATCH_NORM:
+                    op.activation = self.activations[source] = activation
+                    self.op_of_layer.append(source - 1)
+                    continue
+            if kind == "residual":
+                source = self.plan_residual(layer, source)
             else:
-                raise ValueError(f"no kernel for a layer of kind {kind!r}")
-            if op.kind == CONV or op.kind == DENSE:
-                below_has_parameters = True
+                source = self.plan_op(layer, kind, activation, source)
+                op = &self.ops[source - 1]
+                if kind == "batch_norm2d" and op.source == fusable:
+                    op = &self.ops[op.source - 1]
+                    op.foldable = op.kind == CONV and not op.activation
+            fusable = source
+            self.op_of_layer.append(source - 1)
+        return source
+
+    cdef int plan_residual(self, dict layer, int source) except -1:
+        cdef int body = self.plan_layers(layer["layers"], source)
+        cdef int shortcut = self.plan_layers(layer["shortcut"], source)
+        cdef Op *op = self.new_op(layer, body)
+        op.kind = ADD
+        op.other = shortcut
+        return self.count
+
+    cdef Op *new_op(self, dict layer, int source) except NULL:
+        cdef Op *op = &self.ops[self.count]
+        self.count += 1
+        op.source = source
+        op.inputs = size_of(layer["input_shape"])
+        op.outputs = size_of(layer["output_shape"])
+        if layer["kind"] == "residual":
+            op.inputs = op.outputs
+        self.sizes[self.count] = op.outputs
+        return op
+
+    cdef int plan_op(self, dict layer, str kind, int activation, int source) except -1:
+        """One op: its sizes, parameter offsets, tiles; return its map."""
+        cdef Op *op = self.new_op(layer, source)
+        op.channels = layer["input_shape"][0]
+        if activation:
+            op.kind = ACTIVATION
+            op.activation = activation
+        elif kind == "dropout":
+            op.kind = DROPOUT
+            op.rate = layer["rate"]
+        elif kind == "avg_pool2d" or kind == "max_pool2d":
+            op.kind = AVG_POOL if kind == "avg_pool2d" else MAX_POOL
+            self.plan_pool(op, layer)
+        elif kind == "global_avg_pool2d":
+            op.kind = GLOBAL_AVG_POOL
+        elif kind == "dense":
+            op.biased = True
+            self.plan_dense(op, op.inputs, op.outputs)
+        elif kind == "conv2d":
+            op.biased = layer.get("bias", True)
+            self.plan_conv(op, layer)
+        elif kind == "batch_norm2d":
+            op.kind = BATCH_NORM
+            op.momentum = layer["momentum"]
+            op.eps = layer["eps"]
+            self.plan_parameters(op, op.channels, op.channels)
+            op.norm = self.norms
+            self.norms += 2 * op.channels
+        else:
+            raise ValueError(f"no kernel for a layer of kind {kind!r}")
+        return self.count
+
+    cdef int plan_buffers(self) except -1:
+        """Where the running statistics lie: behind all parameters."""
+        cdef Op *op
+        cdef int i
+        for i in range(self.count):
+            op = &self.ops[i]
+            if op.kind == BATCH_NORM:
+                op.running = self.parameters + self.buffers
+                self.buffers += 2 * op.channels
+        return 0
+
+    cdef int plan_gradients(self, bint input_gradient) except -1:
+        """Which ops write the gradient of what they read, and how."""
+        cdef Op *op
+        cdef int i
+        needed = [input_gradient]
+        for i in range(self.count):
+            op = &self.ops[i]
+            op.needs_dx = needed[op.source]
+            op.below = self.activations[op.source]
+            if op.kind == ADD:
+                op.needs_other = needed[op.other]
+                op.below_other = self.activations[op.other]
+            has_parameters = op.kind == CONV or op.kind == DENSE or op.kind == BATCH_NORM
+            needed.append(has_parameters or op.needs_dx or op.needs_other)
+        written = set()
+        for i in range(self.count - 1, -1, -1):
+            op = &self.ops[i]
+            op.adds = op.source in written
+            written.add(op.source)
+            if op.kind == ADD:
+                op.adds_other = op.other in written
+                written.add(op.other)
+            if op.needs_dx and op.kind == DENSE:
+                self.plan_dense_backward(op)
+            elif op.needs_dx and op.kind == CONV:
+                self.plan_conv_backward(op)
         return 0
 
     cdef int plan_pool(self, Op *op, dict layer) except -1:
@@ -313,12 +478,13 @@ cdef class Network:
         _, op.pool.out_h, op.pool.out_w = layer["output_shape"]
         op.pool.window = layer["kernel_size"]
         op.pool.stride = layer["stride"]
+        op.pool.padding = layer.get("padding", 0)
         return 0
 
     cdef int plan_parameters(self, Op *op, Py_ssize_t weights, Py_ssize_t biases) except -1:
         op.weight = self.parameters
         op.bias = self.parameters + weights
-        self.parameters += weights + biases
+        self.parameters += weights + (biases if op.biased or op.kind == BATCH_NORM else 0)
         return 0
 
     cdef Py_ssize_t plan_packed(self, Correlation *p) noexcept:
@@ -330,6 +496,12 @@ cdef class Network:
     cdef int plan_dense(self, Op *op, int inputs, int outputs) except -1:
         """y = weight x + bias: a correlation of one row with I taps."""
         cdef Correlation *p = &op.forward
+        if self.op_by_op:
+            self.plan_conv(op, {
+                "input_shape": (inputs, 1, 1), "output_shape": (outputs, 1, 1),
+                "kernel_size": (1, 1), "stride": 1, "padding": 0,
+            })
+            return 0
         op.kind = DENSE
         self.plan_parameters(op, <Py_ssize_t>inputs * outputs, outputs)
         p.channels = p.rows = p.height = p.out_h = p.out_w = p.step = 1
@@ -341,24 +513,27 @@ cdef class Network:
         p.w_tap = 1
         p.tile = cheapest_tile(outputs, 1, False)
         self.plan_packed(p)
-        if op.needs_dx:
-            op.backward = <Correlation *>calloc(1, sizeof(Correlation))
-            if op.backward == NULL:
-                raise MemoryError("could not allocate the plan")
-            op.backward_parts = 1
-            op.backward[0] = p[0]
-            p = op.backward
-            p.taps = outputs
-            p.filters = inputs
-            p.x_row = p.right = outputs
-            p.w_filter = 1
-            p.w_tap = inputs
-            p.tile = cheapest_tile(inputs, 1, False)
-            self.plan_packed(p)
         op.x_rows = self.rows
         self.rows += CHUNK * input_row(inputs)
         op.dy_rows = self.rows
         self.rows += CHUNK * output_row(outputs)
+        return 0
+
+    cdef int plan_dense_backward(self, Op *op) except -1:
+        cdef Correlation *p
+        op.backward = <Correlation *>calloc(1, sizeof(Correlation))
+        if op.backward == NULL:
+            raise MemoryError("could not allocate the plan")
+        op.backward_parts = 1
+        op.backward[0] = op.forward
+        p = op.backward
+        p.taps = op.outputs
+        p.filters = op.inputs
+        p.x_row = p.right = op.outputs
+        p.w_filter = 1
+        p.w_tap = op.inputs
+        p.tile = cheapest_tile(op.inputs, 1, False)
+        self.plan_packed(p)
         return 0
 
     cdef int plan_conv(self, Op *op, dict layer) except -1:
@@ -369,7 +544,7 @@ cdef class Network:
         KH, KW = layer["kernel_size"]
         S = layer["stride"]
         P = layer["padding"]
-        if P == 0 and KH == H and KW == W:
+        if P == 0 and KH == H and KW == W and not self.op_by_op:
             self.plan_dense(op, C * H * W, F)
             return 0
         size_of((C, H + 2 * P, W + 2 * P + KW))
@@ -377,7 +552,7 @@ cdef class Network:
         op.kind = CONV
         self.plan_parameters(op, <Py_ssize_t>F * C * KH * KW, F)
         op.padding_left = P
-        op.padded_width = W + 2 * P if P else 0
+        op.padded_width = W + 2 * P if P and not self.op_by_op else 0
         p.channels = C
         p.rows = KH
         p.taps = KW
@@ -390,6 +565,9 @@ cdef class Network:
         p.left = P
         p.right = P + W
         p.x_row = W + 2 * P
+        if self.op_by_op:
+            p.x_row = W
+            p.x_start = -P
         p.x_channel = H * p.x_row
         p.y_column = 1
         p.y_row = OW
@@ -399,10 +577,13 @@ cdef class Network:
         p.w_row = KW
         p.w_tap = 1
         p.tile = cheapest_tile(F, OW, False)
+        if self.op_by_op:
+            p.tile = PAIR
+            leave_padding(p)
         self.plan_packed(p)
         op.conv.channels = C
         op.conv.height = H
-        op.conv.width = W + 2 * P
+        op.conv.width = W if self.op_by_op else W + 2 * P
         op.conv.filters = F
         op.conv.out_h = OH
         op.conv.out_w = OW
@@ -410,17 +591,20 @@ cdef class Network:
         op.conv.kernel_w = KW
         op.conv.stride = S
         op.conv.top = -P
+        if self.op_by_op:
+            op.conv.tile = cheapest_tile(F, C, True)
+            op.group = max(
+                <Py_ssize_t>TILE_PAIR_X,
+                GROUP_BYTES // (max(op.inputs, op.outputs) * <Py_ssize_t>sizeof(lanes))
+                // TILE_PAIR_X * TILE_PAIR_X,
+            )
+            return 0
         op.conv.tile = cheapest_tile(F, KW, True)
         op.gradient = self.shard_floats
         self.shard_floats += (<Py_ssize_t>F * C * KH * KW + F + 15) // 16 * 16
-        if op.needs_dx:
-            self.plan_conv_backward(op, C, H, W, F, OH, OW, KH, KW, S, P)
         return 0
 
-    cdef int plan_conv_backward(
-        self, Op *op, int C, int H, int W, int F, int OH, int OW, int KH, int KW,
-        int S, int P,
-    ) except -1:
+    cdef int plan_conv_backward(self, Op *op) except -1:
         """dx, for each residue (py, px) of its rows and columns modulo the stride.
 
         Output row oy touches input row oy S - P + ky. The rows py + S i of dx are touched
@@ -431,6 +615,16 @@ cdef class Network:
         cdef int py, px, rows, taps
         cdef int left = 0
         cdef int right = 0
+        cdef int C = op.conv.channels
+        cdef int F = op.conv.filters
+        cdef int KH = op.conv.kernel_h
+        cdef int KW = op.conv.kernel_w
+        cdef int OH = op.conv.out_h
+        cdef int OW = op.conv.out_w
+        cdef int S = op.conv.stride
+        cdef int P = op.padding_left
+        cdef int H = op.conv.height
+        cdef int W = op.conv.width - (0 if self.op_by_op else 2 * P)
         op.backward = <Correlation *>calloc(
             <size_t>min(S, KH) * min(S, KW), sizeof(Correlation)
         )
@@ -469,18 +663,68 @@ cdef class Network:
                 p.w_row = -S * KW
                 p.w_tap = -S
                 p.tile = cheapest_tile(C, p.out_w, False)
+                p.left = -p.x_start
+                p.right = OW - p.x_start
+                p.x_row = OW
+                if self.op_by_op:
+                    p.tile = PAIR
+                    leave_padding(p)
                 self.plan_packed(p)
                 left = max(left, -p.x_start)
                 right = max(right, p.x_start + p.out_w - 1 + taps - OW)
+        if self.op_by_op:
+            left = right = 0
         op.dy_left = left
         op.dy_width = OW + left + right
         size_of((F, OH, op.dy_width))
         for py in range(op.backward_parts):
-            op.backward[py].left = -op.backward[py].x_start
-            op.backward[py].right = OW - op.backward[py].x_start
             op.backward[py].x_start += left
             op.backward[py].x_row = op.dy_width
             op.backward[py].x_channel = OH * op.dy_width
+        return 0
+
+    cdef int plan_maps(self) except -1:
+        """Where the maps and their gradients lie, op by op.
+
+        Op i runs at the time i and its backward pass at 2 count - i; a map takes a place
+        from the time when it is written to when it is read for the last time.
+        """
+        cdef Py_ssize_t line = max(1, CACHE_LINE // sizeof(lanes))
+        cdef Op *op
+        cdef int i, m
+        last = [0] * (self.count + 1)  # op that reads the map
+        for i in range(self.count):
+            op = &self.ops[i]
+            last[op.source] = i
+            if op.kind == ADD:
+                last[op.other] = i
+        last[self.count] = self.count
+        sizes = [
+            (self.sizes[m] + line - 1) // line * line for m in range(self.count + 1)
+        ]
+        training = [
+            (m - 1, 2 * self.count - (m - 1), sizes[m]) for m in range(self.count + 1)
+        ] + [
+            (2 * self.count - last[m], 2 * self.count - (m - 1), sizes[m])
+            for m in range(self.count + 1)
+        ]
+        prediction = []
+        for m in range(self.count + 1):
+            # folded: written when the convolution runs
+            early = m > 1 and self.ops[m - 1].kind == BATCH_NORM
+            prediction.append((m - 1 - early, max(last[m], m - 1), sizes[m]))
+        places, self.all_maps = places_of(training)
+        for m in range(self.count + 1):
+            self.kept[m] = places[m]
+            self.of_gradients[m] = places[self.count + 1 + m]
+        places, self.few_maps = places_of(prediction)
+        for m in range(self.count + 1):
+            self.reused[m] = places[m]
+        # a thread's own memory: a gradient on its way into a sum, images being packed
+        self.image_rows = max(sizes)
+        self.arena = self.image_rows + max(
+            <Py_ssize_t>self.W + LANES, augment_scratch(self.H, self.W)
+        )
         return 0
 
     cdef int plan_memory(self) except -1:
@@ -543,7 +787,7 @@ cdef class Network:
                     for at in range(0, op.forward.filters, TILE_PAIR_F)
                 ]
             else:
-                n = op.bias + op.forward.filters - op.weight
+                n = op.bias + (op.forward.filters if op.biased else 0) - op.weight
                 reducing += [
                     (i, 0, at, min(<Py_ssize_t>SLICE, n - at)) for at in range(0, n, SLICE)
                 ]
@@ -557,6 +801,11 @@ cdef class Network:
             self.shard_blocks *= 2
             self.shards = (self.shards + 1) // 2
         return 0
+
+    @property
+    def state_count(self):
+        """Length of the parameters and, behind them, the running statistics."""
+        return self.parameters + self.buffers
 
     @property
     def parameter_count(self):
@@ -592,7 +841,7 @@ cdef class Network:
         const Py_ssize_t[::1] positions not None, const int[::1] labels not None,
         float[::1] gradient not None, int threads, *, const float[::1] weights=None,
         float smoothing=0, Py_ssize_t of=0, bint add=False, augment=None,
-        uint64_t seed=0, uint64_t epoch=0,
+        uint64_t seed=0, uint64_t epoch=0, float[::1] running=None,
     ):
         """Mean loss of a batch, how many labels are right, and the gradient, written.
 
@@ -607,6 +856,7 @@ cdef class Network:
         augment : (shift, rotate, scale, shear, elastic, sigma, noise, erase), angles in
             radians, noise in units of what the network sees; or None
         seed, epoch : of the random numbers of augmentation and dropout
+        running : `parameters` if the running statistics in them are to move
         """
         cdef Call call
         cdef Augment settings
@@ -628,6 +878,9 @@ cdef class Network:
         call.gradient = &gradient[0]
         call.add = add
         call.key = subkey(seed, epoch)
+        if running is not None:
+            same_length(running.shape[0], self.parameters + self.buffers, running.shape[0])
+            call.running = &running[0]
         if augment is not None:
             set_augment(&settings, augment)
             call.augment = &settings
@@ -682,7 +935,7 @@ cdef class Network:
         set_augment(&settings, augment)
         call.augment = &settings
         call.key = subkey(seed, epoch)
-        space.reserve(self, 1, 0)
+        space.reserve(self, 1, call.count, False)
         arena = <lanes *>space.arenas[0]
         for first from 0 <= first < call.count by LANES:
             load_block(self, &call, arena, first, arena, &block)
@@ -693,10 +946,9 @@ cdef class Network:
         cdef const unsigned char[:, :, :, ::1] bytes
         cdef const float[:, :, :, ::1] floats
         memset(call, 0, sizeof(Call))
-        if parameters is not None and parameters.shape[0] != self.parameters:
-            raise ValueError(
-                f"expected {self.parameters} parameters, got {parameters.shape[0]}"
-            )
+        cdef Py_ssize_t state = self.parameters + self.buffers
+        if parameters is not None and parameters.shape[0] != state:
+            raise ValueError(f"expected {state} parameters, got {parameters.shape[0]}")
         if parameters is not None and self.parameters:
             call.parameters = &parameters[0]
         if images.itemsize == 1:
@@ -719,8 +971,8 @@ cdef class Network:
 
     cdef int run(self, Call *call, Workspace space, int threads) except -1:
         """Run a call on up to `threads` threads."""
-        threads = threads_of(call, threads)
-        space.reserve(self, threads, call.count if call.gradient != NULL else 0)
+        threads = threads_of(self, call, threads)
+        space.reserve(self, threads, call.count, call.gradient != NULL)
         with nogil:
             run_call(self, call, space, threads)
         return 0
@@ -734,6 +986,68 @@ cdef Py_ssize_t size_of(shape) except -1:
     if size >= 1 << 31:
         raise ValueError(f"expected fewer than 2**31 elements, got the shape {shape}")
     return size
+
+
+def count_layers(layers):
+    """How many layers there are, those inside of others included."""
+    return len(layers) + sum(
+        count_layers(layer[branch])
+        for layer in layers if layer["kind"] == "residual"
+        for branch in ("layers", "shortcut")
+    )
+
+
+def runs_op_by_op(layers):
+    """Whether a layer needs the whole batch or two maps, or the convolutions' weights are
+    too many for a buffer in each shard."""
+    if any(layer["kind"] in ("residual", "batch_norm2d") for layer in layers):
+        return True
+    weights = sum(
+        layer["input_shape"][0] * layer["output_shape"][0]
+        * layer["kernel_size"][0] * layer["kernel_size"][1]
+        for layer in layers if layer["kind"] == "conv2d"
+    )
+    return weights > MANY_WEIGHTS
+
+
+def places_of(wants):
+    """Places in one memory for (first time, last time, size), and how long it is.
+
+    Two that overlap in time do not overlap in place. Taken in the order of their first
+    time, at the first gap that is large enough.
+    """
+    places = [0] * len(wants)
+    placed = []
+    length = 0
+    for number in sorted(range(len(wants)), key=lambda n: wants[n][0]):
+        first, last, size = wants[number]
+        at = 0
+        for start, end, other_first, other_last in sorted(placed):
+            if other_last < first or last < other_first:
+                continue
+            if start - at >= size:
+                break
+            at = max(at, end)
+        places[number] = at
+        placed.append((at, at + size, first, last))
+        length = max(length, at + size)
+    return places, length
+
+
+cdef void leave_padding(Correlation *p) noexcept:
+    """Leave out the rows and columns of the kernel that only ever lie in the padding."""
+    cdef int first = max(0, -(p.top + (p.out_h - 1) * p.step))
+    cdef int end = min(p.rows, p.height - p.top)
+    p.w_start += first * p.w_row
+    p.top += first
+    p.rows = max(0, end - first)
+    first = max(0, p.left - (p.out_w - 1) * p.step)
+    end = min(p.taps, p.right)
+    p.w_start += first * p.w_tap
+    p.x_start += first
+    p.left -= first
+    p.right -= first
+    p.taps = max(0, end - first)
 
 
 cdef Task *task_array(list tasks) except NULL:
@@ -754,13 +1068,18 @@ cdef Correlation *correlation_of(Op *op, int part) noexcept nogil:
     return &op.backward[part - 1]
 
 
-cdef int threads_of(const Call *call, int threads) noexcept nogil:
+cdef int threads_of(Network net, const Call *call, int threads) noexcept nogil:
     """How many of so many threads have something to do."""
+    if net.op_by_op:
+        return threads
     return max(1, min(<Py_ssize_t>threads, (call.count + LANES - 1) // LANES))
 
 
 cdef void run_call(Network net, Call *call, Workspace space, int threads) noexcept nogil:
     """Run a call in a workspace that has room for it."""
+    if net.op_by_op:
+        run_op_by_op(net, call, space, threads)
+        return
     cdef bint training = call.gradient != NULL
     cdef int blocks = (call.count + LANES - 1) // LANES
     cdef int slices = slices_of(net.parameters) if training and not call.add else 0
@@ -768,6 +1087,7 @@ cdef void run_call(Network net, Call *call, Workspace space, int threads) noexce
     cdef int shards = 0
     cdef int chunk = 0
     cdef int chunks = (call.count + CHUNK - 1) // CHUNK
+    threads = threads_of(net, call, threads)
     call.losses = space.losses
     call.hits = space.hits
     call.packed = space.packed
@@ -803,9 +1123,22 @@ cdef void run_packing(Network net, Call *call, const Task *task) noexcept nogil:
     """One tile of one layer's weights into the order in which it is read."""
     cdef Op *op = &net.ops[task.op]
     cdef Correlation *p = correlation_of(op, task.part)
+    cdef Py_ssize_t size, i
+    cdef int tf, valid
+    cdef float *packed
+    cdef const float *scales
     if task.part > 0 and call.gradient == NULL:
         return
     pack_weights(p, call.parameters + op.weight, call.packed + p.packed, task.start)
+    if is_folded(net, call, task.op):
+        tf = tile_filters(p.tile)
+        valid = min(tf, p.filters - tf * task.start)
+        size = <Py_ssize_t>p.channels * p.rows * p.taps * tf
+        packed = call.packed + p.packed + task.start * size
+        scales = call.norms + net.ops[task.op + 1].norm + tf * task.start
+        for i in range(size):
+            if i % tf < valid:
+                packed[i] *= scales[i % tf]
 
 
 cdef int shards_of(Network net, const Call *call, int chunk) noexcept nogil:
@@ -935,13 +1268,27 @@ cdef void op_forward(
         x = arena + op.padded
     if op.kind == CONV or op.kind == DENSE:
         correlate(
-            &op.forward, x, call.packed + op.forward.packed, call.parameters + op.bias,
+            &op.forward, x, call.packed + op.forward.packed, bias_of(op, call),
             y, NULL, op.activation, True,
         )
-    elif op.kind == AVG_POOL:
+    else:
+        simple_forward(op, number, call, block, x, y)
+
+
+cdef const float *bias_of(const Op *op, const Call *call) noexcept nogil:
+    return call.parameters + op.bias if op.biased else NULL
+
+
+cdef void simple_forward(
+    const Op *op, int number, const Call *call, const Block *block, const lanes *x, lanes *y
+) noexcept nogil:
+    """y = what an op without parameters makes of x"""
+    if op.kind == AVG_POOL:
         avg_pool_forward(&op.pool, x, y)
     elif op.kind == MAX_POOL:
         max_pool_forward(&op.pool, x, y)
+    elif op.kind == GLOBAL_AVG_POOL:
+        global_avg_pool_forward(x, y, op.channels, op.inputs // op.channels)
     elif op.kind == DROPOUT and block != NULL:
         drop(op, number, call.key, block, x, y)
     else:
@@ -983,7 +1330,7 @@ cdef void op_backward(
     if op.kind == CONV:
         conv_backward_params(
             &op.conv, source, dy, gradient + op.gradient,
-            gradient + op.gradient + (op.bias - op.weight),
+            gradient + op.gradient + (op.bias - op.weight) if op.biased else NULL,
         )
         if op.needs_dx and op.dy_width > op.conv.out_w:
             pad_columns(
@@ -1009,8 +1356,21 @@ cdef void op_backward(
                 &op.backward[i], dy, call.packed + op.backward[i].packed, NULL,
                 dx + op.backward[i].y_start, x + op.backward[i].y_start, op.below, False,
             )
-    elif op.kind == AVG_POOL:
+    else:
+        simple_backward(op, number, call, block, x, y, dy, dx)
+
+
+cdef void simple_backward(
+    const Op *op, int number, const Call *call, const Block *block, const lanes *x,
+    const lanes *y, const lanes *dy, lanes *dx,
+) noexcept nogil:
+    """dx of an op without parameters, as in `op_backward`"""
+    if op.kind == AVG_POOL:
         avg_pool_backward(&op.pool, x, dy, dx, op.below)
+    elif op.kind == GLOBAL_AVG_POOL:
+        global_avg_pool_backward(
+            x, dy, dx, op.channels, op.inputs // op.channels, op.below
+        )
     elif op.kind == MAX_POOL:
         max_pool_backward(&op.pool, x, y, dy, dx, op.below)
     elif op.kind == DROPOUT:
@@ -1034,7 +1394,7 @@ cdef void run_reducing(
     if op.kind == DENSE:
         dense_backward_params(
             space.rows + op.x_rows, space.rows + op.dy_rows,
-            call.gradient + op.weight, call.gradient + op.bias,
+            call.gradient + op.weight, call.gradient + op.bias if op.biased else NULL,
             images, op.inputs, op.outputs, task.start,
         )
         return
@@ -1043,6 +1403,433 @@ cdef void run_reducing(
         of_shard = space.shards + s * net.shard_floats + op.gradient + task.start
         for i in range(task.count):
             to[i] += of_shard[i]
+
+
+# Op by op
+
+
+cdef struct Batch:
+    # the images that go through the ops together
+    Py_ssize_t first
+    int images, blocks
+    int even  # blocks, rounded up to whole tiles: the places that maps have
+
+
+cdef int even_blocks(Py_ssize_t images) noexcept nogil:
+    """Blocks of so many images, in whole tiles."""
+    cdef Py_ssize_t blocks = (images + LANES - 1) // LANES
+    return (blocks + TILE_PAIR_X - 1) // TILE_PAIR_X * TILE_PAIR_X
+
+
+cdef Batch batch_of(const Call *call, int chunk) noexcept nogil:
+    """All images in training, a chunk of them in prediction."""
+    cdef Batch batch
+    batch.first = <Py_ssize_t>chunk * CHUNK
+    batch.images = call.count - batch.first
+    if call.gradient == NULL:
+        batch.images = min(batch.images, CHUNK)
+    batch.blocks = (batch.images + LANES - 1) // LANES
+    batch.even = even_blocks(batch.images)
+    return batch
+
+
+cdef lanes *map_of(
+    Network net, const Call *call, Workspace space, int number, const Batch *batch
+) noexcept nogil:
+    cdef Py_ssize_t *places = net.reused if call.gradient == NULL else net.kept
+    return <lanes *>space.maps + places[number] * batch.even
+
+
+cdef lanes *gradient_of(
+    Network net, Workspace space, int number, const Batch *batch
+) noexcept nogil:
+    return <lanes *>space.maps + net.of_gradients[number] * batch.even
+
+
+cdef bint is_folded(Network net, const Call *call, int number) noexcept nogil:
+    """Whether a convolution does what the batch normalisation after it would do."""
+    return net.ops[number].foldable and call.gradient == NULL and call.ops > number + 1
+
+
+cdef void run_op_by_op(
+    Network net, Call *call, Workspace space, int threads
+) noexcept nogil:
+    """`run_call`, all blocks through one op after the other."""
+    cdef bint training = call.gradient != NULL
+    cdef int slices = slices_of(net.parameters) if training and not call.add else 0
+    cdef int chunks = 1 if training else (call.count + CHUNK - 1) // CHUNK
+    cdef int i, number
+    cdef int blocks = 0
+    cdef int chunk = 0
+    cdef int op = 0
+    cdef int tasks = 0
+    call.losses = space.losses
+    call.hits = space.hits
+    call.packed = space.packed
+    call.norms = space.norms
+    with parallel(num_threads=threads):
+        if not training:
+            for i in prange(net.count, schedule="static"):
+                prepare_norm(net, call, i)
+        for i in prange(net.packing_tasks + slices, schedule="dynamic", chunksize=4):
+            run_preparing(net, call, i)
+        for chunk in range(chunks):
+            blocks = batch_of(call, chunk).blocks
+            for i in prange(blocks, schedule="dynamic"):
+                begin_block(net, call, space, chunk, i)
+            for op in range(call.ops):
+                tasks = forward_tasks(net, call, chunk, op)
+                for i in prange(tasks, schedule="dynamic"):
+                    run_forward(net, call, space, chunk, op, i)
+            if training:
+                for i in prange(blocks, schedule="dynamic"):
+                    run_loss(net, call, space, i)
+                for number in range(call.ops):
+                    op = call.ops - 1 - number
+                    tasks = backward_tasks(net, call, chunk, op)
+                    for i in prange(tasks, schedule="dynamic"):
+                        run_backward(net, call, space, chunk, op, i)
+            for i in prange(blocks, schedule="dynamic"):
+                end_block(net, call, space, chunk, i)
+
+
+cdef void prepare_norm(Network net, const Call *call, int number) noexcept nogil:
+    """Scale and shift of a batch normalisation in prediction, with what a convolution
+    that it is folded into adds."""
+    cdef const Op *op = &net.ops[number]
+    cdef float *scale = call.norms + op.norm
+    cdef float *shift = scale + op.channels
+    cdef const float *weight = call.parameters + op.weight
+    cdef const float *bias = call.parameters + op.bias
+    cdef const float *mean = call.parameters + op.running
+    cdef const float *variance = mean + op.channels
+    cdef const float *before
+    cdef int c
+    if op.kind != BATCH_NORM:
+        return
+    for c in range(op.channels):
+        scale[c] = weight[c] * inverse_deviation(variance[c], op.eps)
+        shift[c] = bias[c] - mean[c] * scale[c]
+    if number > 0 and is_folded(net, call, number - 1):
+        before = bias_of(&net.ops[number - 1], call)
+        if before != NULL:
+            for c in range(op.channels):
+                shift[c] += before[c] * scale[c]
+
+
+cdef void begin_block(
+    Network net, const Call *call, Workspace space, int chunk, int block
+) noexcept nogil:
+    cdef Batch batch = batch_of(call, chunk)
+    cdef lanes *arena = <lanes *>space.arenas[lenet5c_thread()]
+    load_block(
+        net, call, arena, batch.first + <Py_ssize_t>block * LANES,
+        map_of(net, call, space, 0, &batch) + block * net.sizes[0], &space.blocks[block],
+    )
+
+
+cdef void end_block(
+    Network net, const Call *call, Workspace space, int chunk, int block
+) noexcept nogil:
+    """Logits, or the gradient of the images, to where they are wanted."""
+    cdef Batch batch = batch_of(call, chunk)
+    cdef Py_ssize_t first = batch.first + <Py_ssize_t>block * LANES
+    cdef int count = space.blocks[block].count
+    cdef Py_ssize_t size = net.sizes[call.ops]
+    if call.y != NULL:
+        unpack_block(
+            map_of(net, call, space, call.ops, &batch) + block * size,
+            call.y + first * size, size, size, count,
+        )
+    if call.dx != NULL:
+        size = net.sizes[0]
+        unpack_block(
+            gradient_of(net, space, 0, &batch) + block * size, call.dx + first * size,
+            size, size, count,
+        )
+
+
+cdef int conv_tasks(const Correlation *p, const Op *op, const Batch *batch) noexcept nogil:
+    """Groups of blocks times parts of the filters."""
+    cdef int groups = (batch.even + op.group - 1) // op.group
+    return groups * conv_parts(p, groups)
+
+
+cdef int conv_parts(const Correlation *p, int groups) noexcept nogil:
+    cdef int tiles = (p.filters + TILE_PAIR_F - 1) // TILE_PAIR_F
+    return min(tiles, (TASKS + groups - 1) // groups)
+
+
+cdef int forward_tasks(
+    Network net, const Call *call, int chunk, int number
+) noexcept nogil:
+    """In how many pieces an op's forward pass is cut."""
+    cdef const Op *op = &net.ops[number]
+    cdef Batch batch = batch_of(call, chunk)
+    if op.kind == CONV:
+        return conv_tasks(&op.forward, op, &batch)
+    if op.kind == BATCH_NORM:
+        if call.gradient != NULL:
+            return op.channels
+        if number > 0 and is_folded(net, call, number - 1):
+            return 0
+    return batch.blocks
+
+
+cdef void run_forward(
+    Network net, const Call *call, Workspace space, int chunk, int number, int task
+) noexcept nogil:
+    """One piece of an op's forward pass."""
+    cdef const Op *op = &net.ops[number]
+    cdef Batch batch = batch_of(call, chunk)
+    cdef const lanes *x = map_of(net, call, space, op.source, &batch)
+    cdef lanes *y = map_of(net, call, space, number + 1, &batch)
+    cdef const lanes *other
+    cdef const Block *block = NULL
+    cdef Py_ssize_t i
+    if op.kind == CONV:
+        if is_folded(net, call, number):
+            number += 1
+            y = map_of(net, call, space, number + 1, &batch)
+            conv_forward(
+                op, call, call.norms + net.ops[number].norm + net.ops[number].channels,
+                net.ops[number].activation, x, y, &batch, task,
+            )
+        else:
+            conv_forward(op, call, bias_of(op, call), op.activation, x, y, &batch, task)
+        return
+    if op.kind == BATCH_NORM:
+        if call.gradient != NULL:
+            norm_channel(op, call, x, y, &batch, task)
+        else:
+            norm_block(op, call, x + task * op.inputs, y + task * op.inputs)
+        return
+    if call.gradient != NULL:
+        block = &space.blocks[task]
+    x += task * op.inputs
+    y += task * op.outputs
+    if op.kind == ADD:
+        other = map_of(net, call, space, op.other, &batch) + task * op.inputs
+        for i in range(op.outputs):
+            y[i] = x[i] + other[i]
+        activation_forward(y, y, op.outputs, op.activation)
+    else:
+        simple_forward(op, number, call, block, x, y)
+
+
+cdef void conv_forward(
+    const Op *op, const Call *call, const float *bias, int activation, const lanes *x,
+    lanes *y, const Batch *batch, int task,
+) noexcept nogil:
+    """Some filters of some blocks."""
+    cdef const Correlation *p = &op.forward
+    cdef int groups = (batch.even + op.group - 1) // op.group
+    cdef int parts = conv_parts(p, groups)
+    cdef int tiles = (p.filters + TILE_PAIR_F - 1) // TILE_PAIR_F
+    cdef int part = task % parts
+    cdef Py_ssize_t first = task // parts * op.group
+    cdef int tile
+    for tile in range(part * tiles // parts, (part + 1) * tiles // parts):
+        correlate_blocks(
+            p, x + first * op.inputs, op.inputs, call.packed + p.packed, bias,
+            y + first * op.outputs, op.outputs, NULL, activation, True, False,
+            min(op.group, batch.even - first), tile,
+        )
+
+
+cdef void norm_channel(
+    const Op *op, const Call *call, const lanes *x, lanes *y, const Batch *batch, int c
+) noexcept nogil:
+    """Batch normalisation of one channel in training."""
+    cdef Channel channel
+    cdef float *norm = call.norms + op.norm + 2 * c  # mean, 1 / deviation
+    cdef float variance, scale, count
+    cdef float *running = call.running
+    cdef int b
+    channel.blocks = batch.blocks
+    channel.images = batch.images
+    channel.block = op.inputs
+    channel.area = op.inputs // op.channels
+    x += c * channel.area
+    y += c * channel.area
+    channel_statistics(&channel, x, &norm[0], &variance)
+    norm[1] = inverse_deviation(variance, op.eps)
+    scale = call.parameters[op.weight + c] * norm[1]
+    for b in range(batch.blocks):
+        scale_channel(
+            x + b * channel.block, y + b * channel.block, channel.area, scale,
+            call.parameters[op.bias + c] - norm[0] * scale, op.activation,
+        )
+    if running != NULL:
+        running += op.running + c
+        count = <float>batch.images * channel.area
+        running[0] += op.momentum * (norm[0] - running[0])
+        running += op.channels
+        variance *= count / max(count - 1, <float>1)  # of a sample
+        running[0] += op.momentum * (variance - running[0])
+
+
+cdef void norm_block(
+    const Op *op, const Call *call, const lanes *x, lanes *y
+) noexcept nogil:
+    """Batch normalisation of one block in prediction, where it could not be folded."""
+    cdef const float *scale = call.norms + op.norm
+    cdef int area = op.inputs // op.channels
+    cdef int c
+    for c in range(op.channels):
+        scale_channel(
+            x + c * area, y + c * area, area, scale[c], scale[op.channels + c],
+            op.activation,
+        )
+
+
+cdef void run_loss(
+    Network net, const Call *call, Workspace space, int block
+) noexcept nogil:
+    """The gradient of a block's logits, from its labels or as it was given."""
+    cdef Batch batch = batch_of(call, 0)
+    cdef const Op *op = &net.ops[net.count - 1]
+    cdef Py_ssize_t size = op.outputs
+    cdef Py_ssize_t first = <Py_ssize_t>block * LANES
+    cdef lanes *logits = map_of(net, call, space, net.count, &batch) + block * size
+    cdef lanes *dy = gradient_of(net, space, net.count, &batch) + block * size
+    cdef Block *images = &space.blocks[block]
+    if call.labels != NULL:
+        softmax_cross_entropy(
+            logits, images.labels, images.weights, size, call.share, call.smoothing,
+            dy, call.losses + first, call.hits + first,
+        )
+    else:
+        load_rows(call.dy + first * size, size, size, images.count, dy)
+    if op.kind != ACTIVATION:
+        activation_backward(logits, dy, dy, size, op.activation)
+
+
+cdef int backward_tasks(
+    Network net, const Call *call, int chunk, int number
+) noexcept nogil:
+    """In how many pieces an op's backward pass is cut."""
+    cdef const Op *op = &net.ops[number]
+    cdef Batch batch = batch_of(call, chunk)
+    if op.kind == CONV:
+        if not op.needs_dx:
+            return weight_tasks(op)
+        return weight_tasks(op) + conv_tasks(op.backward, op, &batch)
+    if op.kind == BATCH_NORM:
+        return op.channels
+    if op.needs_dx or op.needs_other:
+        return batch.blocks
+    return 0
+
+
+cdef int weight_tasks(const Op *op) noexcept nogil:
+    """One for each tile of filters."""
+    cdef int tf = tile_filters(op.conv.tile)
+    return (op.conv.filters + tf - 1) // tf
+
+
+cdef void run_backward(
+    Network net, const Call *call, Workspace space, int chunk, int number, int task
+) noexcept nogil:
+    """One piece of an op's backward pass."""
+    cdef const Op *op = &net.ops[number]
+    cdef Batch batch = batch_of(call, chunk)
+    cdef const lanes *x = map_of(net, call, space, op.source, &batch)
+    cdef const lanes *y = map_of(net, call, space, number + 1, &batch)
+    cdef const lanes *dy = gradient_of(net, space, number + 1, &batch)
+    cdef lanes *dx = gradient_of(net, space, op.source, &batch)
+    cdef lanes *arena = <lanes *>space.arenas[lenet5c_thread()]
+    cdef lanes *target
+    if op.kind == CONV:
+        if task >= weight_tasks(op):
+            conv_backward(op, call, x, dy, dx, &batch, task - weight_tasks(op))
+            return
+        blocks_backward_params(
+            &op.conv, x, op.inputs, dy, op.outputs, call.gradient + op.weight,
+            call.gradient + op.bias if op.biased else NULL, batch.blocks, task,
+        )
+        return
+    if op.kind == BATCH_NORM:
+        norm_channel_backward(op, call, x, dy, dx, &batch, task)
+        return
+    x += task * op.inputs
+    y += task * op.outputs
+    dy += task * op.outputs
+    dx += task * op.inputs
+    if op.needs_dx:
+        target = arena if op.adds else dx
+        if op.kind == ADD:
+            activation_backward(x, dy, target, op.inputs, op.below)
+        else:
+            simple_backward(op, number, call, &space.blocks[task], x, y, dy, target)
+        if op.adds:
+            add_map(dx, target, op.inputs)
+    if op.needs_other:
+        x = map_of(net, call, space, op.other, &batch) + task * op.inputs
+        dx = gradient_of(net, space, op.other, &batch) + task * op.inputs
+        target = arena if op.adds_other else dx
+        activation_backward(x, dy, target, op.inputs, op.below_other)
+        if op.adds_other:
+            add_map(dx, target, op.inputs)
+
+
+cdef void add_map(lanes *y, const lanes *x, Py_ssize_t size) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(size):
+        y[i] += x[i]
+
+
+cdef void conv_backward(
+    const Op *op, const Call *call, const lanes *x, const lanes *dy, lanes *dx,
+    const Batch *batch, int task,
+) noexcept nogil:
+    """dx of some channels of some blocks."""
+    cdef const Correlation *p = op.backward
+    cdef int groups = (batch.even + op.group - 1) // op.group
+    cdef int parts = conv_parts(p, groups)
+    cdef int tiles = (p.filters + TILE_PAIR_F - 1) // TILE_PAIR_F
+    cdef int part = task % parts
+    cdef int tile_end = (part + 1) * tiles // parts
+    cdef Py_ssize_t first = task // parts * op.group
+    cdef int count = min(op.group, batch.even - first)
+    cdef Py_ssize_t area = <Py_ssize_t>op.conv.height * op.conv.width
+    cdef Py_ssize_t channel
+    cdef int tile, i, b
+    x += first * op.inputs
+    dx += first * op.inputs
+    for tile in range(part * tiles // parts, tile_end):
+        if op.gaps and not op.adds:
+            channel = <Py_ssize_t>tile * TILE_PAIR_F
+            for b in range(count):
+                memset(
+                    dx + b * op.inputs + channel * area, 0,
+                    min(<Py_ssize_t>TILE_PAIR_F, p.filters - channel) * area
+                    * sizeof(lanes),
+                )
+        for i in range(op.backward_parts):
+            p = &op.backward[i]
+            correlate_blocks(
+                p, dy + first * op.outputs, op.outputs, call.packed + p.packed, NULL,
+                dx, op.inputs, x, op.below, False, op.adds, count, tile,
+            )
+
+
+cdef void norm_channel_backward(
+    const Op *op, const Call *call, const lanes *x, const lanes *dy, lanes *dx,
+    const Batch *batch, int c,
+) noexcept nogil:
+    cdef Channel channel
+    cdef const float *norm = call.norms + op.norm + 2 * c
+    channel.blocks = batch.blocks
+    channel.images = batch.images
+    channel.block = op.inputs
+    channel.area = op.inputs // op.channels
+    batch_norm_backward(
+        &channel, x + c * channel.area, dy + c * channel.area,
+        dx + c * channel.area if op.needs_dx else NULL, norm[0], norm[1],
+        call.parameters[op.weight + c], call.gradient + op.weight + c,
+        call.gradient + op.bias + c, op.below, op.adds,
+    )
 
 
 cdef int slices_of(Py_ssize_t n) noexcept nogil:
@@ -1146,7 +1933,7 @@ cdef class Trainer:
     Parameters
     ----------
     network : Network
-    parameters : (parameters,) float32, changed by each step
+    parameters : (state,) float32: parameters and running statistics, changed by each step
     stage : (scale, offset, background) of images in bytes
     shape : (C, H, W) of the images that are trained on
     batch_size : the most images of a step
@@ -1170,7 +1957,7 @@ cdef class Trainer:
         int threads, uint64_t seed,
     ):
         cdef Workspace space = Workspace()
-        space.reserve(network, threads, batch_size)
+        space.reserve(network, threads, batch_size, True)
         self.owned = (network, space, parameters, gradient, *state)
         self.network = <void *>network
         self.space = <void *>space
@@ -1180,6 +1967,7 @@ cdef class Trainer:
         self.threads = threads
         self.seed = seed
         self.call.parameters = &parameters[0]
+        self.call.running = &parameters[0]
         self.call.gradient = &gradient[0]
         self.call.ops = network.count
         _, self.call.images.height, self.call.images.width = shape
@@ -1187,7 +1975,7 @@ cdef class Trainer:
         (
             self.call.images.scale, self.call.images.offset, self.call.images.background
         ) = stage
-        set_update(&self.update, rule, parameters, gradient, state)
+        set_update(&self.update, rule, parameters[:network.parameters], gradient, state)
 
     @property
     def address(self):
@@ -1222,7 +2010,7 @@ cdef int train_step(
     call.count = count
     call.share = 1 / <float>count
     call.key = subkey(self.seed, self.update.step)
-    run(self.network, &call, self.space, threads_of(&call, self.threads))
+    run(self.network, &call, self.space, self.threads)
     self.update.step += 1
     run_update(&self.update, learning_rate, self.threads)
     for n in range(count):

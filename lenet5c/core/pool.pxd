@@ -1,7 +1,7 @@
 """Average and maximum pooling.
 
     C, H W, OH OW   channels, input map, output map (what a window does not cover is left)
-    K, S            window and stride, the same for rows and columns
+    K, S, P         window, stride and padding, the same for rows and columns
 """
 
 from lenet5c.core.activation cimport TANH, activation_backward
@@ -9,6 +9,7 @@ from lenet5c.core.lanes cimport lanes, lanes_max, lanes_set, lanes_where_equal
 
 cdef struct Pooling:
     int channels, height, width, out_h, out_w, window, stride
+    int padding  # of maximum pooling
 
 
 cdef inline void avg_pool_forward(
@@ -97,27 +98,29 @@ cdef inline void avg_pool_backward(
 cdef inline void max_pool_forward(
     const Pooling *p, const lanes *x, lanes *y
 ) noexcept nogil:
-    """y[c, oy, ox] = max over ky, kx of x[c, oy S + ky, ox S + kx]
+    """y[c, oy, ox] = max over ky, kx of x[c, oy S - P + ky, ox S - P + kx]
+
+    where there is a pixel
 
     x  [C][H][W]    lanes
     y  [C][OH][OW]  lanes
     """
-    cdef int row, ox, ky, kx
-    cdef int c, oy
+    cdef int row, ox, ky, kx, top, left, ky_end, kx_end
     cdef Py_ssize_t W = p.width
     cdef const lanes *window
     cdef lanes most
     for row in range(p.channels * p.out_h):
-        c = row // p.out_h
-        oy = row % p.out_h
-        window = x + (c * p.height + oy * p.stride) * W
+        top = row % p.out_h * p.stride - p.padding
+        ky_end = min(p.window, p.height - top)
         for ox in range(p.out_w):
-            most = window[0]
-            for ky in range(p.window):
-                for kx in range(p.window):
+            left = ox * p.stride - p.padding
+            kx_end = min(p.window, p.width - left)
+            window = x + (row // p.out_h * p.height + top) * W + left
+            most = window[max(0, -top) * W + max(0, -left)]
+            for ky in range(max(0, -top), ky_end):
+                for kx in range(max(0, -left), kx_end):
                     most = lanes_max(most, window[ky * W + kx])
             y[ox] = most
-            window += p.stride
         y += p.out_w
 
 
@@ -132,27 +135,65 @@ cdef inline void max_pool_backward(
     dy  [C][OH][OW]  lanes, gradient of the output
     dx  [C][H][W]    lanes, gradient of what went into the activation below
     """
-    cdef int row, ox, ky, kx
-    cdef int c, oy
+    cdef int row, ox, ky, kx, top, left, ky_end, kx_end
     cdef Py_ssize_t W = p.width
     cdef Py_ssize_t corner, at
-    cdef lanes most, left
+    cdef lanes most, rest
     cdef lanes nothing = lanes_set(0)
     for corner in range(p.channels * p.height * W):
         dx[corner] = nothing
     for row in range(p.channels * p.out_h):
-        c = row // p.out_h
-        oy = row % p.out_h
-        corner = (c * p.height + oy * p.stride) * W
+        top = row % p.out_h * p.stride - p.padding
+        ky_end = min(p.window, p.height - top)
         for ox in range(p.out_w):
+            left = ox * p.stride - p.padding
+            kx_end = min(p.window, p.width - left)
+            corner = (row // p.out_h * p.height + top) * W + left
             most = y[ox]
-            left = dy[ox]  # what no pixel of the window has taken yet
-            for ky in range(p.window):
-                for kx in range(p.window):
+            rest = dy[ox]  # what no pixel of the window has taken yet
+            for ky in range(max(0, -top), ky_end):
+                for kx in range(max(0, -left), kx_end):
                     at = corner + ky * W + kx
-                    dx[at] += lanes_where_equal(x[at], most, left, nothing)
-                    left = lanes_where_equal(x[at], most, nothing, left)
-            corner += p.stride
+                    dx[at] += lanes_where_equal(x[at], most, rest, nothing)
+                    rest = lanes_where_equal(x[at], most, nothing, rest)
         y += p.out_w
         dy += p.out_w
     activation_backward(x, dx, dx, p.channels * p.height * W, activation)
+
+
+cdef inline void global_avg_pool_forward(
+    const lanes *x, lanes *y, int channels, int area
+) noexcept nogil:
+    """y[c] = mean of x[c]
+
+    x  [C][H W]  lanes
+    y  [C]       lanes
+    """
+    cdef int c, i
+    cdef lanes total
+    cdef lanes share = lanes_set(1 / <float>area)
+    for c in range(channels):
+        total = lanes_set(0)
+        for i in range(area):
+            total += x[i]
+        y[c] = total * share
+        x += area
+
+
+cdef inline void global_avg_pool_backward(
+    const lanes *x, const lanes *dy, lanes *dx, int channels, int area, int activation
+) noexcept nogil:
+    """dx[c, i] = A'(x[c, i]) dy[c] / (H W)
+
+    x   [C][H W]  lanes, output of the activation below
+    dy  [C]       lanes, gradient of the output
+    dx  [C][H W]  lanes, gradient of what went into the activation
+    """
+    cdef int c, i
+    cdef lanes d
+    cdef lanes share = lanes_set(1 / <float>area)
+    for c in range(channels):
+        d = dy[c] * share
+        for i in range(area):
+            dx[c * area + i] = d
+    activation_backward(x, dx, dx, <Py_ssize_t>channels * area, activation)

@@ -117,10 +117,10 @@ cdef inline void multiply_tile(
 cdef inline void correlate_tile(
     lanes *acc,
     const lanes *x, Py_ssize_t x_row, Py_ssize_t x_column, Py_ssize_t x_tap,
-    const lanes *dy, Py_ssize_t dy_filter, Py_ssize_t dy_row,
+    const lanes *dy, Py_ssize_t dy_filter, Py_ssize_t dy_row, Py_ssize_t dy_column,
     int rows, int columns, int TF, int TX,
 ) noexcept nogil:
-    """acc[f, t] += sum over r, c of dy[f, r, c] * x[r, c + tap t]"""
+    """acc[f, t] += sum over r, c of dy[f, r, c] * x[r, c + t x_tap]"""
     cdef int r, f, t, _
     cdef const lanes *xs
     cdef const lanes *ds
@@ -145,4 +145,4 @@ cdef inline void correlate_tile(
                     for t in range(TX):
                         acc[f * TX + t] += b * a[t]
             xs += x_column
-            ds += 1
+            ds += dy_column
