@@ -1474,7 +1474,8 @@ static int plan_input(struct planner *plan)
         !get_number(values[0], &mean) || !get_number(values[1], &deviation) ||
         !get_number(values[2], &background) || get_sizes(values[3], 1, 2, sizes) != 2 ||
         !(begins_with(values[4], 't') || begins_with(values[4], 'f')) ||
-        !(deviation > 0 && deviation <= DBL_MAX))
+        !(deviation > 0 && deviation <= DBL_MAX) || sizes[0] > m->input.height ||
+        sizes[1] > m->input.width)
         return LENET5C_BAD_INPUT;
     scale = 1 / (255 * deviation);
     offset = -mean / deviation;

@@ -404,8 +404,12 @@ LAYERS: dict[str, type[Layer]] = {
 }
 
 
-# Options that files from before they existed do not have.
-ADDED = {"conv2d": {"bias"}, "max_pool2d": {"padding"}}
+# Options that came later, written where they are not this: a network that needs none of
+# them has the file that it had before.
+ADDED: dict[str, dict[str, Any]] = {
+    "conv2d": {"bias": True},
+    "max_pool2d": {"padding": 0},
+}
 
 
 def walk(layers: Sequence[Layer], shape: Shape) -> Iterator[tuple[Layer, Shape, Shape]]:
@@ -422,7 +426,12 @@ def walk(layers: Sequence[Layer], shape: Shape) -> Iterator[tuple[Layer, Shape, 
 
 def layer_to_dict(layer: Layer) -> dict[str, Any]:
     """A layer as plain values, for the model file and the core."""
-    values = {"kind": layer.kind, **vars(layer)}
+    added = ADDED.get(layer.kind, {})
+    values: dict[str, Any] = {"kind": layer.kind} | {
+        name: value
+        for name, value in vars(layer).items()
+        if name not in added or value != added[name]
+    }
     if isinstance(layer, Residual):
         for branch in ("layers", "shortcut"):
             values[branch] = [layer_to_dict(inner) for inner in values[branch]]
@@ -441,7 +450,7 @@ def layer_from_dict(values: Mapping[str, Any], depth: int = 0) -> Layer:
     if not isinstance(kind, str) or kind not in LAYERS:
         raise ValueError(f"layer: expected a kind of {', '.join(LAYERS)}, got {kind!r}")
     known = set(signature(LAYERS[kind]).parameters)
-    if not known - ADDED.get(kind, set()) <= set(options) <= known:
+    if not known - ADDED.get(kind, {}).keys() <= set(options) <= known:
         raise ValueError(
             f"layer {kind}: expected the options {sorted(known)}, got {sorted(options)}"
         )

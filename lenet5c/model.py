@@ -158,8 +158,8 @@ class Model:
                 f"layers: the last one has {outputs} outputs, expected one for each "
                 f"of the {self.class_count} classes"
             )
-        named_shapes = _tensor_shapes(self.layers, self.input_shape)
-        self.parameter_count = sum(map(math.prod, named_shapes[0].values()))
+        self._tensor_shapes = _tensor_shapes(self.layers, self.input_shape)
+        self.parameter_count = sum(map(math.prod, self._tensor_shapes[0].values()))
         if self.parameter_count > MOST_PARAMETERS:
             raise ValueError(
                 f"layers: expected at most {MOST_PARAMETERS} parameters, "
@@ -168,10 +168,10 @@ class Model:
         self.multiply_adds = sum(
             layer.multiply_adds(shape) for layer, shape, _ in self._walked
         )
-        buffer_count = sum(map(math.prod, named_shapes[1].values()))
+        buffer_count = sum(map(math.prod, self._tensor_shapes[1].values()))
         self.state_vector = _aligned(self.parameter_count + buffer_count)
         self.parameter_vector = self.state_vector[: self.parameter_count]
-        self._parameters, self._buffers = _views(self.state_vector, named_shapes)
+        self._parameters, self._buffers = _views(self.state_vector, self._tensor_shapes)
         self._initialise(seed)
         self._network, self._layer_numbers = self._plan()
         self._predictor: (
@@ -207,7 +207,17 @@ class Model:
         source : (int, int)
             Rows and columns of the training images.
         classes : (classes,) array
+
+        Raises
+        ------
+        ValueError
+            If those images are larger than the network's input.
         """
+        if source[0] > self.input_shape[1] or source[1] > self.input_shape[2]:
+            raise ValueError(
+                f"source: expected images of at most {self.input_shape[1:]}, "
+                f"got {source}"
+            )
         self.stage = stage
         self.source = source
         self.classes = classes
@@ -484,8 +494,15 @@ class Model:
         pixels = as_images(images, self.input_shape)
         _, codes = encode_labels(labels, len(pixels), self.class_count, self.classes)
         gradient = np.empty_like(self.parameter_vector)
+        optimizer.prepare(self.parameter_vector)
         loss, _ = self.loss_of_batch(
-            pixels, np.arange(len(pixels)), codes, gradient, count, measure=True
+            pixels,
+            np.arange(len(pixels)),
+            codes,
+            gradient,
+            count,
+            epoch=optimizer.steps,
+            measure=True,
         )
         optimizer.step(self.parameter_vector, gradient, rate, count)
         return loss
@@ -600,7 +617,7 @@ class Model:
         """
         from lenet5c.storage import write_model_file
 
-        write_model_file(path, *self._contents())
+        write_model_file(path, *self._contents(self.stage, self.state_vector))
 
     def quantize(self, calibration_images: ArrayLike) -> "QuantizedModel":
         """The network in 8-bit integers, for machines without floating point.
@@ -717,10 +734,16 @@ class Model:
         >>> classify = lenet5c.load("digits.lenet5c").predictor()
         >>> classify(frame[y : y + 28, x : x + 28])
         """
+        return self._predictor_of(self.stage, self.state_vector)
+
+    def _predictor_of(
+        self, stage: InputStage, vector: NDArray[np.float32]
+    ) -> "Predictor":
+        """`predictor` with the parameters and buffers in `vector`."""
         from lenet5c.embed import Predictor
         from lenet5c.storage import model_file_parts
 
-        content = b"".join(model_file_parts(*self._contents()))
+        content = b"".join(model_file_parts(*self._contents(stage, vector)))
         return Predictor(content, self.classes.tolist())
 
     def trainer(
@@ -752,7 +775,12 @@ class Model:
             ``address``, the C function's first argument, valid as long as this object
             lives; ``steps``, how many there were.
         """
-        rule = as_optimizer(optimizer).rule()
+        chosen = as_optimizer(optimizer)
+        if type(chosen).step is not Optimizer.step:
+            raise NotImplementedError(
+                f"optimizer: expected SGD or AdamW, got {chosen!r} with its own step"
+            )
+        rule = chosen.rule()
         state = [np.zeros_like(self.parameter_vector) for _ in range(2)]
         return core.Trainer(
             self._network,
@@ -767,7 +795,9 @@ class Model:
             whole("seed", seed, 0, 2**63),
         )
 
-    def _contents(self) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
+    def _contents(
+        self, stage: InputStage, vector: NDArray[np.float32]
+    ) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
         """What a model file holds: tensors and metadata."""
         import json  # here: what reads and writes files is loaded when it is needed
 
@@ -777,15 +807,16 @@ class Model:
                 "layers": [layer_to_dict(layer) for layer in self.layers],
             },
             "input_stage": {
-                "mean": self.stage.mean,
-                "deviation": self.stage.deviation,
-                "background": self.stage.background,
+                "mean": stage.mean,
+                "deviation": stage.deviation,
+                "background": stage.background,
                 "source": list(self.source),
                 "fitted": self.fitted,
             },
             "classes": self.classes.tolist(),
         }
-        return {**self.parameters, **self.buffers}, {
+        parameters, buffers = _views(vector, self._tensor_shapes)
+        return {**parameters, **buffers}, {
             name: json.dumps(value) for name, value in metadata.items()
         }
 
@@ -856,15 +887,16 @@ class Model:
         from lenet5c.embed import same
 
         if self._predictor is not None:
-            predictor, stage, parameters = self._predictor
-            if stage is self.stage and same(parameters, self.state_vector):
+            predictor, stage, vector = self._predictor
+            if stage is self.stage and same(vector, self.state_vector):
                 return predictor
-        parameters = self.state_vector.copy()
+        # copies: other threads may change the model meanwhile
+        stage, vector = self.stage, self.state_vector.copy()
         try:
-            predictor = self.predictor()
+            predictor = self._predictor_of(stage, vector)
         except ValueError:  # not finite, or too many classes for a model file
             predictor = None
-        self._predictor = predictor, self.stage, parameters
+        self._predictor = predictor, stage, vector
         return predictor
 
     def _initialise(self, seed: int) -> None:
@@ -1009,12 +1041,12 @@ def _tensor_shapes(
 
 
 def _views(
-    vector: NDArray[np.float32], named_shapes: Sequence[Mapping[str, tuple[int, ...]]]
+    vector: NDArray[np.float32], shapes_by_name: Sequence[Mapping[str, tuple[int, ...]]]
 ) -> list[Parameters]:
     """Consecutive pieces of `vector` by name, for each of the mappings."""
     found = []
     start = 0
-    for shapes in named_shapes:
+    for shapes in shapes_by_name:
         views = {}
         for name, shape in shapes.items():
             end = start + math.prod(shape)

@@ -83,6 +83,15 @@ def test_masks_change_by_image_epoch_and_seed_alone():
     assert not np.array_equal(first[0], first[1])
 
 
+def test_every_step_drops_other_values(images, labels):
+    model = lenet5c.lenet5(dropout=0.5)
+    optimizer = lenet5c.SGD(1e-9, momentum=0)
+    losses = [
+        model.train_step(images, labels, optimizer, learning_rate=0) for _ in range(3)
+    ]
+    assert len(set(losses)) == 3
+
+
 def test_two_layers_drop_different_values():
     model = lenet5c.Model(
         [Dropout(0.5), Dropout(0.5), Dense(2)], input_shape=(1, 20, 20), classes=2

@@ -337,7 +337,7 @@ def test_native_steps_are_those_of_train_step(images, labels, make, dtype):
     pixels = pixels if dtype == np.uint8 else pixels / 255
     name = "lenet5c_train_step_u8" if dtype == np.uint8 else "lenet5c_train_step_f32"
     step = prototype(name, c_void_p, c_void_p, c_void_p, c_int, c_float, c_void_p)
-    model = lenet5c.lenet5(seed=2)
+    model = lenet5c.lenet5(seed=2, dropout=0.3)
     model.fit(pixels, labels, epochs=1)
     expected = copy.deepcopy(model)
     trainer = model.trainer(make(), batch_size=40, threads=2)
@@ -399,6 +399,43 @@ def test_a_trainer_outlives_its_model(images, labels):
 def test_a_wrong_trainer_is_refused(model, wrong):
     with pytest.raises((TypeError, ValueError), match=next(iter(wrong))):
         model.trainer(**wrong)
+
+
+def test_a_trainer_of_a_step_of_ones_own_is_refused(model):
+    class Mine(lenet5c.SGD):
+        def step(self, *arguments):
+            pass
+
+    with pytest.raises(NotImplementedError, match="optimizer: expected SGD or AdamW"):
+        model.trainer(Mine())
+
+
+def test_predictors_are_of_the_weights_that_they_are_kept_for(images, monkeypatch):
+    """Weights that change while a predictor is made are not taken for the old ones."""
+    model = lenet5c.lenet5()
+    expected = model.forward(images[:3])
+    first = model.parameter_vector.copy()
+    model.parameter_vector[:] += 1
+    make = lenet5c.Model._predictor_of
+
+    def interrupted(self, *arguments):
+        model.parameter_vector[:] = 0.5
+        predictor = make(self, *arguments)
+        model.parameter_vector[:] = first + 1
+        return predictor
+
+    model.parameter_vector[:] = first
+    model._predictor = None
+    monkeypatch.setattr(lenet5c.Model, "_predictor_of", interrupted)
+    model.forward(images[:3])
+    model.parameter_vector[:] = first
+    np.testing.assert_array_equal(model.forward(images[:3]), expected)
+
+
+def test_images_larger_than_the_input_cannot_be_the_source(model):
+    for source in ((33, 28), (28, 1 << 20)):
+        with pytest.raises(ValueError, match="source: expected images of at most"):
+            model.set_input(model.stage, source, model.classes)
 
 
 def test_the_header_and_the_sources_are_where_get_include_says():

@@ -593,6 +593,8 @@ cdef class Network:
         op.conv.top = -P
         if self.op_by_op:
             op.conv.tile = cheapest_tile(F, C, True)
+            if F >= TILE_PAIR_F and C >= TILE_PAIR_X:
+                op.conv.tile = PAIR
             op.group = max(
                 <Py_ssize_t>TILE_PAIR_X,
                 GROUP_BYTES // (max(op.inputs, op.outputs) * <Py_ssize_t>sizeof(lanes))
