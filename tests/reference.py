@@ -293,7 +293,7 @@ def network_forward(
     """x, then what each layer makes of it; the last are the logits (N, classes).
 
     `training` takes the statistics of the batch, not "name.running_mean" and
-    "name.running_var" in `parameters`.
+    "name.running_var" in `parameters` (0 and 1 if they are not there).
     """
     maps = [_double(x)]
     for kind, options in layers:
@@ -419,13 +419,14 @@ def _layer(
     if kind == "flatten":
         return x.reshape(len(x), -1)
     if kind == "batch_norm2d":
-        wanted = ["weight", "bias"]
+        name = options["name"]
+        values = [parameters[f"{name}.weight"], parameters[f"{name}.bias"]]
         if not training:
-            wanted += ["running_mean", "running_var"]
-        values = (parameters[f"{options['name']}.{part}"] for part in wanted)
-        y = batch_norm2d(
-            x.reshape(*x.shape, *[1] * (4 - x.ndim)), *values, **_window(kind, options)
-        )
+            zeros = np.zeros(x.shape[1])
+            values.append(parameters.get(f"{name}.running_mean", zeros))
+            values.append(parameters.get(f"{name}.running_var", zeros + 1))
+        maps = x.reshape(*x.shape, *[1] * (4 - x.ndim))
+        y = batch_norm2d(maps, *values, **_window(kind, options))
         return y.reshape(x.shape)
     if kind == "dense":
         x = x.reshape(len(x), -1)

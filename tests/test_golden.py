@@ -29,6 +29,8 @@ KINDS = {
     "tanh": lenet5c.Tanh,
     "relu": lenet5c.ReLU,
     "flatten": lenet5c.Flatten,
+    "batch_norm2d": lenet5c.BatchNorm2d,
+    "global_avg_pool2d": lenet5c.GlobalAvgPool2d,
 }
 READY_MADE = {
     "lenet5": lenet5c.lenet5,
@@ -51,6 +53,18 @@ def stored(name: str) -> dict[str, np.ndarray]:
         return dict(file)
 
 
+def layers_of(described) -> list[lenet5c.layers.Layer]:
+    """The layers of a case, branches and all."""
+    layers = []
+    for kind, options in described:
+        if kind == "residual":
+            branches = {branch: layers_of(options[branch]) for branch in options}
+            layers.append(lenet5c.Residual(**branches))
+        else:
+            layers.append(KINDS[kind](**options))
+    return layers
+
+
 def build(name: str) -> lenet5c.Model:
     """The case's network with the case's parameters."""
     case = cases.CASES[name]
@@ -58,7 +72,7 @@ def build(name: str) -> lenet5c.Model:
         model = READY_MADE[name]()
     else:
         model = lenet5c.Model(
-            [KINDS[kind](**options) for kind, options in case.layers],
+            layers_of(case.layers),
             input_shape=case.input_shape,
             classes=case.classes,
         )
@@ -90,7 +104,7 @@ def test_reference_agrees_with_pytorch(name):
     images, labels = cases.images_and_labels(case)
     logits = reference.network_forward(case.layers, parameters, images)[-1]
     np.testing.assert_allclose(logits, expected["logits"], rtol=0, atol=1e-12)
-    loss = reference.softmax_cross_entropy(logits, labels)
+    loss = reference.network_loss(case.layers, parameters, images, labels)
     assert loss == pytest.approx(float(expected["loss"]), rel=1e-13)
     gradients, _ = reference.network_gradients(case.layers, parameters, images, labels)
     for parameter, gradient in gradients.items():
@@ -166,3 +180,7 @@ def test_ten_steps(name, chosen, threads):
             error = projection_error(name, parameter, values, projection)
             bound = STEPS * rms(values - start) + ROUNDING * rms(values) * (step + 1)
             assert error < bound, f"{parameter} after step {step + 1}"
+    if chosen == next(iter(cases.OPTIMIZERS)):
+        for buffer, values in model.buffers.items():
+            wanted = expected[f"buffers/{buffer}"]
+            np.testing.assert_allclose(values, wanted, rtol=STEPS, atol=STEPS)

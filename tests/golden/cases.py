@@ -34,6 +34,12 @@ class Case(NamedTuple):
     layers: list[tuple[str, dict[str, Any]]]
 
 
+def _convolution(name: str, filters: int, **options: Any) -> dict[str, Any]:
+    """A 3x3 convolution as in a ResNet, but for the options."""
+    usual = {"kernel_size": 3, "stride": 1, "padding": 1, "bias": False}
+    return {"name": name, "filters": filters} | usual | options
+
+
 CASES = {
     "lenet5": Case(
         seed=1,
@@ -136,6 +142,64 @@ CASES = {
             ("dense", {"name": "OUTPUT", "outputs": 10}),
         ],
     ),
+    "residual": Case(
+        seed=10,
+        pace=1,
+        images=19,
+        input_shape=(2, 22, 20),
+        classes=5,
+        layers=[
+            (
+                "conv2d",
+                {
+                    "name": "A",
+                    "filters": 6,
+                    "kernel_size": 7,
+                    "stride": 2,
+                    "padding": 3,
+                    "bias": False,
+                },
+            ),  # 6@11x10
+            ("batch_norm2d", {"name": "A.norm"}),
+            ("tanh", {}),
+            ("max_pool2d", {"kernel_size": 3, "stride": 2, "padding": 1}),  # 6@6x5
+            (
+                "residual",
+                {
+                    "layers": [
+                        ("conv2d", _convolution("B", 6)),
+                        ("batch_norm2d", {"name": "B.norm"}),
+                        ("tanh", {}),
+                        ("conv2d", _convolution("C", 6)),
+                        ("batch_norm2d", {"name": "C.norm"}),
+                    ],
+                },
+            ),
+            ("tanh", {}),
+            (
+                "residual",
+                {
+                    "layers": [
+                        ("conv2d", _convolution("D", 7, stride=2)),
+                        ("batch_norm2d", {"name": "D.norm"}),
+                        ("tanh", {}),
+                        ("conv2d", _convolution("E", 7)),
+                        ("batch_norm2d", {"name": "E.norm"}),
+                    ],
+                    "shortcut": [
+                        (
+                            "conv2d",
+                            _convolution("F", 7, stride=2, kernel_size=1, padding=0),
+                        ),
+                        ("batch_norm2d", {"name": "F.norm"}),
+                    ],
+                },
+            ),  # 7@3x3
+            ("tanh", {}),
+            ("global_avg_pool2d", {}),
+            ("dense", {"name": "G", "outputs": 5}),
+        ],
+    ),
 }
 
 # What each optimizer is given besides `rates`. AdamW's eps is large on purpose: where a
@@ -178,12 +242,15 @@ def images_and_labels(
 def parameters(
     case: Case, shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, NDArray[np.float32]]:
-    """Weights of variance 1 / fan-in, and biases between -0.2 and 0.2."""
+    """Weights of variance 1 / fan-in, biases between -0.2 and 0.2, and weights of batch
+    normalisation between 0.8 and 1.2."""
     values = {}
     for name, shape in shapes.items():
-        bias = len(shape) == 1
-        limit = 0.2 if bias else math.sqrt(3 / math.prod(shape[1:]))
+        vector = len(shape) == 1
+        limit = 0.2 if vector else math.sqrt(3 / math.prod(shape[1:]))
         values[name] = uniform(f"{case.seed} {name}", shape, limit)
+        if vector and name.endswith(".weight"):
+            values[name] += np.float32(1)
     return values
 
 

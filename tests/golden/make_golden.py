@@ -5,13 +5,16 @@
 from the top folder. PyTorch is needed for this alone; the tests read the files. A file
 holds, for a case of cases.py:
 
-    logits                    (N, classes)
-    loss                      mean cross-entropy
+    logits                    (N, classes), in prediction
+    loss                      mean cross-entropy, in training
     gradient/NAME/first       the first 50 entries of the gradient
     gradient/NAME/projection  its projections on 8 fixed vectors
     OPTIMIZER/losses          (10,) loss of each step's batch before the step
     OPTIMIZER/NAME            (10, 8) projections of the parameter after each step
+    buffers/NAME              running statistics after the first optimizer's last step
 """
+
+import copy
 
 import numpy as np
 import torch
@@ -24,18 +27,49 @@ from . import cases
 MARGIN = 2e-6
 
 
-def build(case: cases.Case) -> tuple[nn.Sequential, dict[str, nn.Parameter]]:
-    """The network in PyTorch, and its parameters by their names in this package."""
-    layers: list[nn.Module] = []
-    named: dict[str, nn.Parameter] = {}
-    x = torch.zeros(1, *case.input_shape)
-    for kind, options in case.layers:
+class Residual(nn.Module):
+    """The sum of two branches."""
+
+    def __init__(self, layers: nn.Module, shortcut: nn.Module) -> None:
+        super().__init__()
+        self.layers, self.shortcut = layers, shortcut
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x) + self.shortcut(x)
+
+
+def build(case: cases.Case) -> tuple[nn.Sequential, dict[str, nn.Module]]:
+    """The network in PyTorch, and its layers by their names in this package."""
+    named: dict[str, nn.Module] = {}
+    x = torch.zeros(2, *case.input_shape)
+    network = branch(case.layers, x, named)
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.reset_running_stats()
+    return network.double(), named
+
+
+def branch(layers: list, x: torch.Tensor, named: dict[str, nn.Module]) -> nn.Sequential:
+    """These layers for an input like x; they are added to `named`."""
+    built: list[nn.Module] = []
+    for kind, options in layers:
         options = dict(options)
         name = options.pop("name", None)
         if kind == "conv2d":
             layer = nn.Conv2d(x.shape[1], options.pop("filters"), **options)
         elif kind == "dense":
-            layer = nn.Linear(x.shape[1], options["outputs"])
+            layer = nn.Sequential(
+                nn.Flatten(), nn.Linear(x[0].numel(), options["outputs"])
+            )
+        elif kind == "batch_norm2d":
+            layer = nn.BatchNorm2d(x.shape[1], **options)
+        elif kind == "global_avg_pool2d":
+            layer = nn.AdaptiveAvgPool2d(1)
+        elif kind == "residual":
+            layer = Residual(
+                branch(options["layers"], x, named),
+                branch(options.get("shortcut", []), x, named),
+            )
         else:
             layer = {
                 "tanh": nn.Tanh,
@@ -45,10 +79,18 @@ def build(case: cases.Case) -> tuple[nn.Sequential, dict[str, nn.Parameter]]:
                 "flatten": nn.Flatten,
             }[kind](**options)
         if name is not None:
-            named |= {f"{name}.weight": layer.weight, f"{name}.bias": layer.bias}
+            named[name] = layer[1] if kind == "dense" else layer
         x = layer(x)
-        layers.append(layer)
-    return nn.Sequential(*layers).double(), named
+        built.append(layer)
+    return nn.Sequential(*built)
+
+
+def parameters_of(named: dict[str, nn.Module]) -> dict[str, nn.Parameter]:
+    return {
+        f"{name}.{part}": parameter
+        for name, layer in named.items()
+        for part, parameter in layer.named_parameters()
+    }
 
 
 def restart(case: cases.Case, named: dict[str, nn.Parameter]) -> None:
@@ -70,29 +112,38 @@ def optimizer_of(name: str, named: dict[str, nn.Parameter]) -> torch.optim.Optim
 @torch.no_grad()
 def check_margins(network: nn.Sequential, x: torch.Tensor) -> None:
     """No ReLU near 0, and no window whose two largest values are nearly equal."""
-    for number, layer in enumerate(network):
-        margin = torch.tensor(1.0)
+
+    def check(layer: nn.Module, inputs: tuple[torch.Tensor, ...], _: object) -> None:
+        (x,) = inputs
         if isinstance(layer, nn.ReLU):
             margin = x.abs().min()
-        elif isinstance(layer, nn.MaxPool2d):
-            size, step = layer.kernel_size, layer.stride
+        else:
+            size, step, sides = layer.kernel_size, layer.stride, [layer.padding] * 4
+            x = nn.functional.pad(x, sides, value=-torch.inf)
             windows = x.unfold(2, size, step).unfold(3, size, step).flatten(4)
             largest = windows.topk(2).values
             margin = (largest[..., 0] - largest[..., 1])[largest[..., 0] != 0].min()
         if margin < MARGIN:
-            raise SystemExit(f"layer {number}: margin {margin:g}; choose another seed")
-        x = layer(x)
+            raise SystemExit(f"{layer}: margin {margin:g}; choose another seed")
+
+    network = copy.deepcopy(network)  # running statistics move
+    for layer in network.modules():
+        if isinstance(layer, (nn.ReLU, nn.MaxPool2d)):
+            layer.register_forward_hook(check)
+    network(x)
 
 
 def run(case: cases.Case) -> dict[str, np.ndarray]:
-    network, named = build(case)
+    network, layers = build(case)
+    named = parameters_of(layers)
     restart(case, named)
     pixels, codes = cases.images_and_labels(case)
     images, labels = torch.from_numpy(pixels).double(), torch.from_numpy(codes)
 
     check_margins(network, images)
-    logits = network(images)
-    loss = nn.functional.cross_entropy(logits, labels)
+    logits = network.eval()(images)
+    check_margins(network.train(), images)
+    loss = nn.functional.cross_entropy(network(images), labels)
     loss.backward()
     stored = {"logits": logits.detach().numpy(), "loss": loss.detach().numpy()}
     for name, parameter in named.items():
@@ -101,6 +152,8 @@ def run(case: cases.Case) -> dict[str, np.ndarray]:
         stored[f"gradient/{name}/projection"] = cases.project(case, name, gradient)
 
     for chosen in cases.OPTIMIZERS:
+        network, layers = build(case)
+        named = parameters_of(layers)
         restart(case, named)
         optimizer = optimizer_of(chosen, named)
         losses = []
@@ -119,6 +172,12 @@ def run(case: cases.Case) -> dict[str, np.ndarray]:
                 weights[name].append(cases.project(case, name, values))
         stored[f"{chosen}/losses"] = np.array(losses)
         stored |= {f"{chosen}/{name}": np.array(p) for name, p in weights.items()}
+        if chosen == next(iter(cases.OPTIMIZERS)):
+            for name, layer in layers.items():
+                if isinstance(layer, nn.BatchNorm2d):
+                    for part in ("running_mean", "running_var"):
+                        values = getattr(layer, part).numpy()
+                        stored[f"buffers/{name}.{part}"] = values
     return stored
 
 
