@@ -31,7 +31,9 @@ enum {
     MOST_PADDED = sizeof(size_t) > 4 ? INT32_MAX : MOST_FLOATS,
     MOST_SIDE = 1 << 20, /* any size that a layer is given */
     MOST_DIMENSIONS = 8,
-    MOST_DEPTH = 4, /* of JSON: network, layers, layer, kernel_size */
+    MOST_NESTED = 8,                  /* residual layers inside of each other */
+    MOST_DEPTH = 4 + 2 * MOST_NESTED, /* of JSON: network, layers, layer, kernel_size */
+    MOST_MAPS = 2 * MOST_NESTED + 4,  /* alive at a time */
     MOST_NAME = 64,
     ALIGNMENT = 64
 };
@@ -63,17 +65,19 @@ struct piece {
 /* A step of the network. Steps and sizes are in floats. */
 struct op {
     void (*run)(const struct op *, const float *x, float *y);
-    int in_place;
+    ptrdiff_t x, y; /* where the maps lie in the workspace */
     int activation;
     int channels, height, width; /* of the input; channels CP where lanes are channels */
     int out_h, out_w;
-    int window, maximum, padding, rows;
+    int window, maximum, stride, rows;
+    int top, left, bottom, right; /* of a padding */
     ptrdiff_t taps_a, taps_t;
     ptrdiff_t step_a, step_t;
     ptrdiff_t x_row, x_column, x_channel; /* from one output to the next */
     ptrdiff_t y_row, y_column, x_to_y;
     int parts;
     ptrdiff_t size;
+    ptrdiff_t other; /* from one map to the one that is added to it */
     const float *weights;
     ptrdiff_t point; /* floats of the weights for one of six points, or 0 */
     struct piece pieces[2];
@@ -89,6 +93,8 @@ struct kernels {
     void (*run_pool)(const struct op *, const float *, float *);
     void (*run_pool_rows)(const struct op *, const float *, float *);
     void (*run_activation)(const struct op *, const float *, float *);
+    void (*run_sum)(const struct op *, const float *, float *);
+    void (*run_scale)(const struct op *, const float *, float *);
     void (*fill)(float *, ptrdiff_t, float);
     void (*scale_bytes)(const uint8_t *, ptrdiff_t, float *, int, float, float);
     void (*softmax)(float *, int, float);
@@ -231,22 +237,75 @@ static const struct kernels *choose_kernels(void)
 /* y = x, within a border of zeros */
 static void run_padding(const struct op *p, const float *x, float *y)
 {
-    const int border = p->padding, width = p->width + 2 * border;
+    const int width = p->left + p->width + p->right;
     /* a map in rows has C pieces of W in each row, one in pixels has one of W * CP */
     const int pieces = p->rows ? p->channels : 1, unit = p->rows ? 1 : p->channels;
-    const size_t edge = (size_t)border * (size_t)unit;
+    const size_t left = (size_t)p->left * (size_t)unit;
+    const size_t right = (size_t)p->right * (size_t)unit;
     const size_t inner = (size_t)p->width * (size_t)unit;
     const size_t row = (size_t)pieces * (size_t)width * (size_t)unit;
-    memset(y, 0, (size_t)border * row * sizeof(float));
-    y += (size_t)border * row;
+    memset(y, 0, (size_t)p->top * row * sizeof(float));
+    y += (size_t)p->top * row;
     for (int i = 0; i < p->height * pieces; i++) {
-        memset(y, 0, edge * sizeof(float));
-        memcpy(y + edge, x, inner * sizeof(float));
-        memset(y + edge + inner, 0, edge * sizeof(float));
+        memset(y, 0, left * sizeof(float));
+        memcpy(y + left, x, inner * sizeof(float));
+        memset(y + left + inner, 0, right * sizeof(float));
         x += inner;
-        y += inner + 2 * edge;
+        y += left + inner + right;
     }
-    memset(y, 0, (size_t)border * row * sizeof(float));
+    memset(y, 0, (size_t)p->bottom * row * sizeof(float));
+}
+
+/* y[oy][ox][c] or y[oy][c][ox] = maximum over what of the window lies within the map */
+static void run_padded_pool(const struct op *p, const float *x, float *y)
+{
+    const ptrdiff_t to_column = p->rows ? 1 : p->channels;
+    const ptrdiff_t to_channel = p->rows ? p->out_w : 1;
+    for (int row = 0; row < p->out_h; row++) {
+        const int top = row * p->stride - p->top, below = top + p->window;
+        const int first = top > 0 ? top : 0, end = below < p->height ? below : p->height;
+        for (int column = 0; column < p->out_w; column++) {
+            const int left = column * p->stride - p->left, right = left + p->window;
+            const int from = left > 0 ? left : 0, to = right < p->width ? right : p->width;
+            float *out = y + column * to_column;
+            for (int c = 0; c < p->channels; c++)
+                out[c * to_channel] =
+                    x[first * p->step_a + from * p->step_t + c * p->x_channel];
+            for (int h = first; h < end; h++)
+                for (int w = from; w < to; w++) {
+                    const float *at = x + h * p->step_a + w * p->step_t;
+                    for (int c = 0; c < p->channels; c++) {
+                        const float now = at[c * p->x_channel];
+                        float *most = out + c * to_channel;
+                        *most = *most > now ? *most : now;
+                    }
+                }
+        }
+        y += p->out_w * (ptrdiff_t)p->channels;
+    }
+}
+
+/* y[c] = mean of channel c, and zeros up to a whole register */
+static void run_global_pool(const struct op *p, const float *x, float *y)
+{
+    const float share = 1 / (float)(p->height * p->width);
+    memset(y, 0, (size_t)p->size * sizeof(float));
+    for (int h = 0; h < p->height; h++)
+        for (int w = 0; w < p->width; w++) {
+            const float *at = x + h * p->step_a + w * p->step_t;
+            for (int c = 0; c < p->channels; c++) y[c] += at[c * p->x_channel];
+        }
+    for (int c = 0; c < p->channels; c++) y[c] *= share;
+}
+
+/* A map in rows as one in pixels. */
+static void run_to_pixels(const struct op *p, const float *x, float *y)
+{
+    memset(y, 0, (size_t)p->size * sizeof(float));
+    for (int h = 0; h < p->height; h++)
+        for (int w = 0; w < p->width; w++, y += p->step_t)
+            for (int c = 0; c < p->channels; c++)
+                y[c] = x[(h * (ptrdiff_t)p->channels + c) * p->width + w];
 }
 
 /* y[(c * H + h) * W + w] = x[c, h, w], and zeros up to a whole register */
@@ -940,11 +999,17 @@ struct lenet5c_model {
     lenet5c_input_info input;
     float scale, offset, background; /* a byte b becomes b * scale + offset */
     int class_count, op_count;
-    int output;         /* the buffer with the logits */
-    uint64_t buffer[2]; /* floats of the two halves of a workspace */
+    ptrdiff_t output;   /* where the logits lie in the workspace */
+    uint64_t workspace; /* floats */
     struct op *ops;
     struct name *classes;
     void *owned; /* what lenet5c_close gives back, or NULL */
+};
+
+/* A place in the workspace, in floats. */
+struct map {
+    uint64_t begin, size;
+    int users; /* those that will read it; 0: nothing lies there */
 };
 
 /* Memory is taken from the front; without memory it is only counted. */
@@ -956,11 +1021,14 @@ struct planner {
     struct op spare;             /* stands for each op where there is no memory */
     int channels, height, width; /* of the present map, as it is laid out */
     int rows;                    /* whether it is laid out in rows */
-    int flat;         /* whether a Flatten layer has passed that has moved nothing yet */
-    int which;        /* the buffer that it lies in */
+    int flat; /* whether a Flatten layer has passed that has moved nothing yet */
+    struct map maps[MOST_MAPS];
+    int map;          /* the present one */
     int may_activate; /* whether the last op takes an activation */
     int computes;     /* whether there is a layer that computes something */
     int parameters;
+    struct name *names; /* of the layers so far */
+    int name_count;
 };
 
 static void *take(struct planner *plan, uint64_t size)
@@ -992,48 +1060,85 @@ static struct op *last_op(struct planner *plan)
 }
 
 /* A new op, which reads the present map. */
-static struct op *add_op(struct planner *plan,
-    void (*run)(const struct op *, const float *x, float *y), int in_place)
+static struct op *add_op(
+    struct planner *plan, void (*run)(const struct op *, const float *x, float *y))
 {
     struct op *op;
     plan->model->op_count++;
     op = last_op(plan);
     memset(op, 0, sizeof *op);
     op->run = run;
-    op->in_place = in_place;
     op->rows = plan->rows;
     op->channels = channels_of(plan);
     op->height = plan->height;
     op->width = plan->width;
-    plan->which ^= !in_place;
+    op->x = op->y = (ptrdiff_t)plan->maps[plan->map].begin;
     plan->may_activate = 0;
     return op;
 }
 
-/* The size of the map that the last op writes. */
-static uint64_t set_map(struct planner *plan, int channels, int height, int width, int rows)
+/* The first gap between the maps that holds `size` floats: the number of a map there. */
+static int place_map(struct planner *plan, uint64_t size)
 {
-    uint64_t *buffer = &plan->model->buffer[plan->which], size;
+    struct map *made = plan->maps;
+    uint64_t begin = 0;
+    size = (size + 15) / 16 * 16;
+    for (int i = 0; i < MOST_MAPS; i++) {
+        const struct map *other = &plan->maps[i];
+        if (other->users > 0 && other->begin < begin + size &&
+            begin < other->begin + other->size) {
+            begin = other->begin + other->size;
+            i = -1; /* those before may be in the way now */
+        }
+    }
+    while (made->users > 0) made++;
+    *made = (struct map){begin, size, 1};
+    if (begin + size > plan->model->workspace) plan->model->workspace = begin + size;
+    return (int)(made - plan->maps);
+}
+
+static uint64_t map_size(const struct planner *plan)
+{
+    return (uint64_t)channels_of(plan) * (uint64_t)plan->height * (uint64_t)plan->width;
+}
+
+/* The map that the last op writes, of which the present one becomes; `scratch` floats lie
+ * behind it as long as the op runs. */
+static uint64_t set_map(
+    struct planner *plan, int channels, int height, int width, int rows, uint64_t scratch)
+{
+    const int before = plan->map;
+    uint64_t size;
     plan->channels = channels;
     plan->height = height;
     plan->width = width;
     plan->rows = rows;
-    size = (uint64_t)channels_of(plan) * (uint64_t)height * (uint64_t)width;
-    if (size > *buffer) *buffer = size;
+    size = map_size(plan);
+    plan->map = place_map(plan, size + scratch);
+    plan->maps[plan->map].size = (size + 15) / 16 * 16;
+    plan->maps[before].users--;
+    last_op(plan)->y = (ptrdiff_t)plan->maps[plan->map].begin;
     return size;
+}
+
+/* The last op writes over the present map, unless another one reads that later. */
+static void set_same_map(struct planner *plan)
+{
+    if (plan->maps[plan->map].users > 1)
+        set_map(plan, plan->channels, plan->height, plan->width, plan->rows, 0);
 }
 
 /* Make one row of the present map. */
 static void add_flatten(struct planner *plan)
 {
     const ptrdiff_t width = plan->width, channels = channels_of(plan);
-    struct op *op = add_op(plan, run_flatten, 0);
+    struct op *op = add_op(plan, run_flatten);
     op->channels = plan->channels;
     op->x_channel = plan->rows ? width : 1;
     op->x_row = channels * width;
     op->x_column = plan->rows ? 1 : channels;
     op->size =
-        (ptrdiff_t)set_map(plan, plan->channels * plan->height * plan->width, 1, 1, 0);
+        (ptrdiff_t)set_map(plan, plan->channels * plan->height * plan->width, 1, 1, 0, 0);
     plan->flat = 0;
 }
 
@@ -1044,10 +1149,10 @@ static void add_activation(struct planner *plan, int activation)
         plan->may_activate = 0;
         return;
     }
-    const ptrdiff_t width = plan->width;
-    struct op *op = add_op(plan, plan->model->kernels->run_activation, 1);
+    struct op *op = add_op(plan, plan->model->kernels->run_activation);
     op->activation = activation;
-    op->size = channels_of(plan) * plan->height * width;
+    op->size = (ptrdiff_t)map_size(plan);
+    set_same_map(plan);
 }
 
 /* From one output to the next; 0 where there is one alone, since a stride may be larger
@@ -1059,28 +1164,59 @@ static void set_steps(struct op *op, ptrdiff_t stride)
     op->x_column = op->out_w > 1 ? stride * unit : 0;
 }
 
-static void add_pool(struct planner *plan, int window, int stride, int maximum)
+/* From one row, column and channel of the present map to the next. */
+static void set_map_steps(const struct planner *plan, struct op *op)
 {
-    const struct kernels *k = plan->model->kernels;
-    const ptrdiff_t width = plan->width, channels = channels_of(plan);
-    struct op *op = add_op(plan, plan->rows ? k->run_pool_rows : k->run_pool, 0);
-    op->window = window;
-    op->maximum = maximum;
-    op->step_a = channels * width;
-    op->step_t = channels;
-    op->x_channel = width;
-    op->out_h = (plan->height - window) / stride + 1;
-    op->out_w = (plan->width - window) / stride + 1;
-    set_steps(op, stride);
-    set_map(plan, plan->channels, op->out_h, op->out_w, plan->rows);
+    op->step_a = op->channels * (ptrdiff_t)op->width;
+    op->step_t = plan->rows ? 1 : op->channels;
+    op->x_channel = plan->rows ? op->width : 1;
 }
 
-static void add_padding(struct planner *plan, int padding)
+static void add_pool(struct planner *plan, int window, int stride, int padding, int maximum)
 {
-    struct op *op = add_op(plan, run_padding, 0);
-    op->padding = padding;
-    set_map(plan, plan->channels, plan->height + 2 * padding, plan->width + 2 * padding,
-        plan->rows);
+    const struct kernels *k = plan->model->kernels;
+    const int rows = plan->rows;
+    struct op *op = add_op(plan, padding > 0 ? run_padded_pool
+                                 : rows      ? k->run_pool_rows
+                                             : k->run_pool);
+    op->window = window;
+    op->maximum = maximum;
+    op->stride = stride;
+    op->top = op->left = padding;
+    set_map_steps(plan, op);
+    op->out_h = (plan->height + 2 * padding - window) / stride + 1;
+    op->out_w = (plan->width + 2 * padding - window) / stride + 1;
+    set_steps(op, stride);
+    set_map(plan, plan->channels, op->out_h, op->out_w, rows, 0);
+}
+
+static void add_global_pool(struct planner *plan)
+{
+    struct op *op = add_op(plan, run_global_pool);
+    set_map_steps(plan, op);
+    op->channels = plan->channels;
+    op->size = (ptrdiff_t)set_map(plan, plan->channels, 1, 1, 0, 0);
+}
+
+/* Lay the present map out in pixels. */
+static void add_to_pixels(struct planner *plan)
+{
+    struct op *op;
+    if (!plan->rows) return;
+    op = add_op(plan, run_to_pixels);
+    op->size = (ptrdiff_t)set_map(plan, plan->channels, plan->height, plan->width, 0, 0);
+    op->step_t = channels_of(plan);
+}
+
+static void add_padding(struct planner *plan, int top, int bottom, int left, int right)
+{
+    struct op *op = add_op(plan, run_padding);
+    op->top = top;
+    op->bottom = bottom;
+    op->left = left;
+    op->right = right;
+    set_map(plan, plan->channels, plan->height + top + bottom, plan->width + left + right,
+        plan->rows, 0);
 }
 
 /* Which tiles make `width` filters or registers of channels: `count` of one sort, and one
@@ -1125,11 +1261,14 @@ static struct choice choose_tiles(
     return best;
 }
 
-/* A layer's parameters in the file: weight (F, C, KH, KW) and bias (F). */
+/* A layer's parameters in the file: weight (F, C, KH, KW) and bias (F), with the batch
+ * normalisation after it: filter f becomes norm[f] times itself plus norm[F + f]. */
 struct parameters {
     const struct file *file;
-    int64_t weight, bias; /* where they begin, in floats */
+    int64_t weight, bias; /* where they begin, in floats; -1: there is no bias */
     int filters, channels, kh, kw;
+    int top, left, rows, columns; /* the part of the kernel that meets the map */
+    const double *norm;           /* or NULL */
 };
 
 /* What row ky counts in the values of five rows of weights at 0, 1, -1, 2, -2 and infinity,
@@ -1143,13 +1282,25 @@ static const double points[6][5] = {{1. / 4, 0, 0, 0, 0},
 static float weight_at(
     const struct parameters *of, int point, int64_t f, int64_t c, int64_t ky, int64_t kx)
 {
-    const int64_t at = of->weight + (f * of->channels + c) * of->kh * of->kw + kx;
+    const int64_t at = of->weight + (f * of->channels + c) * of->kh * of->kw +
+                       (int64_t)of->top * of->kw + of->left + kx;
     double sum = 0;
     if (f >= of->filters || c >= of->channels) return 0;
-    if (point < 0) return payload_float(of->file, at + ky * of->kw);
-    for (int i = 0; i < 5; i++)
-        sum += points[point][i] * (double)payload_float(of->file, at + i * of->kw);
-    return (float)sum;
+    if (point < 0) {
+        sum = (double)payload_float(of->file, at + ky * of->kw);
+    } else {
+        for (int i = 0; i < 5; i++)
+            sum += points[point][i] * (double)payload_float(of->file, at + i * of->kw);
+    }
+    return (float)(of->norm ? sum * of->norm[f] : sum);
+}
+
+static float bias_at(const struct parameters *of, int64_t f)
+{
+    double bias = 0;
+    if (f >= of->filters) return 0;
+    if (of->bias >= 0) bias = (double)payload_float(of->file, of->bias + f);
+    return (float)(of->norm ? bias * of->norm[f] + of->norm[of->filters + f] : bias);
 }
 
 /* The weights in the order in which the tiles read them. What fills up is zero. The bias is
@@ -1164,8 +1315,7 @@ static void pack_weights(
         for (int n = 0; n < op->pieces[k].count; n++) {
             const int64_t width = op->pieces[k].weights / (1 + op->taps_a * op->taps_t);
             for (int64_t f = first; f < first + width; f++)
-                *to++ =
-                    has_bias && f < of->filters ? payload_float(of->file, of->bias + f) : 0;
+                *to++ = has_bias ? bias_at(of, f) : 0;
             for (int64_t a = 0; a < op->taps_a; a++)
                 for (int64_t t = 0; t < op->taps_t; t++) {
                     const int64_t at = a * op->step_a + t, rest = at % row;
@@ -1185,13 +1335,13 @@ static void add_product(struct planner *plan, const struct parameters *of, int s
     const struct kernels *k = plan->model->kernels;
     const int v = k->lanes, channels = plan->channels, filters = of->filters;
     const int fp = round_up(filters, v);
-    const int out_h = (plan->height - of->kh) / stride + 1;
-    const int out_w = (plan->width - of->kw) / stride + 1;
-    struct op *op = add_op(plan, k->run_product, 0);
+    const int out_h = (plan->height - of->rows) / stride + 1;
+    const int out_w = (plan->width - of->columns) / stride + 1;
+    struct op *op = add_op(plan, k->run_product);
     const ptrdiff_t row = (ptrdiff_t)op->channels * op->width;
     struct choice choice = choose_tiles(k->tiles, k->tile_count, fp / v, out_w, 1);
-    uint64_t floats = 0, scratch = 0, size;
-    int in_rows = 0, kh = of->kh, pairs;
+    uint64_t floats = 0, scratch = 0;
+    int in_rows = 0, kh = of->rows, pairs;
     float *weights;
     if (plan->rows && stride == 1) {
         struct choice other =
@@ -1200,8 +1350,8 @@ static void add_product(struct planner *plan, const struct parameters *of, int s
         if (in_rows) choice = other;
     }
     pairs = !in_rows && kh == 5 && stride == 1 && out_h > 1 && out_w > 1 && row >= v &&
-            channels * of->kw >= LEAST_TAPS &&
-            (int64_t)channels * of->kw * fp <= MOST_BYTES / 4 / 6;
+            channels * of->columns >= LEAST_TAPS &&
+            (int64_t)channels * of->columns * fp <= MOST_BYTES / 4 / 6;
     if (pairs) {
         op->run = k->run_pairs;
         kh = 1;
@@ -1209,9 +1359,10 @@ static void add_product(struct planner *plan, const struct parameters *of, int s
     op->out_h = out_h;
     op->out_w = out_w;
     op->taps_a = op->rows ? kh * channels : kh;
-    op->taps_t = op->rows ? of->kw : (ptrdiff_t)(of->kw - 1) * op->channels + channels;
+    op->taps_t =
+        op->rows ? of->columns : (ptrdiff_t)(of->columns - 1) * op->channels + channels;
     op->step_a = op->rows ? op->width : row;
-    if (of->kw == op->width) { /* the runs lie next to each other */
+    if (of->columns == op->width) { /* the runs lie next to each other */
         op->taps_t += (op->taps_a - 1) * op->step_a;
         op->taps_a = 1;
     }
@@ -1240,8 +1391,7 @@ static void add_product(struct planner *plan, const struct parameters *of, int s
     if (weights && !pairs) pack_weights(of, op, -1, weights);
     for (int point = 0; weights && pairs && point < 6; point++)
         pack_weights(of, op, point, weights + point * op->point);
-    size = scratch + set_map(plan, filters, out_h, out_w, in_rows);
-    if (size > plan->model->buffer[plan->which]) plan->model->buffer[plan->which] = size;
+    set_map(plan, filters, out_h, out_w, in_rows, scratch);
     plan->flat = 0;
     plan->may_activate = 1;
 }
@@ -1290,34 +1440,53 @@ static int add_name(struct planner *plan, struct name *names, int count, struct 
 /* ---- Layers ------------------------------------------------------------------------ */
 
 enum { NAME = 1, KIND = 2, INIT = 4, STRIDE = 8, SIZE = 16, FILTERS = 32, PADDING = 64 };
-enum { OUTPUTS = 128, RATE = 256 };
+enum { OUTPUTS = 128, RATE = 256, BIAS = 512, MOMENTUM = 1024, EPS = 2048 };
+enum { LAYERS = 4096, SHORTCUT = 8192 };
 
 static const char *const option_names[] = {"name", "kind", "init", "stride", "kernel_size",
-    "filters", "padding", "outputs", "rate", NULL};
+    "filters", "padding", "outputs", "rate", "bias", "momentum", "eps", "layers",
+    "shortcut", NULL};
 
-enum kind { CONV, DENSE, AVG_POOL, MAX_POOL, TANH_LAYER, RELU_LAYER, DROPOUT, FLATTEN };
+enum kind {
+    CONV,
+    DENSE,
+    AVG_POOL,
+    MAX_POOL,
+    GLOBAL_AVG_POOL,
+    TANH_LAYER,
+    RELU_LAYER,
+    BATCH_NORM,
+    DROPOUT,
+    FLATTEN,
+    RESIDUAL
+};
 
+/* `added` may be missing: options that older files do not know. */
 static const struct {
     const char *name;
     enum kind kind;
-    unsigned options;
-} kinds[] = {{"conv2d", CONV, FILTERS | SIZE | STRIDE | PADDING | INIT},
-    {"dense", DENSE, OUTPUTS | INIT}, {"avg_pool2d", AVG_POOL, SIZE | STRIDE},
-    {"max_pool2d", MAX_POOL, SIZE | STRIDE}, {"tanh", TANH_LAYER, 0},
-    {"relu", RELU_LAYER, 0}, {"dropout", DROPOUT, RATE}, {"flatten", FLATTEN, 0}};
+    unsigned options, added;
+} kinds[] = {{"conv2d", CONV, FILTERS | SIZE | STRIDE | PADDING | INIT, BIAS},
+    {"dense", DENSE, OUTPUTS | INIT, 0}, {"avg_pool2d", AVG_POOL, SIZE | STRIDE, 0},
+    {"max_pool2d", MAX_POOL, SIZE | STRIDE, PADDING},
+    {"global_avg_pool2d", GLOBAL_AVG_POOL, 0, 0}, {"tanh", TANH_LAYER, 0, 0},
+    {"relu", RELU_LAYER, 0, 0}, {"batch_norm2d", BATCH_NORM, MOMENTUM | EPS, 0},
+    {"dropout", DROPOUT, RATE, 0}, {"flatten", FLATTEN, 0, 0},
+    {"residual", RESIDUAL, LAYERS | SHORTCUT, 0}};
 
 /* A layer's options, as far as it has them. */
 struct layer {
     enum kind kind;
-    struct text name;
-    int filters, kh, kw, stride, padding;
+    struct text name, layers, shortcut;
+    int filters, kh, kw, stride, padding, bias;
+    double eps;
 };
 
 static int read_layer(struct text t, struct layer *layer)
 {
-    struct text value[9];
+    struct text value[14];
     const unsigned seen = get_object(t, option_names, value);
-    unsigned wanted = 0;
+    unsigned wanted = 0, added = 0;
     int init, sizes[2], count;
     double rate;
     if (!(seen & KIND)) return 0;
@@ -1325,8 +1494,9 @@ static int read_layer(struct text t, struct layer *layer)
         if (string_is(value[1], kinds[i].name)) {
             layer->kind = kinds[i].kind;
             wanted = kinds[i].options | NAME | KIND;
+            added = kinds[i].added;
         }
-    if (seen != wanted) return 0;
+    if ((seen | added) != (wanted | added)) return 0;
     layer->name = value[0];
     if (!begins_with(value[0], '"')) return 0;
     count = string_length(value[0]);
@@ -1352,8 +1522,21 @@ static int read_layer(struct text t, struct layer *layer)
     }
     if (seen & FILTERS && !get_size(value[5], 1, &layer->filters)) return 0;
     if (seen & PADDING && !get_size(value[6], 0, &layer->padding)) return 0;
+    if (layer->kind == MAX_POOL && 2 * layer->padding > layer->kh) return 0;
     if (seen & OUTPUTS && !get_size(value[7], 1, &layer->filters)) return 0;
     if (seen & RATE && !(get_number(value[8], &rate) && rate >= 0 && rate < 1)) return 0;
+    layer->bias = !(seen & BIAS) || begins_with(value[9], 't');
+    if (!layer->bias && !begins_with(value[9], 'f')) return 0;
+    if (seen & MOMENTUM && !(get_number(value[10], &rate) && rate >= 0 && rate < 1))
+        return 0;
+    if (seen & EPS &&
+        !(get_number(value[11], &layer->eps) && layer->eps > 0 && layer->eps < 1))
+        return 0;
+    if (layer->kind == RESIDUAL) {
+        if (!begins_with(value[12], '[') || !begins_with(value[13], '[')) return 0;
+        layer->layers = value[12];
+        layer->shortcut = value[13];
+    }
     return 1;
 }
 
@@ -1362,63 +1545,150 @@ static int find_parameters(struct planner *plan, const struct layer *layer,
     const int *shape, int dimensions, struct parameters *of)
 {
     of->weight = find_tensor(plan->file, layer->name, ".weight", shape, dimensions);
-    of->bias = find_tensor(plan->file, layer->name, ".bias", shape, 1);
-    plan->parameters += 2;
-    return of->weight >= 0 && of->bias >= 0;
+    of->bias = -1;
+    plan->parameters += 1 + layer->bias;
+    if (layer->bias) of->bias = find_tensor(plan->file, layer->name, ".bias", shape, 1);
+    return of->weight >= 0 && (of->bias >= 0 || !layer->bias);
 }
 
-static int add_layer(struct planner *plan, const struct layer *layer)
+/* By Newton's method, from above; bare machines have no library. */
+static double square_root(double x)
 {
-    const int features = plan->channels * plan->height * plan->width;
-    struct parameters of = {plan->file, 0, 0, layer->filters, 0, layer->kh, layer->kw};
-    plan->computes |= layer->kind != FLATTEN;
-    if (plan->flat &&
-        (layer->kind == CONV || layer->kind == AVG_POOL || layer->kind == MAX_POOL))
-        add_flatten(plan);
+    double root = x > 1 ? x : 1, next;
+    if (!(x > 0)) return x < 0 ? (x - x) / 0.0 : 0; /* not a number */
+    while ((next = (root + x / root) / 2) < root) root = next;
+    return root;
+}
+
+/* Where the tensors of a batch normalisation of so many channels lie. */
+struct norm {
+    int64_t weight, bias, mean, variance;
+    double eps;
+};
+
+static int find_norm(
+    struct planner *plan, const struct layer *layer, int channels, struct norm *norm)
+{
+    const struct file *file = plan->file;
+    norm->weight = find_tensor(file, layer->name, ".weight", &channels, 1);
+    norm->bias = find_tensor(file, layer->name, ".bias", &channels, 1);
+    norm->mean = find_tensor(file, layer->name, ".running_mean", &channels, 1);
+    norm->variance = find_tensor(file, layer->name, ".running_var", &channels, 1);
+    norm->eps = layer->eps;
+    plan->parameters += 4;
+    if (norm->weight < 0 || norm->bias < 0 || norm->mean < 0 || norm->variance < 0)
+        return 0;
+    for (int c = 0; c < channels; c++)
+        if (payload_float(file, norm->variance + c) < 0) return 0;
+    return 1;
+}
+
+/* The normalisation of channel c as a scale, and a shift after it. */
+static void get_scale(
+    const struct file *file, const struct norm *norm, int c, double *scale, double *shift)
+{
+    const double variance = (double)payload_float(file, norm->variance + c) + norm->eps;
+    *scale = (double)payload_float(file, norm->weight + c) / square_root(variance);
+    *shift = (double)payload_float(file, norm->bias + c) -
+             (double)payload_float(file, norm->mean + c) * *scale;
+}
+
+/* The scales and shifts of the batch normalisation `after`, if there is one, for the
+ * weights of a layer; 0 if it does not fit. */
+static int fold_norm(struct planner *plan, const struct layer *after, struct parameters *of)
+{
+    struct norm norm;
+    double *values;
+    if (!after) return 1;
+    if (!find_norm(plan, after, of->filters, &norm)) return 0;
+    values = take(plan, 2 * (uint64_t)of->filters * sizeof *values);
+    for (int f = 0; values && f < of->filters; f++)
+        get_scale(plan->file, &norm, f, &values[f], &values[of->filters + f]);
+    of->norm = values;
+    return 1;
+}
+
+/* The part of a kernel that meets the map, in one direction; what of the padding is left
+ * before the map, and behind it. */
+static void trim(int kernel, int size, int padding, int stride, int *first, int *count,
+    int *before, int *behind)
+{
+    const int outputs = (size + 2 * padding - kernel) / stride + 1;
+    const int64_t reach = (int64_t)(outputs - 1) * stride;
+    *first = padding > reach ? (int)(padding - reach) : 0;
+    *count = (kernel < size + padding ? kernel : size + padding) - *first;
+    if (*count < 1) { /* it meets the padding alone */
+        *first = 0;
+        *count = kernel;
+    }
+    *before = padding - *first;
+    *behind = reach + *count > *before + size ? (int)(reach + *count - *before - size) : 0;
+}
+
+static int add_conv(
+    struct planner *plan, const struct layer *layer, const struct layer *after)
+{
     const int channels = plan->channels, height = plan->height, width = plan->width;
     const int border = 2 * layer->padding;
-    switch (layer->kind) {
-    case CONV: {
-        const int shape[] = {layer->filters, channels, layer->kh, layer->kw};
-        if (layer->kh > height + border || layer->kw > width + border) return 0;
-        if (!is_map(layer->filters, (height + border - layer->kh) / layer->stride + 1,
-                (width + border - layer->kw) / layer->stride + 1))
-            return 0;
-        if (border > 0 || layer->kh != height || layer->kw != width) {
-            const int64_t rows = height + border, columns = width + border + layer->kw;
-            if (columns > MOST_PADDED / rows / channels) return 0;
-        }
-        of.channels = channels;
-        if (!find_parameters(plan, layer, shape, 4, &of)) return 0;
-        if (border > 0) add_padding(plan, layer->padding);
-        add_product(plan, &of, layer->stride);
-        return 1;
+    const int shape[] = {layer->filters, channels, layer->kh, layer->kw};
+    struct parameters of = {.file = plan->file,
+        .filters = layer->filters,
+        .channels = channels,
+        .kh = layer->kh,
+        .kw = layer->kw};
+    int above, below, left, right;
+    if (layer->kh > height + border || layer->kw > width + border) return 0;
+    if (!is_map(layer->filters, (height + border - layer->kh) / layer->stride + 1,
+            (width + border - layer->kw) / layer->stride + 1))
+        return 0;
+    if (border > 0 || layer->kh != height || layer->kw != width) {
+        const int64_t rows = height + border, columns = width + border + layer->kw;
+        if (columns > MOST_PADDED / rows / channels) return 0;
     }
-    case DENSE: {
-        const int shape[] = {layer->filters, features};
-        of.channels = channels;
-        of.kh = height;
-        of.kw = width;
-        if (!find_parameters(plan, layer, shape, 2, &of)) return 0;
-        add_product(plan, &of, 1);
-        return 1;
+    if (!find_parameters(plan, layer, shape, 4, &of) || !fold_norm(plan, after, &of))
+        return 0;
+    trim(layer->kh, height, layer->padding, layer->stride, &of.top, &of.rows, &above,
+        &below);
+    trim(layer->kw, width, layer->padding, layer->stride, &of.left, &of.columns, &left,
+        &right);
+    if (above + below + left + right > 0) add_padding(plan, above, below, left, right);
+    add_product(plan, &of, layer->stride);
+    return 1;
+}
+
+static int add_dense(
+    struct planner *plan, const struct layer *layer, const struct layer *after)
+{
+    const int channels = plan->channels, height = plan->height, width = plan->width;
+    const int shape[] = {layer->filters, channels * height * width};
+    struct parameters of = {plan->file, 0, 0, layer->filters, channels, height, width, 0, 0,
+        height, width, NULL};
+    if (!find_parameters(plan, layer, shape, 2, &of) || !fold_norm(plan, after, &of))
+        return 0;
+    add_product(plan, &of, 1);
+    return 1;
+}
+
+/* A batch normalisation that comes after something else than a product. */
+static int add_norm(struct planner *plan, const struct layer *layer)
+{
+    struct norm norm;
+    struct op *op;
+    double scale, shift;
+    float *values;
+    if (!find_norm(plan, layer, plan->channels, &norm)) return 0;
+    op = add_op(plan, plan->model->kernels->run_scale);
+    op->size = round_up(plan->channels, plan->model->kernels->lanes);
+    op->weights = values = take(plan, 2 * (uint64_t)op->size * sizeof *values);
+    for (int c = 0; values && c < op->size; c++) {
+        scale = shift = 0;
+        if (c < plan->channels) get_scale(plan->file, &norm, c, &scale, &shift);
+        values[c] = (float)scale;
+        values[op->size + c] = (float)shift;
     }
-    case AVG_POOL:
-    case MAX_POOL:
-        if (layer->kh > height || layer->kh > width) return 0;
-        add_pool(plan, layer->kh, layer->stride, layer->kind == MAX_POOL);
-        return 1;
-    case TANH_LAYER:
-    case RELU_LAYER:
-        add_activation(plan, layer->kind == TANH_LAYER ? TANH : RELU);
-        return 1;
-    case FLATTEN:
-        plan->flat = height * width > 1;
-        return 1;
-    case DROPOUT:
-        return 1;
-    }
-    return 0;
+    set_same_map(plan);
+    plan->may_activate = 1;
+    return 1;
 }
 
 static int count_items(struct text t)
@@ -1429,33 +1699,165 @@ static int count_items(struct text t)
     return count;
 }
 
+static int plan_list(struct planner *plan, struct text layers, int depth);
+
+/* The sum of two branches, of which both read the present map. */
+static int add_residual(struct planner *plan, const struct layer *layer, int depth)
+{
+    struct planner before;
+    struct op *op;
+    int first, channels, height, width, rows;
+    plan->maps[plan->map].users++;
+    plan->may_activate = 0;
+    before = *plan;
+    if (!plan_list(plan, layer->layers, depth + 1)) return 0;
+    first = plan->map;
+    channels = plan->channels;
+    height = plan->height;
+    width = plan->width;
+    rows = plan->rows;
+    plan->map = before.map;
+    plan->channels = before.channels;
+    plan->height = before.height;
+    plan->width = before.width;
+    plan->rows = before.rows;
+    plan->may_activate = 0;
+    if (!plan_list(plan, layer->shortcut, depth + 1)) return 0;
+    if (plan->channels != channels || plan->height != height || plan->width != width)
+        return 0;
+    if (!rows) add_to_pixels(plan);
+    if (rows && !plan->rows) {
+        const int second = plan->map;
+        plan->map = first;
+        plan->rows = 1;
+        add_to_pixels(plan);
+        first = plan->map;
+        plan->map = second;
+    }
+    {
+        const int second = plan->map;
+        plan->map = first;
+        op = add_op(plan, plan->model->kernels->run_sum);
+        op->other =
+            (ptrdiff_t)plan->maps[second].begin - (ptrdiff_t)plan->maps[first].begin;
+        op->size = (ptrdiff_t)map_size(plan);
+        set_same_map(plan);
+        plan->maps[second].users--;
+    }
+    plan->may_activate = 1;
+    return 1;
+}
+
+static int add_layer(
+    struct planner *plan, const struct layer *layer, const struct layer *after, int depth)
+{
+    plan->computes |= layer->kind != FLATTEN;
+    if (plan->flat && layer->kind != DENSE && layer->kind != TANH_LAYER &&
+        layer->kind != RELU_LAYER && layer->kind != DROPOUT && layer->kind != FLATTEN)
+        add_flatten(plan);
+    switch (layer->kind) {
+    case CONV:
+        return add_conv(plan, layer, after);
+    case DENSE:
+        return add_dense(plan, layer, after);
+    case AVG_POOL:
+    case MAX_POOL: {
+        const int height = plan->height + 2 * layer->padding;
+        const int width = plan->width + 2 * layer->padding;
+        if (layer->kh > height || layer->kh > width ||
+            !is_map(plan->channels, (height - layer->kh) / layer->stride + 1,
+                (width - layer->kh) / layer->stride + 1))
+            return 0;
+        add_pool(plan, layer->kh, layer->stride, layer->padding, layer->kind == MAX_POOL);
+        return 1;
+    }
+    case GLOBAL_AVG_POOL:
+        add_global_pool(plan);
+        return 1;
+    case TANH_LAYER:
+    case RELU_LAYER:
+        add_activation(plan, layer->kind == TANH_LAYER ? TANH : RELU);
+        return 1;
+    case BATCH_NORM:
+        return add_norm(plan, layer);
+    case FLATTEN:
+        plan->flat = plan->height * plan->width > 1;
+        return 1;
+    case DROPOUT:
+        return 1;
+    case RESIDUAL:
+        return depth < MOST_NESTED && count_items(layer->layers) > 0 &&
+               add_residual(plan, layer, depth);
+    }
+    return 0;
+}
+
+/* How many layers there are in a list, with those inside of residual layers. */
+static int count_layers(struct text t, int depth)
+{
+    static const char *const branches[] = {"layers", "shortcut"};
+    struct text item, key, value;
+    int first = 1, count = 0;
+    while (next_item(&t, &first, NULL, &item)) {
+        int start = 1;
+        count++;
+        if (!begins_with(item, '{') || depth == MOST_NESTED) continue;
+        while (next_item(&item, &start, &key, &value))
+            for (int i = 0; i < 2; i++)
+                if (string_is(key, branches[i]) && begins_with(value, '['))
+                    count += count_layers(value, depth + 1);
+    }
+    return count;
+}
+
+/* The layers of a list, one after the other; the last map has no Flatten left to do. */
+static int plan_list(struct planner *plan, struct text layers, int depth)
+{
+    struct text item;
+    int first = 1, folded = 0;
+    while (next_item(&layers, &first, NULL, &item)) {
+        struct text rest = layers, next_text;
+        struct layer layer = {0}, after = {0};
+        int start = 0, folds;
+        if (!read_layer(item, &layer) ||
+            !add_name(plan, plan->names, plan->name_count++, layer.name))
+            return 0;
+        if (folded) { /* into the layer before it */
+            folded = 0;
+            continue;
+        }
+        folds = (layer.kind == CONV || layer.kind == DENSE) &&
+                next_item(&rest, &start, NULL, &next_text) &&
+                read_layer(next_text, &after) && after.kind == BATCH_NORM;
+        if (!add_layer(plan, &layer, folds ? &after : NULL, depth)) return 0;
+        folded = folds;
+    }
+    if (depth > 0 && plan->flat) add_flatten(plan);
+    return 1;
+}
+
 static int plan_layers(struct planner *plan)
 {
     lenet5c_model *m = plan->model;
     static const char *const keys[] = {"input_shape", "layers", NULL};
-    struct text values[2], layers, item;
-    struct name *names;
-    int first = 1, count = 0, sizes[3];
+    struct text values[2];
+    int sizes[3];
     if (get_object(plan->file->network, keys, values) != 3 ||
         !begins_with(values[1], '[') || get_sizes(values[0], 1, 3, sizes) != 3 ||
         !is_map(sizes[0], sizes[1], sizes[2]) || plan->file->floats > MOST_FLOATS)
         return LENET5C_BAD_NETWORK;
-    layers = values[1];
     m->input.channels = sizes[0];
-    m->input.height = sizes[1];
-    m->input.width = sizes[2];
-    set_map(plan, sizes[0], sizes[1], sizes[2], 1);
-    names = take(plan, (uint64_t)count_items(layers) * sizeof *names);
-    for (; next_item(&layers, &first, NULL, &item); count++) {
-        struct layer layer = {0};
-        if (!read_layer(item, &layer) || !add_name(plan, names, count, layer.name) ||
-            !add_layer(plan, &layer))
-            return LENET5C_BAD_NETWORK;
-    }
+    m->input.height = plan->height = sizes[1];
+    m->input.width = plan->width = sizes[2];
+    plan->channels = sizes[0];
+    plan->rows = 1;
+    plan->map = place_map(plan, map_size(plan));
+    plan->names = take(plan, (uint64_t)count_layers(values[1], 0) * sizeof *plan->names);
+    if (!plan_list(plan, values[1], 0)) return LENET5C_BAD_NETWORK;
     if (!plan->computes || plan->parameters != plan->file->tensors)
         return LENET5C_BAD_NETWORK;
     if (plan->rows || plan->height * plan->width > 1) add_flatten(plan);
-    m->output = plan->which;
+    m->output = (ptrdiff_t)plan->maps[plan->map].begin;
     return LENET5C_OK;
 }
 
@@ -1557,7 +1959,7 @@ static int count_memory(const struct file *file, lenet5c_model *counted, uint64_
     code = make_plan(file, NULL, counted, needed);
     if (code) return code;
     *needed += (uint64_t)counted->op_count * sizeof(struct op) + 2 * ALIGNMENT;
-    if (*needed > most || counted->buffer[0] + counted->buffer[1] > most / sizeof(float))
+    if (*needed > most || counted->workspace > most / 2 / sizeof(float))
         return LENET5C_NO_MEMORY;
     return LENET5C_OK;
 }
@@ -1728,10 +2130,8 @@ const char *lenet5c_instruction_set(const lenet5c_model *model)
 
 size_t lenet5c_workspace_size(const lenet5c_model *model)
 {
-    const size_t round = ALIGNMENT / sizeof(float);
     if (!model) return 0;
-    return ((size_t)model->buffer[0] + (size_t)model->buffer[1] + 3 * round) *
-           sizeof(float);
+    return (size_t)model->workspace * sizeof(float) + ALIGNMENT;
 }
 
 /* Image n as a map in rows: scaled, and centred on the background. */
@@ -1761,9 +2161,8 @@ static int predict(const lenet5c_model *m, void *workspace, const uint8_t *bytes
     const float *floats, const lenet5c_layout *given, int *classes, float *probabilities,
     float *logits)
 {
-    const size_t round = ALIGNMENT / sizeof(float);
     lenet5c_layout layout;
-    float *buffers[2];
+    float *maps;
     if (!m || !workspace || !(bytes || floats) || !given || given->count < 0)
         return LENET5C_BAD_ARGUMENT;
     layout = *given;
@@ -1777,21 +2176,15 @@ static int predict(const lenet5c_model *m, void *workspace, const uint8_t *bytes
         layout.channel_step = layout.height * layout.row_step;
         layout.image_step = m->input.channels * layout.channel_step;
     }
-    buffers[0] = (float *)(void *)align(workspace);
-    buffers[1] = buffers[0] + ((size_t)m->buffer[0] + round - 1) / round * round;
+    maps = (float *)(void *)align(workspace);
     for (int n = 0; n < layout.count; n++) {
         const ptrdiff_t at = n * layout.image_step;
         const size_t k = (size_t)m->class_count;
-        float *y = buffers[m->output];
-        int which = 0, best = 0;
-        gather(
-            m, bytes ? bytes + at : NULL, floats ? floats + at : NULL, &layout, buffers[0]);
-        for (int i = 0; i < m->op_count; i++) {
-            const struct op *op = &m->ops[i];
-            const float *x = buffers[which];
-            which ^= !op->in_place;
-            op->run(op, x, buffers[which]);
-        }
+        float *y = maps + m->output;
+        int best = 0;
+        gather(m, bytes ? bytes + at : NULL, floats ? floats + at : NULL, &layout, maps);
+        for (int i = 0; i < m->op_count; i++)
+            m->ops[i].run(&m->ops[i], maps + m->ops[i].x, maps + m->ops[i].y);
         for (int i = 1; i < m->class_count; i++)
             if (y[i] > y[best]) best = i;
         if (classes) classes[n] = best;

@@ -258,8 +258,40 @@ LENET5C_TARGET static void LENET5C_SET(activate)(float *x, ptrdiff_t n, int acti
 LENET5C_TARGET static void LENET5C_SET(run_activation)(
     const struct op *p, const float *x, float *y)
 {
-    (void)x; /* is y */
+    if (x != y) memcpy(y, x, (size_t)p->size * sizeof(float));
     LENET5C_SET(activate)(y, p->size, p->activation);
+}
+
+/* y = A(x + z) */
+LENET5C_TARGET static void LENET5C_SET(run_sum)(
+    const struct op *p, const float *x, float *y)
+{
+    const float *z = x + p->other;
+    ptrdiff_t i = 0;
+    for (; i + V <= p->size; i += V) store(y + i, load(x + i) + load(z + i));
+    for (; i < p->size; i++) y[i] = x[i] + z[i];
+    if (p->activation != NO_ACTIVATION) LENET5C_SET(activate)(y, p->size, p->activation);
+}
+
+/* y[c] = A(scale[c] x[c] + shift[c]); scales and shifts of CP channels each */
+LENET5C_TARGET static void LENET5C_SET(run_scale)(
+    const struct op *p, const float *x, float *y)
+{
+    const float *scale = p->weights, *shift = p->weights + p->size;
+    const ptrdiff_t run = p->rows ? p->width : p->channels;
+    const ptrdiff_t runs = (ptrdiff_t)p->height * (p->rows ? p->channels : p->width);
+    for (ptrdiff_t r = 0; r < runs; r++) {
+        const float *from = x + r * run;
+        float *to = y + r * run;
+        if (p->rows) {
+            const float a = scale[r % p->channels], b = shift[r % p->channels];
+            for (ptrdiff_t i = 0; i < run; i++) to[i] = a * from[i] + b;
+        } else {
+            for (ptrdiff_t i = 0; i < run; i += V)
+                store(to + i, FMA(load(scale + i), load(from + i), load(shift + i)));
+        }
+    }
+    if (p->activation != NO_ACTIVATION) LENET5C_SET(activate)(y, runs * run, p->activation);
 }
 
 /* A convolution or dense layer, and the activation after it. The last tile of a row is
@@ -493,6 +525,8 @@ static const struct kernels LENET5C_SET(kernels) = {
     .run_pool = LENET5C_SET(run_pool),
     .run_pool_rows = LENET5C_SET(run_pool_rows),
     .run_activation = LENET5C_SET(run_activation),
+    .run_sum = LENET5C_SET(run_sum),
+    .run_scale = LENET5C_SET(run_scale),
     .fill = LENET5C_SET(fill),
     .scale_bytes = LENET5C_SET(scale_bytes),
     .softmax = LENET5C_SET(softmax),

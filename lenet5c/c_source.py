@@ -254,6 +254,60 @@ DIGITS_INLINE void digits_max_pool(const float *x, float *y, const int c, const 
 }
 
 """,
+    "padded_max_pool_float": """\
+/* Maxima of what lies within the map x [H][W][C] of K x K windows. */
+DIGITS_INLINE void digits_padded_max_pool(const float *x, float *y, const int c,
+    const int h, const int w, const int size, const int stride, const int padding,
+    const int oh, const int ow)
+{
+    for (int i = 0; i < oh; i++)
+        for (int k = 0; k < ow; k++, y += c) {
+            const int top = i * stride - padding, left = k * stride - padding;
+            const int r0 = top < 0 ? 0 : top, t0 = left < 0 ? 0 : left;
+            const int r1 = top + size < h ? top + size : h;
+            const int t1 = left + size < w ? left + size : w;
+            for (int j = 0; j < c; j++) y[j] = x[(r0 * w + t0) * c + j];
+            for (int r = r0; r < r1; r++)
+                for (int t = t0; t < t1; t++)
+                    for (int j = 0; j < c; j++) {
+                        const float now = x[(r * w + t) * c + j];
+                        y[j] = y[j] < now ? now : y[j];
+                    }
+        }
+}
+
+""",
+    "global_avg_pool_float": """\
+/* y[j] = the mean of channel j of the map x [P][C] */
+DIGITS_INLINE void digits_global_avg_pool(
+    const float *x, float *y, const int c, const int p)
+{
+    for (int j = 0; j < c; j++) y[j] = 0;
+    for (int i = 0; i < p; i++)
+        for (int j = 0; j < c; j++) y[j] += x[i * c + j];
+    for (int j = 0; j < c; j++) y[j] *= 1.0f / (float)p;
+}
+
+""",
+    "scale_float": """\
+/* x[i][j] = scale[j] x[i][j] + scale[C + j] for the map x [P][C] */
+DIGITS_INLINE void digits_scale(
+    float *x, const float *scale, const int p, const int c)
+{
+    for (int i = 0; i < p; i++)
+        for (int j = 0; j < c; j++)
+            x[i * c + j] = x[i * c + j] * scale[j] + scale[c + j];
+}
+
+""",
+    "add_float": """\
+/* x = x + z */
+DIGITS_INLINE void digits_add(float *x, const float *z, const int n)
+{
+    for (int i = 0; i < n; i++) x[i] += z[i];
+}
+
+""",
     "tanh_float": """\
 /* x P(x^2) / Q(x^2) for |x| <= 7.9: 4 units in the last place. Compared are the bits of
  * |x|, as compilers make vectors of integer comparisons alone. */

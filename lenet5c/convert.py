@@ -30,6 +30,7 @@ from lenet5c.layers import (
     Tanh,
     layer_from_dict,
     layer_to_dict,
+    walk,
 )
 from lenet5c.model import MOST_PARAMETERS, Model, check_classes
 from lenet5c.storage import FileFormatError, fields, parse_json
@@ -725,10 +726,11 @@ def from_torch_state_dict(
         Changed in place.
     state_dict : mapping of str to tensor or array
         ``network.state_dict()``: ``<prefix>.weight`` and ``<prefix>.bias`` for each
-        layer, floats that float32 holds exactly.
+        layer, and a batch normalisation's ``running_mean`` and ``running_var``; floats
+        that float32 holds exactly.
     names : mapping of str to str, or None
         For each layer with weights, the prefix in the state dict, ``{"C1": "conv1"}``;
-        None takes them in order.
+        None takes them by these names if they are there, else in order.
     mean, deviation : float
         As of torchvision's ``Normalize``: a uint8 pixel b becomes (b / 255 - mean) /
         deviation. Floating images are taken as they are.
@@ -761,24 +763,32 @@ def from_torch_state_dict(
     rows, columns = size if source is None else pair("source", source, 1)
     if rows > size[0] or columns > size[1]:
         raise ValueError(f"source: expected at most {size}, got {(rows, columns)}")
-    inputs = {
-        str(layer.name): shape if after[1:] == (1, 1) else None
-        for layer, shape, after in zip(
-            model.layers, model.shapes, model.shapes[1:], strict=False
-        )
-        if isinstance(layer, (Conv2d, Dense))
-    }
+    inputs: dict[str, Shape | None] = {}
+    parts: dict[str, list[str]] = {}
+    for each, shape, after in walk(model.layers, model.input_shape):
+        of_layer = [*each.parameter_shapes(shape), *each.buffer_shapes(shape)]
+        if of_layer:
+            name = str(each.name)
+            parts[name] = of_layer
+            dense = isinstance(each, (Conv2d, Dense)) and after[1:] == (1, 1)
+            inputs[name] = shape if dense else None
+    tensors = {**model.parameters, **model.buffers}
     if names is None:
         prefixes = dict.fromkeys(str(name).rpartition(".")[0] for name in state_dict)
-        names = dict(zip(inputs, prefixes, strict=False))
+        own = inputs.keys() <= prefixes.keys()
+        names = dict(zip(inputs, inputs if own else prefixes, strict=False))
     elif not isinstance(names, Mapping) or names.keys() != inputs.keys():
         raise ValueError(f"names: expected {list(inputs)}, got {names!r}")
-    left = {str(name): value for name, value in state_dict.items()}
+    left = {
+        str(name): value
+        for name, value in state_dict.items()
+        if not str(name).endswith(".num_batches_tracked")
+    }
     found: dict[str, Array] = {}
     for layer, prefix in names.items():
-        for part in ("weight", "bias"):
+        for part in parts[layer]:
             entry = f"{prefix}.{part}".removeprefix(".")
-            wanted = model.parameters[f"{layer}.{part}"].shape
+            wanted = tensors[f"{layer}.{part}"].shape
             if entry not in left:
                 value = np.zeros(wanted if part == "bias" else (), np.float32)
             else:
@@ -790,8 +800,8 @@ def from_torch_state_dict(
             ):
                 left.pop(entry, None)
                 found[f"{layer}.{part}"] = value.reshape(wanted)
-    if left or found.keys() != model.parameters.keys():
-        expected = {name: value.shape for name, value in model.parameters.items()}
+    if left or found.keys() != tensors.keys():
+        expected = {name: value.shape for name, value in tensors.items()}
         given = {
             str(name): tuple(getattr(value, "shape", ()))
             for name, value in state_dict.items()
@@ -807,7 +817,7 @@ def from_torch_state_dict(
             * turned
         )
     for name, value in found.items():
-        model.parameters[name] = value
+        tensors[name][...] = value
     model.set_input(stage, (rows, columns), model.classes)
     return model
 

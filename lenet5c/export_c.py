@@ -11,14 +11,23 @@ import math
 import os
 import re
 import textwrap
+from collections.abc import Sequence
 from string import Template
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lenet5c.c_source import FUNCTIONS, HEAD, PREDICT_FLOAT, PREDICT_INT8, START
-from lenet5c.layers import Shape
+from lenet5c.layers import (
+    BatchNorm2d,
+    GlobalAvgPool2d,
+    Layer,
+    MaxPool2d,
+    Residual,
+    Shape,
+)
 from lenet5c.quantize import TANH_TABLE, Step, steps_of
 from lenet5c.storage import write_atomically
 
@@ -34,6 +43,7 @@ MOST_VECTORS = 14  # sums at a time: with their operands, the registers of AVX2
 DENSE_VECTORS = 15  # one pixel: its operands come from memory
 TILE = DENSE_VECTORS * LANES
 TAPS = 16  # int8 taps are filled up to a multiple of it
+INT8_KINDS = ("conv", "avg_pool", "max_pool", "tanh", "relu", "flatten")
 KEYWORDS = """
     alignas alignof and and_eq asm auto bitand bitor bool break case catch char
     class compl concept const consteval constexpr constinit const_cast continue
@@ -56,33 +66,11 @@ def export_float(model: "Model", path: str | os.PathLike[str], name: str) -> Non
     if of_floats:
         scale, offset = 1.0, 0.0
     stage = ", ".join(_float_text(value) for value in (scale, offset, background))
-    steps = steps_of(model)
+    model = model.folded()
     code = _Code(name, "float", "float" if of_floats else "uint8_t", model.input_shape)
     code.use("vectors", "input_float", "softmax")
     code.call("input", _input_sizes(model), stage, x="image, {x}")
-    for step in steps:
-        code.begin(step)
-        if step.kind == "conv":
-            weight = model.parameters[f"{step.name}.weight"]
-            bias = model.parameters[f"{step.name}.bias"]
-            block, at_once = _tile(step)
-            blocks = _blocks(_in_rows(weight, step), bias, block)
-            what = f"blocks of {block} filters: biases, then the weights, tap by tap"
-            array = code.array(f"{step.name}_weight", blocks, what)
-            code.use("conv_float")
-            code.call(
-                "conv", array, _window(step), block, at_once, to=step.output_shape
-            )
-        elif step.kind in ("avg_pool", "max_pool"):
-            code.use(f"{step.kind}_float")
-            code.call(step.kind, _window(step), to=step.output_shape)
-        activation = step.activation if step.kind == "conv" else step.kind
-        if activation in ("tanh", "relu"):
-            code.use(f"{activation}_float")
-            code.call(activation, math.prod(step.output_shape), x="{x}")
-        elif step.kind == "flatten":
-            code.flatten(step.input_shape)
-    code.flatten(steps[-1].output_shape)
+    code.flatten(_float_layers(code, model, model.layers, model.input_shape))
     words = {
         "WHAT": "Computed in float32.",
         "SCORE": "probability",
@@ -94,10 +82,129 @@ def export_float(model: "Model", path: str | os.PathLike[str], name: str) -> Non
     code.write(path, model, PREDICT_FLOAT, words)
 
 
+def _float_layers(
+    code: "_Code", model: "Model", layers: Sequence[Layer], shape: Shape
+) -> Shape:
+    """Add what these layers make of a map; the shape that it has in C, where a
+    `Flatten` at the end may have moved nothing."""
+    count = next((i for i, layer in enumerate(layers) if _is_alone(layer)), len(layers))
+    chain: Any = SimpleNamespace(layers=layers[:count], input_shape=shape)
+    lies = shape
+    for step in steps_of(chain):
+        _float_step(code, model, step)
+        lies = step.output_shape
+    if count == len(layers):
+        return lies
+    for layer in layers[:count]:
+        shape = layer.output_shape(shape)
+    if lies != shape:
+        code.flatten(lies)
+    layer = layers[count]
+    _float_layer(code, model, layer, shape)
+    return _float_layers(code, model, layers[count + 1 :], layer.output_shape(shape))
+
+
+def _is_alone(layer: Layer) -> bool:
+    """Whether the layer is no part of a chain of steps."""
+    if isinstance(layer, MaxPool2d):
+        return layer.padding > 0
+    return isinstance(layer, (BatchNorm2d, GlobalAvgPool2d, Residual))
+
+
+def _float_step(code: "_Code", model: "Model", step: Step) -> None:
+    code.begin(step)
+    if step.kind == "conv":
+        weight = model.parameters[f"{step.name}.weight"]
+        bias = model.parameters.get(f"{step.name}.bias")
+        if bias is None:
+            bias = np.zeros(len(weight), np.float32)
+        block, at_once = _tile(step)
+        blocks = _blocks(_in_rows(weight, step), bias, block)
+        what = f"blocks of {block} filters: biases, then the weights, tap by tap"
+        array = code.array(f"{step.name}_weight", blocks, what)
+        code.use("conv_float")
+        code.call("conv", array, _window(step), block, at_once, to=step.output_shape)
+    elif step.kind in ("avg_pool", "max_pool"):
+        code.use(f"{step.kind}_float")
+        code.call(step.kind, _window(step), to=step.output_shape)
+    activation = step.activation if step.kind == "conv" else step.kind
+    if activation in ("tanh", "relu"):
+        code.use(f"{activation}_float")
+        code.own()
+        code.call(activation, math.prod(step.output_shape), x="{x}")
+    elif step.kind == "flatten":
+        code.flatten(step.input_shape)
+
+
+def _float_layer(code: "_Code", model: "Model", layer: Layer, shape: Shape) -> None:
+    """Add a layer that is no part of a chain."""
+    (channels, height, width), after = shape, layer.output_shape(shape)
+    name = str(layer.name)
+    if isinstance(layer, Residual):
+        _float_residual(code, model, layer, shape)
+        return
+    code.begin(Step(layer.kind, name, name, shape, after))
+    if isinstance(layer, MaxPool2d):
+        code.use("padded_max_pool_float")
+        sizes = (layer.kernel_size, layer.stride, layer.padding, *after[1:])
+        code.call("padded_max_pool", channels, height, width, *sizes, to=after)
+    elif isinstance(layer, GlobalAvgPool2d):
+        code.use("global_avg_pool_float")
+        code.call("global_avg_pool", channels, height * width, to=after)
+    elif isinstance(layer, BatchNorm2d):
+        weight, bias, mean, variance = (
+            views[f"{name}.{part}"].astype(np.float64)
+            for views, part in (
+                (model.parameters, "weight"),
+                (model.parameters, "bias"),
+                (model.buffers, "running_mean"),
+                (model.buffers, "running_var"),
+            )
+        )
+        scale = weight / np.sqrt(variance + layer.eps)
+        values = np.stack([scale, bias - mean * scale]).astype(np.float32)
+        array = code.array(f"{name}_scale", values, "scales, then shifts, of channels")
+        code.use("scale_float")
+        code.own()
+        code.call("scale", array, height * width, channels, x="{x}")
+
+
+def _float_residual(
+    code: "_Code", model: "Model", layer: Residual, shape: Shape
+) -> None:
+    """Add both branches and their sum."""
+    before, ends = code.at, []
+    code.held.append(before)
+    for branch in (layer.layers, layer.shortcut):
+        code.at = before
+        lies, after = _float_layers(code, model, branch, shape), shape
+        for inner in branch:
+            after = inner.output_shape(after)
+        if lies != after:
+            code.flatten(lies)
+        ends.append(code.at)
+    code.held.pop()
+    code.begin(Step(layer.kind, str(layer.name), str(layer.name), shape, after))
+    code.at = ends[0]
+    code.own()
+    code.use("add_float")
+    code.call("add", math.prod(after), x=f"{{x}}, maps + @{ends[1]}@")
+
+
 def export_int8(
     quantized: "QuantizedModel", path: str | os.PathLike[str], name: str
 ) -> None:
     """What `QuantizedModel.export_c` does."""
+    for layer in quantized.layers:
+        kind, step = layer.step.kind, layer.step
+        whole = (step.input_shape[1] - step.kernel[0]) // step.stride + 1
+        padded = kind == "max_pool" and step.output_shape[1] != whole
+        if kind not in INT8_KINDS or padded or (kind == "max_pool" and step.padding):
+            raise ValueError(
+                f"quantized: expected layers that there is 8-bit C code for, "
+                f"{', '.join(INT8_KINDS)}, got {kind} {step.name!r}"
+                f"{' with padding' if padded or step.padding else ''}"
+            )
     code = _Code(name, "int8_t", "uint8_t", quantized.input_shape)
     code.array("pixels", quantized.table, "what a byte becomes")
     if quantized.has_tanh:
@@ -176,8 +283,12 @@ def _int8_conv(code: "_Code", layer: "QuantizedLayer") -> None:
 class _Code:
     """A C file in the making.
 
-    Maps take turns at both ends of the workspace: each lies at the other end than the
-    one before it.
+    Attributes
+    ----------
+    at : int
+        The map that was made last: a number into `sizes`.
+    held : list of int
+        Maps that are read again later.
     """
 
     def __init__(self, name: str, number: str, pixel: str, input_shape: Shape) -> None:
@@ -201,6 +312,8 @@ class _Code:
         self.layers: list[str] = []
         self.calls: list[str] = []
         self.sizes = [math.prod(input_shape)]
+        self.at = 0
+        self.held: list[int] = []
         self.taps = 1
 
     def use(self, *functions: str) -> None:
@@ -256,10 +369,11 @@ class _Code:
         to: Shape | None = None,
     ) -> None:
         """Add a call on the map that was made last, or to the map after it."""
-        now = f"maps + @{len(self.sizes) - 1}@"
+        now = f"maps + @{self.at}@"
         if to is not None:
+            self.at = len(self.sizes)
             self.sizes.append(math.prod(to))
-        given = x.format(x=now, y=f"maps + @{len(self.sizes) - 1}@")
+        given = x.format(x=now, y=f"maps + @{self.at}@")
         text = ", ".join([given, *map(str, numbers)])
         self.calls.append(f"{self.name}_{function}({text});")
 
@@ -270,11 +384,51 @@ class _Code:
             self.use("flatten")
             self.call("flatten", pixels, channels, to=shape)
 
+    def own(self) -> None:
+        """Copy the map if another layer reads it later, before it is written over."""
+        if self.at in self.held:
+            before, size = self.at, self.sizes[self.at]
+            self.at = len(self.sizes)
+            self.sizes.append(size)
+            both = f"maps + @{self.at}@, maps + @{before}@"
+            self.calls.append(f"memcpy({both}, {size} * sizeof(float));")
+
+    @property
+    def starts(self) -> list[int]:
+        """Where the maps lie in the workspace.
+
+        In a chain they take turns at both its ends. Otherwise each, the largest first,
+        is put into the first gap between those that are needed at the same time.
+        """
+        needed: dict[int, list[int]] = {}
+        for call, text in enumerate(self.calls):
+            for found in re.findall("@([0-9]+)@", text):
+                needed.setdefault(int(found), []).append(call)
+        if all(
+            needed[index][-1] <= needed[index + 1][0]
+            for index in range(len(self.sizes) - 1)
+        ):
+            pairs = zip(self.sizes, [*self.sizes[1:], 0], strict=True)
+            most = max(map(sum, pairs))
+            return [
+                most - size if index % 2 else 0 for index, size in enumerate(self.sizes)
+            ]
+        needed[self.at].append(len(self.calls))  # the logits
+        starts: dict[int, int] = {}
+        for index in sorted(needed, key=lambda index: -self.sizes[index]):
+            first, *_, last = [*needed[index], needed[index][-1]]
+            start = 0
+            for other in sorted(starts, key=starts.__getitem__):
+                apart = needed[other][-1] < first or last < needed[other][0]
+                if not apart and starts[other] < start + self.sizes[index]:
+                    start = max(start, starts[other] + self.sizes[other])
+            starts[index] = start
+        return [starts[index] for index in range(len(self.sizes))]
+
     @property
     def memory(self) -> int:
-        """Numbers of the largest two neighbouring maps."""
-        pairs = zip(self.sizes, [*self.sizes[1:], 0], strict=True)
-        return max(map(sum, pairs))
+        """Numbers of all maps in the workspace."""
+        return max(map(sum, zip(self.starts, self.sizes, strict=True)))
 
     def write(
         self,
@@ -284,10 +438,7 @@ class _Code:
         words: dict[str, Any],
     ) -> None:
         """Put the file together."""
-        starts = [
-            self.memory - size if index % 2 else 0
-            for index, size in enumerate(self.sizes)
-        ]
+        starts = self.starts
         calls = [
             _wrapped(re.sub("@([0-9]+)@", lambda at: str(starts[int(at[1])]), call), 8)
             for call in self.calls
@@ -307,7 +458,7 @@ class _Code:
             "NUMBER": self.number,
             "TILE": TILE,
             "CALLS": "\n".join([*calls, ""]),
-            "LAST": f"maps + {starts[-1]}",
+            "LAST": f"maps + {starts[self.at]}",
             "VALUE": "(int8_t)v",
             "RANGE": "0 to 255"
             if self.pixel == "uint8_t"

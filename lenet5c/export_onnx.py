@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 from lenet5c._info import __version__
 from lenet5c.layers import (
     AvgPool2d,
+    BatchNorm2d,
     Conv2d,
     Dense,
     Dropout,
     Flatten,
+    GlobalAvgPool2d,
     Layer,
     MaxPool2d,
     ReLU,
+    Residual,
     Shape,
     Tanh,
 )
@@ -47,12 +50,13 @@ def onnx_bytes(model: "Model", dtype: str | None = None) -> bytes:
     except ImportError as error:
         raise ImportError("ONNX needs onnx: pip install 'lenet5c[onnx]'") from error
 
+    model = model.folded()
     stage = model.stage
     if dtype is None:
         dtype = "float32" if model.trained_on_floats else "uint8"
     if dtype not in ("uint8", "float32"):
         raise ValueError(f"dtype: expected 'uint8', 'float32' or None, got {dtype!r}")
-    if not np.isfinite(model.parameter_vector).all():
+    if not np.isfinite(model.state_vector).all():
         raise ValueError("model: expected finite parameters, got a NaN or infinity")
     graph = _Graph(model)
     graph.add_input_stage(model, dtype)
@@ -113,7 +117,7 @@ class _Graph:
 
     def __init__(self, model: "Model") -> None:
         self.nodes: list[Any] = []
-        self.constants: dict[str, NDArray[Any]] = dict(model.parameters)
+        self.constants: dict[str, NDArray[Any]] = {**model.parameters, **model.buffers}
         self._tensor = INPUT  # what the next node reads
         self._flat = False  # whether that is (N, features), else (N, C, H, W)
         self._taken = {INPUT, LOGITS, PROBABILITIES, *self.constants}
@@ -137,17 +141,40 @@ class _Graph:
         name = str(layer.name)
         if isinstance(layer, Dropout):
             return
+        if isinstance(layer, Residual):
+            self._add_residual(layer, shape)
+            return
         if isinstance(layer, Flatten):
             self._flatten(name)
             return
         if isinstance(layer, Dense):
             self._flatten()
-        elif isinstance(layer, (Conv2d, AvgPool2d, MaxPool2d)) and self._flat:
+        elif self._flat and not isinstance(layer, (Tanh, ReLU)):
             self._add("Reshape", "map", {"shape": np.array([0, *shape], np.int64)})
             self._flat = False
         operator, attributes = _operator(layer)
-        parameters = [f"{name}.{part}" for part in layer.parameter_shapes(shape)]
+        parts = [*layer.parameter_shapes(shape), *layer.buffer_shapes(shape)]
+        parameters = [f"{name}.{part}" for part in parts]
         self._node(operator, parameters, name, name, attributes)
+
+    def _add_residual(self, layer: Residual, shape: Shape) -> None:
+        """Add both branches, which begin at one tensor, and their sum."""
+        began = self._tensor, self._flat
+        ends = []
+        for branch in (layer.layers, layer.shortcut):
+            self._tensor, self._flat = began
+            before = shape
+            for inner in branch:
+                self.add_layer(inner, before)
+                before = inner.output_shape(before)
+            if self._flat:
+                wanted = np.array([0, *before], np.int64)
+                self._add("Reshape", "map", {"shape": wanted})
+                self._flat = False
+            ends.append(self._tensor)
+        name = str(layer.name)
+        self._tensor = ends[0]
+        self._node("Add", ends[1:], name, name, {})
 
     def add_outputs(self) -> None:
         """Call what comes last the logits, and add the probabilities."""
@@ -208,11 +235,20 @@ def _operator(layer: Layer) -> tuple[str, dict[str, Any]]:
             "strides": [layer.stride] * 2,
             "pads": [layer.padding] * 4,
         }
+    if isinstance(layer, BatchNorm2d):
+        return "BatchNormalization", {"epsilon": layer.eps}
+    if isinstance(layer, GlobalAvgPool2d):
+        return "GlobalAveragePool", {}
     if isinstance(layer, (AvgPool2d, MaxPool2d)):
-        return "AveragePool" if isinstance(layer, AvgPool2d) else "MaxPool", {
+        attributes = {
             "kernel_shape": [layer.kernel_size] * 2,
             "strides": [layer.stride] * 2,
         }
+        if isinstance(layer, AvgPool2d):
+            return "AveragePool", attributes
+        if layer.padding:
+            attributes["pads"] = [layer.padding] * 4
+        return "MaxPool", attributes
     if isinstance(layer, (Tanh, ReLU)):
         return "Tanh" if isinstance(layer, Tanh) else "Relu", {}
     raise TypeError(f"{layer.name}: expected a layer that ONNX has, got {layer!r}")

@@ -963,6 +963,8 @@ def load(path: str | os.PathLike[str]) -> Model:
         for views in (model.parameters, model.buffers):
             for name in views:
                 views[name] = tensors[name]
+                if name.endswith(".running_var") and (views[name] < 0).any():
+                    raise ValueError(f"{name}: expected no negative variance")
         if None in values:
             raise ValueError(f"input_stage: expected numbers, got {values!r:.80}")
         input_stage = InputStage.checked(*values)

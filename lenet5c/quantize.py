@@ -18,15 +18,19 @@ from numpy.typing import ArrayLike, NDArray
 from lenet5c.images import as_images, encode_labels
 from lenet5c.layers import (
     AvgPool2d,
+    BatchNorm2d,
     Conv2d,
     Dense,
     Dropout,
     Flatten,
+    GlobalAvgPool2d,
     Layer,
     MaxPool2d,
     ReLU,
+    Residual,
     Shape,
     Tanh,
+    walk,
 )
 
 if TYPE_CHECKING:
@@ -120,6 +124,18 @@ def steps_of(model: "Model") -> list[Step]:
         steps.append(step)
         shape = after
     return steps
+
+
+def _check_kinds(model: "Model") -> None:
+    """Refuse what has no form in integers."""
+    for layer, *_ in walk(model.layers, model.input_shape):
+        padded = isinstance(layer, MaxPool2d) and layer.padding > 0
+        if padded or isinstance(layer, (BatchNorm2d, GlobalAvgPool2d, Residual)):
+            raise ValueError(
+                "model: expected layers that have a form in integers; residual "
+                "branches, global pooling, padded pooling and batch normalisation "
+                f"that follows no convolution have none, got {layer!r:.80}"
+            )
 
 
 def _order_is_free(layers: Sequence[Layer]) -> bool:
@@ -249,6 +265,8 @@ class QuantizedModel:
         if not np.isfinite(model.parameter_vector).all():
             raise ValueError("model: expected finite parameters, got a NaN or infinity")
         pixels = _as_bytes("calibration_images", calibration_images, model.input_shape)
+        model = model.folded()  # a copy, which further training does not change
+        _check_kinds(model)
         self.input_shape = model.input_shape
         self.source = model.source
         self.classes = model.classes.copy()
@@ -414,7 +432,8 @@ def _quantized(
         return QuantizedLayer(step, scale)
     shape = (step.output_shape[0], step.input_shape[0], *step.kernel)
     real = model.parameters[f"{step.name}.weight"].astype(np.float64).reshape(shape)
-    real_bias = model.parameters[f"{step.name}.bias"].astype(np.float64)
+    zeros = np.zeros(shape[0], np.float32)
+    real_bias = model.parameters.get(f"{step.name}.bias", zeros).astype(np.float64)
     raw = last and step.activation is None
     # one unit of each filter's weights
     units = np.abs(real).max(axis=(1, 2, 3)) / MOST

@@ -10,7 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import reference
 from int8_networks import NETWORKS, network
+from test_runtime import BRANCHING, as_reference, branching_model
 
 import lenet5c
 from lenet5c import Dense, datasets
@@ -94,6 +96,24 @@ def test_probabilities_are_those_of_python(name, tmp_path):
     expected = model.predict_proba(images)
     np.testing.assert_allclose(probabilities, expected, rtol=0, atol=1e-5)
     np.testing.assert_array_equal(found, probabilities.argmax(axis=1))
+
+
+@pytest.mark.parametrize("name", BRANCHING)
+def test_branches_and_normalisation_as_in_numpy(name, tmp_path):
+    model = branching_model(name)
+    model.set_input(InputStage(0.4, 0.3, 0.1), model.source, model.classes)
+    shape = (3, *model.input_shape)
+    images = np.random.default_rng(1).integers(0, 256, shape).astype(np.uint8)
+    model.export_c(tmp_path / "net.h", name="net")
+    _, probabilities = Network(tmp_path / "net.h", np.float32)(images)
+    logits = reference.network_forward(
+        as_reference(model.layers),
+        {**model.parameters, **model.buffers},
+        (images / 255 - 0.4) / 0.3,
+    )[-1].reshape(3, -1)
+    expected = np.exp(logits - logits.max(axis=1, keepdims=True))
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(probabilities, expected, rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -787,3 +787,53 @@ def torch_lenet(torch):
 
     torch.manual_seed(0)
     return LeNet().eval()
+
+
+def _block(filters: int, stride: int) -> list[lenet5c.layers.Layer]:
+    """A residual block that changes the shape, and its activation."""
+    return [
+        lenet5c.Residual(
+            [
+                Conv2d(filters, 3, stride=stride, padding=1, bias=False),
+                lenet5c.BatchNorm2d(),
+                ReLU(),
+                lenet5c.Residual(
+                    [Conv2d(filters, 3, padding=1)], [lenet5c.BatchNorm2d()]
+                ),
+            ],
+            [Conv2d(filters, 1, stride=stride, bias=False), lenet5c.BatchNorm2d()],
+        ),
+        ReLU(),
+    ]
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [
+            Conv2d(5, 7, stride=2, padding=3, bias=False),
+            lenet5c.BatchNorm2d(),
+            ReLU(),
+            MaxPool2d(3, 2, padding=1),
+            *_block(6, 1),
+            *_block(7, 2),
+            lenet5c.GlobalAvgPool2d(),
+        ],
+        [
+            lenet5c.BatchNorm2d(),
+            lenet5c.Residual([MaxPool2d(3, 1, padding=1)]),
+            lenet5c.Residual([Dense(6)], [Flatten(), Dense(6), Flatten()]),
+            lenet5c.Residual([Tanh(), lenet5c.BatchNorm2d()]),
+        ],
+    ],
+)
+def test_branches_and_batch_normalisation_run_in_onnx_runtime(layers, tmp_path):
+    model = lenet5c.Model([*layers, Dense(4)], input_shape=(2, 17, 14), classes=4)
+    rng = np.random.default_rng(1)
+    for name, value in model.buffers.items():
+        value[...] = rng.uniform(-0.5 if name.endswith("mean") else 0.5, 1, value.shape)
+    images = rng.normal(size=(5, 2, 17, 14)).astype(np.float32)
+    model.export_onnx(tmp_path / "model.onnx", dtype="float32")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (logits,) = session.run(["logits"], {"images": images})
+    np.testing.assert_allclose(logits, model.forward(images), rtol=0, atol=1e-5)

@@ -237,3 +237,31 @@ def test_lenet5_loses_less_than_a_tenth_of_a_point_on_mnist():
     assert quantized.weight_bytes < 1 << 16
     assert quantized.activation_bytes < 1 << 13
     assert isinstance(quantized, QuantizedModel)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [lenet5c.Residual([lenet5c.Tanh()])],
+        [lenet5c.GlobalAvgPool2d()],
+        [lenet5c.MaxPool2d(3, 2, padding=1)],
+        [lenet5c.Tanh(), lenet5c.BatchNorm2d()],
+    ],
+)
+def test_layers_without_a_form_in_integers_are_refused(layers):
+    model = lenet5c.Model([*layers, lenet5c.Dense(3)], input_shape=(1, 6, 6), classes=3)
+    with pytest.raises(ValueError, match="model: expected layers that have a form in"):
+        model.quantize(np.zeros((4, 6, 6), np.uint8))
+
+
+def test_batch_normalisation_is_part_of_the_convolution_before_it():
+    model = lenet5c.lenet5(batch_norm=True)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (40, 28, 28), dtype=np.uint8)
+    model.fit(pixels, np.arange(40) % 10, epochs=1)
+    quantized = model.quantize(pixels)
+    same = model.folded().quantize(pixels)
+    np.testing.assert_array_equal(quantized.scores(pixels), same.scores(pixels))
+    before = quantized.report(pixels, np.arange(40) % 10)
+    model.parameter_vector[:] *= -1  # the report stays one of what was quantized
+    assert quantized.report(pixels, np.arange(40) % 10) == before

@@ -21,20 +21,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+import reference
 
 import lenet5c
 from lenet5c import (
     AvgPool2d,
+    BatchNorm2d,
     Conv2d,
     Dense,
     Dropout,
     Flatten,
+    GlobalAvgPool2d,
     MaxPool2d,
     Model,
     ReLU,
+    Residual,
     Tanh,
 )
 from lenet5c.images import InputStage
+from lenet5c.layers import layer_to_dict
 
 SOURCE = Path(lenet5c.get_include(), "lenet5c.c")
 FUZZ = Path(__file__).with_name("fuzz_lenet5c.c")
@@ -313,6 +318,136 @@ def test_same_logits_as_the_core(runtime: Runtime, name: str) -> None:
     shape = (3, *model.input_shape)
     assert_same(model, opened, rng.integers(0, 256, shape).astype(np.uint8))
     assert_same(model, opened, rng.normal(size=shape).astype(np.float32))
+
+
+def nested(depth: int) -> list[Any]:
+    """Residual layers inside of each other, every second with a shortcut."""
+    layers: list[Any] = [Conv2d(3, 3, padding=1), BatchNorm2d()]
+    for level in range(depth):
+        shortcut = [Conv2d(3, 1)] if level % 2 else []
+        layers = [Residual([*layers, Tanh()], shortcut)]
+    return [*layers, ReLU(), Dense(3)]
+
+
+BRANCHING: dict[str, tuple[list[Any], tuple[int, int, int]]] = {
+    "folded": (
+        [
+            *(Conv2d(5, 3, bias=False), BatchNorm2d(), ReLU()),
+            *(Conv2d(9, 3, padding=1), BatchNorm2d(), Tanh()),
+            *(Dense(7), BatchNorm2d(), Dense(3)),
+        ],
+        (2, 9, 8),
+    ),
+    "normalisation after other layers": (
+        [
+            *(BatchNorm2d(), Tanh(), Conv2d(17, 3, padding=1), MaxPool2d(3, 2, 1)),
+            *(BatchNorm2d(), ReLU(), GlobalAvgPool2d(), Dense(4)),
+        ],
+        (3, 7, 9),
+    ),
+    "narrowing": (
+        [
+            Conv2d(8, 3, padding=1),
+            Residual([Conv2d(8, 3, padding=1, bias=False), BatchNorm2d()]),
+            ReLU(),
+            Residual(
+                [Conv2d(20, 3, stride=2, padding=1), ReLU(), Conv2d(20, 3, padding=1)],
+                [Conv2d(20, 1, stride=2, bias=False), BatchNorm2d()],
+            ),
+            *(Tanh(), GlobalAvgPool2d(), Dense(3)),
+        ],
+        (1, 12, 11),
+    ),
+    "what others read is not written over": (
+        [
+            Residual([ReLU()]),
+            Residual([Dropout(0.5)], [Dropout(0.5)]),
+            Residual([Tanh(), Residual([ReLU(), BatchNorm2d()], [Tanh()])]),
+            Dense(3),
+        ],
+        (2, 5, 3),
+    ),
+    "flattened branches": (
+        [Residual([Flatten(), Dense(30)], [Flatten()]), BatchNorm2d(), Dense(3)],
+        (2, 5, 3),
+    ),
+    "maps in rows and in pixels": (
+        [
+            Conv2d(2, 5, padding=2),
+            Residual([Conv2d(2, 5, padding=2)], [Conv2d(2, 1)]),
+            Residual([ReLU(), Conv2d(2, 5, padding=2)]),
+            Residual([MaxPool2d(3, 1, 1)]),
+            *(MaxPool2d(2, 1, 1), BatchNorm2d(), Dense(4)),
+        ],
+        (1, 30, 41),
+    ),
+    "kernels larger than their maps": (
+        [
+            *(Conv2d(33, 3, padding=1), Conv2d(5, 7, padding=3)),
+            *(Conv2d(5, 5, stride=2, padding=3), Conv2d(4, (3, 1), padding=1)),
+            Dense(3),
+        ],
+        (3, 1, 2),
+    ),
+    "kernels that meet the padding alone": (
+        [Conv2d(6, 3, stride=3, padding=4), Conv2d(4, 1, stride=9, padding=2)],
+        (3, 1, 1),
+    ),
+    "nested": (nested(8), (3, 4, 5)),
+}
+
+
+def branching_model(name: str) -> Model:
+    layers, shape = BRANCHING[name]
+    model = model_of(layers, shape, 3)
+    rng = np.random.default_rng(4)
+    for views in (model.parameters, model.buffers):
+        for value in views.values():
+            if value.ndim == 1:
+                value[:] = rng.uniform(0.2, 2, value.shape)
+    return model
+
+
+def as_reference(layers: Any) -> list[tuple[str, dict[str, Any]]]:
+    found = []
+    for layer in layers:
+        options = layer_to_dict(layer)
+        if isinstance(layer, Residual):
+            branches = ("layers", "shortcut")
+            options |= {b: as_reference(getattr(layer, b)) for b in branches}
+        if not isinstance(layer, Dropout):
+            found.append((options.pop("kind"), options))
+    return found
+
+
+@pytest.mark.parametrize("name", BRANCHING)
+def test_branches_and_normalisation_as_in_numpy(runtime: Runtime, name: str) -> None:
+    model = branching_model(name)
+    shape = (3, *model.input_shape)
+    images = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    maps = reference.network_forward(
+        as_reference(model.layers), {**model.parameters, **model.buffers}, images
+    )
+    expected = maps[-1].reshape(3, -1)
+    found = runtime.open(saved(model)).predict(images)[2]
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * scale)
+
+
+@pytest.mark.parametrize("name", ["narrowing", "folded", "nested"])
+def test_the_same_branches_are_refused(best: Runtime, name: str) -> None:
+    content = saved(branching_model(name))
+    opened = [both_open(best, one) for one in changed_headers(content, 150, seed=5)]
+    assert any(opened)
+    assert not all(opened)
+
+
+def test_residual_layers_nine_deep_are_refused(best: Runtime) -> None:
+    model = model_of(nested(8), (3, 4, 5), 3)
+    header, payload = taken_apart(saved(model))
+    layers = header["__metadata__"]["network"]["layers"]
+    layers[0] = {"kind": "residual", "name": "R", "layers": layers[:1], "shortcut": []}
+    assert not both_open(best, put_together(header, payload))
 
 
 def random_network(seed: int) -> Model:
@@ -1036,6 +1171,7 @@ def test_files_good_and_bad_under_sanitizers(folder: Path, tiny: bytes) -> None:
     files = [*changed_headers(tiny, 60, seed=3), *changed_texts(tiny, 60, seed=4)]
     models = [random_network(seed) for seed in range(100, 120)]
     models += [model_of(*network, seed=1) for network in NETWORKS.values()]
+    models += [branching_model(name) for name in BRANCHING]
     files += [saved(model) for model in models if model.parameter_count < 20000]
     for number, content in enumerate(files):
         Path(f"{number}.file").write_bytes(content)

@@ -232,3 +232,68 @@ def test_wrong_arguments_are_refused(state, digest):
     )
     with pytest.raises(TypeError, match="model: expected a Model, got dict"):
         from_torch_state_dict(state, state)
+
+
+@pytest.mark.parametrize("own_names", [True, False])
+def test_a_residual_network_with_running_statistics(own_names):
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+
+    class Block(nn.Module):
+        def __init__(self, inputs, filters, stride):
+            super().__init__()
+            self.conv1 = nn.Conv2d(inputs, filters, 3, stride, 1, bias=False)
+            self.bn1 = nn.BatchNorm2d(filters)
+            self.conv2 = nn.Conv2d(filters, filters, 3, 1, 1, bias=False)
+            self.bn2 = nn.BatchNorm2d(filters)
+            self.downsample = nn.Sequential(
+                nn.Conv2d(inputs, filters, 1, stride, bias=False),
+                nn.BatchNorm2d(filters),
+            )
+
+        def forward(self, x):
+            y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
+            return torch.relu(y + self.downsample(x))
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.block = Block(1, 4, 2)
+            self.fc = nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.fc(self.block(x).mean(dim=(2, 3)))
+
+    def named(name):
+        return {"name": f"block.{name}"} if own_names else {}
+
+    model = lenet5c.Model(
+        [
+            lenet5c.Residual(
+                [
+                    lenet5c.Conv2d(4, 3, 2, 1, bias=False, **named("conv1")),
+                    lenet5c.BatchNorm2d(**named("bn1")),
+                    lenet5c.ReLU(),
+                    lenet5c.Conv2d(4, 3, 1, 1, bias=False, **named("conv2")),
+                    lenet5c.BatchNorm2d(**named("bn2")),
+                ],
+                [
+                    lenet5c.Conv2d(4, 1, 2, bias=False, **named("downsample.0")),
+                    lenet5c.BatchNorm2d(**named("downsample.1")),
+                ],
+            ),
+            lenet5c.ReLU(),
+            lenet5c.GlobalAvgPool2d(),
+            lenet5c.Dense(3, name="fc" if own_names else None),
+        ],
+        input_shape=(1, 9, 9),
+        classes=3,
+    )
+    torch.manual_seed(0)
+    network = Network()
+    images = torch.randn(20, 1, 9, 9)
+    network(images)  # moves the running statistics
+    lenet5c.from_torch_state_dict(model, network.state_dict())
+    with torch.no_grad():
+        expected = network.eval()(images).numpy()
+    np.testing.assert_allclose(model.forward(images.numpy()), expected, atol=1e-5)
