@@ -1,25 +1,21 @@
-"""Measurement for the commands `bench` and `compare`: speed, memory, a run in a child.
+"""Settings of `lenet5c train` in plain values, and what `bench` and `compare` measure.
 
 Every speed is the median of several runs, taken after one that warms up.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from inspect import signature
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c import datasets
 from lenet5c._info import build_info
 from lenet5c.augment import Augment
 from lenet5c.callbacks import Callback
@@ -41,18 +37,6 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"sgd": SGD, "adamw": AdamW}
 # ReLU lose their way: on the digits cnn3 diverged or stayed at chance with one seed in
 # two.
 SGD_LEARNING_RATES = {"mlp": 0.05, "cnn3": 0.02}
-
-# The child imports from where the parent does, whatever folder it runs in.
-CHILD = """
-import sys
-*sys.path[:], recipe = sys.argv[1:]
-from lenet5c.bench import run_as_child
-run_as_child(recipe)
-"""
-
-
-class MeasurementError(RuntimeError):
-    """The child process could not measure what it was asked to."""
 
 
 @dataclass(frozen=True)
@@ -176,119 +160,6 @@ class Recipe:
 def epochs_for(images: int) -> int:
     """Return 3 epochs for 60,000 images, more for fewer, at most 30."""
     return min(30, max(3, round(180_000 / images)))
-
-
-def measure(recipe: Recipe, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
-    """Train as `recipe` says in this process and measure it.
-
-    Returns
-    -------
-    dict
-        network, parameters, multiply_adds, epochs, training_seconds,
-        training_images_per_second, test_loss, test_accuracy,
-        inference_images_per_second and peak_memory_bytes (of the whole process, up to
-        the end of training).
-    """
-    data = datasets.load(recipe.data)
-    model = recipe.new_model(data)
-    started = time.perf_counter()
-    history = recipe.fit(model, data, callbacks)
-    seconds = time.perf_counter() - started
-    memory = peak_memory()
-    images, labels = data.test
-    test = model.evaluate(images, labels)
-    return {
-        "network": recipe.network,
-        "parameters": model.parameter_count,
-        "multiply_adds": model.multiply_adds,
-        "epochs": len(history),
-        "training_seconds": seconds,
-        "training_images_per_second": len(data.train.images) * len(history) / seconds,
-        "test_loss": test.loss,
-        "test_accuracy": test.accuracy,
-        "inference_images_per_second": INFERENCE_BATCH
-        / inference_seconds(model, images, INFERENCE_BATCH, recipe.threads),
-        "peak_memory_bytes": memory,
-    }
-
-
-def measure_in_child(recipe: Recipe, bar: Any = None) -> dict[str, Any]:
-    """Return `measure(recipe)` of a fresh process, so that its memory is its own.
-
-    Parameters
-    ----------
-    recipe : Recipe
-    bar : ProgressBar, optional
-        Is shown the child's progress.
-
-    Raises
-    ------
-    MeasurementError
-        With the child's own message, or its exit code.
-    """
-    with subprocess.Popen(
-        [sys.executable, "-c", CHILD, *sys.path, json.dumps(recipe.to_dict())],
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # Ctrl-C is the parent's to answer
-    ) as child:
-        result: dict[str, Any] = {}
-        try:
-            for line in child.stdout or ():
-                message = json.loads(line)
-                if "error" in message:
-                    raise MeasurementError(message["error"])
-                if "result" in message:
-                    result = message["result"]
-                elif bar is not None:
-                    show = bar.on_epoch_end if message["end"] else bar.on_batch_end
-                    show(SimpleNamespace(**message["state"]))
-        except BaseException:
-            child.kill()
-            raise
-    if child.returncode:
-        raise MeasurementError(
-            f"the process that trained {recipe.network} ended with {child.returncode}"
-        )
-    return result
-
-
-def run_as_child(recipe_json: str) -> None:
-    """Do the child's part of `measure_in_child`: write messages to stdout, a line each.
-
-    Parameters
-    ----------
-    recipe_json : str
-        `Recipe.to_dict()` as JSON.
-    """
-    pipe, sys.stdout = sys.stdout, sys.stderr
-
-    def send(**message: Any) -> None:
-        print(json.dumps(message), file=pipe, flush=True)
-
-    try:
-        recipe = Recipe(**json.loads(recipe_json))
-        send(result=measure(recipe, callbacks=[_Reporter(send)]))
-    except (ValueError, TypeError, ArithmeticError, ImportError, OSError) as error:
-        send(error=str(error))
-
-
-class _Reporter:
-    """Callback that sends the numbers of a progress bar, at most ten times a second."""
-
-    def __init__(self, send: Callable[..., None]) -> None:
-        self._send = send
-        self._next = 0.0
-
-    def on_batch_end(self, state: Any) -> None:
-        now = time.perf_counter()
-        if now >= self._next:
-            self._next = now + 0.1
-            self.on_epoch_end(state, end=False)
-
-    def on_epoch_end(self, state: Any, end: bool = True) -> None:
-        numbers = {name: it for name, it in vars(state).items() if name != "model"}
-        self._send(state=numbers, end=end)
 
 
 def speeds(

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 DONE, CHECK_FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 DEFAULT_MODEL = "lenet5.lenet5c"
-COMPARED = ("lenet5", "mlp", "cnn3")  # not resnet18, which takes minutes
 # what follows the model's name in that of an exported file
 EXPORTS = {"onnx": ".onnx", "c": ".h", "c-int8": "_int8.h"}
 MOST_CALIBRATION_IMAGES = 1000
@@ -83,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if args.debug:
             raise
         _say(f"lenet5c: error: {_explain(error)}")
-        return CHECK_FAILED if isinstance(error, _failures()) else BAD_USAGE
+        return CHECK_FAILED if isinstance(error, TrainingError) else BAD_USAGE
     return code
 
 
@@ -92,7 +91,7 @@ def _train(args: argparse.Namespace) -> int:
     from lenet5c.progress import ProgressBar
 
     output = _writable(args.output)
-    recipe = _recipe(args, args.network)
+    recipe = _recipe(args)
     data = datasets.load(recipe.data)
     model = recipe.new_model(data)
     _say(f"{_describe_data(data)}\n{_describe_network(recipe.network, model)}")
@@ -262,12 +261,7 @@ def _report(args: argparse.Namespace) -> int:
 def _augment(args: argparse.Namespace) -> int:
     from lenet5c import plots
 
-    output = _writable(args.output)
-    if output.suffix.lower() not in PICTURES:
-        raise CommandError(
-            f"--output {args.output}: expected a name that ends in "
-            + " or ".join(PICTURES)
-        )
+    output = _picture(args.output)
     augment = replace(Augment(), **_augment_options(args))
     data = datasets.load(args.data)
     images, labels = data.train
@@ -346,33 +340,136 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from lenet5c import bench
+    from lenet5c import compare
+
+    trained = _check_compared(args)
+    if args.plot is not None:
+        if not trained:
+            raise CommandError("--plot needs a network that is trained")
+        _picture(args.plot, "--plot")
+    data = compare.load_data(args.data, args.validation)
+    measured_on = "test" if args.validation is None else "held-out"
+    _say(
+        f"{data.name}: {len(data.train.images):,} training images, "
+        f"{len(data.test.images):,} {measured_on} images"
+    )
+    rows = []
+    interrupted = False
+    for network in args.networks:
+        runs: list[dict[str, Any]] = []
+        error = None
+        try:
+            for seed in range(args.seeds if network in trained else 1):
+                runs.append(_measure_one(args, network, seed))
+        except compare.MeasurementError as failure:
+            error = str(failure)
+        except KeyboardInterrupt:
+            interrupted = True
+        if runs or error is not None:
+            rows.append(compare.summary(network, runs, error))
+        if interrupted:
+            break
+    if not rows:
+        raise KeyboardInterrupt
+    if args.json:
+        info = build_info()
+        facts = {
+            "data": args.data,
+            "training_images": len(data.train.images),
+            "measured_on": measured_on,
+            "measured_images": len(data.test.images),
+            "seeds": args.seeds,
+            "isa": info["isa"],
+            "threads": args.threads or info["threads"],
+            "interrupted": interrupted,
+        }
+        _print_json({**facts, "networks": rows})
+    else:
+        _print_compared(rows, args.seeds)
+    if args.plot is not None and compare.drawable(rows):
+        compare.plot(rows, args.plot, measured_on)
+        _say(f"Picture written to {args.plot}")
+    if interrupted:
+        _say("\r" * sys.stderr.isatty() + "lenet5c: interrupted")
+        return INTERRUPTED
+    return CHECK_FAILED if any(row["error"] is not None for row in rows) else DONE
+
+
+def _check_compared(args: argparse.Namespace) -> list[str]:
+    """Return those of --networks that are trained, once all of them can be."""
+    from lenet5c.compare import kind_of
+
+    trained = []
+    for network in args.networks:
+        try:
+            kind = kind_of(network)
+        except ValueError as error:
+            raise CommandError(f"--networks: {error}") from error
+        if kind != "model":
+            trained.append(network)
+        elif args.validation is not None:
+            raise CommandError(
+                f"--validation: {network} is not trained here, and may know the images "
+                "held out"
+            )
+    return trained
+
+
+def _measure_one(args: argparse.Namespace, network: str, seed: int) -> dict[str, Any]:
+    """Measure one network in a child process, with its progress on stderr."""
+    from lenet5c.compare import Job, measure_in_child
     from lenet5c.progress import ProgressBar
 
-    _say(_describe_data(datasets.load(args.data)))
-    results = []
-    width = max(map(len, COMPARED))
-    for network in COMPARED:
-        with ProgressBar(f"{network:{width}}") as bar:
-            results.append(bench.measure_in_child(_recipe(args, network), bar))
-    if args.json:
-        _print_json({"data": args.data, "networks": results})
-        return DONE
-    facts: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
-        ("parameters", lambda of: f"{of['parameters']:,}"),
-        ("multiply-adds an image", lambda of: f"{of['multiply_adds']:,}"),
-        ("test accuracy", lambda of: f"{of['test_accuracy']:.2%}"),
-        ("epochs", lambda of: f"{of['epochs']}"),
-        ("training time, s", lambda of: f"{of['training_seconds']:.2f}"),
-        ("training, images/s", lambda of: f"{of['training_images_per_second']:,.0f}"),
-        ("predict, images/s", lambda of: f"{of['inference_images_per_second']:,.0f}"),
-        ("peak memory, MB", lambda of: _megabytes(of["peak_memory_bytes"])),
-    ]
-    _print_table(
-        [args.data, *COMPARED],
-        [[name, *(show(of) for of in results)] for name, show in facts],
-    )
-    return DONE
+    label = f"{network:{max(map(len, args.networks))}}"
+    if args.seeds > 1:
+        label += f"  seed {seed:{len(str(args.seeds - 1))}}"
+    job = Job(network, args.data, seed, args.epochs, args.validation, args.threads)
+    with ProgressBar(label) as bar:
+        return measure_in_child(job, bar)
+
+
+def _print_compared(rows: Sequence[dict[str, Any]], seeds: int) -> None:
+    """Print a row for each network and, below it, what the article says of it."""
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+        "parameters": lambda of: f"{of['parameters']:,}",
+        "accuracy": lambda of: f"{of['accuracy']:.2%}",
+        "+-": lambda of: f"{100 * of['accuracy_deviation']:.2f}",
+        "seeds": lambda of: f"{len(of['runs'])}",
+        "training": lambda of: _duration(of["training_seconds"]),
+        "memory": lambda of: _megabytes(of["peak_memory_bytes"]),
+        "trained": lambda of: f"{of['training_images_per_second']:,.0f}",
+        "predicted": lambda of: f"{of['inference_images_per_second']:,.0f}",
+        "file": lambda of: f"{of['model_bytes'] / 1e6:.2f}",
+    }
+    if seeds == 1:
+        del columns["+-"], columns["seeds"]
+    cells = []
+    for row in rows:
+        shown = {"accuracy": "failed"}
+        if row["error"] is None:
+            known = set(columns)
+            if row["training_seconds"] is None:
+                known -= {"training", "memory", "trained"}
+            if row["accuracy_deviation"] is None:
+                known.discard("+-")
+            shown = {name: columns[name](row) for name in known}
+        cells.append([row["network"], *(shown.get(name, "") for name in columns)])
+        if row["article"] is not None:
+            said = {
+                "parameters": f"{row['article']['parameters']:,}",
+                "accuracy": f"{row['article']['accuracy']:.1%} ",  # below the others
+                "training": _duration(row["article"]["training_seconds"]),
+            }
+            cells.append(["  article", *(said.get(name, "") for name in columns)])
+    _print_table(["network", *columns], cells)
+    print("\nMemory and file in MB, trained and predicted in images/s.")
+    for row in rows:
+        if row["error"] is not None:
+            print(f"{row['network']} failed: {row['error']}")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 60 else f"{seconds / 60:.1f} min"
 
 
 def _bench(args: argparse.Namespace) -> int:
@@ -500,7 +597,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help=f"where to write the model (default: {DEFAULT_MODEL})",
     )
-    _add_more_training(train, _add_training(train, list(SCHEDULES)))
+    _add_more_training(train, _add_training(train))
 
     evaluate = command(
         "evaluate",
@@ -639,13 +736,46 @@ def _parser() -> argparse.ArgumentParser:
     compare = command(
         "compare",
         _compare,
-        "Train lenet5, mlp and cnn3 side by side and measure them.",
-        "lenet5c compare",
-        "lenet5c compare --data mnist --epochs 2 --json",
+        "Train networks, each in a process of its own, and measure them.",
+        "lenet5c compare --data mnist",
+        "lenet5c compare --data mnist --networks lenet5,mlp --seeds 5 --plot mnist.png",
+        "lenet5c compare --data mnist --networks lenet5,mine.py:network,old.lenet5c",
     )
     _add_data(compare)
-    # without --validation, plateau has nothing to go by
-    _add_training(compare, [name for name in SCHEDULES if name != "plateau"])
+    compare.add_argument(
+        "--networks",
+        type=_names,
+        default=list(NETWORKS),
+        metavar="NAME,...",
+        help=f"any of {', '.join(NETWORKS)}, each trained with its recipe; model "
+        "files, which are not trained; Python functions that return a Model, as "
+        "module:function or file.py:function, trained as `train` does (default: "
+        f"{','.join(NETWORKS)}; on 60,000 images resnet18 takes minutes)",
+    )
+    compare.add_argument(
+        "--epochs", type=_COUNT, metavar="E", help="default: those of the recipes"
+    )
+    compare.add_argument(
+        "--seeds",
+        type=_COUNT,
+        default=1,
+        metavar="N",
+        help="train with the seeds 0 to N-1; show means, and the standard deviation "
+        "of the accuracy (default: 1)",
+    )
+    compare.add_argument(
+        "--validation",
+        type=_FRACTION,
+        metavar="FRACTION",
+        help="hold out this share of the training images and measure on them; the "
+        "test images are left alone, as they should be while recipes are chosen",
+    )
+    _add_threads(compare)
+    compare.add_argument(
+        "--plot",
+        metavar="FILE",
+        help="draw accuracy against training time, as PNG, SVG or PDF",
+    )
 
     bench = command(
         "bench",
@@ -724,7 +854,17 @@ _COUNT = _number(int, "a whole number above 0", lambda x: x > 0)
 _RATE = _number(float, "a number above 0", lambda x: 0 < x < math.inf)
 _DECAY = _number(float, "a number not below 0", lambda x: 0 <= x < math.inf)
 _SHARE = _number(float, "a number from 0 to below 1", lambda x: 0 <= x < 1)
+_FRACTION = _number(float, "a fraction between 0 and 1", lambda x: 0 < x < 1)
 _SEED = _number(int, "a whole number not below 0", lambda x: x >= 0)
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names) or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(
+            f"expected different names with commas between them, not {text!r}"
+        )
+    return names
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -758,9 +898,7 @@ def _add_threads(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def _add_training(
-    parser: argparse.ArgumentParser, schedules: list[str]
-) -> argparse._ArgumentGroup:
+def _add_training(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group = parser.add_argument_group("training")
     group.add_argument(
         "--epochs",
@@ -788,7 +926,7 @@ def _add_training(
     )
     group.add_argument(
         "--schedule",
-        choices=schedules,
+        choices=SCHEDULES,
         help="of the learning rate (default: one-cycle)",
     )
     group.add_argument(
@@ -824,7 +962,7 @@ def _add_more_training(
     group = train.add_argument_group("when to stop")
     group.add_argument(
         "--validation",
-        type=_number(float, "a fraction between 0 and 1", lambda x: 0 < x < 1),
+        type=_FRACTION,
         metavar="FRACTION",
         help="share of the training images to hold out and validate on (default: none)",
     )
@@ -977,7 +1115,7 @@ def _augment_facts(augment: Augment | None) -> dict[str, Any] | None:
     return None if augment is None else asdict(augment)
 
 
-def _recipe(args: argparse.Namespace, network: str) -> Recipe:
+def _recipe(args: argparse.Namespace) -> Recipe:
     """Return the settings that the options say, once they fit each other."""
     from lenet5c.bench import Recipe
 
@@ -988,12 +1126,10 @@ def _recipe(args: argparse.Namespace, network: str) -> Recipe:
         for field in fields(Recipe)
         if hasattr(args, field.name)
     }
-    options["network"] = network
-    if args.command == "train":
-        changes = _augment_options(args)
-        _check_together(args, network, changes)
-        if args.augment is not False and (args.augment or changes):
-            options["augment"] = changes
+    changes = _augment_options(args)
+    _check_together(args, args.network, changes)
+    if args.augment is not False and (args.augment or changes):
+        options["augment"] = changes
     return Recipe(**options)
 
 
@@ -1076,6 +1212,19 @@ def _writable(output: str, option: str = "--output") -> Path:
     return path
 
 
+def _picture(output: str, option: str = "--output") -> Path:
+    """Refuse now a picture that could not be drawn or written in the end."""
+    from lenet5c.plots import require_matplotlib
+
+    path = _writable(output, option)
+    if path.suffix.lower() not in PICTURES:
+        raise CommandError(
+            f"{option} {output}: expected a name that ends in " + " or ".join(PICTURES)
+        )
+    require_matplotlib()
+    return path
+
+
 def _read_images(file: str, model: Model, invert: bool) -> NDArray[Any]:
     """Return what `file` holds, told by its first bytes, as images for `model`.
 
@@ -1138,17 +1287,10 @@ def _explain(error: Exception) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
-    expected = (CommandError, ValueError, TypeError, OSError, ImportError)
-    if isinstance(error, (*expected, *_failures())):
+    expected = (CommandError, TrainingError, ValueError, TypeError, OSError)
+    if isinstance(error, (*expected, ImportError)):
         return text
     return f"{type(error).__name__}: {text} (--debug shows where)"
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    """Return the errors of a training that was asked for rightly and went wrong."""
-    from lenet5c.bench import MeasurementError
-
-    return TrainingError, MeasurementError
 
 
 def _count(number: int, noun: str) -> str:

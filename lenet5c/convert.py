@@ -794,6 +794,8 @@ def from_torch_state_dict(
             else:
                 what = f"state_dict: {entry}"
                 value = _float32(what, _from_tensor(what, left[entry]))
+                if part == "running_var" and (value < 0).any():
+                    raise ValueError(f"{what}: expected no negative variance")
             whole_input = inputs[layer]
             if value.shape == wanted or (
                 whole_input and _same_layer(value.shape, wanted, whole_input)

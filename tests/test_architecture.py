@@ -29,7 +29,7 @@ FLOORS = {
     ],
     4: ["model"],
     5: ["convert", "networks"],
-    6: ["estimator", "report", "bench", "cli", "__main__"],
+    6: ["estimator", "report", "bench", "compare", "cli", "__main__"],
     7: ["__init__"],
 }
 FLOOR = {module: floor for floor, modules in FLOORS.items() for module in modules}
@@ -48,7 +48,9 @@ EXCEPTIONS = {
     ("export_c", "quantize"): "both are made of the same steps",
     ("quantize", "export_c"): "QuantizedModel.export_c, inside the function",
     ("cli", "bench"): "the command `bench`, inside functions",
+    ("cli", "compare"): "the command `compare`, inside functions",
     ("cli", "report"): "the command `report`, inside functions",
+    ("compare", "bench"): "speed and memory are measured in one place",
     ("__main__", "cli"): "it is nothing but the command line",
 }
 # Ours only while types are checked, in either direction.
@@ -66,6 +68,7 @@ TYPES_ONLY = {
 ON_DEMAND = {"estimator"}
 EXTRAS = {
     "cli": {"rich", "PIL"},
+    "compare": {"matplotlib"},
     "progress": {"rich"},
     "convert": {"onnx"},
     "datasets": {"sklearn"},

@@ -13,22 +13,12 @@ import numpy as np
 import pytest
 
 import lenet5c
-from lenet5c import bench, cli, datasets
+from lenet5c import bench, cli, compare, datasets
 
 COMMANDS = (
     *("train", "evaluate", "predict", "report", "augment"),
     *("compare", "bench", "info", "export", "config"),
 )
-MEASURED = {
-    "parameters": 61_706,
-    "multiply_adds": 416_520,
-    "test_accuracy": 0.9912,
-    "epochs": 3,
-    "training_seconds": 2.5,
-    "training_images_per_second": 72_000.0,
-    "inference_images_per_second": 240_000.0,
-    "peak_memory_bytes": 123_456_789,
-}
 PYTHON = [sys.executable, "-m", "lenet5c"]
 
 
@@ -666,50 +656,6 @@ def test_a_reader_that_stops_early_is_no_error(model_file, digits, folder):
     assert found.stderr == "0\n"
 
 
-def test_compare_measures_the_three_networks_side_by_side(capsys):
-    ballast = np.ones(75_000_000, np.float32)  # is not to count as the children's
-    out, err = run("compare", "--epochs", 2, "--threads", 1, "--json", capsys=capsys)
-    networks = json.loads(out)["networks"]
-    assert [of["network"] for of in networks] == ["lenet5", "mlp", "cnn3"]
-    assert [of["parameters"] for of in networks] == [61_706, 79_510, 104_202]
-    for of in networks:
-        assert of["epochs"] == 2
-        assert 0.5 < of["test_accuracy"] <= 1
-        for name in ("training_images_per_second", "inference_images_per_second"):
-            assert of[name] > 100
-        assert 20e6 < of["peak_memory_bytes"] < ballast.nbytes
-    assert bench.peak_memory() > ballast.nbytes
-    assert [line.split()[0] for line in err.splitlines()[1::2]] == [
-        "lenet5",
-        "mlp",
-        "cnn3",
-    ]
-
-
-def test_compare_prints_a_column_for_each_network(monkeypatch, capsys):
-    monkeypatch.setattr(bench, "measure_in_child", lambda recipe, bar: MEASURED)
-    out, _ = run("compare", capsys=capsys)
-    header, *rows = out.splitlines()
-    assert header.split() == ["digits", "lenet5", "mlp", "cnn3"]
-    column = " ".join(row.split()[-1] for row in rows)
-    assert column == "61,706 416,520 99.12% 3 2.50 72,000 240,000 123"
-
-
-def test_an_error_in_the_child_is_reported(capsys):
-    with pytest.raises(bench.MeasurementError, match=r"nowhere\.npz"):
-        bench.measure_in_child(bench.Recipe(data="nowhere.npz"))
-    out, err = run("compare", "--learning-rate", "1e30", code=1, capsys=capsys)
-    assert out == ""
-    last = err.splitlines()[-1]
-    assert last.startswith("lenet5c: error: the loss became")
-
-
-def test_a_child_that_dies_is_reported(monkeypatch):
-    monkeypatch.setattr(bench, "CHILD", "import sys; sys.exit(3)")
-    with pytest.raises(bench.MeasurementError, match="ended with 3"):
-        bench.measure_in_child(bench.Recipe())
-
-
 def test_bench_measures_training_prediction_and_one_image(quick, capsys):
     out, err = run("bench", "--threads", 1, "--json", capsys=capsys)
     found = json.loads(out)
@@ -770,7 +716,15 @@ def test_json_is_the_only_thing_on_stdout(
     }.get(command, [])
     if command in ("report", "augment"):
         pytest.importorskip("matplotlib")
-    monkeypatch.setattr(bench, "measure_in_child", lambda recipe, bar: MEASURED)
+    measured = {"seed": 0, "accuracy": 0.5, "training_seconds": 1.0}
+    measured |= dict.fromkeys(
+        [
+            *("loss", "training_images_per_second"),
+            *("inference_images_per_second", "peak_memory_bytes"),
+        ],
+        1,
+    )
+    monkeypatch.setattr(compare, "measure_in_child", lambda job, bar: measured)
     if command in ("train", "compare", "bench"):
         arguments += ["--threads", 1]
     out, _ = run(command, *arguments, "--json", capsys=capsys)
@@ -830,7 +784,6 @@ def test_the_version_is_that_of_the_package(capsys):
         (["train", "--early-stopping", "0"], "--early-stopping: expected"),
         (["train", "--early-stopping", "3"], "--early-stopping needs --validation"),
         (["train", "--schedule", "plateau"], "--schedule plateau needs --validation"),
-        (["compare", "--schedule", "plateau"], "--schedule: invalid choice"),
         (["train", "--max-seconds", "-1"], "--max-seconds: expected"),
         (["train", "--resume"], "--resume needs --checkpoint"),
         (["train", "--checkpoint-seconds", "9"], "-seconds needs --checkpoint"),

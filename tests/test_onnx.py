@@ -823,6 +823,8 @@ def _block(filters: int, stride: int) -> list[lenet5c.layers.Layer]:
             lenet5c.BatchNorm2d(),
             lenet5c.Residual([MaxPool2d(3, 1, padding=1)]),
             lenet5c.Residual([Dense(6)], [Flatten(), Dense(6), Flatten()]),
+            Dense(5),
+            lenet5c.Residual([Tanh()]),  # begins with a flat tensor
             lenet5c.Residual([Tanh(), lenet5c.BatchNorm2d()]),
         ],
     ],

@@ -297,3 +297,25 @@ def test_a_residual_network_with_running_statistics(own_names):
     with torch.no_grad():
         expected = network.eval()(images).numpy()
     np.testing.assert_allclose(model.forward(images.numpy()), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("part", ["weight", "running_mean", "running_var"])
+def test_a_missing_statistic_is_refused(part, digest):
+    model, state = normalised()
+    del state[f"norm.{part}"]
+    assert f"'norm.{part}': (2,)" in refused(model, state, digest)
+
+
+def test_a_negative_variance_is_refused(digest):
+    model, state = normalised()
+    state["norm.running_var"] = np.array([1, -1], np.float32)
+    assert "running_var: expected no negative" in refused(model, state, digest)
+
+
+def normalised():
+    model = lenet5c.Model(
+        [lenet5c.BatchNorm2d(name="norm"), lenet5c.Dense(3, name="fc")],
+        input_shape=(2, 4, 4),
+        classes=3,
+    )
+    return model, {**model.parameters, **model.buffers}
