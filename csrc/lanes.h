@@ -55,7 +55,8 @@ enum {
     TILE_WIDE_F = 1,
     TILE_WIDE_X = 10,
 #endif
-    TILE_MOST = 24 /* accumulators of the largest tile */
+    TILE_MOST = 24, /* accumulators of the largest tile */
+    TILE_SUMS = 32  /* the same in whole registers */
 };
 
 #if defined(__has_builtin) && LENET5C_LANES > 1
@@ -259,8 +260,8 @@ static inline lanes lanes_normal(ulanes key, uint32_t i)
     return total;
 }
 
-/* Swap rows and columns of a LANES x LANES square, in place: in stage d, rows i and i + d
- * exchange the columns whose number has bit d with those that lack it. */
+/* Index lists of what two registers give a third: the elements whose number lacks a bit, or
+ * has it, of the first and, in the others' places, of the second. */
 #ifdef LENET5C_SHUFFLE
 #if LENET5C_LANES == 16
 #define LENET5C_LOW_1 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30
@@ -285,6 +286,31 @@ static inline lanes lanes_normal(ulanes key, uint32_t i)
 #define LENET5C_HIGH_2 2, 3, 6, 7
 #endif
 
+#define LENET5C_HALVE(r, d)                                                                \
+    for (int i_ = 0; i_ < (d); i_++)                                                       \
+        r[i_] = __builtin_shufflevector(r[i_], r[i_ + (d)], LENET5C_LOW_##d) +             \
+                __builtin_shufflevector(r[i_], r[i_ + (d)], LENET5C_HIGH_##d);
+
+/* sums[i] = lanes_sum(v[i]), to the same bits, for several at a time; `sums` has room for
+ * whole registers. */
+static inline void lanes_sums(const lanes *v, int count, float *sums)
+{
+    for (int start = 0; start < count; start += LENET5C_LANES) {
+        lanes r[LENET5C_LANES];
+        for (int i = 0; i < LENET5C_LANES; i++)
+            r[i] = start + i < count ? v[start + i] : lanes_set(0);
+#if LENET5C_LANES >= 16
+        LENET5C_HALVE(r, 8)
+#endif
+#if LENET5C_LANES >= 8
+        LENET5C_HALVE(r, 4)
+#endif
+        LENET5C_HALVE(r, 2)
+        LENET5C_HALVE(r, 1)
+        memcpy(sums + start, r, sizeof r[0]);
+    }
+}
+
 #define LENET5C_STAGE(r, d)                                                                \
     for (int i_ = 0; i_ < LENET5C_LANES; i_++)                                             \
         if (!(i_ & (d))) {                                                                 \
@@ -293,6 +319,8 @@ static inline lanes lanes_normal(ulanes key, uint32_t i)
             r[i_ + (d)] = __builtin_shufflevector(a_, b_, LENET5C_HIGH_##d);               \
         }
 
+/* Swap rows and columns of a LANES x LANES square, in place: in stage d, rows i and i + d
+ * exchange the columns whose number has bit d with those that lack it. */
 static inline void lanes_transpose(lanes *rows)
 {
     lanes r[LENET5C_LANES];
@@ -308,6 +336,11 @@ static inline void lanes_transpose(lanes *rows)
     for (int i = 0; i < LENET5C_LANES; i++) rows[i] = r[i];
 }
 #else
+static inline void lanes_sums(const lanes *v, int count, float *sums)
+{
+    for (int i = 0; i < count; i++) sums[i] = lanes_sum(v[i]);
+}
+
 static inline void lanes_transpose(lanes *rows)
 {
     float *a = (float *)rows;

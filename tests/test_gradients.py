@@ -107,6 +107,20 @@ MODELS = {
         (128, 4, 4),
         3,
     ),
+    "convolutions in planes": lambda: custom(
+        [
+            Conv2d(33, 3, bias=False, name="A"),  # 19@9x12 -> 33@7x10
+            Tanh(),
+            Conv2d(17, 3, padding=2, name="B"),  # -> 17@9x12
+            MaxPool2d(2),  # -> 17@4x6, a row is left
+            ReLU(),
+            Conv2d(40, 3, padding=4, name="C"),  # -> 40@10x12
+            AvgPool2d(5),
+            Dense(3, name="D"),
+        ],
+        (19, 9, 12),
+        3,
+    ),
     "one dense layer": lambda: custom([Dense(2, name="D")], (3, 2, 1), 2),
     "lenet5 batch norm": lambda: lenet5c.lenet5(batch_norm=True, seed=5),
     "stages of residual blocks": lambda: custom(

@@ -15,12 +15,12 @@ from libc.string cimport memset
 from lenet5c.core.activation cimport activation_backward, activation_forward
 from lenet5c.core.lanes cimport (
     TILE_FIVE_F, TILE_FIVE_X, TILE_MOST, TILE_PAIR_F, TILE_PAIR_X, TILE_SIX_F,
-    TILE_SIX_X, TILE_TALL_F, TILE_TALL_X, TILE_WIDE_F, TILE_WIDE_X, lanes, lanes_keep,
+    TILE_SIX_X, TILE_SUMS, TILE_TALL_F, TILE_TALL_X, TILE_WIDE_F, TILE_WIDE_X, lanes,
     lanes_set, lanes_sum,
 )
 from lenet5c.core.tile cimport (
-    FIVE, PAIR, SIX, TALL, WIDE, correlate_tile, multiply_tile, tile_columns,
-    tile_filters,
+    FIVE, PAIR, SINGLE, SIX, TALL, TILES, WIDE, correlate_tile, multiply_tile, sum_tile,
+    tile_columns, tile_cost, tile_filters,
 )
 
 cdef enum:
@@ -47,6 +47,32 @@ cdef inline Py_ssize_t packed_size(const Correlation *p) noexcept nogil:
     """Floats that the packed weights of `p` take, whole tiles, zeros included."""
     cdef int tf = tile_filters(p.tile)
     return <Py_ssize_t>((p.filters + tf - 1) // tf) * tf * p.channels * p.rows * p.taps
+
+
+cdef inline double correlation_cost(const Correlation *p, int tile) noexcept nogil:
+    """Cycles of one kernel row with `tile`, without the taps that lie in the padding."""
+    cdef int tx = tile_columns(tile)
+    cdef int column = 0
+    cdef double taps = 0
+    while column < p.out_w:
+        column = min(column, p.out_w - tx)
+        taps += max(
+            0,
+            min(p.taps, p.right - column * p.step)
+            - max(0, p.left - (column + tx - 1) * p.step),
+        )
+        column += tx
+    return taps * tile_cost(tile, p.filters, tx)
+
+
+cdef inline int correlation_tile(const Correlation *p) noexcept nogil:
+    """The cheapest tile that is not wider than the output."""
+    cdef int tile, best = SINGLE
+    for tile in range(TILES):
+        if tile_columns(tile) <= p.out_w:
+            if correlation_cost(p, tile) < correlation_cost(p, best):
+                best = tile
+    return best
 
 
 cdef inline void pack_weights(
@@ -232,6 +258,7 @@ cdef inline void conv_backward_params_tile(
     `known_filters` and `known_taps` of the tile have been added before.
     """
     cdef lanes acc[TILE_MOST]
+    cdef float sums[TILE_SUMS]
     cdef int f, t
     cdef int S = p.stride
     cdef Py_ssize_t OW = p.out_w
@@ -248,12 +275,13 @@ cdef inline void conv_backward_params_tile(
         dy + (filter0 * p.out_h + first) * OW, p.out_h * OW, OW, 1,
         end - first, p.out_w, TF, TX,
     )
+    sum_tile(acc, sums, TF * TX)
     for f in range(known_filters, TF):
         for t in range(known_taps, TX):
             dweight[
                 ((<Py_ssize_t>(filter0 + f) * p.channels + channel) * p.kernel_h + ky)
                 * p.kernel_w + kx + t
-            ] += lanes_sum(acc[f * TX + t])
+            ] += sums[f * TX + t]
 
 
 cdef inline void conv_backward_params_by(
@@ -286,35 +314,17 @@ cdef inline void conv_backward_params_by(
         f += TF
 
 
-cdef inline void conv_backward_params(
-    const Convolution *p, const lanes *x, const lanes *dy, float *dweight, float *dbias
+cdef inline void bias_gradient(
+    const lanes *dy, float *dbias, int filters, int n
 ) noexcept nogil:
-    """dweight[f, c, ky, kx] += sum over oy, ox, lanes of dy[f, oy, ox] * x[c, iy, ix]
-    dbias[f] += sum over oy, ox, lanes of dy[f, oy, ox]
+    """dbias[f] += sum over i, lanes of dy[f, i]
 
-    x        [C][H][W]       lanes, zero columns at both sides where there is padding
-    dy       [F][OH][OW]     lanes, gradient of the output before its activation
-    dweight  (F, C, KH, KW)  float, added to
-    dbias    (F,)            float, added to, or NULL
+    dy     [F][n]  lanes
+    dbias  (F,)    float, added to
     """
     cdef int f, i
-    cdef int n = p.out_h * p.out_w
     cdef lanes total, total1, total2, total3
-    if p.tile == TALL:
-        conv_backward_params_by(p, x, dy, dweight, TILE_TALL_F, TILE_TALL_X)
-    elif p.tile == PAIR:
-        conv_backward_params_by(p, x, dy, dweight, TILE_PAIR_F, TILE_PAIR_X)
-    elif p.tile == SIX:
-        conv_backward_params_by(p, x, dy, dweight, TILE_SIX_F, TILE_SIX_X)
-    elif p.tile == FIVE:
-        conv_backward_params_by(p, x, dy, dweight, TILE_FIVE_F, TILE_FIVE_X)
-    elif p.tile == WIDE:
-        conv_backward_params_by(p, x, dy, dweight, TILE_WIDE_F, TILE_WIDE_X)
-    else:
-        conv_backward_params_by(p, x, dy, dweight, 1, 1)
-    if dbias == NULL:
-        return
-    for f in range(p.filters):
+    for f in range(filters):
         total = total1 = total2 = total3 = lanes_set(0)  # four: additions wait for no other
         i = 0
         while i + 3 < n:
@@ -328,6 +338,33 @@ cdef inline void conv_backward_params(
             i += 1
         dbias[f] += lanes_sum((total + total1) + (total2 + total3))
         dy += n
+
+
+cdef inline void conv_backward_params(
+    const Convolution *p, const lanes *x, const lanes *dy, float *dweight, float *dbias
+) noexcept nogil:
+    """dweight[f, c, ky, kx] += sum over oy, ox, lanes of dy[f, oy, ox] * x[c, iy, ix]
+    dbias[f] += sum over oy, ox, lanes of dy[f, oy, ox]
+
+    x        [C][H][W]       lanes, zero columns at both sides where there is padding
+    dy       [F][OH][OW]     lanes, gradient of the output before its activation
+    dweight  (F, C, KH, KW)  float, added to
+    dbias    (F,)            float, added to, or NULL
+    """
+    if p.tile == TALL:
+        conv_backward_params_by(p, x, dy, dweight, TILE_TALL_F, TILE_TALL_X)
+    elif p.tile == PAIR:
+        conv_backward_params_by(p, x, dy, dweight, TILE_PAIR_F, TILE_PAIR_X)
+    elif p.tile == SIX:
+        conv_backward_params_by(p, x, dy, dweight, TILE_SIX_F, TILE_SIX_X)
+    elif p.tile == FIVE:
+        conv_backward_params_by(p, x, dy, dweight, TILE_FIVE_F, TILE_FIVE_X)
+    elif p.tile == WIDE:
+        conv_backward_params_by(p, x, dy, dweight, TILE_WIDE_F, TILE_WIDE_X)
+    else:
+        conv_backward_params_by(p, x, dy, dweight, 1, 1)
+    if dbias != NULL:
+        bias_gradient(dy, dbias, p.filters, p.out_h * p.out_w)
 
 
 cdef inline void correlate_blocks(
@@ -402,7 +439,7 @@ cdef inline void blocks_backward_params_tile(
     `known_channels` have been added before.
     """
     cdef lanes acc[TILE_MOST]
-    cdef lanes sums[TILE_MOST]  # lanes_keep: or gcc makes acc and sums one array
+    cdef float sums[TILE_SUMS]
     cdef int ky, kx, f, t, b, above, before, oy, oy_end, ox, ox_end, i, j
     cdef int S = p.stride
     cdef Py_ssize_t W = p.width
@@ -440,16 +477,14 @@ cdef inline void blocks_backward_params_tile(
                             acc, xs + i * S * W + j * S, 0, x_block, area,
                             ds + i * OW + j, out_area, 0, dy_block, 1, blocks, TF, TX,
                         )
-            for f in range(TF):
-                for t in range(TX):
-                    sums[f * TX + t] = lanes_keep(acc[f * TX + t])
+            sum_tile(acc, sums, TF * TX)
             for f in range(known_filters, TF):
                 for t in range(known_channels, TX):
                     dweight[
                         (
                             <Py_ssize_t>(filter0 + f) * p.channels + channel0 + t
                         ) * taps + ky * p.kernel_w + kx
-                    ] += lanes_sum(sums[f * TX + t])
+                    ] += sums[f * TX + t]
 
 
 cdef inline void blocks_backward_params_by(

@@ -6,6 +6,7 @@ cdef extern from "lanes.h" nogil:
     enum:
         LANES
         TILE_MOST
+        TILE_SUMS
         TILE_TALL_F
         TILE_TALL_X
         TILE_PAIR_F
@@ -21,6 +22,7 @@ cdef extern from "lanes.h" nogil:
     lanes lanes_load(const float *values)
     void lanes_add_to(float *to, lanes v, int count)
     float lanes_sum(lanes v)
+    void lanes_sums(const lanes *v, int count, float *sums)
     lanes lanes_max(lanes a, lanes b)
     lanes lanes_where_equal(lanes a, lanes b, lanes yes, lanes no)
     lanes lanes_if_less(lanes a, lanes b, lanes yes, lanes no)

@@ -30,7 +30,7 @@ from lenet5c.core.augment cimport (
 )
 from lenet5c.core.conv cimport (
     Convolution, Correlation, blocks_backward_params, conv_backward_params, correlate,
-    correlate_blocks, pack_weights, packed_size, pad_columns,
+    correlate_blocks, correlation_tile, pack_weights, packed_size, pad_columns,
 )
 from lenet5c.core.dense cimport (
     dense_backward_params, input_row, output_row, turn_block,
@@ -51,6 +51,11 @@ from lenet5c.core.pool cimport (
 from lenet5c.core.random cimport subkey
 from lenet5c.core.tile cimport PAIR, cheapest_tile, tile_filters
 from lenet5c.core.update cimport adamw_step, average_step, sgd_step, squares
+from lenet5c.core.winograd cimport (
+    PLANES, add_weight_gradient, pack_winograd, plane_stride, tiles_across,
+    winograd_backward, winograd_backward_params, winograd_forward, winograd_pays,
+    winograd_scratch,
+)
 
 cdef extern from "openmp.h" nogil:
     int lenet5c_max_threads()
@@ -104,6 +109,7 @@ cdef struct Op:
     int source, other  # the map that it reads, and the second one of an addition
     int below, below_other  # the activations whose outputs these are
     Py_ssize_t inputs, outputs  # lanes in its maps
+    Py_ssize_t x_block, y_block  # lanes from one block's map to the next, op by op
     bint needs_dx, needs_other
     bint adds, adds_other  # to a gradient that a later op has written
     bint biased
@@ -113,6 +119,7 @@ cdef struct Op:
     Py_ssize_t running  # offset of the running mean, then variance, in the state
     Py_ssize_t norm  # offset of two numbers a channel, in the workspace
     Py_ssize_t group  # blocks of one task
+    bint winograd  # a convolution in planes; `forward` and `backward` are of one plane
     Correlation forward
     Correlation *backward  # input gradient, one part for each residue of the stride
     int backward_parts
@@ -124,7 +131,7 @@ cdef struct Op:
     Py_ssize_t padded  # where in the arena
     int dy_left, dy_width  # dy with zero columns, likewise
     Py_ssize_t weight, bias  # offsets in the flat parameters
-    Py_ssize_t gradient  # offset in a shard's gradient buffer (convolution)
+    Py_ssize_t gradient, bias_gradient  # offsets in a shard's gradients (convolution)
     Py_ssize_t x_rows, dy_rows  # offsets in the chunk's rows (dense)
 
 cdef struct Task:
@@ -298,6 +305,7 @@ cdef class Network:
     cdef Py_ssize_t *reused  # and when only the last two are
     cdef Py_ssize_t[2] gradients  # where two maps of gradients lie
     cdef Py_ssize_t dy_padded
+    cdef Py_ssize_t planes  # where a convolution in planes has its scratch
     cdef Py_ssize_t image_rows
     cdef Py_ssize_t arena  # lanes
     cdef Py_ssize_t packed, rows, parameters, shard_floats, shards
@@ -399,6 +407,8 @@ cdef class Network:
         op.outputs = size_of(layer["output_shape"])
         if layer["kind"] == "residual":
             op.inputs = op.outputs
+        op.x_block = block_lanes(op.inputs)
+        op.y_block = block_lanes(op.outputs)
         self.sizes[self.count] = op.outputs
         return op
 
@@ -469,6 +479,8 @@ cdef class Network:
                 written.add(op.other)
             if op.needs_dx and op.kind == DENSE:
                 self.plan_dense_backward(op)
+            elif op.needs_dx and op.winograd:
+                self.plan_winograd_backward(op)
             elif op.needs_dx and op.kind == CONV:
                 self.plan_conv_backward(op)
         return 0
@@ -552,7 +564,19 @@ cdef class Network:
         op.kind = CONV
         self.plan_parameters(op, <Py_ssize_t>F * C * KH * KW, F)
         op.padding_left = P
-        op.padded_width = W + 2 * P if P and not self.op_by_op else 0
+        op.conv.channels = C
+        op.conv.height = H
+        op.conv.width = W
+        op.conv.filters = F
+        op.conv.out_h = OH
+        op.conv.out_w = OW
+        op.conv.kernel_h = KH
+        op.conv.kernel_w = KW
+        op.conv.stride = S
+        op.conv.top = -P
+        op.winograd = not self.op_by_op and winograd_pays(&op.conv)
+        if op.winograd:
+            return self.plan_winograd(op)
         p.channels = C
         p.rows = KH
         p.taps = KW
@@ -576,21 +600,11 @@ cdef class Network:
         p.w_channel = KH * KW
         p.w_row = KW
         p.w_tap = 1
-        p.tile = cheapest_tile(F, OW, False)
+        p.tile = correlation_tile(p)
         if self.op_by_op:
             p.tile = PAIR
             leave_padding(p)
         self.plan_packed(p)
-        op.conv.channels = C
-        op.conv.height = H
-        op.conv.width = W if self.op_by_op else W + 2 * P
-        op.conv.filters = F
-        op.conv.out_h = OH
-        op.conv.out_w = OW
-        op.conv.kernel_h = KH
-        op.conv.kernel_w = KW
-        op.conv.stride = S
-        op.conv.top = -P
         if self.op_by_op:
             op.conv.tile = cheapest_tile(F, C, True)
             if F >= TILE_PAIR_F and C >= TILE_PAIR_X:
@@ -601,9 +615,54 @@ cdef class Network:
                 // TILE_PAIR_X * TILE_PAIR_X,
             )
             return 0
+        if P:
+            op.padded_width = op.conv.width = W + 2 * P
         op.conv.tile = cheapest_tile(F, KW, True)
+        self.plan_shard_gradient(op, KH * KW)
+        return 0
+
+    cdef int plan_shard_gradient(self, Op *op, int kernel) except -1:
+        """Room for a convolution's gradient in the buffer of each shard."""
         op.gradient = self.shard_floats
-        self.shard_floats += (<Py_ssize_t>F * C * KH * KW + F + 15) // 16 * 16
+        op.bias_gradient = op.gradient + (
+            <Py_ssize_t>op.conv.filters * op.conv.channels * kernel
+        )
+        self.shard_floats = (op.bias_gradient + op.conv.filters + 15) // 16 * 16
+        return 0
+
+    cdef int plan_winograd(self, Op *op) except -1:
+        cdef Correlation *p = &op.forward
+        self.plan_plane(op, p, op.conv.filters, op.conv.channels)
+        p.w_filter = op.conv.channels * 9
+        p.w_tap = 9
+        op.conv.tile = cheapest_tile(op.conv.filters, op.conv.channels, True)
+        self.plan_shard_gradient(op, PLANES)
+        return 0
+
+    cdef int plan_winograd_backward(self, Op *op) except -1:
+        cdef Correlation *p
+        op.backward = <Correlation *>calloc(1, sizeof(Correlation))
+        if op.backward == NULL:
+            raise MemoryError("could not allocate the plan")
+        op.backward_parts = 1
+        p = op.backward
+        self.plan_plane(op, p, op.conv.channels, op.conv.filters)
+        p.w_filter = 9
+        p.w_tap = op.conv.channels * 9
+        return 0
+
+    cdef int plan_plane(self, Op *op, Correlation *p, int filters, int taps) except -1:
+        """The product of one plane, and room for the weights of all."""
+        cdef int across = tiles_across(op.conv.out_w)
+        p.channels = p.rows = p.height = p.out_h = 1
+        p.taps = p.step = taps
+        p.right = taps * across
+        p.filters = filters
+        p.out_w = p.y_filter = across
+        p.y_column = 1
+        p.tile = cheapest_tile(filters, across, False)
+        p.packed = self.packed
+        self.packed += PLANES * plane_stride(p)
         return 0
 
     cdef int plan_conv_backward(self, Op *op) except -1:
@@ -664,9 +723,9 @@ cdef class Network:
                 p.w_channel = <Py_ssize_t>C * KH * KW
                 p.w_row = -S * KW
                 p.w_tap = -S
-                p.tile = cheapest_tile(C, p.out_w, False)
                 p.left = -p.x_start
                 p.right = OW - p.x_start
+                p.tile = correlation_tile(p)
                 p.x_row = OW
                 if self.op_by_op:
                     p.tile = PAIR
@@ -691,7 +750,6 @@ cdef class Network:
         Op i runs at the time i and its backward pass at 2 count - i; a map takes a place
         from the time when it is written to when it is read for the last time.
         """
-        cdef Py_ssize_t line = max(1, CACHE_LINE // sizeof(lanes))
         cdef Op *op
         cdef int i, m
         last = [0] * (self.count + 1)  # op that reads the map
@@ -701,9 +759,7 @@ cdef class Network:
             if op.kind == ADD:
                 last[op.other] = i
         last[self.count] = self.count
-        sizes = [
-            (self.sizes[m] + line - 1) // line * line for m in range(self.count + 1)
-        ]
+        sizes = [block_lanes(self.sizes[m]) for m in range(self.count + 1)]
         training = [
             (m - 1, 2 * self.count - (m - 1), sizes[m]) for m in range(self.count + 1)
         ] + [
@@ -735,6 +791,7 @@ cdef class Network:
         cdef Py_ssize_t end = 0
         cdef Py_ssize_t[2] most
         cdef Py_ssize_t dy_most = 0
+        cdef Py_ssize_t planes_most = 0
         cdef Py_ssize_t size
         cdef Op *op
         cdef int i
@@ -751,6 +808,8 @@ cdef class Network:
             op = &self.ops[i]
             op.padded = end
             end += <Py_ssize_t>op.conv.channels * op.conv.height * op.padded_width
+            if op.winograd:
+                planes_most = max(planes_most, winograd_scratch(&op.conv))
             dy_most = max(
                 dy_most, <Py_ssize_t>op.conv.filters * op.conv.out_h * op.dy_width
             )
@@ -761,7 +820,8 @@ cdef class Network:
         for i in range(self.count + 1):
             self.reused[i] = self.gradients[i % 2]
         self.dy_padded = end
-        self.image_rows = end + dy_most
+        self.planes = end + dy_most
+        self.image_rows = self.planes + planes_most
         self.arena = self.image_rows + max(
             <Py_ssize_t>self.W + LANES, augment_scratch(self.H, self.W)
         )
@@ -788,6 +848,8 @@ cdef class Network:
                     (i, 0, at, TILE_PAIR_F)
                     for at in range(0, op.forward.filters, TILE_PAIR_F)
                 ]
+            elif op.winograd:
+                reducing += [(i, 0, at, 1) for at in range(op.conv.filters)]
             else:
                 n = op.bias + (op.forward.filters if op.biased else 0) - op.weight
                 reducing += [
@@ -990,6 +1052,14 @@ cdef Py_ssize_t size_of(shape) except -1:
     return size
 
 
+cdef Py_ssize_t block_lanes(Py_ssize_t size) noexcept nogil:
+    """Lanes from one block's map of `size` lanes to the next, op by op: an odd number of
+    cache lines, or the same pixel of all blocks would compete for few places in the cache.
+    """
+    cdef Py_ssize_t line = max(1, CACHE_LINE // <Py_ssize_t>sizeof(lanes))
+    return ((size + line - 1) // line | 1) * line
+
+
 def count_layers(layers):
     """How many layers there are, those inside of others included."""
     return len(layers) + sum(
@@ -1131,6 +1201,9 @@ cdef void run_packing(Network net, Call *call, const Task *task) noexcept nogil:
     cdef const float *scales
     if task.part > 0 and call.gradient == NULL:
         return
+    if op.winograd:
+        pack_winograd(p, call.parameters + op.weight, call.packed + p.packed, task.start)
+        return
     pack_weights(p, call.parameters + op.weight, call.packed + p.packed, task.start)
     if is_folded(net, call, task.op):
         tf = tile_filters(p.tile)
@@ -1268,7 +1341,12 @@ cdef void op_forward(
             op.conv.width - 2 * op.padding_left, op.padding_left, op.padded_width,
         )
         x = arena + op.padded
-    if op.kind == CONV or op.kind == DENSE:
+    if op.winograd:
+        winograd_forward(
+            &op.conv, &op.forward, x, call.packed + op.forward.packed, bias_of(op, call),
+            y, op.activation, arena + net.planes,
+        )
+    elif op.kind == CONV or op.kind == DENSE:
         correlate(
             &op.forward, x, call.packed + op.forward.packed, bias_of(op, call),
             y, NULL, op.activation, True,
@@ -1329,10 +1407,15 @@ cdef void op_backward(
     cdef int inputs, outputs, i
     if op.padded_width:
         source = arena + op.padded
-    if op.kind == CONV:
+    if op.winograd:
+        winograd_backward_params(
+            &op.conv, x, dy, gradient + op.gradient,
+            gradient + op.bias_gradient if op.biased else NULL, arena + net.planes,
+        )
+    elif op.kind == CONV:
         conv_backward_params(
             &op.conv, source, dy, gradient + op.gradient,
-            gradient + op.gradient + (op.bias - op.weight) if op.biased else NULL,
+            gradient + op.bias_gradient if op.biased else NULL,
         )
         if op.needs_dx and op.dy_width > op.conv.out_w:
             pad_columns(
@@ -1350,7 +1433,12 @@ cdef void op_backward(
         )
     if not op.needs_dx:
         return
-    if op.kind == CONV or op.kind == DENSE:
+    if op.winograd:
+        winograd_backward(
+            &op.conv, op.backward, dy, call.packed + op.backward.packed, dx, x, op.below,
+            arena + net.planes,
+        )
+    elif op.kind == CONV or op.kind == DENSE:
         if op.gaps:
             memset(dx, 0, op.inputs * sizeof(lanes))
         for i in range(op.backward_parts):
@@ -1400,11 +1488,35 @@ cdef void run_reducing(
             images, op.inputs, op.outputs, task.start,
         )
         return
+    if op.winograd:
+        reduce_planes(net, call, space, chunk, op, task.start)
+        return
     to = call.gradient + op.weight + task.start
     for s in range(shards_of(net, call, chunk)):
         of_shard = space.shards + s * net.shard_floats + op.gradient + task.start
         for i in range(task.count):
             to[i] += of_shard[i]
+
+
+cdef void reduce_planes(
+    Network net, const Call *call, Workspace space, int chunk, const Op *op, int filter
+) noexcept nogil:
+    """`run_reducing` of one filter of a convolution in planes; the sum is in shard 0."""
+    cdef Py_ssize_t size = <Py_ssize_t>PLANES * op.conv.channels
+    cdef float *planes = space.shards + op.gradient + filter * size
+    cdef float *bias = space.shards + op.bias_gradient + filter
+    cdef Py_ssize_t at, i
+    cdef int s
+    for s in range(1, shards_of(net, call, chunk)):
+        at = s * net.shard_floats
+        bias[0] += bias[at]
+        for i in range(size):
+            planes[i] += planes[at + i]
+    add_weight_gradient(
+        planes, call.gradient + op.weight + filter * 9 * op.conv.channels, op.conv.channels
+    )
+    if op.biased:
+        call.gradient[op.bias + filter] += bias[0]
 
 
 # Op by op
@@ -1526,7 +1638,8 @@ cdef void begin_block(
     cdef lanes *arena = <lanes *>space.arenas[lenet5c_thread()]
     load_block(
         net, call, arena, batch.first + <Py_ssize_t>block * LANES,
-        map_of(net, call, space, 0, &batch) + block * net.sizes[0], &space.blocks[block],
+        map_of(net, call, space, 0, &batch) + block * block_lanes(net.sizes[0]),
+        &space.blocks[block],
     )
 
 
@@ -1540,14 +1653,14 @@ cdef void end_block(
     cdef Py_ssize_t size = net.sizes[call.ops]
     if call.y != NULL:
         unpack_block(
-            map_of(net, call, space, call.ops, &batch) + block * size,
+            map_of(net, call, space, call.ops, &batch) + block * block_lanes(size),
             call.y + first * size, size, size, count,
         )
     if call.dx != NULL:
         size = net.sizes[0]
         unpack_block(
-            gradient_of(net, space, 0, &batch) + block * size, call.dx + first * size,
-            size, size, count,
+            gradient_of(net, space, 0, &batch) + block * block_lanes(size),
+            call.dx + first * size, size, size, count,
         )
 
 
@@ -1604,14 +1717,14 @@ cdef void run_forward(
         if call.gradient != NULL:
             norm_channel(op, call, x, y, &batch, task)
         else:
-            norm_block(op, call, x + task * op.inputs, y + task * op.inputs)
+            norm_block(op, call, x + task * op.x_block, y + task * op.y_block)
         return
     if call.gradient != NULL:
         block = &space.blocks[task]
-    x += task * op.inputs
-    y += task * op.outputs
+    x += task * op.x_block
+    y += task * op.y_block
     if op.kind == ADD:
-        other = map_of(net, call, space, op.other, &batch) + task * op.inputs
+        other = map_of(net, call, space, op.other, &batch) + task * op.x_block
         for i in range(op.outputs):
             y[i] = x[i] + other[i]
         activation_forward(y, y, op.outputs, op.activation)
@@ -1633,25 +1746,31 @@ cdef void conv_forward(
     cdef int tile
     for tile in range(part * tiles // parts, (part + 1) * tiles // parts):
         correlate_blocks(
-            p, x + first * op.inputs, op.inputs, call.packed + p.packed, bias,
-            y + first * op.outputs, op.outputs, NULL, activation, True, False,
+            p, x + first * op.x_block, op.x_block, call.packed + p.packed, bias,
+            y + first * op.y_block, op.y_block, NULL, activation, True, False,
             min(op.group, batch.even - first), tile,
         )
+
+
+cdef Channel channel_of(const Op *op, const Batch *batch) noexcept nogil:
+    """How the maps of one channel lie in a batch."""
+    cdef Channel channel
+    channel.blocks = batch.blocks
+    channel.images = batch.images
+    channel.block = op.x_block
+    channel.area = op.inputs // op.channels
+    return channel
 
 
 cdef void norm_channel(
     const Op *op, const Call *call, const lanes *x, lanes *y, const Batch *batch, int c
 ) noexcept nogil:
     """Batch normalisation of one channel in training."""
-    cdef Channel channel
+    cdef Channel channel = channel_of(op, batch)
     cdef float *norm = call.norms + op.norm + 2 * c  # mean, 1 / deviation
     cdef float variance, scale, count
     cdef float *running = call.running
     cdef int b
-    channel.blocks = batch.blocks
-    channel.images = batch.images
-    channel.block = op.inputs
-    channel.area = op.inputs // op.channels
     x += c * channel.area
     y += c * channel.area
     channel_statistics(&channel, x, &norm[0], &variance)
@@ -1693,8 +1812,9 @@ cdef void run_loss(
     cdef const Op *op = &net.ops[net.count - 1]
     cdef Py_ssize_t size = op.outputs
     cdef Py_ssize_t first = <Py_ssize_t>block * LANES
-    cdef lanes *logits = map_of(net, call, space, net.count, &batch) + block * size
-    cdef lanes *dy = gradient_of(net, space, net.count, &batch) + block * size
+    cdef Py_ssize_t at = block * op.y_block
+    cdef lanes *logits = map_of(net, call, space, net.count, &batch) + at
+    cdef lanes *dy = gradient_of(net, space, net.count, &batch) + at
     cdef Block *images = &space.blocks[block]
     if call.labels != NULL:
         softmax_cross_entropy(
@@ -1747,17 +1867,17 @@ cdef void run_backward(
             conv_backward(op, call, x, dy, dx, &batch, task - weight_tasks(op))
             return
         blocks_backward_params(
-            &op.conv, x, op.inputs, dy, op.outputs, call.gradient + op.weight,
+            &op.conv, x, op.x_block, dy, op.y_block, call.gradient + op.weight,
             call.gradient + op.bias if op.biased else NULL, batch.blocks, task,
         )
         return
     if op.kind == BATCH_NORM:
         norm_channel_backward(op, call, x, dy, dx, &batch, task)
         return
-    x += task * op.inputs
-    y += task * op.outputs
-    dy += task * op.outputs
-    dx += task * op.inputs
+    x += task * op.x_block
+    y += task * op.y_block
+    dy += task * op.y_block
+    dx += task * op.x_block
     if op.needs_dx:
         target = arena if op.adds else dx
         if op.kind == ADD:
@@ -1767,8 +1887,8 @@ cdef void run_backward(
         if op.adds:
             add_map(dx, target, op.inputs)
     if op.needs_other:
-        x = map_of(net, call, space, op.other, &batch) + task * op.inputs
-        dx = gradient_of(net, space, op.other, &batch) + task * op.inputs
+        x = map_of(net, call, space, op.other, &batch) + task * op.x_block
+        dx = gradient_of(net, space, op.other, &batch) + task * op.x_block
         target = arena if op.adds_other else dx
         activation_backward(x, dy, target, op.inputs, op.below_other)
         if op.adds_other:
@@ -1797,22 +1917,22 @@ cdef void conv_backward(
     cdef Py_ssize_t area = <Py_ssize_t>op.conv.height * op.conv.width
     cdef Py_ssize_t channel
     cdef int tile, i, b
-    x += first * op.inputs
-    dx += first * op.inputs
+    x += first * op.x_block
+    dx += first * op.x_block
     for tile in range(part * tiles // parts, tile_end):
         if op.gaps and not op.adds:
             channel = <Py_ssize_t>tile * TILE_PAIR_F
             for b in range(count):
                 memset(
-                    dx + b * op.inputs + channel * area, 0,
+                    dx + b * op.x_block + channel * area, 0,
                     min(<Py_ssize_t>TILE_PAIR_F, p.filters - channel) * area
                     * sizeof(lanes),
                 )
         for i in range(op.backward_parts):
             p = &op.backward[i]
             correlate_blocks(
-                p, dy + first * op.outputs, op.outputs, call.packed + p.packed, NULL,
-                dx, op.inputs, x, op.below, False, op.adds, count, tile,
+                p, dy + first * op.y_block, op.y_block, call.packed + p.packed, NULL,
+                dx, op.x_block, x, op.below, False, op.adds, count, tile,
             )
 
 
@@ -1820,12 +1940,8 @@ cdef void norm_channel_backward(
     const Op *op, const Call *call, const lanes *x, const lanes *dy, lanes *dx,
     const Batch *batch, int c,
 ) noexcept nogil:
-    cdef Channel channel
+    cdef Channel channel = channel_of(op, batch)
     cdef const float *norm = call.norms + op.norm + 2 * c
-    channel.blocks = batch.blocks
-    channel.images = batch.images
-    channel.block = op.inputs
-    channel.area = op.inputs // op.channels
     batch_norm_backward(
         &channel, x + c * channel.area, dy + c * channel.area,
         dx + c * channel.area if op.needs_dx else NULL, norm[0], norm[1],

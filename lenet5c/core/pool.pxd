@@ -112,6 +112,15 @@ cdef inline void max_pool_forward(
     for row in range(p.channels * p.out_h):
         top = row % p.out_h * p.stride - p.padding
         ky_end = min(p.window, p.height - top)
+        if p.window == 2 and p.padding == 0:
+            window = x + (row // p.out_h * p.height + top) * W
+            for ox in range(p.out_w):
+                y[ox] = lanes_max(
+                    lanes_max(window[0], window[1]), lanes_max(window[W], window[W + 1])
+                )
+                window += p.stride
+            y += p.out_w
+            continue
         for ox in range(p.out_w):
             left = ox * p.stride - p.padding
             kx_end = min(p.window, p.width - left)
@@ -122,6 +131,38 @@ cdef inline void max_pool_forward(
                     most = lanes_max(most, window[ky * W + kx])
             y[ox] = most
         y += p.out_w
+
+
+cdef inline void halving_max_pool_backward(
+    const Pooling *p, const lanes *x, const lanes *y, const lanes *dy, lanes *dx,
+    int activation,
+) noexcept nogil:
+    """`max_pool_backward` of windows of 2x2 side by side: each pixel is written once."""
+    cdef int row, ox, i, j
+    cdef Py_ssize_t W = p.width
+    cdef lanes most, rest
+    cdef lanes nothing = lanes_set(0)
+    for row in range(p.channels * p.out_h):
+        for ox in range(p.out_w):
+            most = y[ox]
+            activation_backward(&most, &dy[ox], &rest, 1, activation)
+            for i in range(2):
+                for j in range(2):
+                    dx[i * W + j] = lanes_where_equal(x[i * W + j], most, rest, nothing)
+                    rest = lanes_where_equal(x[i * W + j], most, nothing, rest)
+            x += 2
+            dx += 2
+        if W % 2:
+            dx[0] = dx[W] = nothing
+        x += W + W % 2
+        dx += W + W % 2
+        if p.height % 2 and row % p.out_h == p.out_h - 1:
+            for i in range(W):
+                dx[i] = nothing
+            x += W
+            dx += W
+        y += p.out_w
+        dy += p.out_w
 
 
 cdef inline void max_pool_backward(
@@ -140,6 +181,9 @@ cdef inline void max_pool_backward(
     cdef Py_ssize_t corner, at
     cdef lanes most, rest
     cdef lanes nothing = lanes_set(0)
+    if p.window == 2 and p.stride == 2 and p.padding == 0:
+        halving_max_pool_backward(p, x, y, dy, dx, activation)
+        return
     for corner in range(p.channels * p.height * W):
         dx[corner] = nothing
     for row in range(p.channels * p.out_h):
@@ -149,8 +193,8 @@ cdef inline void max_pool_backward(
             left = ox * p.stride - p.padding
             kx_end = min(p.window, p.width - left)
             corner = (row // p.out_h * p.height + top) * W + left
-            most = y[ox]
-            rest = dy[ox]  # what no pixel of the window has taken yet
+            most = y[ox]  # and x where the gradient goes
+            activation_backward(&most, &dy[ox], &rest, 1, activation)
             for ky in range(max(0, -top), ky_end):
                 for kx in range(max(0, -left), kx_end):
                     at = corner + ky * W + kx
@@ -158,7 +202,6 @@ cdef inline void max_pool_backward(
                     rest = lanes_where_equal(x[at], most, nothing, rest)
         y += p.out_w
         dy += p.out_w
-    activation_backward(x, dx, dx, p.channels * p.height * W, activation)
 
 
 cdef inline void global_avg_pool_forward(

@@ -9,7 +9,7 @@ to itself gcc loads the same operand several times.
 from lenet5c.core.lanes cimport (
     TILE_FIVE_F, TILE_FIVE_X, TILE_MOST, TILE_PAIR_F, TILE_PAIR_X, TILE_SIX_F,
     TILE_SIX_X, TILE_TALL_F, TILE_TALL_X, TILE_WIDE_F, TILE_WIDE_X, lanes, lanes_keep,
-    lanes_set,
+    lanes_set, lanes_sums,
 )
 
 cdef enum Tile:
@@ -146,3 +146,12 @@ cdef inline void correlate_tile(
                         acc[f * TX + t] += b * a[t]
             xs += x_column
             ds += dy_column
+
+
+cdef inline void sum_tile(const lanes *acc, float *sums, int count) noexcept nogil:
+    """sums[i] = sum over the lanes of acc[i]"""
+    cdef lanes kept[TILE_MOST]  # lanes_keep: or gcc makes both one array, in memory
+    cdef int i
+    for i in range(count):
+        kept[i] = lanes_keep(acc[i])
+    lanes_sums(kept, count, sums)

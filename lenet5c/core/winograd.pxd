@@ -1,0 +1,473 @@
+"""Convolution with a 3x3 kernel by fewer multiplications (Winograd 1980; F(2x2, 3x3) of
+Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks").
+
+    C, F           channels in, filters (channels out)
+    H W, OH OW     input map, output map; the stride is 1
+    T              tiles of 2x2 outputs; TW of them in a row of tiles
+    plane          one of 16: the same element of every tile
+
+A tile of outputs is A'[(G w G') * (B'd B)]A of the kernel w and a 4x4 tile d of the input:
+16 products where the sum over the taps has 36. With all channels and filters, each of the
+16 planes is a product of matrices, and its derivatives are two more on the same planes:
+
+    y  = A' M A             M = U V, U = G w G', V = B' d B
+    dw = G' dU G            dU = dM V, dM = A dy A'
+    dx = B dV B', added up  dV = U' dM
+"""
+
+from libc.string cimport memset
+
+from lenet5c.core.activation cimport activation_backward, activation_forward
+from lenet5c.core.conv cimport (
+    Convolution, Correlation, bias_gradient, correlate, packed_size,
+)
+from lenet5c.core.lanes cimport (
+    TILE_FIVE_F, TILE_FIVE_X, TILE_MOST, TILE_PAIR_F, TILE_PAIR_X, TILE_SIX_F,
+    TILE_SIX_X, TILE_SUMS, TILE_TALL_F, TILE_TALL_X, TILE_WIDE_F, TILE_WIDE_X, lanes,
+    lanes_set,
+)
+from lenet5c.core.tile cimport (
+    FIVE, PAIR, SIX, TALL, WIDE, correlate_tile, sum_tile, tile_filters,
+)
+
+cdef enum:
+    PLANES = 16
+
+
+cdef inline int tiles_across(int n) noexcept nogil:
+    """Tiles along `n` outputs; the last may have one beyond the edge."""
+    return (n + 1) // 2
+
+
+cdef inline bint winograd_pays(const Convolution *p) noexcept nogil:
+    """Whether forward and backward take fewer cycles than `correlate`, estimated.
+
+    A multiply-add of registers takes half a cycle; to and from the planes it takes about
+    50 cycles for each tile of a channel or filter, and 4 for the lanes of a weight's
+    gradient.
+    """
+    if p.kernel_h != 3 or p.kernel_w != 3 or p.stride != 1:
+        return False
+    cdef double weights = <double>p.filters * p.channels
+    cdef double tiles = <double>tiles_across(p.out_h) * tiles_across(p.out_w)
+    cdef double products = 3 * weights * tiles * PLANES / 2
+    cdef double turning = 3 * 50 * tiles * (p.channels + p.filters)
+    cdef double sums = 4 * PLANES * weights
+    return products + turning + sums < 3 * weights * p.out_h * p.out_w * 9 / 2
+
+
+cdef inline Py_ssize_t plane_stride(const Correlation *p) noexcept nogil:
+    """Floats from one plane of packed weights to the next, whole cache lines."""
+    return (packed_size(p) + 15) // 16 * 16
+
+
+cdef inline Py_ssize_t plane_lanes(Py_ssize_t tiles, Py_ssize_t maps) noexcept nogil:
+    """Lanes from one plane to the next: an odd number of cache lines, or all planes would
+    compete for the same few places in the cache."""
+    cdef Py_ssize_t line = max(1, 64 // <Py_ssize_t>sizeof(lanes))
+    return ((tiles * maps + line - 1) // line | 1) * line
+
+
+cdef inline int row_lanes(const Convolution *p) noexcept nogil:
+    """Columns that a row of tiles reads."""
+    return 2 * tiles_across(p.out_w) + 2
+
+
+cdef inline Py_ssize_t winograd_scratch(const Convolution *p) noexcept nogil:
+    """Lanes that the three passes need: planes of one row of tiles, or 4 of all tiles."""
+    cdef int across = tiles_across(p.out_w)
+    cdef int tiles = tiles_across(p.out_h) * across
+    return (
+        PLANES * (plane_lanes(across, p.channels) + plane_lanes(across, p.filters))
+        + 4 * (plane_lanes(tiles, p.channels) + plane_lanes(tiles, p.filters))
+        + 4 * row_lanes(p) + p.width + p.out_w
+    )
+
+
+cdef inline void pack_winograd(
+    const Correlation *p, const float *weight, float *packed, int tile
+) noexcept nogil:
+    """packed[plane][tile, tap, f] = (G w[f, tap] G')[plane], zero beyond the last filter"""
+    cdef int tf = tile_filters(p.tile)
+    cdef int valid = min(tf, p.filters - tile * tf)
+    cdef Py_ssize_t stride = plane_stride(p)
+    cdef int f, tap, i, j
+    cdef const float *w
+    cdef float[12] rows
+    cdef float *to
+    packed += <Py_ssize_t>tile * p.taps * tf
+    if valid < tf:
+        for i in range(PLANES):
+            memset(packed + i * stride, 0, p.taps * tf * sizeof(float))
+    for tap in range(p.taps):
+        for f in range(valid):
+            w = weight + (tile * tf + f) * p.w_filter + tap * p.w_tap
+            for j in range(3):
+                rows[j] = w[j]
+                rows[3 + j] = (w[j] + w[3 + j] + w[6 + j]) / 2
+                rows[6 + j] = (w[j] - w[3 + j] + w[6 + j]) / 2
+                rows[9 + j] = w[6 + j]
+            to = packed + tap * tf + f
+            for i in range(4):
+                to[0] = rows[3 * i]
+                to[stride] = (rows[3 * i] + rows[3 * i + 1] + rows[3 * i + 2]) / 2
+                to[2 * stride] = (rows[3 * i] - rows[3 * i + 1] + rows[3 * i + 2]) / 2
+                to[3 * stride] = rows[3 * i + 2]
+                to += 4 * stride
+
+
+cdef inline void input_planes(
+    const Convolution *p, const lanes *x, int tile_row, int first, int end, lanes *planes,
+    Py_ssize_t plane, Py_ssize_t step, lanes *scratch,
+) noexcept nogil:
+    """B' d B of the tiles in one row of one channel, rows `first` to before `end` of it.
+
+    x        [H][W]  lanes, one channel
+    planes   element (i, j) of tile t goes to ((i - first) 4 + j) `plane` + t `step`
+    scratch  lanes, a row of tiles and a row of x
+    """
+    cdef int W = p.width
+    cdef int pad = -p.top
+    cdef int RW = row_lanes(p)
+    cdef int top = p.top + 2 * tile_row
+    cdef int i, j, t, a, b
+    cdef lanes *row = scratch
+    cdef lanes *zeros = scratch + RW
+    cdef lanes *to = planes
+    cdef const lanes *above
+    cdef const lanes *below
+    for j in range(W):
+        zeros[j] = lanes_set(0)
+    for j in range(pad):
+        row[j] = lanes_set(0)
+    for j in range(pad + W, RW):
+        row[j] = lanes_set(0)
+    for i in range(first, end):
+        # 0: d0 - d2, 1: d1 + d2, 2: d2 - d1, 3: d1 - d3
+        a = top + (0 if i == 0 else 2 if i == 2 else 1)
+        b = top + (3 if i == 3 else 1 if i == 2 else 2)
+        above = x + a * W if 0 <= a < p.height else zeros
+        below = x + b * W if 0 <= b < p.height else zeros
+        if i == 1:
+            for j in range(W):
+                row[pad + j] = above[j] + below[j]
+        else:
+            for j in range(W):
+                row[pad + j] = above[j] - below[j]
+        for t in range(tiles_across(p.out_w)):
+            to[t * step] = row[2 * t] - row[2 * t + 2]
+            to[plane + t * step] = row[2 * t + 1] + row[2 * t + 2]
+            to[2 * plane + t * step] = row[2 * t + 2] - row[2 * t + 1]
+            to[3 * plane + t * step] = row[2 * t + 1] - row[2 * t + 3]
+        to += 4 * plane
+
+
+cdef inline void gradient_planes(
+    const Convolution *p, const lanes *dy, int tile_row, int first, int end, lanes *planes,
+    Py_ssize_t plane, Py_ssize_t step, lanes *scratch,
+) noexcept nogil:
+    """A dy A' of the tiles in one row of one filter, as in `input_planes`.
+
+    dy  [OH][OW]  lanes, one filter
+    """
+    cdef int OW = p.out_w
+    cdef int i, j, t
+    cdef bint two = 2 * tile_row + 1 < p.out_h
+    cdef lanes *row = scratch
+    cdef lanes *to = planes
+    cdef const lanes *above = dy + 2 * tile_row * OW
+    cdef const lanes *below = above + OW
+    row[OW] = lanes_set(0)
+    for i in range(first, end):
+        # 0: g0, 1: g0 + g1, 2: g0 - g1, 3: -g1
+        if i == 0 or (i < 3 and not two):
+            for j in range(OW):
+                row[j] = above[j]
+        elif not two:
+            for j in range(OW):
+                row[j] = lanes_set(0)
+        elif i == 1:
+            for j in range(OW):
+                row[j] = above[j] + below[j]
+        elif i == 2:
+            for j in range(OW):
+                row[j] = above[j] - below[j]
+        else:
+            for j in range(OW):
+                row[j] = -below[j]
+        for t in range(tiles_across(OW)):
+            to[t * step] = row[2 * t]
+            to[plane + t * step] = row[2 * t] + row[2 * t + 1]
+            to[2 * plane + t * step] = row[2 * t] - row[2 * t + 1]
+            to[3 * plane + t * step] = -row[2 * t + 1]
+        to += 4 * plane
+
+
+cdef inline void output_tiles(
+    const Convolution *p, const lanes *planes, Py_ssize_t plane, int tile_row, float bias,
+    lanes *y, int activation,
+) noexcept nogil:
+    """Two rows of y = activation(A' M A + bias) of one filter.
+
+    planes  element (i, j) of tile t lies at (4 i + j) `plane` + t
+    y       [OH][OW]  lanes, one filter, two rows written
+    """
+    cdef int OW = p.out_w
+    cdef int oy = 2 * tile_row
+    cdef int t, i
+    cdef bint two = oy + 1 < p.out_h
+    cdef lanes[4] left
+    cdef lanes[4] right
+    cdef const lanes *m
+    cdef lanes b = lanes_set(bias)
+    cdef lanes *to = y + oy * OW
+    for t in range(tiles_across(OW)):
+        m = planes + t
+        for i in range(4):
+            left[i] = m[0] + m[plane] + m[2 * plane]
+            right[i] = m[plane] - m[2 * plane] - m[3 * plane]
+            m += 4 * plane
+        to[2 * t] = b + left[0] + left[1] + left[2]
+        if two:
+            to[OW + 2 * t] = b + left[1] - left[2] - left[3]
+        if 2 * t + 1 < OW:
+            to[2 * t + 1] = b + right[0] + right[1] + right[2]
+            if two:
+                to[OW + 2 * t + 1] = b + right[1] - right[2] - right[3]
+    if activation != 0:
+        activation_forward(to, to, OW * (1 + two), activation)
+
+
+cdef inline void add_input_gradient(
+    const Convolution *p, const lanes *planes, Py_ssize_t plane, int tile_row, lanes *dx,
+    lanes *scratch,
+) noexcept nogil:
+    """dx += B dV B' of the tiles in one row of one channel, planes as in `output_tiles`.
+
+    dx  [H][W]  lanes, one channel
+    """
+    cdef int W = p.width
+    cdef int pad = -p.top
+    cdef int RW = row_lanes(p)
+    cdef int top = p.top + 2 * tile_row
+    cdef int i, j, t
+    cdef lanes *row
+    cdef const lanes *d
+    cdef const lanes *r
+    cdef lanes *to
+    for i in range(4):
+        row = scratch + i * RW
+        d = planes + 4 * i * plane
+        row[0] = row[1] = lanes_set(0)
+        for t in range(tiles_across(p.out_w)):
+            row[0] += d[t]
+            row[1] += d[plane + t] - d[2 * plane + t] + d[3 * plane + t]
+            row[2] = d[plane + t] + d[2 * plane + t] - d[t]
+            row[3] = -d[3 * plane + t]
+            row += 2
+    r = scratch + pad
+    for i in range(4):
+        if not 0 <= top + i < p.height:
+            continue
+        to = dx + (top + i) * W
+        if i == 0:
+            for j in range(W):
+                to[j] += r[j]
+        elif i == 1:
+            for j in range(W):
+                to[j] += r[RW + j] - r[2 * RW + j] + r[3 * RW + j]
+        elif i == 2:
+            for j in range(W):
+                to[j] += r[RW + j] + r[2 * RW + j] - r[j]
+        else:
+            for j in range(W):
+                to[j] -= r[3 * RW + j]
+
+
+cdef inline void winograd_forward(
+    const Convolution *p, const Correlation *product, const lanes *x, const float *packed,
+    const float *bias, lanes *y, int activation, lanes *scratch,
+) noexcept nogil:
+    """y = activation(bias + x * w), a row of tiles at a time
+
+    product  of one plane: F filters, C taps, TW columns
+    x        [C][H][W]    lanes
+    packed   weights in tile order, plane by plane
+    bias     (F,)         float, or NULL
+    y        [F][OH][OW]  lanes, written
+    """
+    cdef int across = tiles_across(p.out_w)
+    cdef Py_ssize_t stride = plane_stride(product)
+    cdef Py_ssize_t v_plane = plane_lanes(across, p.channels)
+    cdef Py_ssize_t m_plane = plane_lanes(across, p.filters)
+    cdef lanes *v = scratch
+    cdef lanes *m = v + PLANES * v_plane
+    cdef int c, f, i, tile_row
+    scratch = m + PLANES * m_plane
+    for tile_row in range(tiles_across(p.out_h)):
+        for c in range(p.channels):
+            input_planes(
+                p, x + <Py_ssize_t>c * p.height * p.width, tile_row, 0, 4, v + c, v_plane,
+                p.channels, scratch,
+            )
+        for i in range(PLANES):
+            correlate(
+                product, v + i * v_plane, packed + i * stride, NULL, m + i * m_plane, NULL,
+                0, True,
+            )
+        for f in range(p.filters):
+            output_tiles(
+                p, m + f * across, m_plane, tile_row, bias[f] if bias != NULL else 0,
+                y + <Py_ssize_t>f * p.out_h * p.out_w, activation,
+            )
+
+
+cdef inline void winograd_backward(
+    const Convolution *p, const Correlation *product, const lanes *dy, const float *packed,
+    lanes *dx, const lanes *x, int activation, lanes *scratch,
+) noexcept nogil:
+    """dx = (gradient of the input) A'(x), a row of tiles at a time
+
+    product  of one plane: C filters, F taps, TW columns
+    dy       [F][OH][OW]  lanes
+    packed   weights in tile order, plane by plane
+    dx       [C][H][W]    lanes, written
+    x        like dx      lanes, output of the activation below
+    """
+    cdef int across = tiles_across(p.out_w)
+    cdef Py_ssize_t stride = plane_stride(product)
+    cdef Py_ssize_t inputs = <Py_ssize_t>p.channels * p.height * p.width
+    cdef Py_ssize_t v_plane = plane_lanes(across, p.channels)
+    cdef Py_ssize_t m_plane = plane_lanes(across, p.filters)
+    cdef lanes *v = scratch
+    cdef lanes *m = v + PLANES * v_plane
+    cdef int c, f, i, tile_row
+    scratch = m + PLANES * m_plane
+    memset(dx, 0, inputs * sizeof(lanes))
+    for tile_row in range(tiles_across(p.out_h)):
+        for f in range(p.filters):
+            gradient_planes(
+                p, dy + <Py_ssize_t>f * p.out_h * p.out_w, tile_row, 0, 4, m + f, m_plane,
+                p.filters, scratch,
+            )
+        for i in range(PLANES):
+            correlate(
+                product, m + i * m_plane, packed + i * stride, NULL, v + i * v_plane, NULL,
+                0, True,
+            )
+        for c in range(p.channels):
+            add_input_gradient(
+                p, v + c * across, v_plane, tile_row,
+                dx + <Py_ssize_t>c * p.height * p.width, scratch,
+            )
+    activation_backward(x, dx, dx, inputs, activation)
+
+
+cdef inline void plane_backward_params(
+    const Convolution *p, const lanes *v, const lanes *m, float *dweight, int TF, int TX
+) noexcept nogil:
+    """dweight[f, c] += sum over tiles, lanes of m[f, tile] * v[c, tile], for one plane.
+
+    The last tiles of accumulators are moved back to end with the last filter and channel.
+    """
+    cdef lanes acc[TILE_MOST]
+    cdef float sums[TILE_SUMS]
+    cdef Py_ssize_t tiles = tiles_across(p.out_h) * tiles_across(p.out_w)
+    cdef int filter0, channel0, f, t, i, j
+    for i from 0 <= i < p.filters by TF:
+        filter0 = min(i, p.filters - TF)
+        for j from 0 <= j < p.channels by TX:
+            channel0 = min(j, p.channels - TX)
+            for f in range(TF):
+                for t in range(TX):
+                    acc[f * TX + t] = lanes_set(0)
+            correlate_tile(
+                acc, v + channel0 * tiles, 0, 1, tiles, m + filter0 * tiles, tiles, 0, 1,
+                1, tiles, TF, TX,
+            )
+            sum_tile(acc, sums, TF * TX)
+            for f in range(i - filter0, TF):
+                for t in range(j - channel0, TX):
+                    dweight[
+                        <Py_ssize_t>(filter0 + f) * PLANES * p.channels + channel0 + t
+                    ] += sums[f * TX + t]
+
+
+cdef inline void winograd_backward_params(
+    const Convolution *p, const lanes *x, const lanes *dy, float *dweight, float *dbias,
+    lanes *scratch,
+) noexcept nogil:
+    """Gradient of the parameters, that of the weights in planes; four planes at a time
+
+    x        [C][H][W]    lanes
+    dy       [F][OH][OW]  lanes, gradient of the output before its activation
+    dweight  (F, 16, C)   float, added to
+    dbias    (F,)         float, added to, or NULL
+    """
+    cdef int across = tiles_across(p.out_w)
+    cdef int down = tiles_across(p.out_h)
+    cdef Py_ssize_t tiles = down * across
+    cdef Py_ssize_t v_plane = plane_lanes(tiles, p.channels)
+    cdef Py_ssize_t m_plane = plane_lanes(tiles, p.filters)
+    cdef lanes *v = scratch
+    cdef lanes *m = v + 4 * v_plane
+    cdef int c, f, i, j, tile_row
+    cdef const lanes *vs
+    cdef const lanes *ms
+    scratch = m + 4 * m_plane
+    for i in range(4):
+        for c in range(p.channels):
+            for tile_row in range(down):
+                input_planes(
+                    p, x + <Py_ssize_t>c * p.height * p.width, tile_row, i, i + 1,
+                    v + c * tiles + tile_row * across, v_plane, 1, scratch,
+                )
+        for f in range(p.filters):
+            for tile_row in range(down):
+                gradient_planes(
+                    p, dy + <Py_ssize_t>f * p.out_h * p.out_w, tile_row, i, i + 1,
+                    m + f * tiles + tile_row * across, m_plane, 1, scratch,
+                )
+        for j in range(4):
+            vs = v + j * v_plane
+            ms = m + j * m_plane
+            if p.tile == TALL:
+                plane_backward_params(p, vs, ms, dweight, TILE_TALL_F, TILE_TALL_X)
+            elif p.tile == PAIR:
+                plane_backward_params(p, vs, ms, dweight, TILE_PAIR_F, TILE_PAIR_X)
+            elif p.tile == SIX:
+                plane_backward_params(p, vs, ms, dweight, TILE_SIX_F, TILE_SIX_X)
+            elif p.tile == FIVE:
+                plane_backward_params(p, vs, ms, dweight, TILE_FIVE_F, TILE_FIVE_X)
+            elif p.tile == WIDE:
+                plane_backward_params(p, vs, ms, dweight, TILE_WIDE_F, TILE_WIDE_X)
+            else:
+                plane_backward_params(p, vs, ms, dweight, 1, 1)
+            dweight += p.channels
+    if dbias != NULL:
+        bias_gradient(dy, dbias, p.filters, p.out_h * p.out_w)
+
+
+cdef inline void add_weight_gradient(
+    const float *planes, float *dweight, int channels
+) noexcept nogil:
+    """dweight[c] += G' dU G of one filter
+
+    planes   (16, C)    float
+    dweight  (C, 3, 3)  float, added to
+    """
+    cdef int c, i
+    cdef float[12] rows
+    cdef const float *u
+    cdef float *to = dweight
+    for c in range(channels):
+        for i in range(4):
+            u = planes + 4 * i * channels + c
+            rows[3 * i] = u[0] + (u[channels] + u[2 * channels]) / 2
+            rows[3 * i + 1] = (u[channels] - u[2 * channels]) / 2
+            rows[3 * i + 2] = u[3 * channels] + (u[channels] + u[2 * channels]) / 2
+        for i in range(3):
+            to[i] += rows[i] + (rows[3 + i] + rows[6 + i]) / 2
+            to[3 + i] += (rows[3 + i] - rows[6 + i]) / 2
+            to[6 + i] += rows[9 + i] + (rows[3 + i] + rows[6 + i]) / 2
+        to += 9
