@@ -67,6 +67,33 @@ def noise(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return images, random.integers(0, 10, count)
 
 
+def trainer(
+    model: lenet5c.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    batch_size: int,
+    learning_rate: float,
+    threads: int,
+) -> Callable[[], float]:
+    """A function that trains an epoch with `fit` and returns images a second."""
+
+    def epoch() -> float:
+        optimizer = lenet5c.SGD(learning_rate, momentum=0.9, nesterov=True)
+        took = seconds(
+            lambda: model.fit(
+                images,
+                labels,
+                epochs=1,
+                batch_size=batch_size,
+                optimizer=optimizer,
+                threads=threads,
+            )
+        )
+        return len(images) / took
+
+    return epoch
+
+
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Rows, the head first, as aligned text; all columns but the first to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from common import machine, noise, rest, seconds, table
+from common import machine, noise, rest, seconds, table, trainer
 
 import lenet5c
 
@@ -29,22 +29,7 @@ def ours(name: str, batch_size: int, threads: int):
     """A function that trains an epoch with `fit` and returns images a second."""
     images, labels = noise(IMAGES[name])
     model = getattr(lenet5c, name)()
-
-    def epoch() -> float:
-        optimizer = lenet5c.SGD(learning_rate=0.001, momentum=0.9, nesterov=True)
-        took = seconds(
-            lambda: model.fit(
-                images,
-                labels,
-                epochs=1,
-                batch_size=batch_size,
-                optimizer=optimizer,
-                threads=threads,
-            )
-        )
-        return len(images) / took
-
-    return epoch
+    return trainer(model, images, labels, batch_size, 0.001, threads)
 
 
 def torch_network(name: str):

@@ -9,7 +9,16 @@ network, batch and optimizer on float32 images that are ready in memory.
 import argparse
 import statistics
 
-from common import FLOPS_OF_AN_IMAGE, machine, noise, peak_gflops, rest, seconds, table
+from common import (
+    FLOPS_OF_AN_IMAGE,
+    machine,
+    noise,
+    peak_gflops,
+    rest,
+    seconds,
+    table,
+    trainer,
+)
 
 import lenet5c
 
@@ -18,23 +27,7 @@ BATCHES = (32, 64, 256)
 
 def ours(batch_size: int, threads: int):
     images, labels = noise(16384)
-    model = lenet5c.lenet5()
-
-    def epoch() -> float:
-        optimizer = lenet5c.SGD(learning_rate=0.01, momentum=0.9, nesterov=True)
-        took = seconds(
-            lambda: model.fit(
-                images,
-                labels,
-                epochs=1,
-                batch_size=batch_size,
-                optimizer=optimizer,
-                threads=threads,
-            )
-        )
-        return len(images) / took
-
-    return epoch
+    return trainer(lenet5c.lenet5(), images, labels, batch_size, 0.01, threads)
 
 
 def torch_lenet5():

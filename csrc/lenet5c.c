@@ -2087,6 +2087,7 @@ int lenet5c_open(const char *path, lenet5c_model **model)
     file = fopen(path, "rb");
     if (!file) return LENET5C_NO_FILE;
     if (fseek(file, 0, SEEK_END) == 0) size = ftell(file);
+    if (size == LONG_MAX) size = -1; /* what a folder says of itself */
     if (size > most) code = LENET5C_BAD_SIZE;
     if (size >= 0 && size <= most && fseek(file, 0, SEEK_SET) == 0) {
         bytes = malloc((size_t)size + 1);

@@ -168,6 +168,15 @@ def _hint(array: NDArray[Any]) -> str:
     return ""
 
 
+def _is_utf8(text: str) -> bool:
+    """Whether the text has no half of a surrogate pair, as undecodable file names do."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def encode_labels(
     labels: ArrayLike,
     count: int,
@@ -234,6 +243,11 @@ def encode_labels(
                     f"{argument}: the network has {classes} classes, got {len(known)} "
                     f"different labels: {_some(known)}"
                 )
+            for label in known:
+                if isinstance(label, str) and not _is_utf8(label):
+                    raise ValueError(
+                        f"{argument}: {label!r} is not text that a model file can hold"
+                    )
     if (known.dtype.kind == "U") != (array.dtype.kind == "U"):
         raise ValueError(
             f"{argument}: expected labels among {_some(known)}, got {array[0]!r}"

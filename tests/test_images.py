@@ -464,6 +464,11 @@ def test_unsigned_labels_beyond_int64_are_refused():
         encode_labels(np.array([2**64 - 1, 3], np.uint64), 2, 2)
 
 
+def test_half_a_surrogate_pair_is_no_label():
+    with pytest.raises(ValueError, match=r"fig.udcff.* is not text"):
+        encode_labels(["fig", "fig\udcff"], 2, 2)
+
+
 def test_one_hot_rows_are_refused_where_classes_are_not_numbered_from_0():
     """A column's number is no label then: 3 would be taken for the class called 3."""
     with pytest.raises(ValueError, match=r"^labels"):

@@ -663,7 +663,7 @@ def test_bad_arguments_are_refused(best: Runtime) -> None:
     model = ctypes.c_void_p(1)
     assert c.lenet5c_open(b"nowhere", ctypes.byref(model)) == CODES["NO_FILE"]
     assert not model
-    assert c.lenet5c_open(b".", ctypes.byref(model)) < 0
+    assert c.lenet5c_open(b".", ctypes.byref(model)) == CODES["NO_FILE"]
     bad = CODES["BAD_ARGUMENT"]
     assert c.lenet5c_open(None, ctypes.byref(model)) == bad
     assert c.lenet5c_open(b"nowhere", None) == bad
