@@ -121,6 +121,17 @@ MODELS = {
         (19, 9, 12),
         3,
     ),
+    "weight gradients with lanes over channels": lambda: custom(
+        [
+            Conv2d(33, (2, 3), stride=2, padding=2, name="A"),  # 35@6x7 -> 33@5x5
+            ReLU(),
+            Conv2d(26, 4, bias=False, name="B"),  # -> 26@2x2
+            Tanh(),
+            Dense(3, name="D"),
+        ],
+        (35, 6, 7),
+        3,
+    ),
     "one dense layer": lambda: custom([Dense(2, name="D")], (3, 2, 1), 2),
     "lenet5 batch norm": lambda: lenet5c.lenet5(batch_norm=True, seed=5),
     "stages of residual blocks": lambda: custom(

@@ -31,11 +31,11 @@ cdef inline int output_row(int outputs) noexcept nogil:
 
 
 cdef inline void turn_block(
-    const lanes *x, float *rows, Py_ssize_t row, int features
+    const lanes *x, Py_ssize_t step, float *rows, Py_ssize_t row, int features
 ) noexcept nogil:
     """rows[n, i] = lane n of x[i]
 
-    x     [I]          lanes
+    x     [I]          lanes, `step` apart
     rows  [LANES][IP]  float, `row` apart; zero beyond I
     """
     cdef lanes square[LANES]
@@ -43,11 +43,30 @@ cdef inline void turn_block(
     i = 0
     while i < features:
         for n in range(LANES):
-            square[n] = x[i + n] if i + n < features else lanes_set(0)
+            square[n] = x[(i + n) * step] if i + n < features else lanes_set(0)
         lanes_transpose(square)
         for n in range(LANES):
             (<lanes *>(rows + n * row + i))[0] = square[n]
         i += LANES
+
+
+cdef inline void add_rows(
+    const lanes *acc, float *dweight, Py_ssize_t dweight_row, int inputs, int outputs,
+    int TF, int TX,
+) noexcept nogil:
+    """dweight[f, t] += acc[f, t] for the first of `outputs` and of `inputs`"""
+    cdef lanes sums[TILE_MOST]  # lanes_keep: or gcc makes acc and sums one array
+    cdef int f, t
+    for f in range(TF):
+        for t in range(TX):
+            sums[f * TX + t] = lanes_keep(acc[f * TX + t])
+    for f in range(min(TF, outputs)):
+        for t in range(TX):
+            if t * LANES < inputs:
+                lanes_add_to(
+                    dweight + f * dweight_row + t * LANES, sums[f * TX + t],
+                    inputs - t * LANES,
+                )
 
 
 cdef inline void dense_backward_params_tile(
@@ -60,25 +79,14 @@ cdef inline void dense_backward_params_tile(
     for the first TF of `outputs` and the first TX registers of `inputs`
     """
     cdef lanes acc[TILE_MOST]
-    cdef lanes sums[TILE_MOST]  # lanes_keep: or gcc makes acc and sums one array
-    cdef int f, t
-    for f in range(TF):
-        for t in range(TX):
-            acc[f * TX + t] = lanes_set(0)
+    cdef int i
+    for i in range(TF * TX):
+        acc[i] = lanes_set(0)
     multiply_tile(
         acc, <const lanes *>x, 0, 0, x_row // LANES, 1, dy, 0, 0, dy_row,
         1, 1, images, TF, TX,
     )
-    for f in range(TF):
-        for t in range(TX):
-            sums[f * TX + t] = lanes_keep(acc[f * TX + t])
-    for f in range(min(TF, outputs)):
-        for t in range(TX):
-            if t * LANES < inputs:
-                lanes_add_to(
-                    dweight + f * dweight_row + t * LANES, sums[f * TX + t],
-                    inputs - t * LANES,
-                )
+    add_rows(acc, dweight, dweight_row, inputs, outputs, TF, TX)
 
 
 cdef inline void dense_backward_params(

@@ -50,6 +50,7 @@ from lenet5c.core.pool cimport (
 )
 from lenet5c.core.random cimport subkey
 from lenet5c.core.tile cimport PAIR, cheapest_tile, tile_filters
+from lenet5c.core.turned cimport turned_backward_params, turned_scratch, turning_pays
 from lenet5c.core.update cimport adamw_step, average_step, sgd_step, squares
 from lenet5c.core.winograd cimport (
     PLANES, add_weight_gradient, pack_winograd, plane_stride, tiles_across,
@@ -120,6 +121,7 @@ cdef struct Op:
     Py_ssize_t norm  # offset of two numbers a channel, in the workspace
     Py_ssize_t group  # blocks of one task
     bint winograd  # a convolution in planes; `forward` and `backward` are of one plane
+    bint turned  # its weight gradient has lanes over channels, (F, KH, KW, C) in shards
     Correlation forward
     Correlation *backward  # input gradient, one part for each residue of the stride
     int backward_parts
@@ -618,6 +620,7 @@ cdef class Network:
         if P:
             op.padded_width = op.conv.width = W + 2 * P
         op.conv.tile = cheapest_tile(F, KW, True)
+        op.turned = turning_pays(&op.conv)
         self.plan_shard_gradient(op, KH * KW)
         return 0
 
@@ -810,6 +813,8 @@ cdef class Network:
             end += <Py_ssize_t>op.conv.channels * op.conv.height * op.padded_width
             if op.winograd:
                 planes_most = max(planes_most, winograd_scratch(&op.conv))
+            if op.turned:
+                planes_most = max(planes_most, turned_scratch(&op.conv))
             dy_most = max(
                 dy_most, <Py_ssize_t>op.conv.filters * op.conv.out_h * op.dy_width
             )
@@ -848,7 +853,7 @@ cdef class Network:
                     (i, 0, at, TILE_PAIR_F)
                     for at in range(0, op.forward.filters, TILE_PAIR_F)
                 ]
-            elif op.winograd:
+            elif op.winograd or op.turned:
                 reducing += [(i, 0, at, 1) for at in range(op.conv.filters)]
             else:
                 n = op.bias + (op.forward.filters if op.biased else 0) - op.weight
@@ -1412,24 +1417,24 @@ cdef void op_backward(
             &op.conv, x, dy, gradient + op.gradient,
             gradient + op.bias_gradient if op.biased else NULL, arena + net.planes,
         )
+    elif op.turned:
+        turned_backward_params(
+            &op.conv, source, dy, gradient + op.gradient,
+            gradient + op.bias_gradient if op.biased else NULL, arena + net.planes,
+        )
     elif op.kind == CONV:
         conv_backward_params(
             &op.conv, source, dy, gradient + op.gradient,
             gradient + op.bias_gradient if op.biased else NULL,
         )
-        if op.needs_dx and op.dy_width > op.conv.out_w:
-            pad_columns(
-                dy, dy_padded, op.conv.filters * op.conv.out_h, op.conv.out_w,
-                op.dy_left, op.dy_width,
-            )
-            dy = dy_padded
     elif op.kind == DENSE:
         inputs = op.inputs
         outputs = op.outputs
         rows = space.rows
-        turn_block(x, rows + op.x_rows + row * input_row(inputs), input_row(inputs), inputs)
+        turn_block(x, 1, rows + op.x_rows + row * input_row(inputs), input_row(inputs), inputs)
         turn_block(
-            dy, rows + op.dy_rows + row * output_row(outputs), output_row(outputs), outputs
+            dy, 1, rows + op.dy_rows + row * output_row(outputs), output_row(outputs),
+            outputs,
         )
     if not op.needs_dx:
         return
@@ -1439,6 +1444,12 @@ cdef void op_backward(
             arena + net.planes,
         )
     elif op.kind == CONV or op.kind == DENSE:
+        if op.dy_width > op.conv.out_w:
+            pad_columns(
+                dy, dy_padded, op.conv.filters * op.conv.out_h, op.conv.out_w,
+                op.dy_left, op.dy_width,
+            )
+            dy = dy_padded
         if op.gaps:
             memset(dx, 0, op.inputs * sizeof(lanes))
         for i in range(op.backward_parts):
@@ -1488,7 +1499,7 @@ cdef void run_reducing(
             images, op.inputs, op.outputs, task.start,
         )
         return
-    if op.winograd:
+    if op.winograd or op.turned:
         reduce_planes(net, call, space, chunk, op, task.start)
         return
     to = call.gradient + op.weight + task.start
@@ -1501,22 +1512,28 @@ cdef void run_reducing(
 cdef void reduce_planes(
     Network net, const Call *call, Workspace space, int chunk, const Op *op, int filter
 ) noexcept nogil:
-    """`run_reducing` of one filter of a convolution in planes; the sum is in shard 0."""
-    cdef Py_ssize_t size = <Py_ssize_t>PLANES * op.conv.channels
+    """`run_reducing` of one filter whose weights lie (planes, C); the sum is in shard 0."""
+    cdef int C = op.conv.channels
+    cdef int taps = op.conv.kernel_h * op.conv.kernel_w
+    cdef Py_ssize_t size = <Py_ssize_t>(PLANES if op.winograd else taps) * C
     cdef float *planes = space.shards + op.gradient + filter * size
     cdef float *bias = space.shards + op.bias_gradient + filter
+    cdef float *to = call.gradient + op.weight + <Py_ssize_t>filter * C * taps
     cdef Py_ssize_t at, i
-    cdef int s
+    cdef int s, c
     for s in range(1, shards_of(net, call, chunk)):
         at = s * net.shard_floats
         bias[0] += bias[at]
         for i in range(size):
             planes[i] += planes[at + i]
-    add_weight_gradient(
-        planes, call.gradient + op.weight + filter * 9 * op.conv.channels, op.conv.channels
-    )
     if op.biased:
         call.gradient[op.bias + filter] += bias[0]
+    if op.winograd:
+        add_weight_gradient(planes, to, C)
+        return
+    for c in range(C):
+        for i in range(taps):
+            to[c * taps + i] += planes[i * C + c]
 
 
 # Op by op

@@ -77,11 +77,10 @@ cdef inline Py_ssize_t winograd_scratch(const Convolution *p) noexcept nogil:
     """Lanes that the three passes need: planes of one row of tiles, or 4 of all tiles."""
     cdef int across = tiles_across(p.out_w)
     cdef int tiles = tiles_across(p.out_h) * across
-    return (
-        PLANES * (plane_lanes(across, p.channels) + plane_lanes(across, p.filters))
-        + 4 * (plane_lanes(tiles, p.channels) + plane_lanes(tiles, p.filters))
-        + 4 * row_lanes(p) + p.width + p.out_w
-    )
+    return max(
+        PLANES * (plane_lanes(across, p.channels) + plane_lanes(across, p.filters)),
+        4 * (plane_lanes(tiles, p.channels) + plane_lanes(tiles, p.filters)),
+    ) + 4 * row_lanes(p) + p.width + p.out_w
 
 
 cdef inline void pack_winograd(
