@@ -169,7 +169,7 @@ def _hint(array: NDArray[Any]) -> str:
 
 
 def _is_utf8(text: str) -> bool:
-    """Whether the text has no half of a surrogate pair, as undecodable file names do."""
+    """Whether no half of a surrogate pair is in it, as in undecodable file names."""
     try:
         text.encode()
     except UnicodeEncodeError:

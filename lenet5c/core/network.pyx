@@ -1431,7 +1431,9 @@ cdef void op_backward(
         inputs = op.inputs
         outputs = op.outputs
         rows = space.rows
-        turn_block(x, 1, rows + op.x_rows + row * input_row(inputs), input_row(inputs), inputs)
+        turn_block(
+            x, 1, rows + op.x_rows + row * input_row(inputs), input_row(inputs), inputs
+        )
         turn_block(
             dy, 1, rows + op.dy_rows + row * output_row(outputs), output_row(outputs),
             outputs,

@@ -62,6 +62,7 @@ cdef inline void turned_backward_params(
     cdef Py_ssize_t taps = p.kernel_h * p.kernel_w
     cdef float *xs = <float *>scratch
     cdef float *ds = <float *>(scratch + p.height * W * x_row)
+    cdef const float *from_tap
     cdef int f, c, ky, kx, i, above, oy, oy_end
     turn_map(x, xs, x_row, p.channels, p.height * W)
     turn_map(dy, ds, dy_row, p.filters, p.out_h * OW)
@@ -74,9 +75,9 @@ cdef inline void turned_backward_params(
                 for kx in range(p.kernel_w):
                     for i in range(TILE_PAIR_F * TILE_PAIR_X):
                         acc[i] = lanes_set(0)
+                    from_tap = xs + ((oy * S + above) * W + kx) * LANES * x_row + c
                     multiply_tile(
-                        acc,
-                        <const lanes *>(xs + ((oy * S + above) * W + kx) * LANES * x_row + c),
+                        acc, <const lanes *>from_tap,
                         S * W * x_row, S * x_row, x_row // LANES, 1,
                         ds + oy * OW * LANES * dy_row + f, OW * LANES * dy_row,
                         LANES * dy_row, dy_row,
