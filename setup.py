@@ -50,12 +50,14 @@ if WANTED:
 
 COMPILE = ["-O3", "-g0", "-fvisibility=hidden", "-fno-math-errno", "-ffp-contract=fast"]
 # What gcc needs to keep tiles in registers, where the compiler knows it: unroll up to
-# 24 accumulators (16 by default), and make no memcpy of a loop that copies them.
+# 24 accumulators (16 by default), make no memcpy of a loop that copies them, and leave
+# apart the functions that are: in one large function loops run out of registers.
 GCC = [
     "--param=max-completely-peel-times=32",
     "--param=max-completely-peeled-insns=800",
     "-fno-tree-loop-distribute-patterns",
     "-fno-predictive-commoning",
+    "-fno-inline-functions-called-once",
 ]
 MACROS = [("CYTHON_INLINE", "inline __attribute__((always_inline))")]
 if os.environ.get("LENET5C_LANES"):

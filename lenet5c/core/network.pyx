@@ -1347,10 +1347,7 @@ cdef void op_forward(
         )
         x = arena + op.padded
     if op.winograd:
-        winograd_forward(
-            &op.conv, &op.forward, x, call.packed + op.forward.packed, bias_of(op, call),
-            y, op.activation, arena + net.planes,
-        )
+        planes_forward(op, call, x, y, arena + net.planes)
     elif op.kind == CONV or op.kind == DENSE:
         correlate(
             &op.forward, x, call.packed + op.forward.packed, bias_of(op, call),
@@ -1358,6 +1355,46 @@ cdef void op_forward(
         )
     else:
         simple_forward(op, number, call, block, x, y)
+
+
+# Functions of their own, so that each is compiled with all registers to itself.
+
+
+cdef void planes_forward(
+    const Op *op, const Call *call, const lanes *x, lanes *y, lanes *scratch
+) noexcept nogil:
+    winograd_forward(
+        &op.conv, &op.forward, x, call.packed + op.forward.packed, bias_of(op, call), y,
+        op.activation, scratch,
+    )
+
+
+cdef void planes_backward(
+    const Op *op, const Call *call, const lanes *x, const lanes *dy, lanes *dx,
+    lanes *scratch,
+) noexcept nogil:
+    winograd_backward(
+        &op.conv, op.backward, dy, call.packed + op.backward.packed, dx, x, op.below,
+        scratch,
+    )
+
+
+cdef void planes_backward_params(
+    const Op *op, const lanes *x, const lanes *dy, float *gradient, lanes *scratch
+) noexcept nogil:
+    winograd_backward_params(
+        &op.conv, x, dy, gradient + op.gradient,
+        gradient + op.bias_gradient if op.biased else NULL, scratch,
+    )
+
+
+cdef void channels_backward_params(
+    const Op *op, const lanes *x, const lanes *dy, float *gradient, lanes *scratch
+) noexcept nogil:
+    turned_backward_params(
+        &op.conv, x, dy, gradient + op.gradient,
+        gradient + op.bias_gradient if op.biased else NULL, scratch,
+    )
 
 
 cdef const float *bias_of(const Op *op, const Call *call) noexcept nogil:
@@ -1413,15 +1450,9 @@ cdef void op_backward(
     if op.padded_width:
         source = arena + op.padded
     if op.winograd:
-        winograd_backward_params(
-            &op.conv, x, dy, gradient + op.gradient,
-            gradient + op.bias_gradient if op.biased else NULL, arena + net.planes,
-        )
+        planes_backward_params(op, x, dy, gradient, arena + net.planes)
     elif op.turned:
-        turned_backward_params(
-            &op.conv, source, dy, gradient + op.gradient,
-            gradient + op.bias_gradient if op.biased else NULL, arena + net.planes,
-        )
+        channels_backward_params(op, source, dy, gradient, arena + net.planes)
     elif op.kind == CONV:
         conv_backward_params(
             &op.conv, source, dy, gradient + op.gradient,
@@ -1441,10 +1472,7 @@ cdef void op_backward(
     if not op.needs_dx:
         return
     if op.winograd:
-        winograd_backward(
-            &op.conv, op.backward, dy, call.packed + op.backward.packed, dx, x, op.below,
-            arena + net.planes,
-        )
+        planes_backward(op, call, x, dy, dx, arena + net.planes)
     elif op.kind == CONV or op.kind == DENSE:
         if op.dy_width > op.conv.out_w:
             pad_columns(
