@@ -115,21 +115,23 @@ MODELS = {
             MaxPool2d(2),  # -> 17@4x6, a row is left
             ReLU(),
             Conv2d(40, 3, padding=4, name="C"),  # -> 40@10x12
-            AvgPool2d(5),
-            Dense(3, name="D"),
+            Tanh(),
+            Conv2d(100, 3, padding=9, name="D"),  # -> 100@26x28, in several bands
+            AvgPool2d(13),
+            Dense(3, name="E"),
         ],
         (19, 9, 12),
         3,
     ),
     "weight gradients with lanes over channels": lambda: custom(
         [
-            Conv2d(33, (2, 3), stride=2, padding=2, name="A"),  # 35@6x7 -> 33@5x5
+            Conv2d(33, (2, 3), stride=2, padding=2, name="A"),  # 35@5x6 -> 33@4x4
             ReLU(),
-            Conv2d(26, 4, bias=False, name="B"),  # -> 26@2x2
+            Conv2d(26, 3, bias=False, name="B"),  # -> 26@2x2
             Tanh(),
             Dense(3, name="D"),
         ],
-        (35, 6, 7),
+        (35, 5, 6),
         3,
     ),
     "one dense layer": lambda: custom([Dense(2, name="D")], (3, 2, 1), 2),

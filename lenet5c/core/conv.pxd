@@ -44,9 +44,11 @@ cdef struct Correlation:
 
 
 cdef inline Py_ssize_t packed_size(const Correlation *p) noexcept nogil:
-    """Floats that the packed weights of `p` take, whole tiles, zeros included."""
+    """Floats that the packed weights of `p` take: whole tiles, zeros included, and whole
+    cache lines."""
     cdef int tf = tile_filters(p.tile)
-    return <Py_ssize_t>((p.filters + tf - 1) // tf) * tf * p.channels * p.rows * p.taps
+    cdef Py_ssize_t tiles = (p.filters + tf - 1) // tf
+    return (tiles * tf * p.channels * p.rows * p.taps + 15) // 16 * 16
 
 
 cdef inline double correlation_cost(const Correlation *p, int tile) noexcept nogil:

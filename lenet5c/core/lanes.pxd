@@ -32,3 +32,16 @@ cdef extern from "lanes.h" nogil:
     lanes lanes_tanh(lanes x)
     lanes lanes_exp(lanes x)
     void lanes_transpose(lanes *rows)
+
+cdef enum:
+    CACHE_LINE = 64  # bytes
+
+
+cdef inline Py_ssize_t odd_lines(Py_ssize_t size) noexcept nogil:
+    """`size` lanes, rounded up to an odd number of cache lines.
+
+    At strides of powers of two, all maps would compete for the same few places in the
+    cache.
+    """
+    cdef Py_ssize_t line = max(1, CACHE_LINE // <Py_ssize_t>sizeof(lanes))
+    return ((size + line - 1) // line | 1) * line

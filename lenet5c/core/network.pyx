@@ -36,8 +36,8 @@ from lenet5c.core.dense cimport (
     dense_backward_params, input_row, output_row, turn_block,
 )
 from lenet5c.core.lanes cimport (
-    LANES, TILE_PAIR_F, TILE_PAIR_X, lanes, lanes_if_less, lanes_keep, lanes_set, lanes_sum,
-    lanes_uniform, ulanes,
+    CACHE_LINE, LANES, TILE_PAIR_F, TILE_PAIR_X, lanes, lanes_if_less, lanes_keep,
+    lanes_set, lanes_sum, lanes_uniform, odd_lines, ulanes,
 )
 from lenet5c.core.loss cimport softmax_cross_entropy
 from lenet5c.core.norm cimport (
@@ -53,9 +53,8 @@ from lenet5c.core.tile cimport PAIR, cheapest_tile, tile_filters
 from lenet5c.core.turned cimport turned_backward_params, turned_scratch, turning_pays
 from lenet5c.core.update cimport adamw_step, average_step, sgd_step, squares
 from lenet5c.core.winograd cimport (
-    PLANES, add_weight_gradient, pack_winograd, plane_stride, tiles_across,
-    winograd_backward, winograd_backward_params, winograd_forward, winograd_pays,
-    winograd_scratch,
+    PLANES, add_weight_gradient, pack_winograd, tiles_across, winograd_backward,
+    winograd_backward_params, winograd_forward, winograd_pays, winograd_scratch,
 )
 
 cdef extern from "openmp.h" nogil:
@@ -88,7 +87,6 @@ cdef enum:
     CHUNK = 256  # images between two reductions
     SLICE = 4096  # floats of a parameter vector that one task sums or updates
     SHARD_FLOATS = 1 << 22  # all shards' gradient buffers together, at the most
-    CACHE_LINE = 64
     MANY_WEIGHTS = 1 << 20  # of all convolutions: a network with more runs op by op
     GROUP_BYTES = 1 << 18  # of maps that one task of a convolution goes through
     TASKS = 16  # of an op, at least, where it can be cut
@@ -409,8 +407,8 @@ cdef class Network:
         op.outputs = size_of(layer["output_shape"])
         if layer["kind"] == "residual":
             op.inputs = op.outputs
-        op.x_block = block_lanes(op.inputs)
-        op.y_block = block_lanes(op.outputs)
+        op.x_block = odd_lines(op.inputs)
+        op.y_block = odd_lines(op.outputs)
         self.sizes[self.count] = op.outputs
         return op
 
@@ -501,11 +499,11 @@ cdef class Network:
         self.parameters += weights + (biases if op.biased or op.kind == BATCH_NORM else 0)
         return 0
 
-    cdef Py_ssize_t plan_packed(self, Correlation *p) noexcept:
-        """A place for the packed weights, on a cache line."""
+    cdef int plan_packed(self, Correlation *p, int planes=1) except -1:
+        """A place for the packed weights, each plane on a cache line."""
         p.packed = self.packed
-        self.packed += (packed_size(p) + 15) // 16 * 16
-        return p.packed
+        self.packed += planes * packed_size(p)
+        return 0
 
     cdef int plan_dense(self, Op *op, int inputs, int outputs) except -1:
         """y = weight x + bias: a correlation of one row with I taps."""
@@ -534,13 +532,9 @@ cdef class Network:
         return 0
 
     cdef int plan_dense_backward(self, Op *op) except -1:
-        cdef Correlation *p
-        op.backward = <Correlation *>calloc(1, sizeof(Correlation))
-        if op.backward == NULL:
-            raise MemoryError("could not allocate the plan")
+        cdef Correlation *p = new_parts(op, 1)
         op.backward_parts = 1
-        op.backward[0] = op.forward
-        p = op.backward
+        p[0] = op.forward
         p.taps = op.outputs
         p.filters = op.inputs
         p.x_row = p.right = op.outputs
@@ -638,17 +632,12 @@ cdef class Network:
         self.plan_plane(op, p, op.conv.filters, op.conv.channels)
         p.w_filter = op.conv.channels * 9
         p.w_tap = 9
-        op.conv.tile = cheapest_tile(op.conv.filters, op.conv.channels, True)
         self.plan_shard_gradient(op, PLANES)
         return 0
 
     cdef int plan_winograd_backward(self, Op *op) except -1:
-        cdef Correlation *p
-        op.backward = <Correlation *>calloc(1, sizeof(Correlation))
-        if op.backward == NULL:
-            raise MemoryError("could not allocate the plan")
+        cdef Correlation *p = new_parts(op, 1)
         op.backward_parts = 1
-        p = op.backward
         self.plan_plane(op, p, op.conv.channels, op.conv.filters)
         p.w_filter = 9
         p.w_tap = op.conv.channels * 9
@@ -664,8 +653,7 @@ cdef class Network:
         p.out_w = p.y_filter = across
         p.y_column = 1
         p.tile = cheapest_tile(filters, across, False)
-        p.packed = self.packed
-        self.packed += PLANES * plane_stride(p)
+        self.plan_packed(p, PLANES)
         return 0
 
     cdef int plan_conv_backward(self, Op *op) except -1:
@@ -689,11 +677,7 @@ cdef class Network:
         cdef int P = op.padding_left
         cdef int H = op.conv.height
         cdef int W = op.conv.width - (0 if self.op_by_op else 2 * P)
-        op.backward = <Correlation *>calloc(
-            <size_t>min(S, KH) * min(S, KW), sizeof(Correlation)
-        )
-        if op.backward == NULL:
-            raise MemoryError("could not allocate the plan")
+        new_parts(op, <size_t>min(S, KH) * min(S, KW))
         op.gaps = S > KH or S > KW
         for py in range(min(S, H)):
             rows = (KH - (py + P) % S + S - 1) // S
@@ -762,7 +746,7 @@ cdef class Network:
             if op.kind == ADD:
                 last[op.other] = i
         last[self.count] = self.count
-        sizes = [block_lanes(self.sizes[m]) for m in range(self.count + 1)]
+        sizes = [odd_lines(self.sizes[m]) for m in range(self.count + 1)]
         training = [
             (m - 1, 2 * self.count - (m - 1), sizes[m]) for m in range(self.count + 1)
         ] + [
@@ -1057,12 +1041,12 @@ cdef Py_ssize_t size_of(shape) except -1:
     return size
 
 
-cdef Py_ssize_t block_lanes(Py_ssize_t size) noexcept nogil:
-    """Lanes from one block's map of `size` lanes to the next, op by op: an odd number of
-    cache lines, or the same pixel of all blocks would compete for few places in the cache.
-    """
-    cdef Py_ssize_t line = max(1, CACHE_LINE // <Py_ssize_t>sizeof(lanes))
-    return ((size + line - 1) // line | 1) * line
+cdef Correlation *new_parts(Op *op, size_t most) except NULL:
+    """Room for the parts of an op's input gradient."""
+    op.backward = <Correlation *>calloc(most, sizeof(Correlation))
+    if op.backward == NULL:
+        raise MemoryError("could not allocate the plan")
+    return op.backward
 
 
 def count_layers(layers):
@@ -1685,7 +1669,7 @@ cdef void begin_block(
     cdef lanes *arena = <lanes *>space.arenas[lenet5c_thread()]
     load_block(
         net, call, arena, batch.first + <Py_ssize_t>block * LANES,
-        map_of(net, call, space, 0, &batch) + block * block_lanes(net.sizes[0]),
+        map_of(net, call, space, 0, &batch) + block * odd_lines(net.sizes[0]),
         &space.blocks[block],
     )
 
@@ -1700,13 +1684,13 @@ cdef void end_block(
     cdef Py_ssize_t size = net.sizes[call.ops]
     if call.y != NULL:
         unpack_block(
-            map_of(net, call, space, call.ops, &batch) + block * block_lanes(size),
+            map_of(net, call, space, call.ops, &batch) + block * odd_lines(size),
             call.y + first * size, size, size, count,
         )
     if call.dx != NULL:
         size = net.sizes[0]
         unpack_block(
-            gradient_of(net, space, 0, &batch) + block * block_lanes(size),
+            gradient_of(net, space, 0, &batch) + block * odd_lines(size),
             call.dx + first * size, size, size, count,
         )
 

@@ -15,10 +15,8 @@ from lenet5c.core.lanes cimport (
 )
 from lenet5c.core.tile cimport multiply_tile
 
-
-cdef inline bint turning_pays(const Convolution *p) noexcept nogil:
-    """Whether there are channels and filters for a few whole tiles."""
-    return p.channels >= TILE_PAIR_X * LANES and p.filters >= 2 * TILE_PAIR_F
+cdef enum:
+    FEW_PIXELS = 16  # of the output; beyond, the sums cost less than turning. Measured
 
 
 cdef inline Py_ssize_t turned_scratch(const Convolution *p) noexcept nogil:
@@ -26,6 +24,14 @@ cdef inline Py_ssize_t turned_scratch(const Convolution *p) noexcept nogil:
     return (
         <Py_ssize_t>p.height * p.width * input_row(p.channels)
         + <Py_ssize_t>p.out_h * p.out_w * output_row(p.filters)
+    )
+
+
+cdef inline bint turning_pays(const Convolution *p) noexcept nogil:
+    """Whether the maps are small, and wide enough for a few whole tiles."""
+    return (
+        p.channels >= TILE_PAIR_X * LANES and p.filters >= 2 * TILE_PAIR_F
+        and p.out_h * p.out_w <= FEW_PIXELS and p.height * p.width <= 4 * FEW_PIXELS
     )
 
 

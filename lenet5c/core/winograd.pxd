@@ -22,16 +22,13 @@ from lenet5c.core.conv cimport (
     Convolution, Correlation, bias_gradient, correlate, packed_size,
 )
 from lenet5c.core.lanes cimport (
-    TILE_FIVE_F, TILE_FIVE_X, TILE_MOST, TILE_PAIR_F, TILE_PAIR_X, TILE_SIX_F,
-    TILE_SIX_X, TILE_SUMS, TILE_TALL_F, TILE_TALL_X, TILE_WIDE_F, TILE_WIDE_X, lanes,
-    lanes_set,
+    TILE_MOST, TILE_PAIR_F, TILE_PAIR_X, TILE_SUMS, lanes, lanes_set, odd_lines,
 )
-from lenet5c.core.tile cimport (
-    FIVE, PAIR, SIX, TALL, WIDE, correlate_tile, sum_tile, tile_filters,
-)
+from lenet5c.core.tile cimport correlate_tile, sum_tile, tile_filters
 
 cdef enum:
     PLANES = 16
+    BAND_BYTES = 1 << 19  # of the planes that the weight gradient goes through at a time
 
 
 cdef inline int tiles_across(int n) noexcept nogil:
@@ -48,6 +45,8 @@ cdef inline bint winograd_pays(const Convolution *p) noexcept nogil:
     """
     if p.kernel_h != 3 or p.kernel_w != 3 or p.stride != 1:
         return False
+    if p.filters < TILE_PAIR_F or p.channels < TILE_PAIR_X:
+        return False
     cdef double weights = <double>p.filters * p.channels
     cdef double tiles = <double>tiles_across(p.out_h) * tiles_across(p.out_w)
     cdef double products = 3 * weights * tiles * PLANES / 2
@@ -56,16 +55,11 @@ cdef inline bint winograd_pays(const Convolution *p) noexcept nogil:
     return products + turning + sums < 3 * weights * p.out_h * p.out_w * 9 / 2
 
 
-cdef inline Py_ssize_t plane_stride(const Correlation *p) noexcept nogil:
-    """Floats from one plane of packed weights to the next, whole cache lines."""
-    return (packed_size(p) + 15) // 16 * 16
-
-
-cdef inline Py_ssize_t plane_lanes(Py_ssize_t tiles, Py_ssize_t maps) noexcept nogil:
-    """Lanes from one plane to the next: an odd number of cache lines, or all planes would
-    compete for the same few places in the cache."""
-    cdef Py_ssize_t line = max(1, 64 // <Py_ssize_t>sizeof(lanes))
-    return ((tiles * maps + line - 1) // line | 1) * line
+cdef inline int rows_of_band(const Convolution *p) noexcept nogil:
+    """Rows of tiles of which four planes stay in the second-level cache."""
+    cdef Py_ssize_t row = 4 * tiles_across(p.out_w) * sizeof(lanes)
+    row *= p.channels + p.filters
+    return max(1, min(<Py_ssize_t>tiles_across(p.out_h), BAND_BYTES // row))
 
 
 cdef inline int row_lanes(const Convolution *p) noexcept nogil:
@@ -74,12 +68,12 @@ cdef inline int row_lanes(const Convolution *p) noexcept nogil:
 
 
 cdef inline Py_ssize_t winograd_scratch(const Convolution *p) noexcept nogil:
-    """Lanes that the three passes need: planes of one row of tiles, or 4 of all tiles."""
-    cdef int across = tiles_across(p.out_w)
-    cdef int tiles = tiles_across(p.out_h) * across
+    """Lanes that the three passes need: planes of a row of tiles, or four of a band."""
+    cdef Py_ssize_t row = tiles_across(p.out_w)
+    cdef Py_ssize_t band = row * rows_of_band(p)
     return max(
-        PLANES * (plane_lanes(across, p.channels) + plane_lanes(across, p.filters)),
-        4 * (plane_lanes(tiles, p.channels) + plane_lanes(tiles, p.filters)),
+        PLANES * (odd_lines(row * p.channels) + odd_lines(row * p.filters)),
+        4 * (odd_lines(band * p.channels) + odd_lines(band * p.filters)),
     ) + 4 * row_lanes(p) + p.width + p.out_w
 
 
@@ -89,7 +83,7 @@ cdef inline void pack_winograd(
     """packed[plane][tile, tap, f] = (G w[f, tap] G')[plane], zero beyond the last filter"""
     cdef int tf = tile_filters(p.tile)
     cdef int valid = min(tf, p.filters - tile * tf)
-    cdef Py_ssize_t stride = plane_stride(p)
+    cdef Py_ssize_t stride = packed_size(p)
     cdef int f, tap, i, j
     cdef const float *w
     cdef float[12] rows
@@ -135,8 +129,9 @@ cdef inline void input_planes(
     cdef lanes *to = planes
     cdef const lanes *above
     cdef const lanes *below
-    for j in range(W):
-        zeros[j] = lanes_set(0)
+    if top < 0 or top + 4 > p.height:
+        for j in range(W):
+            zeros[j] = lanes_set(0)
     for j in range(pad):
         row[j] = lanes_set(0)
     for j in range(pad + W, RW):
@@ -171,20 +166,21 @@ cdef inline void gradient_planes(
     """
     cdef int OW = p.out_w
     cdef int i, j, t
-    cdef bint two = 2 * tile_row + 1 < p.out_h
     cdef lanes *row = scratch
+    cdef lanes *zeros = scratch + row_lanes(p)
     cdef lanes *to = planes
     cdef const lanes *above = dy + 2 * tile_row * OW
     cdef const lanes *below = above + OW
+    if 2 * tile_row + 1 == p.out_h:
+        below = zeros
+        for j in range(OW):
+            zeros[j] = lanes_set(0)
     row[OW] = lanes_set(0)
     for i in range(first, end):
         # 0: g0, 1: g0 + g1, 2: g0 - g1, 3: -g1
-        if i == 0 or (i < 3 and not two):
+        if i == 0:
             for j in range(OW):
                 row[j] = above[j]
-        elif not two:
-            for j in range(OW):
-                row[j] = lanes_set(0)
         elif i == 1:
             for j in range(OW):
                 row[j] = above[j] + below[j]
@@ -295,10 +291,10 @@ cdef inline void winograd_forward(
     bias     (F,)         float, or NULL
     y        [F][OH][OW]  lanes, written
     """
-    cdef int across = tiles_across(p.out_w)
-    cdef Py_ssize_t stride = plane_stride(product)
-    cdef Py_ssize_t v_plane = plane_lanes(across, p.channels)
-    cdef Py_ssize_t m_plane = plane_lanes(across, p.filters)
+    cdef Py_ssize_t across = tiles_across(p.out_w)
+    cdef Py_ssize_t stride = packed_size(product)
+    cdef Py_ssize_t v_plane = odd_lines(across * p.channels)
+    cdef Py_ssize_t m_plane = odd_lines(across * p.filters)
     cdef lanes *v = scratch
     cdef lanes *m = v + PLANES * v_plane
     cdef int c, f, i, tile_row
@@ -333,11 +329,11 @@ cdef inline void winograd_backward(
     dx       [C][H][W]    lanes, written
     x        like dx      lanes, output of the activation below
     """
-    cdef int across = tiles_across(p.out_w)
-    cdef Py_ssize_t stride = plane_stride(product)
+    cdef Py_ssize_t across = tiles_across(p.out_w)
+    cdef Py_ssize_t stride = packed_size(product)
     cdef Py_ssize_t inputs = <Py_ssize_t>p.channels * p.height * p.width
-    cdef Py_ssize_t v_plane = plane_lanes(across, p.channels)
-    cdef Py_ssize_t m_plane = plane_lanes(across, p.filters)
+    cdef Py_ssize_t v_plane = odd_lines(across * p.channels)
+    cdef Py_ssize_t m_plane = odd_lines(across * p.filters)
     cdef lanes *v = scratch
     cdef lanes *m = v + PLANES * v_plane
     cdef int c, f, i, tile_row
@@ -363,7 +359,7 @@ cdef inline void winograd_backward(
 
 
 cdef inline void plane_backward_params(
-    const Convolution *p, const lanes *v, const lanes *m, float *dweight, int TF, int TX
+    const Convolution *p, const lanes *v, const lanes *m, Py_ssize_t tiles, float *dweight
 ) noexcept nogil:
     """dweight[f, c] += sum over tiles, lanes of m[f, tile] * v[c, tile], for one plane.
 
@@ -371,25 +367,23 @@ cdef inline void plane_backward_params(
     """
     cdef lanes acc[TILE_MOST]
     cdef float sums[TILE_SUMS]
-    cdef Py_ssize_t tiles = tiles_across(p.out_h) * tiles_across(p.out_w)
     cdef int filter0, channel0, f, t, i, j
-    for i from 0 <= i < p.filters by TF:
-        filter0 = min(i, p.filters - TF)
-        for j from 0 <= j < p.channels by TX:
-            channel0 = min(j, p.channels - TX)
-            for f in range(TF):
-                for t in range(TX):
-                    acc[f * TX + t] = lanes_set(0)
+    for i from 0 <= i < p.filters by TILE_PAIR_F:
+        filter0 = min(i, p.filters - TILE_PAIR_F)
+        for j from 0 <= j < p.channels by TILE_PAIR_X:
+            channel0 = min(j, p.channels - TILE_PAIR_X)
+            for t in range(TILE_PAIR_F * TILE_PAIR_X):
+                acc[t] = lanes_set(0)
             correlate_tile(
                 acc, v + channel0 * tiles, 0, 1, tiles, m + filter0 * tiles, tiles, 0, 1,
-                1, tiles, TF, TX,
+                1, tiles, TILE_PAIR_F, TILE_PAIR_X,
             )
-            sum_tile(acc, sums, TF * TX)
-            for f in range(i - filter0, TF):
-                for t in range(j - channel0, TX):
+            sum_tile(acc, sums, TILE_PAIR_F * TILE_PAIR_X)
+            for f in range(i - filter0, TILE_PAIR_F):
+                for t in range(j - channel0, TILE_PAIR_X):
                     dweight[
                         <Py_ssize_t>(filter0 + f) * PLANES * p.channels + channel0 + t
-                    ] += sums[f * TX + t]
+                    ] += sums[f * TILE_PAIR_X + t]
 
 
 cdef inline void winograd_backward_params(
@@ -405,44 +399,35 @@ cdef inline void winograd_backward_params(
     """
     cdef int across = tiles_across(p.out_w)
     cdef int down = tiles_across(p.out_h)
-    cdef Py_ssize_t tiles = down * across
-    cdef Py_ssize_t v_plane = plane_lanes(tiles, p.channels)
-    cdef Py_ssize_t m_plane = plane_lanes(tiles, p.filters)
+    cdef int band = rows_of_band(p)
+    cdef Py_ssize_t v_plane = odd_lines(<Py_ssize_t>band * across * p.channels)
+    cdef Py_ssize_t m_plane = odd_lines(<Py_ssize_t>band * across * p.filters)
     cdef lanes *v = scratch
     cdef lanes *m = v + 4 * v_plane
-    cdef int c, f, i, j, tile_row
-    cdef const lanes *vs
-    cdef const lanes *ms
+    cdef Py_ssize_t tiles
+    cdef int c, f, i, j, row, rows, tile_row
     scratch = m + 4 * m_plane
-    for i in range(4):
-        for c in range(p.channels):
-            for tile_row in range(down):
-                input_planes(
-                    p, x + <Py_ssize_t>c * p.height * p.width, tile_row, i, i + 1,
-                    v + c * tiles + tile_row * across, v_plane, 1, scratch,
+    for row from 0 <= row < down by band:
+        rows = min(band, down - row)
+        tiles = rows * across
+        for i in range(4):
+            for c in range(p.channels):
+                for tile_row in range(rows):
+                    input_planes(
+                        p, x + <Py_ssize_t>c * p.height * p.width, row + tile_row, i,
+                        i + 1, v + c * tiles + tile_row * across, v_plane, 1, scratch,
+                    )
+            for f in range(p.filters):
+                for tile_row in range(rows):
+                    gradient_planes(
+                        p, dy + <Py_ssize_t>f * p.out_h * p.out_w, row + tile_row, i,
+                        i + 1, m + f * tiles + tile_row * across, m_plane, 1, scratch,
+                    )
+            for j in range(4):
+                plane_backward_params(
+                    p, v + j * v_plane, m + j * m_plane, tiles,
+                    dweight + <Py_ssize_t>(4 * i + j) * p.channels,
                 )
-        for f in range(p.filters):
-            for tile_row in range(down):
-                gradient_planes(
-                    p, dy + <Py_ssize_t>f * p.out_h * p.out_w, tile_row, i, i + 1,
-                    m + f * tiles + tile_row * across, m_plane, 1, scratch,
-                )
-        for j in range(4):
-            vs = v + j * v_plane
-            ms = m + j * m_plane
-            if p.tile == TALL:
-                plane_backward_params(p, vs, ms, dweight, TILE_TALL_F, TILE_TALL_X)
-            elif p.tile == PAIR:
-                plane_backward_params(p, vs, ms, dweight, TILE_PAIR_F, TILE_PAIR_X)
-            elif p.tile == SIX:
-                plane_backward_params(p, vs, ms, dweight, TILE_SIX_F, TILE_SIX_X)
-            elif p.tile == FIVE:
-                plane_backward_params(p, vs, ms, dweight, TILE_FIVE_F, TILE_FIVE_X)
-            elif p.tile == WIDE:
-                plane_backward_params(p, vs, ms, dweight, TILE_WIDE_F, TILE_WIDE_X)
-            else:
-                plane_backward_params(p, vs, ms, dweight, 1, 1)
-            dweight += p.channels
     if dbias != NULL:
         bias_gradient(dy, dbias, p.filters, p.out_h * p.out_w)
 
