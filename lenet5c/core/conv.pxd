@@ -244,8 +244,9 @@ cdef inline void correlate(
 
 
 cdef struct Convolution:
-    # sizes of the forward pass, for the gradient of the parameters; x has its padding
-    int channels, height, width, filters, out_h, out_w, kernel_h, kernel_w, stride, top
+    # sizes of the forward pass, for the gradient of the parameters
+    int channels, height, width, filters, out_h, out_w, kernel_h, kernel_w, stride
+    int top, left  # first row and column that a kernel touches; left is 0 if x is padded
     int tile
 
 
@@ -456,7 +457,7 @@ cdef inline void blocks_backward_params_tile(
         oy = (S - 1 - above) // S if above < 0 else 0
         oy_end = min(p.out_h, (p.height - 1 - above + S) // S)
         for kx in range(p.kernel_w):
-            before = kx + p.top  # the padding is the same on all sides
+            before = kx + p.left
             ox = (S - 1 - before) // S if before < 0 else 0
             ox_end = min(p.out_w, (p.width - 1 - before + S) // S)
             if oy >= oy_end or ox >= ox_end:
@@ -525,11 +526,6 @@ cdef inline void blocks_backward_params(
     dweight  (F, C, KH, KW)       float, added to
     dbias    (F,)                 float, added to, or NULL
     """
-    cdef int tf = tile_filters(p.tile)
-    cdef int f, b, i
-    cdef Py_ssize_t area = p.out_h * p.out_w
-    cdef const lanes *d
-    cdef lanes total
     if p.tile == TALL:
         blocks_backward_params_by(
             p, x, x_block, dy, dy_block, dweight, blocks, tile, TILE_TALL_F, TILE_TALL_X
@@ -554,12 +550,18 @@ cdef inline void blocks_backward_params(
         blocks_backward_params_by(
             p, x, x_block, dy, dy_block, dweight, blocks, tile, 1, 1
         )
-    if dbias == NULL:
-        return
+    if dbias != NULL:
+        blocks_bias_gradient(p, dy, dy_block, dbias, blocks, tile)
+
+
+cdef inline void blocks_bias_gradient(
+    const Convolution *p, const lanes *dy, Py_ssize_t dy_block, float *dbias, int blocks,
+    int tile,
+) noexcept nogil:
+    """`bias_gradient` of one tile of filters for several blocks."""
+    cdef int tf = tile_filters(p.tile)
+    cdef int area = p.out_h * p.out_w
+    cdef int f, b
     for f in range(tile * tf, min(tile * tf + tf, p.filters)):
-        total = lanes_set(0)
         for b in range(blocks):
-            d = dy + b * dy_block + f * area
-            for i in range(area):
-                total += d[i]
-        dbias[f] += lanes_sum(total)
+            bias_gradient(dy + b * dy_block + f * area, dbias + f, 1, area)

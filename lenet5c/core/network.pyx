@@ -29,8 +29,9 @@ from lenet5c.core.augment cimport (
     OPS, TAPS_MOST, Augment, augment_scratch, lane_keys, pack_augmented, plan_bends,
 )
 from lenet5c.core.conv cimport (
-    Convolution, Correlation, blocks_backward_params, conv_backward_params, correlate,
-    correlate_blocks, correlation_tile, pack_weights, packed_size, pad_columns,
+    Convolution, Correlation, blocks_backward_params, blocks_bias_gradient,
+    conv_backward_params, correlate, correlate_blocks, correlation_tile, pack_weights,
+    packed_size, pad_columns,
 )
 from lenet5c.core.dense cimport (
     dense_backward_params, input_row, output_row, turn_block,
@@ -50,7 +51,10 @@ from lenet5c.core.pool cimport (
 )
 from lenet5c.core.random cimport subkey
 from lenet5c.core.tile cimport PAIR, cheapest_tile, tile_filters
-from lenet5c.core.turned cimport turned_backward_params, turned_scratch, turning_pays
+from lenet5c.core.turned cimport (
+    Panels, panel_floats, panels_at, panels_backward_params, tile_floats, turn_maps,
+    turned_backward_params, turning_pays,
+)
 from lenet5c.core.update cimport adamw_step, average_step, sgd_step, squares
 from lenet5c.core.winograd cimport (
     PLANES, add_weight_gradient, pack_winograd, tiles_across, winograd_backward,
@@ -316,6 +320,7 @@ cdef class Network:
     cdef Py_ssize_t *sizes  # of the maps, in lanes of a block
     cdef Py_ssize_t *of_gradients  # where the gradients of the maps lie, op by op
     cdef Py_ssize_t all_maps, few_maps  # lanes of a block, in training and prediction
+    cdef Py_ssize_t panels  # where the op at hand has its panels, op by op
     cdef Py_ssize_t shard_blocks
     cdef Task *packing
     cdef Task *reducing
@@ -602,9 +607,9 @@ cdef class Network:
             leave_padding(p)
         self.plan_packed(p)
         if self.op_by_op:
-            op.conv.tile = cheapest_tile(F, C, True)
-            if F >= TILE_PAIR_F and C >= TILE_PAIR_X:
-                op.conv.tile = PAIR
+            op.conv.left = -P
+            op.turned = turning_pays(&op.conv, True)
+            op.conv.tile = PAIR if op.turned else cheapest_tile(F, C, True)
             op.group = max(
                 <Py_ssize_t>TILE_PAIR_X,
                 GROUP_BYTES // (max(op.inputs, op.outputs) * <Py_ssize_t>sizeof(lanes))
@@ -614,7 +619,7 @@ cdef class Network:
         if P:
             op.padded_width = op.conv.width = W + 2 * P
         op.conv.tile = cheapest_tile(F, KW, True)
-        op.turned = turning_pays(&op.conv)
+        op.turned = turning_pays(&op.conv, False)
         self.plan_shard_gradient(op, KH * KW)
         return 0
 
@@ -765,8 +770,19 @@ cdef class Network:
         places, self.few_maps = places_of(prediction)
         for m in range(self.count + 1):
             self.reused[m] = places[m]
+        # panels for the gradient of the op at hand; a block has LANES images
+        self.panels = self.all_maps
+        self.all_maps += max(
+            [panel_floats(&self.ops[i].conv) for i in range(self.count)
+             if self.ops[i].turned], default=0,
+        )
         # a thread's own memory: a gradient on its way into a sum, images being packed
         self.image_rows = max(sizes)
+        for i in range(self.count):
+            if self.ops[i].turned:
+                self.image_rows = max(
+                    self.image_rows, (tile_floats(&self.ops[i].conv) + LANES - 1) // LANES
+                )
         self.arena = self.image_rows + max(
             <Py_ssize_t>self.W + LANES, augment_scratch(self.H, self.W)
         )
@@ -798,7 +814,7 @@ cdef class Network:
             if op.winograd:
                 planes_most = max(planes_most, winograd_scratch(&op.conv))
             if op.turned:
-                planes_most = max(planes_most, turned_scratch(&op.conv))
+                planes_most = max(planes_most, panel_floats(&op.conv))
             dy_most = max(
                 dy_most, <Py_ssize_t>op.conv.filters * op.conv.out_h * op.dy_width
             )
@@ -1631,6 +1647,9 @@ cdef void run_op_by_op(
                     run_loss(net, call, space, i)
                 for number in range(call.ops):
                     op = call.ops - 1 - number
+                    if net.ops[op].turned:
+                        for i in prange(blocks, schedule="dynamic"):
+                            run_turning(net, call, space, op, i)
                     tasks = backward_tasks(net, call, chunk, op)
                     for i in prange(tasks, schedule="dynamic"):
                         run_backward(net, call, space, chunk, op, i)
@@ -1897,10 +1916,7 @@ cdef void run_backward(
         if task >= weight_tasks(op):
             conv_backward(op, call, x, dy, dx, &batch, task - weight_tasks(op))
             return
-        blocks_backward_params(
-            &op.conv, x, op.x_block, dy, op.y_block, call.gradient + op.weight,
-            call.gradient + op.bias if op.biased else NULL, batch.blocks, task,
-        )
+        conv_backward_weights(net, op, call, space, x, dy, &batch, task)
         return
     if op.kind == BATCH_NORM:
         norm_channel_backward(op, call, x, dy, dx, &batch, task)
@@ -1924,6 +1940,51 @@ cdef void run_backward(
         activation_backward(x, dy, target, op.inputs, op.below_other)
         if op.adds_other:
             add_map(dx, target, op.inputs)
+
+
+cdef Panels panels_of(
+    Network net, const Op *op, Workspace space, const Batch *batch
+) noexcept nogil:
+    return panels_at(
+        &op.conv, <float *>(<lanes *>space.maps + net.panels * batch.even),
+        <Py_ssize_t>batch.blocks * LANES,
+    )
+
+
+cdef void run_turning(
+    Network net, const Call *call, Workspace space, int number, int block
+) noexcept nogil:
+    """The maps of one block into the panels of op `number`."""
+    cdef const Op *op = &net.ops[number]
+    cdef Batch batch = batch_of(call, 0)
+    cdef Panels panels = panels_of(net, op, space, &batch)
+    turn_maps(
+        &op.conv, &panels,
+        map_of(net, call, space, op.source, &batch) + block * op.x_block,
+        gradient_of(net, space, number + 1, &batch) + block * op.y_block,
+        <Py_ssize_t>block * LANES,
+    )
+
+
+cdef void conv_backward_weights(
+    Network net, const Op *op, const Call *call, Workspace space, const lanes *x,
+    const lanes *dy, const Batch *batch, int tile,
+) noexcept nogil:
+    """Gradient of the parameters of one tile of filters."""
+    cdef float *dweight = call.gradient + op.weight
+    cdef float *dbias = call.gradient + op.bias if op.biased else NULL
+    cdef Panels panels
+    if not op.turned:
+        blocks_backward_params(
+            &op.conv, x, op.x_block, dy, op.y_block, dweight, dbias, batch.blocks, tile
+        )
+        return
+    panels = panels_of(net, op, space, batch)
+    panels_backward_params(
+        &op.conv, &panels, dweight, tile, <float *>space.arenas[lenet5c_thread()]
+    )
+    if dbias != NULL:
+        blocks_bias_gradient(&op.conv, dy, op.y_block, dbias, batch.blocks, tile)
 
 
 cdef void add_map(lanes *y, const lanes *x, Py_ssize_t size) noexcept nogil:
