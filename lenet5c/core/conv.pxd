@@ -431,137 +431,14 @@ cdef inline void correlate_blocks(
                         y[at] = v
 
 
-cdef inline void blocks_backward_params_tile(
-    const Convolution *p, const lanes *x, Py_ssize_t x_block, const lanes *dy,
-    Py_ssize_t dy_block, float *dweight, int blocks, int filter0, int known_filters,
-    int channel0, int known_channels, int TF, int TX,
-) noexcept nogil:
-    """dweight[f, c, ky, kx] += sum over blocks, oy, ox, lanes of dy[f, oy, ox] * x[...]
-
-    for all taps of TF filters and TX channels; the first `known_filters` and
-    `known_channels` have been added before.
-    """
-    cdef lanes acc[TILE_MOST]
-    cdef float sums[TILE_SUMS]
-    cdef int ky, kx, f, t, b, above, before, oy, oy_end, ox, ox_end, i, j
-    cdef int S = p.stride
-    cdef Py_ssize_t W = p.width
-    cdef Py_ssize_t OW = p.out_w
-    cdef Py_ssize_t area = <Py_ssize_t>p.height * W
-    cdef Py_ssize_t out_area = p.out_h * OW
-    cdef Py_ssize_t taps = p.kernel_h * p.kernel_w
-    cdef const lanes *xs
-    cdef const lanes *ds
-    for ky in range(p.kernel_h):
-        above = ky + p.top
-        oy = (S - 1 - above) // S if above < 0 else 0
-        oy_end = min(p.out_h, (p.height - 1 - above + S) // S)
-        for kx in range(p.kernel_w):
-            before = kx + p.left
-            ox = (S - 1 - before) // S if before < 0 else 0
-            ox_end = min(p.out_w, (p.width - 1 - before + S) // S)
-            if oy >= oy_end or ox >= ox_end:
-                continue
-            for f in range(TF):
-                for t in range(TX):
-                    acc[f * TX + t] = lanes_set(0)
-            xs = x + channel0 * area + (oy * S + above) * W + ox * S + before
-            ds = dy + filter0 * out_area + oy * OW + ox
-            if ox_end - ox >= blocks:
-                for b in range(blocks):
-                    correlate_tile(
-                        acc, xs + b * x_block, S * W, S, area, ds + b * dy_block,
-                        out_area, OW, 1, oy_end - oy, ox_end - ox, TF, TX,
-                    )
-            else:
-                for i in range(oy_end - oy):
-                    for j in range(ox_end - ox):
-                        correlate_tile(
-                            acc, xs + i * S * W + j * S, 0, x_block, area,
-                            ds + i * OW + j, out_area, 0, dy_block, 1, blocks, TF, TX,
-                        )
-            sum_tile(acc, sums, TF * TX)
-            for f in range(known_filters, TF):
-                for t in range(known_channels, TX):
-                    dweight[
-                        (
-                            <Py_ssize_t>(filter0 + f) * p.channels + channel0 + t
-                        ) * taps + ky * p.kernel_w + kx
-                    ] += sums[f * TX + t]
-
-
-cdef inline void blocks_backward_params_by(
-    const Convolution *p, const lanes *x, Py_ssize_t x_block, const lanes *dy,
-    Py_ssize_t dy_block, float *dweight, int blocks, int tile, int TF, int TX,
-) noexcept nogil:
-    """The weights of one tile of filters, in tiles of TX channels. The last tiles are
-    moved back to end with the last filter and channel.
-
-    Blocks are taken as many at a time as stay in the first-level cache.
-    """
-    cdef int band = max(1, BAND // (TF * p.out_h * p.out_w))
-    cdef int filter0 = min(tile * TF, p.filters - TF)
-    cdef int b = 0
-    cdef int c
-    while b < blocks:
-        c = 0
-        while c < p.channels:
-            blocks_backward_params_tile(
-                p, x + b * x_block, x_block, dy + b * dy_block, dy_block, dweight,
-                min(band, blocks - b), filter0, tile * TF - filter0,
-                min(c, p.channels - TX), max(0, c - p.channels + TX), TF, TX,
-            )
-            c += TX
-        b += band
-
-
-cdef inline void blocks_backward_params(
-    const Convolution *p, const lanes *x, Py_ssize_t x_block, const lanes *dy,
-    Py_ssize_t dy_block, float *dweight, float *dbias, int blocks, int tile,
-) noexcept nogil:
-    """`conv_backward_params` of one tile of filters for several blocks; x has no padding.
-
-    x        [blocks][C][H][W]    lanes, `x_block` apart
-    dy       [blocks][F][OH][OW]  lanes, `dy_block` apart
-    dweight  (F, C, KH, KW)       float, added to
-    dbias    (F,)                 float, added to, or NULL
-    """
-    if p.tile == TALL:
-        blocks_backward_params_by(
-            p, x, x_block, dy, dy_block, dweight, blocks, tile, TILE_TALL_F, TILE_TALL_X
-        )
-    elif p.tile == PAIR:
-        blocks_backward_params_by(
-            p, x, x_block, dy, dy_block, dweight, blocks, tile, TILE_PAIR_F, TILE_PAIR_X
-        )
-    elif p.tile == SIX:
-        blocks_backward_params_by(
-            p, x, x_block, dy, dy_block, dweight, blocks, tile, TILE_SIX_F, TILE_SIX_X
-        )
-    elif p.tile == FIVE:
-        blocks_backward_params_by(
-            p, x, x_block, dy, dy_block, dweight, blocks, tile, TILE_FIVE_F, TILE_FIVE_X
-        )
-    elif p.tile == WIDE:
-        blocks_backward_params_by(
-            p, x, x_block, dy, dy_block, dweight, blocks, tile, TILE_WIDE_F, TILE_WIDE_X
-        )
-    else:
-        blocks_backward_params_by(
-            p, x, x_block, dy, dy_block, dweight, blocks, tile, 1, 1
-        )
-    if dbias != NULL:
-        blocks_bias_gradient(p, dy, dy_block, dbias, blocks, tile)
-
-
 cdef inline void blocks_bias_gradient(
     const Convolution *p, const lanes *dy, Py_ssize_t dy_block, float *dbias, int blocks,
     int tile,
 ) noexcept nogil:
-    """`bias_gradient` of one tile of filters for several blocks."""
-    cdef int tf = tile_filters(p.tile)
+    """`bias_gradient` of TILE_PAIR_F filters for several blocks, `dy_block` apart."""
     cdef int area = p.out_h * p.out_w
+    cdef int first = tile * TILE_PAIR_F
     cdef int f, b
-    for f in range(tile * tf, min(tile * tf + tf, p.filters)):
+    for f in range(first, min(first + TILE_PAIR_F, p.filters)):
         for b in range(blocks):
             bias_gradient(dy + b * dy_block + f * area, dbias + f, 1, area)

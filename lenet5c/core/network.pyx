@@ -29,9 +29,8 @@ from lenet5c.core.augment cimport (
     OPS, TAPS_MOST, Augment, augment_scratch, lane_keys, pack_augmented, plan_bends,
 )
 from lenet5c.core.conv cimport (
-    Convolution, Correlation, blocks_backward_params, blocks_bias_gradient,
-    conv_backward_params, correlate, correlate_blocks, correlation_tile, pack_weights,
-    packed_size, pad_columns,
+    Convolution, Correlation, blocks_bias_gradient, conv_backward_params, correlate,
+    correlate_blocks, correlation_tile, pack_weights, packed_size, pad_columns,
 )
 from lenet5c.core.dense cimport (
     dense_backward_params, input_row, output_row, turn_block,
@@ -52,8 +51,9 @@ from lenet5c.core.pool cimport (
 from lenet5c.core.random cimport subkey
 from lenet5c.core.tile cimport PAIR, cheapest_tile, tile_filters
 from lenet5c.core.turned cimport (
-    Panels, panel_floats, panels_at, panels_backward_params, tile_floats, turn_maps,
-    turned_backward_params, turning_pays,
+    Panels, convolution_of_patches, panel_floats, panels_at, panels_backward_params,
+    take_patches, takes_patches, tile_floats, turn_maps, turned_backward_params,
+    turning_pays,
 )
 from lenet5c.core.update cimport adamw_step, average_step, sgd_step, squares
 from lenet5c.core.winograd cimport (
@@ -124,6 +124,7 @@ cdef struct Op:
     Py_ssize_t group  # blocks of one task
     bint winograd  # a convolution in planes; `forward` and `backward` are of one plane
     bint turned  # its weight gradient has lanes over channels, (F, KH, KW, C) in shards
+    Convolution panels  # what has this weight gradient, op by op
     Correlation forward
     Correlation *backward  # input gradient, one part for each residue of the stride
     int backward_parts
@@ -309,7 +310,7 @@ cdef class Network:
     cdef Py_ssize_t *reused  # and when only the last two are
     cdef Py_ssize_t[2] gradients  # where two maps of gradients lie
     cdef Py_ssize_t dy_padded
-    cdef Py_ssize_t planes  # where a convolution in planes has its scratch
+    cdef Py_ssize_t planes  # where a convolution has its scratch
     cdef Py_ssize_t image_rows
     cdef Py_ssize_t arena  # lanes
     cdef Py_ssize_t packed, rows, parameters, shard_floats, shards
@@ -575,7 +576,9 @@ cdef class Network:
         op.conv.kernel_w = KW
         op.conv.stride = S
         op.conv.top = -P
-        op.winograd = not self.op_by_op and winograd_pays(&op.conv)
+        op.winograd = winograd_pays(&op.conv, self.op_by_op)
+        if self.op_by_op:
+            self.plan_blocks(op)
         if op.winograd:
             return self.plan_winograd(op)
         p.channels = C
@@ -607,20 +610,24 @@ cdef class Network:
             leave_padding(p)
         self.plan_packed(p)
         if self.op_by_op:
-            op.conv.left = -P
-            op.turned = turning_pays(&op.conv, True)
-            op.conv.tile = PAIR if op.turned else cheapest_tile(F, C, True)
-            op.group = max(
-                <Py_ssize_t>TILE_PAIR_X,
-                GROUP_BYTES // (max(op.inputs, op.outputs) * <Py_ssize_t>sizeof(lanes))
-                // TILE_PAIR_X * TILE_PAIR_X,
-            )
             return 0
         if P:
             op.padded_width = op.conv.width = W + 2 * P
         op.conv.tile = cheapest_tile(F, KW, True)
-        op.turned = turning_pays(&op.conv, False)
+        op.turned = turning_pays(&op.conv)
         self.plan_shard_gradient(op, KH * KW)
+        return 0
+
+    cdef int plan_blocks(self, Op *op) except -1:
+        """How the tasks of a convolution share out blocks and filters, op by op."""
+        cdef Convolution *p = &op.conv
+        cdef Py_ssize_t block = max(op.inputs, op.outputs) * sizeof(lanes)
+        cdef Py_ssize_t group = GROUP_BYTES // (TILE_PAIR_X * block)
+        p.left = p.top
+        op.panels = convolution_of_patches(p) if takes_patches(p) else p[0]
+        op.group = TILE_PAIR_X * max(<Py_ssize_t>1, group)
+        if op.winograd:
+            op.group = TILE_PAIR_X  # its tasks cannot share out filters
         return 0
 
     cdef int plan_shard_gradient(self, Op *op, int kernel) except -1:
@@ -637,7 +644,8 @@ cdef class Network:
         self.plan_plane(op, p, op.conv.filters, op.conv.channels)
         p.w_filter = op.conv.channels * 9
         p.w_tap = 9
-        self.plan_shard_gradient(op, PLANES)
+        if not self.op_by_op:
+            self.plan_shard_gradient(op, PLANES)
         return 0
 
     cdef int plan_winograd_backward(self, Op *op) except -1:
@@ -657,7 +665,9 @@ cdef class Network:
         p.filters = filters
         p.out_w = p.y_filter = across
         p.y_column = 1
-        p.tile = cheapest_tile(filters, across, False)
+        p.tile = cheapest_tile(
+            filters, across * TILE_PAIR_X if self.op_by_op else across, False
+        )
         self.plan_packed(p, PLANES)
         return 0
 
@@ -743,6 +753,8 @@ cdef class Network:
         from the time when it is written to when it is read for the last time.
         """
         cdef Op *op
+        cdef Py_ssize_t panels_most = 0
+        cdef Py_ssize_t planes_most = 0
         cdef int i, m
         last = [0] * (self.count + 1)  # op that reads the map
         for i in range(self.count):
@@ -770,19 +782,25 @@ cdef class Network:
         places, self.few_maps = places_of(prediction)
         for m in range(self.count + 1):
             self.reused[m] = places[m]
-        # panels for the gradient of the op at hand; a block has LANES images
+        # a thread's own memory: a gradient on its way into a sum, planes or the weights of
+        # a tile, images being packed
         self.panels = self.all_maps
-        self.all_maps += max(
-            [panel_floats(&self.ops[i].conv) for i in range(self.count)
-             if self.ops[i].turned], default=0,
-        )
-        # a thread's own memory: a gradient on its way into a sum, images being packed
-        self.image_rows = max(sizes)
+        self.planes = max(sizes)
         for i in range(self.count):
-            if self.ops[i].turned:
-                self.image_rows = max(
-                    self.image_rows, (tile_floats(&self.ops[i].conv) + LANES - 1) // LANES
-                )
+            op = &self.ops[i]
+            if op.winograd:
+                self.planes = max(self.planes, op.group * op.x_block)
+                planes_most = max(planes_most, winograd_scratch(&op.conv, op.group))
+            if op.kind == CONV:
+                panels_most = max(panels_most, panel_floats(&op.panels))  # of LANES images
+                planes_most = max(planes_most, tile_floats(&op.panels) // LANES)
+                if takes_patches(&op.conv):
+                    planes_most = max(
+                        planes_most,
+                        <Py_ssize_t>op.panels.channels * op.panels.height * op.panels.width,
+                    )
+        self.all_maps += panels_most
+        self.image_rows = self.planes + planes_most
         self.arena = self.image_rows + max(
             <Py_ssize_t>self.W + LANES, augment_scratch(self.H, self.W)
         )
@@ -812,7 +830,7 @@ cdef class Network:
             op.padded = end
             end += <Py_ssize_t>op.conv.channels * op.conv.height * op.padded_width
             if op.winograd:
-                planes_most = max(planes_most, winograd_scratch(&op.conv))
+                planes_most = max(planes_most, winograd_scratch(&op.conv, 1))
             if op.turned:
                 planes_most = max(planes_most, panel_floats(&op.conv))
             dy_most = max(
@@ -1201,21 +1219,23 @@ cdef void run_packing(Network net, Call *call, const Task *task) noexcept nogil:
     cdef Op *op = &net.ops[task.op]
     cdef Correlation *p = correlation_of(op, task.part)
     cdef Py_ssize_t size, i
-    cdef int tf, valid
+    cdef int tf, valid, plane
     cdef float *packed
     cdef const float *scales
     if task.part > 0 and call.gradient == NULL:
         return
     if op.winograd:
         pack_winograd(p, call.parameters + op.weight, call.packed + p.packed, task.start)
+    else:
+        pack_weights(p, call.parameters + op.weight, call.packed + p.packed, task.start)
+    if not is_folded(net, call, task.op):
         return
-    pack_weights(p, call.parameters + op.weight, call.packed + p.packed, task.start)
-    if is_folded(net, call, task.op):
-        tf = tile_filters(p.tile)
-        valid = min(tf, p.filters - tf * task.start)
-        size = <Py_ssize_t>p.channels * p.rows * p.taps * tf
-        packed = call.packed + p.packed + task.start * size
-        scales = call.norms + net.ops[task.op + 1].norm + tf * task.start
+    tf = tile_filters(p.tile)
+    valid = min(tf, p.filters - tf * task.start)
+    size = <Py_ssize_t>p.channels * p.rows * p.taps * tf
+    scales = call.norms + net.ops[task.op + 1].norm + tf * task.start
+    for plane in range(PLANES if op.winograd else 1):
+        packed = call.packed + p.packed + plane * packed_size(p) + task.start * size
         for i in range(size):
             if i % tf < valid:
                 packed[i] *= scales[i % tf]
@@ -1347,7 +1367,9 @@ cdef void op_forward(
         )
         x = arena + op.padded
     if op.winograd:
-        planes_forward(op, call, x, y, arena + net.planes)
+        planes_forward(
+            op, call, bias_of(op, call), op.activation, x, y, 1, arena + net.planes
+        )
     elif op.kind == CONV or op.kind == DENSE:
         correlate(
             &op.forward, x, call.packed + op.forward.packed, bias_of(op, call),
@@ -1361,21 +1383,22 @@ cdef void op_forward(
 
 
 cdef void planes_forward(
-    const Op *op, const Call *call, const lanes *x, lanes *y, lanes *scratch
+    const Op *op, const Call *call, const float *bias, int activation, const lanes *x,
+    lanes *y, int blocks, lanes *scratch,
 ) noexcept nogil:
     winograd_forward(
-        &op.conv, &op.forward, x, call.packed + op.forward.packed, bias_of(op, call), y,
-        op.activation, scratch,
+        &op.conv, &op.forward, x, op.x_block, call.packed + op.forward.packed, bias, y,
+        op.y_block, activation, blocks, scratch,
     )
 
 
 cdef void planes_backward(
     const Op *op, const Call *call, const lanes *x, const lanes *dy, lanes *dx,
-    lanes *scratch,
+    int blocks, lanes *scratch,
 ) noexcept nogil:
     winograd_backward(
-        &op.conv, op.backward, dy, call.packed + op.backward.packed, dx, x, op.below,
-        scratch,
+        &op.conv, op.backward, dy, op.y_block, call.packed + op.backward.packed, dx, x,
+        op.x_block, op.below, blocks, scratch,
     )
 
 
@@ -1472,7 +1495,7 @@ cdef void op_backward(
     if not op.needs_dx:
         return
     if op.winograd:
-        planes_backward(op, call, x, dy, dx, arena + net.planes)
+        planes_backward(op, call, x, dy, dx, 1, arena + net.planes)
     elif op.kind == CONV or op.kind == DENSE:
         if op.dy_width > op.conv.out_w:
             pad_columns(
@@ -1617,7 +1640,6 @@ cdef void run_op_by_op(
 ) noexcept nogil:
     """`run_call`, all blocks through one op after the other."""
     cdef bint training = call.gradient != NULL
-    cdef int slices = slices_of(net.parameters) if training and not call.add else 0
     cdef int chunks = 1 if training else (call.count + CHUNK - 1) // CHUNK
     cdef int i, number
     cdef int blocks = 0
@@ -1629,11 +1651,10 @@ cdef void run_op_by_op(
     call.packed = space.packed
     call.norms = space.norms
     with parallel(num_threads=threads):
-        if not training:
-            for i in prange(net.count, schedule="static"):
-                prepare_norm(net, call, i)
-        for i in prange(net.packing_tasks + slices, schedule="dynamic", chunksize=4):
-            run_preparing(net, call, i)
+        for i in prange(net.count, schedule="static"):
+            prepare_op(net, call, i)
+        for i in prange(net.packing_tasks, schedule="dynamic", chunksize=4):
+            run_packing(net, call, &net.packing[i])
         for chunk in range(chunks):
             blocks = batch_of(call, chunk).blocks
             for i in prange(blocks, schedule="dynamic"):
@@ -1647,7 +1668,7 @@ cdef void run_op_by_op(
                     run_loss(net, call, space, i)
                 for number in range(call.ops):
                     op = call.ops - 1 - number
-                    if net.ops[op].turned:
+                    if net.ops[op].kind == CONV:
                         for i in prange(blocks, schedule="dynamic"):
                             run_turning(net, call, space, op, i)
                     tasks = backward_tasks(net, call, chunk, op)
@@ -1655,6 +1676,18 @@ cdef void run_op_by_op(
                         run_backward(net, call, space, chunk, op, i)
             for i in prange(blocks, schedule="dynamic"):
                 end_block(net, call, space, chunk, i)
+
+
+cdef void prepare_op(Network net, const Call *call, int number) noexcept nogil:
+    """Zero the gradients that are added to, which those of convolutions' weights are not;
+    in prediction, find scale and shift of a batch normalisation."""
+    cdef const Op *op = &net.ops[number]
+    if call.gradient == NULL:
+        prepare_norm(net, call, number)
+    elif not call.add and op.kind == BATCH_NORM:
+        memset(call.gradient + op.weight, 0, 2 * op.channels * sizeof(float))
+    elif not call.add and op.biased:
+        memset(call.gradient + op.bias, 0, op.conv.filters * sizeof(float))
 
 
 cdef void prepare_norm(Network net, const Call *call, int number) noexcept nogil:
@@ -1717,10 +1750,12 @@ cdef void end_block(
 cdef int conv_tasks(const Correlation *p, const Op *op, const Batch *batch) noexcept nogil:
     """Groups of blocks times parts of the filters."""
     cdef int groups = (batch.even + op.group - 1) // op.group
-    return groups * conv_parts(p, groups)
+    return groups * conv_parts(op, p, groups)
 
 
-cdef int conv_parts(const Correlation *p, int groups) noexcept nogil:
+cdef int conv_parts(const Op *op, const Correlation *p, int groups) noexcept nogil:
+    if op.winograd:
+        return 1
     cdef int tiles = (p.filters + TILE_PAIR_F - 1) // TILE_PAIR_F
     return min(tiles, (TASKS + groups - 1) // groups)
 
@@ -1757,11 +1792,13 @@ cdef void run_forward(
             number += 1
             y = map_of(net, call, space, number + 1, &batch)
             conv_forward(
-                op, call, call.norms + net.ops[number].norm + net.ops[number].channels,
+                net, space, op, call, call.norms + net.ops[number].norm + net.ops[number].channels,
                 net.ops[number].activation, x, y, &batch, task,
             )
         else:
-            conv_forward(op, call, bias_of(op, call), op.activation, x, y, &batch, task)
+            conv_forward(
+                net, space, op, call, bias_of(op, call), op.activation, x, y, &batch, task
+            )
         return
     if op.kind == BATCH_NORM:
         if call.gradient != NULL:
@@ -1783,22 +1820,28 @@ cdef void run_forward(
 
 
 cdef void conv_forward(
-    const Op *op, const Call *call, const float *bias, int activation, const lanes *x,
-    lanes *y, const Batch *batch, int task,
+    Network net, Workspace space, const Op *op, const Call *call, const float *bias,
+    int activation, const lanes *x, lanes *y, const Batch *batch, int task,
 ) noexcept nogil:
     """Some filters of some blocks."""
     cdef const Correlation *p = &op.forward
     cdef int groups = (batch.even + op.group - 1) // op.group
-    cdef int parts = conv_parts(p, groups)
+    cdef int parts = conv_parts(op, p, groups)
     cdef int tiles = (p.filters + TILE_PAIR_F - 1) // TILE_PAIR_F
     cdef int part = task % parts
     cdef Py_ssize_t first = task // parts * op.group
+    cdef int count = min(op.group, batch.even - first)
+    cdef lanes *arena = <lanes *>space.arenas[lenet5c_thread()]
     cdef int tile
+    x += first * op.x_block
+    y += first * op.y_block
+    if op.winograd:
+        planes_forward(op, call, bias, activation, x, y, count, arena + net.planes)
+        return
     for tile in range(part * tiles // parts, (part + 1) * tiles // parts):
         correlate_blocks(
-            p, x + first * op.x_block, op.x_block, call.packed + p.packed, bias,
-            y + first * op.y_block, op.y_block, NULL, activation, True, False,
-            min(op.group, batch.even - first), tile,
+            p, x, op.x_block, call.packed + p.packed, bias, y, op.y_block, NULL,
+            activation, True, False, count, tile,
         )
 
 
@@ -1896,8 +1939,7 @@ cdef int backward_tasks(
 
 cdef int weight_tasks(const Op *op) noexcept nogil:
     """One for each tile of filters."""
-    cdef int tf = tile_filters(op.conv.tile)
-    return (op.conv.filters + tf - 1) // tf
+    return (op.conv.filters + TILE_PAIR_F - 1) // TILE_PAIR_F
 
 
 cdef void run_backward(
@@ -1914,9 +1956,9 @@ cdef void run_backward(
     cdef lanes *target
     if op.kind == CONV:
         if task >= weight_tasks(op):
-            conv_backward(op, call, x, dy, dx, &batch, task - weight_tasks(op))
+            conv_backward(net, space, op, call, x, dy, dx, &batch, task - weight_tasks(op))
             return
-        conv_backward_weights(net, op, call, space, x, dy, &batch, task)
+        conv_backward_params_of_tile(net, op, call, space, dy, &batch, task)
         return
     if op.kind == BATCH_NORM:
         norm_channel_backward(op, call, x, dy, dx, &batch, task)
@@ -1946,7 +1988,7 @@ cdef Panels panels_of(
     Network net, const Op *op, Workspace space, const Batch *batch
 ) noexcept nogil:
     return panels_at(
-        &op.conv, <float *>(<lanes *>space.maps + net.panels * batch.even),
+        &op.panels, <float *>(<lanes *>space.maps + net.panels * batch.even),
         <Py_ssize_t>batch.blocks * LANES,
     )
 
@@ -1958,33 +2000,29 @@ cdef void run_turning(
     cdef const Op *op = &net.ops[number]
     cdef Batch batch = batch_of(call, 0)
     cdef Panels panels = panels_of(net, op, space, &batch)
-    turn_maps(
-        &op.conv, &panels,
-        map_of(net, call, space, op.source, &batch) + block * op.x_block,
-        gradient_of(net, space, number + 1, &batch) + block * op.y_block,
-        <Py_ssize_t>block * LANES,
-    )
+    cdef const lanes *x = map_of(net, call, space, op.source, &batch) + block * op.x_block
+    cdef const lanes *dy = gradient_of(net, space, number + 1, &batch) + block * op.y_block
+    cdef lanes *patches = <lanes *>space.arenas[lenet5c_thread()] + net.planes
+    if takes_patches(&op.conv):
+        take_patches(&op.conv, x, patches)
+        x = patches
+    turn_maps(&op.panels, &panels, x, dy, <Py_ssize_t>block * LANES)
 
 
-cdef void conv_backward_weights(
-    Network net, const Op *op, const Call *call, Workspace space, const lanes *x,
-    const lanes *dy, const Batch *batch, int tile,
+cdef void conv_backward_params_of_tile(
+    Network net, const Op *op, const Call *call, Workspace space, const lanes *dy,
+    const Batch *batch, int tile,
 ) noexcept nogil:
-    """Gradient of the parameters of one tile of filters."""
-    cdef float *dweight = call.gradient + op.weight
-    cdef float *dbias = call.gradient + op.bias if op.biased else NULL
-    cdef Panels panels
-    if not op.turned:
-        blocks_backward_params(
-            &op.conv, x, op.x_block, dy, op.y_block, dweight, dbias, batch.blocks, tile
-        )
-        return
-    panels = panels_of(net, op, space, batch)
+    """Gradient of the parameters of TILE_PAIR_F filters."""
+    cdef Panels panels = panels_of(net, op, space, batch)
     panels_backward_params(
-        &op.conv, &panels, dweight, tile, <float *>space.arenas[lenet5c_thread()]
+        &op.panels, &panels, call.gradient + op.weight, call.add, tile,
+        <float *>(<lanes *>space.arenas[lenet5c_thread()] + net.planes),
     )
-    if dbias != NULL:
-        blocks_bias_gradient(&op.conv, dy, op.y_block, dbias, batch.blocks, tile)
+    if op.biased:
+        blocks_bias_gradient(
+            &op.conv, dy, op.y_block, call.gradient + op.bias, batch.blocks, tile
+        )
 
 
 cdef void add_map(lanes *y, const lanes *x, Py_ssize_t size) noexcept nogil:
@@ -1994,23 +2032,32 @@ cdef void add_map(lanes *y, const lanes *x, Py_ssize_t size) noexcept nogil:
 
 
 cdef void conv_backward(
-    const Op *op, const Call *call, const lanes *x, const lanes *dy, lanes *dx,
-    const Batch *batch, int task,
+    Network net, Workspace space, const Op *op, const Call *call, const lanes *x,
+    const lanes *dy, lanes *dx, const Batch *batch, int task,
 ) noexcept nogil:
     """dx of some channels of some blocks."""
     cdef const Correlation *p = op.backward
     cdef int groups = (batch.even + op.group - 1) // op.group
-    cdef int parts = conv_parts(p, groups)
+    cdef int parts = conv_parts(op, p, groups)
     cdef int tiles = (p.filters + TILE_PAIR_F - 1) // TILE_PAIR_F
     cdef int part = task % parts
     cdef int tile_end = (part + 1) * tiles // parts
     cdef Py_ssize_t first = task // parts * op.group
     cdef int count = min(op.group, batch.even - first)
     cdef Py_ssize_t area = <Py_ssize_t>op.conv.height * op.conv.width
+    cdef lanes *arena = <lanes *>space.arenas[lenet5c_thread()]
+    cdef lanes *target
     cdef Py_ssize_t channel
     cdef int tile, i, b
     x += first * op.x_block
     dx += first * op.x_block
+    dy += first * op.y_block
+    if op.winograd:
+        target = arena if op.adds else dx
+        planes_backward(op, call, x, dy, target, count, arena + net.planes)
+        if op.adds:
+            add_map(dx, target, count * op.x_block)
+        return
     for tile in range(part * tiles // parts, tile_end):
         if op.gaps and not op.adds:
             channel = <Py_ssize_t>tile * TILE_PAIR_F
@@ -2023,7 +2070,7 @@ cdef void conv_backward(
         for i in range(op.backward_parts):
             p = &op.backward[i]
             correlate_blocks(
-                p, dy + first * op.y_block, op.y_block, call.packed + p.packed, NULL,
+                p, dy, op.y_block, call.packed + p.packed, NULL,
                 dx, op.x_block, x, op.below, False, op.adds, count, tile,
             )
 

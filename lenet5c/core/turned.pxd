@@ -54,10 +54,8 @@ cdef inline Panels panels_at(
     return panels
 
 
-cdef inline bint turning_pays(const Convolution *p, bint op_by_op) noexcept nogil:
-    """Whether there are a few whole tiles, and block by block also small maps."""
-    if op_by_op:
-        return p.channels >= TX and p.filters >= TILE_PAIR_F
+cdef inline bint turning_pays(const Convolution *p) noexcept nogil:
+    """Whether the maps of a block are small, and wide enough for a few whole tiles."""
     return (
         p.channels >= TX and p.filters >= 2 * TILE_PAIR_F
         and p.out_h * p.out_w <= FEW_PIXELS and p.height * p.width <= 4 * FEW_PIXELS
@@ -174,24 +172,25 @@ cdef inline Py_ssize_t tile_floats(const Convolution *p) noexcept nogil:
 
 
 cdef inline void panels_backward_params(
-    const Convolution *p, const Panels *panels, float *dweight, int tile, float *scratch
+    const Convolution *p, const Panels *panels, float *dweight, bint add, int tile,
+    float *scratch,
 ) noexcept nogil:
-    """dweight[f, c, ky, kx] += sum over oy, ox, n of dy[f, oy, ox, n] * x[c, iy, ix, n]
+    """dweight[f, c, ky, kx] = sum over oy, ox, n of dy[f, oy, ox, n] * x[c, iy, ix, n]
 
     for the filters of one tile. All taps of an input pixel are gone through while its panel
     is in the first-level cache.
 
-    dweight  (F, C, KH, KW)        float, added to
+    dweight  (F, C, KH, KW)        float, written, or added to
     scratch  `tile_floats` floats
     """
     cdef int S = p.stride
     cdef int KW = p.kernel_w
     cdef int taps = p.kernel_h * KW
     cdef int filter0 = tile * TILE_PAIR_F
-    cdef int valid = min(TILE_PAIR_F, p.filters - filter0)
     cdef int c, y, x, ky, kx, oy, ox, f, t, tap
     cdef Py_ssize_t image
     cdef float *to
+    cdef const float *sums
     for c from 0 <= c < p.channels by TX:
         memset(scratch, 0, tile_floats(p) * sizeof(float))
         for image from 0 <= image < panels.images by PANEL_IMAGES:
@@ -210,8 +209,56 @@ cdef inline void panels_backward_params(
                                 min(<Py_ssize_t>PANEL_IMAGES, panels.images - image),
                                 scratch + (ky * KW + kx) * TILE_PAIR_F * TX, TX,
                             )
-        for f in range(valid):
+        for f in range(min(TILE_PAIR_F, p.filters - filter0)):
             for t in range(min(TX, p.channels - c)):
                 to = dweight + (<Py_ssize_t>(filter0 + f) * p.channels + c + t) * taps
+                sums = scratch + f * TX + t
                 for tap in range(taps):
-                    to[tap] += scratch[(tap * TILE_PAIR_F + f) * TX + t]
+                    to[tap] = sums[tap * TILE_PAIR_F * TX] + (to[tap] if add else 0)
+
+
+cdef inline bint takes_patches(const Convolution *p) noexcept nogil:
+    """Whether the map has too few channels for a tile, so that patches are turned."""
+    return p.channels < TX
+
+
+cdef inline Convolution convolution_of_patches(const Convolution *p) noexcept nogil:
+    """The same as a 1x1 convolution of patches: its channels are channels and taps."""
+    cdef Convolution patches = p[0]
+    patches.channels = p.channels * p.kernel_h * p.kernel_w
+    patches.height = p.out_h
+    patches.width = p.out_w
+    patches.kernel_h = patches.kernel_w = patches.stride = 1
+    patches.top = patches.left = 0
+    return patches
+
+
+cdef inline void take_patches(
+    const Convolution *p, const lanes *x, lanes *patches
+) noexcept nogil:
+    """patches[c, ky, kx, oy, ox] = x[c, iy, ix], zero in the padding
+
+    x        [C][H][W]              lanes
+    patches  [C][KH][KW][OH][OW]    lanes, written
+    """
+    cdef int S = p.stride
+    cdef int c, ky, kx, oy, ox, y, first, end
+    cdef const lanes *row
+    for c in range(p.channels):
+        for ky in range(p.kernel_h):
+            for kx in range(p.kernel_w):
+                first = first_output(p.left + kx, S)
+                end = max(first, end_output(p.left + kx, S, p.width, p.out_w))
+                for oy in range(p.out_h):
+                    y = oy * S + p.top + ky
+                    if y < 0 or y >= p.height:
+                        memset(patches, 0, p.out_w * sizeof(lanes))
+                        patches += p.out_w
+                        continue
+                    row = x + (c * p.height + y) * p.width + p.left + kx
+                    for ox in range(p.out_w):
+                        if first <= ox < end:
+                            patches[ox] = row[ox * S]
+                        else:
+                            patches[ox] = lanes_set(0)
+                    patches += p.out_w

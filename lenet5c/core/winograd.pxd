@@ -36,12 +36,22 @@ cdef inline int tiles_across(int n) noexcept nogil:
     return (n + 1) // 2
 
 
-cdef inline bint winograd_pays(const Convolution *p) noexcept nogil:
-    """Whether forward and backward take fewer cycles than `correlate`, estimated.
+cdef inline int taps_touched(int start, int inputs, int outputs) noexcept nogil:
+    """How many pairs of an output and a tap of its kernel there are along one side."""
+    cdef int o, first
+    cdef int touched = 0
+    for o in range(outputs):
+        first = start + o
+        touched += max(0, min(first + 3, inputs) - max(first, 0))
+    return touched
+
+
+cdef inline bint winograd_pays(const Convolution *p, bint op_by_op) noexcept nogil:
+    """Whether the passes that go through planes take fewer cycles so, estimated.
 
     A multiply-add of registers takes half a cycle; to and from the planes it takes about
     50 cycles for each tile of a channel or filter, and 4 for the lanes of a weight's
-    gradient.
+    gradient, which op by op does not go through planes.
     """
     if p.kernel_h != 3 or p.kernel_w != 3 or p.stride != 1:
         return False
@@ -49,10 +59,12 @@ cdef inline bint winograd_pays(const Convolution *p) noexcept nogil:
         return False
     cdef double weights = <double>p.filters * p.channels
     cdef double tiles = <double>tiles_across(p.out_h) * tiles_across(p.out_w)
-    cdef double products = 3 * weights * tiles * PLANES / 2
-    cdef double turning = 3 * 50 * tiles * (p.channels + p.filters)
-    cdef double sums = 4 * PLANES * weights
-    return products + turning + sums < 3 * weights * p.out_h * p.out_w * 9 / 2
+    cdef double products = weights * tiles * PLANES / 2
+    cdef double turning = 50 * tiles * (p.channels + p.filters)
+    cdef double sums = 0 if op_by_op else 4 * PLANES * weights / 3
+    cdef double touched = taps_touched(p.top, p.height, p.out_h)
+    touched *= taps_touched(p.top, p.width, p.out_w)
+    return products + turning + sums < weights * touched / 2
 
 
 cdef inline int rows_of_band(const Convolution *p) noexcept nogil:
@@ -67,10 +79,10 @@ cdef inline int row_lanes(const Convolution *p) noexcept nogil:
     return 2 * tiles_across(p.out_w) + 2
 
 
-cdef inline Py_ssize_t winograd_scratch(const Convolution *p) noexcept nogil:
-    """Lanes that the three passes need: planes of a row of tiles, or four of a band."""
-    cdef Py_ssize_t row = tiles_across(p.out_w)
-    cdef Py_ssize_t band = row * rows_of_band(p)
+cdef inline Py_ssize_t winograd_scratch(const Convolution *p, int blocks) noexcept nogil:
+    """Lanes that the passes need: planes of a row of tiles, or four of a band."""
+    cdef Py_ssize_t row = <Py_ssize_t>blocks * tiles_across(p.out_w)
+    cdef Py_ssize_t band = <Py_ssize_t>tiles_across(p.out_w) * rows_of_band(p)
     return max(
         PLANES * (odd_lines(row * p.channels) + odd_lines(row * p.filters)),
         4 * (odd_lines(band * p.channels) + odd_lines(band * p.filters)),
@@ -279,83 +291,105 @@ cdef inline void add_input_gradient(
                 to[j] -= r[3 * RW + j]
 
 
-cdef inline void winograd_forward(
-    const Convolution *p, const Correlation *product, const lanes *x, const float *packed,
-    const float *bias, lanes *y, int activation, lanes *scratch,
-) noexcept nogil:
-    """y = activation(bias + x * w), a row of tiles at a time
+cdef inline Correlation product_of(const Correlation *plane, int blocks) noexcept nogil:
+    """The product of one plane of several blocks; their tiles are its columns."""
+    cdef Correlation product = plane[0]
+    product.out_w *= blocks
+    product.right *= blocks
+    product.y_filter *= blocks
+    return product
 
-    product  of one plane: F filters, C taps, TW columns
-    x        [C][H][W]    lanes
-    packed   weights in tile order, plane by plane
-    bias     (F,)         float, or NULL
-    y        [F][OH][OW]  lanes, written
+
+cdef inline void winograd_forward(
+    const Convolution *p, const Correlation *plane, const lanes *x, Py_ssize_t x_block,
+    const float *packed, const float *bias, lanes *y, Py_ssize_t y_block, int activation,
+    int blocks, lanes *scratch,
+) noexcept nogil:
+    """y = activation(bias + x * w) of several blocks, a row of tiles at a time
+
+    plane   the product of one block: F filters, C taps, TW columns
+    x       [blocks][C][H][W]    lanes, `x_block` apart
+    packed  weights in tile order, plane by plane
+    bias    (F,)                 float, or NULL
+    y       [blocks][F][OH][OW]  lanes, `y_block` apart, written
     """
-    cdef Py_ssize_t across = tiles_across(p.out_w)
-    cdef Py_ssize_t stride = packed_size(product)
-    cdef Py_ssize_t v_plane = odd_lines(across * p.channels)
-    cdef Py_ssize_t m_plane = odd_lines(across * p.filters)
+    cdef Correlation product = product_of(plane, blocks)
+    cdef int across = plane.out_w
+    cdef Py_ssize_t stride = packed_size(plane)
+    cdef Py_ssize_t v_plane = odd_lines(<Py_ssize_t>product.out_w * p.channels)
+    cdef Py_ssize_t m_plane = odd_lines(<Py_ssize_t>product.out_w * p.filters)
     cdef lanes *v = scratch
     cdef lanes *m = v + PLANES * v_plane
-    cdef int c, f, i, tile_row
+    cdef int c, f, i, b, tile_row
     scratch = m + PLANES * m_plane
     for tile_row in range(tiles_across(p.out_h)):
-        for c in range(p.channels):
-            input_planes(
-                p, x + <Py_ssize_t>c * p.height * p.width, tile_row, 0, 4, v + c, v_plane,
-                p.channels, scratch,
-            )
+        for b in range(blocks):
+            for c in range(p.channels):
+                input_planes(
+                    p, x + b * x_block + <Py_ssize_t>c * p.height * p.width, tile_row, 0,
+                    4, v + b * across * p.channels + c, v_plane, p.channels, scratch,
+                )
         for i in range(PLANES):
             correlate(
-                product, v + i * v_plane, packed + i * stride, NULL, m + i * m_plane, NULL,
-                0, True,
+                &product, v + i * v_plane, packed + i * stride, NULL, m + i * m_plane,
+                NULL, 0, True,
             )
-        for f in range(p.filters):
-            output_tiles(
-                p, m + f * across, m_plane, tile_row, bias[f] if bias != NULL else 0,
-                y + <Py_ssize_t>f * p.out_h * p.out_w, activation,
-            )
+        for b in range(blocks):
+            for f in range(p.filters):
+                output_tiles(
+                    p, m + f * product.out_w + b * across, m_plane, tile_row,
+                    bias[f] if bias != NULL else 0,
+                    y + b * y_block + <Py_ssize_t>f * p.out_h * p.out_w, activation,
+                )
 
 
 cdef inline void winograd_backward(
-    const Convolution *p, const Correlation *product, const lanes *dy, const float *packed,
-    lanes *dx, const lanes *x, int activation, lanes *scratch,
+    const Convolution *p, const Correlation *plane, const lanes *dy, Py_ssize_t dy_block,
+    const float *packed, lanes *dx, const lanes *x, Py_ssize_t x_block, int activation,
+    int blocks, lanes *scratch,
 ) noexcept nogil:
-    """dx = (gradient of the input) A'(x), a row of tiles at a time
+    """dx = (gradient of the input) A'(x) of several blocks, a row of tiles at a time
 
-    product  of one plane: C filters, F taps, TW columns
-    dy       [F][OH][OW]  lanes
-    packed   weights in tile order, plane by plane
-    dx       [C][H][W]    lanes, written
-    x        like dx      lanes, output of the activation below
+    plane   the product of one block: C filters, F taps, TW columns
+    dy      [blocks][F][OH][OW]  lanes, `dy_block` apart
+    packed  weights in tile order, plane by plane
+    dx      [blocks][C][H][W]    lanes, `x_block` apart, written
+    x       like dx              lanes, output of the activation below
     """
-    cdef Py_ssize_t across = tiles_across(p.out_w)
-    cdef Py_ssize_t stride = packed_size(product)
+    cdef Correlation product = product_of(plane, blocks)
+    cdef int across = plane.out_w
+    cdef Py_ssize_t stride = packed_size(plane)
     cdef Py_ssize_t inputs = <Py_ssize_t>p.channels * p.height * p.width
-    cdef Py_ssize_t v_plane = odd_lines(across * p.channels)
-    cdef Py_ssize_t m_plane = odd_lines(across * p.filters)
+    cdef Py_ssize_t v_plane = odd_lines(<Py_ssize_t>product.out_w * p.channels)
+    cdef Py_ssize_t m_plane = odd_lines(<Py_ssize_t>product.out_w * p.filters)
     cdef lanes *v = scratch
     cdef lanes *m = v + PLANES * v_plane
-    cdef int c, f, i, tile_row
+    cdef int c, f, i, b, tile_row
     scratch = m + PLANES * m_plane
-    memset(dx, 0, inputs * sizeof(lanes))
+    for b in range(blocks):
+        memset(dx + b * x_block, 0, inputs * sizeof(lanes))
     for tile_row in range(tiles_across(p.out_h)):
-        for f in range(p.filters):
-            gradient_planes(
-                p, dy + <Py_ssize_t>f * p.out_h * p.out_w, tile_row, 0, 4, m + f, m_plane,
-                p.filters, scratch,
-            )
+        for b in range(blocks):
+            for f in range(p.filters):
+                gradient_planes(
+                    p, dy + b * dy_block + <Py_ssize_t>f * p.out_h * p.out_w, tile_row, 0,
+                    4, m + b * across * p.filters + f, m_plane, p.filters, scratch,
+                )
         for i in range(PLANES):
             correlate(
-                product, m + i * m_plane, packed + i * stride, NULL, v + i * v_plane, NULL,
-                0, True,
+                &product, m + i * m_plane, packed + i * stride, NULL, v + i * v_plane,
+                NULL, 0, True,
             )
-        for c in range(p.channels):
-            add_input_gradient(
-                p, v + c * across, v_plane, tile_row,
-                dx + <Py_ssize_t>c * p.height * p.width, scratch,
-            )
-    activation_backward(x, dx, dx, inputs, activation)
+        for b in range(blocks):
+            for c in range(p.channels):
+                add_input_gradient(
+                    p, v + c * product.out_w + b * across, v_plane, tile_row,
+                    dx + b * x_block + <Py_ssize_t>c * p.height * p.width, scratch,
+                )
+    for b in range(blocks):
+        activation_backward(
+            x + b * x_block, dx + b * x_block, dx + b * x_block, inputs, activation
+        )
 
 
 cdef inline void plane_backward_params(
