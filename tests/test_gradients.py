@@ -151,6 +151,24 @@ MODELS = {
         (2, 17, 14),
         4,
     ),
+    "residual blocks in planes": lambda: custom(
+        [
+            Conv2d(35, 3, padding=2),  # 3@6x7 -> 35@8x9
+            Tanh(),
+            Residual(
+                [
+                    *(Conv2d(35, 3, padding=1), BatchNorm2d(), Tanh()),
+                    Conv2d(35, 3, padding=1),
+                ]
+            ),
+            Tanh(),
+            *(Conv2d(37, 3, bias=False), BatchNorm2d(), ReLU()),  # -> 37@6x7
+            Residual([Conv2d(33, 3, stride=2, padding=1)], [Conv2d(33, 1, stride=2)]),
+            *(GlobalAvgPool2d(), Dense(4)),
+        ],
+        (3, 6, 7),
+        4,
+    ),
     "branches of all kinds": lambda: custom(
         [
             BatchNorm2d(),
@@ -303,6 +321,7 @@ def test_a_batch_of_one_value_a_channel_is_finite():
         ("one dense layer", 530),
         ("a wide convolution", 70),
         ("stages of residual blocks", 300),
+        ("residual blocks in planes", 140),
     ],
 )
 def test_batches_that_are_summed_in_several_parts(name, count):
@@ -392,7 +411,13 @@ def test_op_by_op_and_block_by_block_are_the_same_network():
         )
         logits = np.empty((37, 5), np.float32)
         network.forward(*arguments, logits, 2)
-        found.append((loss, hits, gradient, logits))
+        sums = np.full_like(gradient, np.nan)
+        for part, add in ((np.arange(20), False), (np.arange(20, 37), True)):
+            network.loss_and_gradient(
+                *arguments, part, labels, sums, 2, of=37, add=add
+            )
+        found.append((loss, hits, gradient, logits, sums))
+        np.testing.assert_allclose(sums, gradient, rtol=1e-5, atol=2e-6)
     for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=2e-6)
 
