@@ -85,7 +85,7 @@ RECIPES_OF: dict[str, Recipe] = {
         augment=Augment(shift=2, rotate=10, scale=0.1),
     ),
     "resnet18": Recipe(
-        epochs=5,
+        epochs=7,
         batch_size=128,
         optimizer=partial(SGD, 0.1, weight_decay=5e-4),
         augment=Augment(shift=2, rotate=10, scale=0.1),

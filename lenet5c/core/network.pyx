@@ -51,9 +51,9 @@ from lenet5c.core.pool cimport (
 from lenet5c.core.random cimport subkey
 from lenet5c.core.tile cimport PAIR, cheapest_tile, tile_filters
 from lenet5c.core.turned cimport (
-    Panels, convolution_of_patches, panel_floats, panels_at, panels_backward_params,
-    take_patches, takes_patches, tile_floats, turn_maps, turned_backward_params,
-    turning_pays,
+    Panels, convolution_of_panels, panel_floats, panels_at, panels_backward_params,
+    patch_lanes, take_patches, takes_patches, tile_floats, turn_maps,
+    turned_backward_params, turning_pays,
 )
 from lenet5c.core.update cimport adamw_step, average_step, sgd_step, squares
 from lenet5c.core.winograd cimport (
@@ -124,7 +124,7 @@ cdef struct Op:
     Py_ssize_t group  # blocks of one task
     bint winograd  # a convolution in planes; `forward` and `backward` are of one plane
     bint turned  # its weight gradient has lanes over channels, (F, KH, KW, C) in shards
-    Convolution panels  # what has this weight gradient, op by op
+    Convolution of_panels  # whose weight gradient this is, op by op: of patches or itself
     Correlation forward
     Correlation *backward  # input gradient, one part for each residue of the stride
     int backward_parts
@@ -624,7 +624,7 @@ cdef class Network:
         cdef Py_ssize_t block = max(op.inputs, op.outputs) * sizeof(lanes)
         cdef Py_ssize_t group = GROUP_BYTES // (TILE_PAIR_X * block)
         p.left = p.top
-        op.panels = convolution_of_patches(p) if takes_patches(p) else p[0]
+        op.of_panels = convolution_of_panels(p)
         op.group = TILE_PAIR_X * max(<Py_ssize_t>1, group)
         if op.winograd:
             op.group = TILE_PAIR_X  # its tasks cannot share out filters
@@ -792,13 +792,10 @@ cdef class Network:
                 self.planes = max(self.planes, op.group * op.x_block)
                 planes_most = max(planes_most, winograd_scratch(&op.conv, op.group))
             if op.kind == CONV:
-                panels_most = max(panels_most, panel_floats(&op.panels))  # of LANES images
-                planes_most = max(planes_most, tile_floats(&op.panels) // LANES)
-                if takes_patches(&op.conv):
-                    planes_most = max(
-                        planes_most,
-                        <Py_ssize_t>op.panels.channels * op.panels.height * op.panels.width,
-                    )
+                panels_most = max(panels_most, panel_floats(&op.of_panels))  # LANES images
+                planes_most = max(
+                    planes_most, tile_floats(&op.of_panels) // LANES, patch_lanes(&op.conv)
+                )
         self.all_maps += panels_most
         self.image_rows = self.planes + planes_most
         self.arena = self.image_rows + max(
@@ -1786,19 +1783,16 @@ cdef void run_forward(
     cdef lanes *y = map_of(net, call, space, number + 1, &batch)
     cdef const lanes *other
     cdef const Block *block = NULL
+    cdef const float *bias = bias_of(op, call)
     cdef Py_ssize_t i
     if op.kind == CONV:
         if is_folded(net, call, number):
-            number += 1
-            y = map_of(net, call, space, number + 1, &batch)
-            conv_forward(
-                net, space, op, call, call.norms + net.ops[number].norm + net.ops[number].channels,
-                net.ops[number].activation, x, y, &batch, task,
-            )
-        else:
-            conv_forward(
-                net, space, op, call, bias_of(op, call), op.activation, x, y, &batch, task
-            )
+            op = &net.ops[number + 1]
+            y = map_of(net, call, space, number + 2, &batch)
+            bias = call.norms + op.norm + op.channels
+        conv_forward(
+            net, space, &net.ops[number], call, bias, op.activation, x, y, &batch, task
+        )
         return
     if op.kind == BATCH_NORM:
         if call.gradient != NULL:
@@ -1988,7 +1982,7 @@ cdef Panels panels_of(
     Network net, const Op *op, Workspace space, const Batch *batch
 ) noexcept nogil:
     return panels_at(
-        &op.panels, <float *>(<lanes *>space.maps + net.panels * batch.even),
+        &op.of_panels, <float *>(<lanes *>space.maps + net.panels * batch.even),
         <Py_ssize_t>batch.blocks * LANES,
     )
 
@@ -2006,7 +2000,7 @@ cdef void run_turning(
     if takes_patches(&op.conv):
         take_patches(&op.conv, x, patches)
         x = patches
-    turn_maps(&op.panels, &panels, x, dy, <Py_ssize_t>block * LANES)
+    turn_maps(&op.of_panels, &panels, x, dy, <Py_ssize_t>block * LANES)
 
 
 cdef void conv_backward_params_of_tile(
@@ -2016,7 +2010,7 @@ cdef void conv_backward_params_of_tile(
     """Gradient of the parameters of TILE_PAIR_F filters."""
     cdef Panels panels = panels_of(net, op, space, batch)
     panels_backward_params(
-        &op.panels, &panels, call.gradient + op.weight, call.add, tile,
+        &op.of_panels, &panels, call.gradient + op.weight, call.add, tile,
         <float *>(<lanes *>space.arenas[lenet5c_thread()] + net.planes),
     )
     if op.biased:

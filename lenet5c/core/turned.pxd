@@ -20,7 +20,7 @@ from lenet5c.core.tile cimport multiply_tile
 
 cdef enum:
     TX = TILE_PAIR_X * LANES
-    FEW_PIXELS = 16  # of a block's output; beyond, the sums cost less than turning. Measured
+    FEW_PIXELS = 16  # of a block's output; beyond, the sums cost less. Measured
     PANEL_IMAGES = 128  # that go through all products of a pixel while they are in cache
 
 
@@ -222,15 +222,26 @@ cdef inline bint takes_patches(const Convolution *p) noexcept nogil:
     return p.channels < TX
 
 
-cdef inline Convolution convolution_of_patches(const Convolution *p) noexcept nogil:
-    """The same as a 1x1 convolution of patches: its channels are channels and taps."""
+cdef inline Convolution convolution_of_panels(const Convolution *p) noexcept nogil:
+    """The same as a 1x1 convolution of patches, if it takes them: its channels are those
+    and the taps."""
     cdef Convolution patches = p[0]
+    if not takes_patches(p):
+        return patches
     patches.channels = p.channels * p.kernel_h * p.kernel_w
     patches.height = p.out_h
     patches.width = p.out_w
     patches.kernel_h = patches.kernel_w = patches.stride = 1
     patches.top = patches.left = 0
     return patches
+
+
+cdef inline Py_ssize_t patch_lanes(const Convolution *p) noexcept nogil:
+    """Lanes of a block's patches."""
+    if not takes_patches(p):
+        return 0
+    cdef Py_ssize_t taps = p.kernel_h * p.kernel_w
+    return taps * p.channels * p.out_h * p.out_w
 
 
 cdef inline void take_patches(
