@@ -434,22 +434,21 @@ def _print_compared(rows: Sequence[dict[str, Any]], seeds: int) -> None:
         "parameters": lambda of: f"{of['parameters']:,}",
         "accuracy": lambda of: f"{of['accuracy']:.2%}",
         "+-": lambda of: f"{100 * of['accuracy_deviation']:.2f}",
-        "seeds": lambda of: f"{len(of['runs'])}",
-        "training": lambda of: _duration(of["training_seconds"]),
+        "time": lambda of: _duration(of["training_seconds"]),
         "memory": lambda of: _megabytes(of["peak_memory_bytes"]),
-        "trained": lambda of: f"{of['training_images_per_second']:,.0f}",
-        "predicted": lambda of: f"{of['inference_images_per_second']:,.0f}",
-        "file": lambda of: f"{of['model_bytes'] / 1e6:.2f}",
+        "train/s": lambda of: f"{of['training_images_per_second']:,.0f}",
+        "predict/s": lambda of: f"{of['inference_images_per_second']:,.0f}",
+        "file": lambda of: _short(of["model_bytes"] / 1e6),
     }
     if seeds == 1:
-        del columns["+-"], columns["seeds"]
+        del columns["+-"]
     cells = []
     for row in rows:
         shown = {"accuracy": "failed"}
         if row["error"] is None:
             known = set(columns)
             if row["training_seconds"] is None:
-                known -= {"training", "memory", "trained"}
+                known -= {"time", "memory", "train/s"}
             if row["accuracy_deviation"] is None:
                 known.discard("+-")
             shown = {name: columns[name](row) for name in known}
@@ -458,14 +457,19 @@ def _print_compared(rows: Sequence[dict[str, Any]], seeds: int) -> None:
             said = {
                 "parameters": f"{row['article']['parameters']:,}",
                 "accuracy": f"{row['article']['accuracy']:.1%} ",  # below the others
-                "training": _duration(row["article"]["training_seconds"]),
+                "time": _duration(row["article"]["training_seconds"]),
             }
             cells.append(["  article", *(said.get(name, "") for name in columns)])
     _print_table(["network", *columns], cells)
-    print("\nMemory and file in MB, trained and predicted in images/s.")
+    means = f", means of {seeds} seeds" if seeds > 1 else ""
+    print(f"\nTime of training, images a second, memory and file in MB{means}.")
     for row in rows:
         if row["error"] is not None:
             print(f"{row['network']} failed: {row['error']}")
+
+
+def _short(number: float) -> str:
+    return f"{number:.2f}" if number < 10 else f"{number:,.0f}"
 
 
 def _duration(seconds: float) -> str:

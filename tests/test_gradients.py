@@ -413,9 +413,7 @@ def test_op_by_op_and_block_by_block_are_the_same_network():
         network.forward(*arguments, logits, 2)
         sums = np.full_like(gradient, np.nan)
         for part, add in ((np.arange(20), False), (np.arange(20, 37), True)):
-            network.loss_and_gradient(
-                *arguments, part, labels, sums, 2, of=37, add=add
-            )
+            network.loss_and_gradient(*arguments, part, labels, sums, 2, of=37, add=add)
         found.append((loss, hits, gradient, logits, sums))
         np.testing.assert_allclose(sums, gradient, rtol=1e-5, atol=2e-6)
     for one, other in zip(*found, strict=True):
