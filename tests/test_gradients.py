@@ -169,6 +169,15 @@ MODELS = {
         (3, 6, 7),
         4,
     ),
+    "large maps op by op": lambda: custom(
+        [
+            BatchNorm2d(),
+            Conv2d(7, 5, padding=2),  # 4@48x48 -> 7@48x48
+            *(Tanh(), AvgPool2d(16), Dense(3)),
+        ],
+        (4, 48, 48),
+        3,
+    ),
     "branches of all kinds": lambda: custom(
         [
             BatchNorm2d(),

@@ -93,6 +93,7 @@ cdef enum:
     SHARD_FLOATS = 1 << 22  # all shards' gradient buffers together, at the most
     MANY_WEIGHTS = 1 << 20  # of all convolutions: a network with more runs op by op
     GROUP_BYTES = 1 << 18  # of maps that one task of a convolution goes through
+    PANEL_BYTES = 1 << 25  # of panels that there are at a time
     TASKS = 16  # of an op, at least, where it can be cut
 
 cdef enum Kind:
@@ -125,6 +126,7 @@ cdef struct Op:
     bint winograd  # a convolution in planes; `forward` and `backward` are of one plane
     bint turned  # its weight gradient has lanes over channels, (F, KH, KW, C) in shards
     Convolution of_panels  # whose weight gradient this is, op by op: of patches or itself
+    Py_ssize_t band  # blocks whose panels there are at a time
     Correlation forward
     Correlation *backward  # input gradient, one part for each residue of the stride
     int backward_parts
@@ -270,7 +272,8 @@ cdef class Workspace:
             images = min(images, <Py_ssize_t>CHUNK)
         cdef Py_ssize_t blocks = even_blocks(images)
         cdef Py_ssize_t size = net.all_maps if training else net.few_maps
-        cdef Py_ssize_t bytes = blocks * size * sizeof(lanes)
+        cdef Py_ssize_t panels = net.panel_lanes(blocks) if training else 0
+        cdef Py_ssize_t bytes = (blocks * size + panels) * sizeof(lanes)
         if bytes > self.map_bytes:
             self.map_bytes = 0
             aligned_free(self.maps)
@@ -321,7 +324,6 @@ cdef class Network:
     cdef Py_ssize_t *sizes  # of the maps, in lanes of a block
     cdef Py_ssize_t *of_gradients  # where the gradients of the maps lie, op by op
     cdef Py_ssize_t all_maps, few_maps  # lanes of a block, in training and prediction
-    cdef Py_ssize_t panels  # where the op at hand has its panels, op by op
     cdef Py_ssize_t shard_blocks
     cdef Task *packing
     cdef Task *reducing
@@ -625,6 +627,7 @@ cdef class Network:
         cdef Py_ssize_t group = GROUP_BYTES // (TILE_PAIR_X * block)
         p.left = p.top
         op.of_panels = convolution_of_panels(p)
+        op.band = max(1, PANEL_BYTES // (panel_floats(&op.of_panels) * sizeof(lanes)))
         op.group = TILE_PAIR_X * max(<Py_ssize_t>1, group)
         if op.winograd:
             op.group = TILE_PAIR_X  # its tasks cannot share out filters
@@ -753,7 +756,6 @@ cdef class Network:
         from the time when it is written to when it is read for the last time.
         """
         cdef Op *op
-        cdef Py_ssize_t panels_most = 0
         cdef Py_ssize_t planes_most = 0
         cdef int i, m
         last = [0] * (self.count + 1)  # op that reads the map
@@ -784,7 +786,6 @@ cdef class Network:
             self.reused[m] = places[m]
         # a thread's own memory: a gradient on its way into a sum, planes or the weights of
         # a tile, images being packed
-        self.panels = self.all_maps
         self.planes = max(sizes)
         for i in range(self.count):
             op = &self.ops[i]
@@ -792,16 +793,25 @@ cdef class Network:
                 self.planes = max(self.planes, op.group * op.x_block)
                 planes_most = max(planes_most, winograd_scratch(&op.conv, op.group))
             if op.kind == CONV:
-                panels_most = max(panels_most, panel_floats(&op.of_panels))  # LANES images
                 planes_most = max(
                     planes_most, tile_floats(&op.of_panels) // LANES, patch_lanes(&op.conv)
                 )
-        self.all_maps += panels_most
         self.image_rows = self.planes + planes_most
         self.arena = self.image_rows + max(
             <Py_ssize_t>self.W + LANES, augment_scratch(self.H, self.W)
         )
         return 0
+
+    cdef Py_ssize_t panel_lanes(self, Py_ssize_t blocks) noexcept:
+        """Lanes that the largest panels take in a batch of so many blocks."""
+        cdef Py_ssize_t most = 0
+        cdef const Op *op
+        cdef int i
+        for i in range(self.count):
+            op = &self.ops[i]
+            if op.kind == CONV:  # of LANES images
+                most = max(most, min(op.band, blocks) * panel_floats(&op.of_panels))
+        return most
 
     cdef int plan_memory(self) except -1:
         """Where the maps lie in a thread's arena."""
@@ -1643,6 +1653,8 @@ cdef void run_op_by_op(
     cdef int chunk = 0
     cdef int op = 0
     cdef int tasks = 0
+    cdef int band = 0
+    cdef int bands = 0
     call.losses = space.losses
     call.hits = space.hits
     call.packed = space.packed
@@ -1665,9 +1677,15 @@ cdef void run_op_by_op(
                     run_loss(net, call, space, i)
                 for number in range(call.ops):
                     op = call.ops - 1 - number
-                    if net.ops[op].kind == CONV:
-                        for i in prange(blocks, schedule="dynamic"):
-                            run_turning(net, call, space, op, i)
+                    bands = bands_of(&net.ops[op], blocks)
+                    for band in range(bands):
+                        tasks = blocks_of_band(&net.ops[op], blocks, band)
+                        for i in prange(tasks, schedule="dynamic"):
+                            run_turning(net, call, space, op, band, i)
+                        if band < bands - 1:  # the last one runs beside the next tasks
+                            tasks = weight_tasks(&net.ops[op])
+                            for i in prange(tasks, schedule="dynamic"):
+                                run_weights(net, call, space, op, band, i)
                     tasks = backward_tasks(net, call, chunk, op)
                     for i in prange(tasks, schedule="dynamic"):
                         run_backward(net, call, space, chunk, op, i)
@@ -1949,10 +1967,10 @@ cdef void run_backward(
     cdef lanes *arena = <lanes *>space.arenas[lenet5c_thread()]
     cdef lanes *target
     if op.kind == CONV:
-        if task >= weight_tasks(op):
-            conv_backward(net, space, op, call, x, dy, dx, &batch, task - weight_tasks(op))
+        if task < weight_tasks(op):
+            run_weights(net, call, space, number, bands_of(op, batch.blocks) - 1, task)
             return
-        conv_backward_params_of_tile(net, op, call, space, dy, &batch, task)
+        conv_backward(net, space, op, call, x, dy, dx, &batch, task - weight_tasks(op))
         return
     if op.kind == BATCH_NORM:
         norm_channel_backward(op, call, x, dy, dx, &batch, task)
@@ -1978,42 +1996,55 @@ cdef void run_backward(
             add_map(dx, target, op.inputs)
 
 
+cdef int bands_of(const Op *op, int blocks) noexcept nogil:
+    """In how many bands of blocks a convolution has its panels."""
+    return (blocks + op.band - 1) // op.band if op.kind == CONV else 0
+
+
+cdef int blocks_of_band(const Op *op, int blocks, int band) noexcept nogil:
+    return min(op.band, blocks - band * op.band)
+
+
 cdef Panels panels_of(
-    Network net, const Op *op, Workspace space, const Batch *batch
+    Network net, const Op *op, Workspace space, const Batch *batch, int band
 ) noexcept nogil:
+    """The panels of a band; they lie behind all maps."""
     return panels_at(
-        &op.of_panels, <float *>(<lanes *>space.maps + net.panels * batch.even),
-        <Py_ssize_t>batch.blocks * LANES,
+        &op.of_panels, <float *>(<lanes *>space.maps + net.all_maps * batch.even),
+        <Py_ssize_t>blocks_of_band(op, batch.blocks, band) * LANES,
     )
 
 
 cdef void run_turning(
-    Network net, const Call *call, Workspace space, int number, int block
+    Network net, const Call *call, Workspace space, int number, int band, int task
 ) noexcept nogil:
-    """The maps of one block into the panels of op `number`."""
+    """The maps of one block of a band into the panels of op `number`."""
     cdef const Op *op = &net.ops[number]
     cdef Batch batch = batch_of(call, 0)
-    cdef Panels panels = panels_of(net, op, space, &batch)
+    cdef Panels panels = panels_of(net, op, space, &batch, band)
+    cdef Py_ssize_t block = band * op.band + task
     cdef const lanes *x = map_of(net, call, space, op.source, &batch) + block * op.x_block
     cdef const lanes *dy = gradient_of(net, space, number + 1, &batch) + block * op.y_block
     cdef lanes *patches = <lanes *>space.arenas[lenet5c_thread()] + net.planes
     if takes_patches(&op.conv):
         take_patches(&op.conv, x, patches)
         x = patches
-    turn_maps(&op.of_panels, &panels, x, dy, <Py_ssize_t>block * LANES)
+    turn_maps(&op.of_panels, &panels, x, dy, <Py_ssize_t>task * LANES)
 
 
-cdef void conv_backward_params_of_tile(
-    Network net, const Op *op, const Call *call, Workspace space, const lanes *dy,
-    const Batch *batch, int tile,
+cdef void run_weights(
+    Network net, const Call *call, Workspace space, int number, int band, int tile
 ) noexcept nogil:
-    """Gradient of the parameters of TILE_PAIR_F filters."""
-    cdef Panels panels = panels_of(net, op, space, batch)
+    """Gradient of the parameters of TILE_PAIR_F filters, over the blocks of a band."""
+    cdef const Op *op = &net.ops[number]
+    cdef Batch batch = batch_of(call, 0)
+    cdef Panels panels = panels_of(net, op, space, &batch, band)
+    cdef const lanes *dy = gradient_of(net, space, number + 1, &batch)
     panels_backward_params(
-        &op.of_panels, &panels, call.gradient + op.weight, call.add, tile,
+        &op.of_panels, &panels, call.gradient + op.weight, call.add or band > 0, tile,
         <float *>(<lanes *>space.arenas[lenet5c_thread()] + net.planes),
     )
-    if op.biased:
+    if op.biased and band == 0:
         blocks_bias_gradient(
             &op.conv, dy, op.y_block, call.gradient + op.bias, batch.blocks, tile
         )
