@@ -218,18 +218,18 @@ DIGITS_INLINE void digits_conv(const float *x, float *y, const float *weight,
 
 """,
     "avg_pool_float": """\
-/* Means of K x K windows of the map x [H][W][C]. */
+/* Means of KH x KW windows of the map x [H][W][C]. */
 DIGITS_INLINE void digits_avg_pool(const float *x, float *y, const int c, const int w,
-    const int size, const int stride, const int oh, const int ow)
+    const int kh, const int kw, const int stride, const int oh, const int ow)
 {
     for (int i = 0; i < oh; i++)
         for (int k = 0; k < ow; k++, y += c)
             for (int j = 0; j < c; j++) {
                 float sum = 0;
-                for (int r = 0; r < size; r++)
-                    for (int t = 0; t < size; t++)
+                for (int r = 0; r < kh; r++)
+                    for (int t = 0; t < kw; t++)
                         sum += x[((i * stride + r) * w + k * stride + t) * c + j];
-                y[j] = sum * (1.0f / (float)(size * size));
+                y[j] = sum * (1.0f / (float)(kh * kw));
             }
 }
 
@@ -254,9 +254,9 @@ DIGITS_INLINE void digits_max_pool(const float *x, float *y, const int c, const 
 }
 
 """,
-    "padded_max_pool_float": """\
+    "padded_max_pool": """\
 /* Maxima of what lies within the map x [H][W][C] of K x K windows. */
-DIGITS_INLINE void digits_padded_max_pool(const float *x, float *y, const int c,
+DIGITS_INLINE void digits_padded_max_pool(const $NUMBER *x, $NUMBER *y, const int c,
     const int h, const int w, const int size, const int stride, const int padding,
     const int oh, const int ow)
 {
@@ -270,7 +270,7 @@ DIGITS_INLINE void digits_padded_max_pool(const float *x, float *y, const int c,
             for (int r = r0; r < r1; r++)
                 for (int t = t0; t < t1; t++)
                     for (int j = 0; j < c; j++) {
-                        const float now = x[(r * w + t) * c + j];
+                        const $NUMBER now = x[(r * w + t) * c + j];
                         y[j] = y[j] < now ? now : y[j];
                     }
         }
@@ -377,15 +377,21 @@ static float digits_exp(float x)
 
 """,
     "rescale": """\
-/* sum * multiplier / 2^shift to the nearest, halves upwards, within [least, most]. It
- * is made positive first, as C does not say how negative numbers are shifted. */
+/* product / 2^shift to the nearest, halves upwards, within [least, most]. It is made
+ * positive first, as C does not say how negative numbers are shifted. */
+DIGITS_INLINE int32_t digits_shifted(const int64_t product, const int shift,
+    const int32_t least, const int32_t most)
+{
+    const uint64_t above = ((uint64_t)1 << 62) + ((uint64_t)1 << (shift - 1));
+    const uint64_t shifted = ((uint64_t)product + above) >> shift;
+    const int64_t y = (int64_t)shifted - ((int64_t)1 << (62 - shift));
+    return y < least ? least : y > most ? most : (int32_t)y;
+}
+
 DIGITS_INLINE int32_t digits_rescale(const int32_t sum, const int32_t multiplier,
     const int shift, const int32_t least, const int32_t most)
 {
-    const uint64_t above = ((uint64_t)1 << 62) + ((uint64_t)1 << (shift - 1));
-    const uint64_t shifted = ((uint64_t)((int64_t)sum * multiplier) + above) >> shift;
-    const int64_t y = (int64_t)shifted - ((int64_t)1 << (62 - shift));
-    return y < least ? least : y > most ? most : (int32_t)y;
+    return digits_shifted((int64_t)sum * multiplier, shift, least, most);
 }
 
 """,
@@ -403,6 +409,35 @@ DIGITS_INLINE void digits_tanh(
 {
     for (int i = 0; i < n; i++)
         x[i] = digits_tanh_of(digits_rescale(x[i], multiplier, shift, -799, 799));
+}
+
+""",
+    "scale_int8": """\
+/* x[i][j] = weight[j] x[i][j] + bias[j], rescaled as in a convolution, for the map
+ * x [P][C] */
+DIGITS_INLINE void digits_scale(int8_t *x, const int8_t *weight, const int32_t *bias,
+    const int32_t *multiplier, const int shift, const int32_t least, const int32_t most,
+    const int p, const int c)
+{
+    for (int i = 0; i < p; i++)
+        for (int j = 0; j < c; j++, x++) {
+            const int32_t sum = weight[j] * *x + bias[j];
+            const int32_t v = digits_rescale(sum, multiplier[j], shift, least, most);
+            *x = $VALUE;
+        }
+}
+
+""",
+    "add_int8": """\
+/* x = x m + z mz, rescaled as in a convolution */
+DIGITS_INLINE void digits_add(int8_t *x, const int8_t *z, const int n, const int32_t m,
+    const int32_t mz, const int shift, const int32_t least, const int32_t most)
+{
+    for (int i = 0; i < n; i++) {
+        const int64_t product = (int64_t)x[i] * m + (int64_t)z[i] * mz;
+        const int32_t v = digits_shifted(product, shift, least, most);
+        x[i] = $VALUE;
+    }
 }
 
 """,
@@ -496,13 +531,13 @@ DIGITS_INLINE void digits_conv_scores(const int8_t *x, int32_t *scores, int16_t 
 
 """,
     "window_sum": """\
-/* The sum of a window of SIZE x SIZE pixels of one channel, from x on. */
+/* The sum of a window of KH x KW pixels of one channel, from x on. */
 DIGITS_INLINE int32_t digits_window(
-    const int8_t *x, const int c, const int w, const int size)
+    const int8_t *x, const int c, const int w, const int kh, const int kw)
 {
     int32_t sum = 0;
-    for (int r = 0; r < size; r++)
-        for (int t = 0; t < size; t++) sum += x[(r * w + t) * c];
+    for (int r = 0; r < kh; r++)
+        for (int t = 0; t < kw; t++) sum += x[(r * w + t) * c];
     return sum;
 }
 
@@ -511,14 +546,14 @@ DIGITS_INLINE int32_t digits_window(
 /* Means of windows of the map x [H][W][C], to the nearest, halves upwards. The sum is
  * made positive first, as C rounds quotients towards zero. */
 DIGITS_INLINE void digits_avg_pool(const int8_t *x, int8_t *y, const int c, const int w,
-    const int size, const int stride, const int oh, const int ow)
+    const int kh, const int kw, const int stride, const int oh, const int ow)
 {
-    const int32_t n = size * size;
+    const int32_t n = kh * kw;
     for (int i = 0; i < oh; i++)
         for (int k = 0; k < ow; k++, y += c)
             for (int j = 0; j < c; j++) {
                 const int32_t sum =
-                    digits_window(x + (i * w + k) * stride * c + j, c, w, size);
+                    digits_window(x + (i * w + k) * stride * c + j, c, w, kh, kw);
                 const uint32_t above = (uint32_t)(2 * (sum + 128 * n) + n);
                 y[j] = (int8_t)((int32_t)(above / (uint32_t)(2 * n)) - 128);
             }
@@ -528,14 +563,14 @@ DIGITS_INLINE void digits_avg_pool(const int8_t *x, int8_t *y, const int c, cons
     "avg_pool_scores": """\
 /* scores[c][i][k] = the sums of windows of the map x [H][W][C]. */
 DIGITS_INLINE void digits_avg_pool_scores(const int8_t *x, int32_t *scores,
-    const int c, const int w, const int size, const int stride, const int oh,
-    const int ow)
+    const int c, const int w, const int kh, const int kw, const int stride,
+    const int oh, const int ow)
 {
     for (int i = 0; i < oh; i++)
         for (int k = 0; k < ow; k++)
             for (int j = 0; j < c; j++)
                 scores[(j * oh + i) * ow + k] =
-                    digits_window(x + (i * w + k) * stride * c + j, c, w, size);
+                    digits_window(x + (i * w + k) * stride * c + j, c, w, kh, kw);
 }
 
 """,

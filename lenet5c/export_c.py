@@ -28,7 +28,7 @@ from lenet5c.layers import (
     Residual,
     Shape,
 )
-from lenet5c.quantize import TANH_TABLE, Step, steps_of
+from lenet5c.quantize import TANH_TABLE, Step, scale_and_shift, steps_of
 from lenet5c.storage import write_atomically
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ MOST_VECTORS = 14  # sums at a time: with their operands, the registers of AVX2
 DENSE_VECTORS = 15  # one pixel: its operands come from memory
 TILE = DENSE_VECTORS * LANES
 TAPS = 16  # int8 taps are filled up to a multiple of it
-INT8_KINDS = ("conv", "avg_pool", "max_pool", "tanh", "relu", "flatten")
+LIMITS = {"tanh": "-799, 799", "relu": "0, 127", None: "-127, 127"}  # of int8
 KEYWORDS = """
     alignas alignof and and_eq asm auto bitand bitor bool break case catch char
     class compl concept const consteval constexpr constinit const_cast continue
@@ -145,24 +145,15 @@ def _float_layer(code: "_Code", model: "Model", layer: Layer, shape: Shape) -> N
         return
     code.begin(Step(layer.kind, name, name, shape, after))
     if isinstance(layer, MaxPool2d):
-        code.use("padded_max_pool_float")
         sizes = (layer.kernel_size, layer.stride, layer.padding, *after[1:])
+        code.use("padded_max_pool")
         code.call("padded_max_pool", channels, height, width, *sizes, to=after)
     elif isinstance(layer, GlobalAvgPool2d):
         code.use("global_avg_pool_float")
         code.call("global_avg_pool", channels, height * width, to=after)
     elif isinstance(layer, BatchNorm2d):
-        weight, bias, mean, variance = (
-            views[f"{name}.{part}"].astype(np.float64)
-            for views, part in (
-                (model.parameters, "weight"),
-                (model.parameters, "bias"),
-                (model.buffers, "running_mean"),
-                (model.buffers, "running_var"),
-            )
-        )
-        scale = weight / np.sqrt(variance + layer.eps)
-        values = np.stack([scale, bias - mean * scale]).astype(np.float32)
+        both = scale_and_shift(model, name, layer.eps)
+        values = np.stack(both).astype(np.float32)
         array = code.array(f"{name}_scale", values, "scales, then shifts, of channels")
         code.use("scale_float")
         code.own()
@@ -195,16 +186,6 @@ def export_int8(
     quantized: "QuantizedModel", path: str | os.PathLike[str], name: str
 ) -> None:
     """What `QuantizedModel.export_c` does."""
-    for layer in quantized.layers:
-        kind, step = layer.step.kind, layer.step
-        whole = (step.input_shape[1] - step.kernel[0]) // step.stride + 1
-        padded = kind == "max_pool" and step.output_shape[1] != whole
-        if kind not in INT8_KINDS or padded or (kind == "max_pool" and step.padding):
-            raise ValueError(
-                f"quantized: expected layers that there is 8-bit C code for, "
-                f"{', '.join(INT8_KINDS)}, got {kind} {step.name!r}"
-                f"{' with padding' if padded or step.padding else ''}"
-            )
     code = _Code(name, "int8_t", "uint8_t", quantized.input_shape)
     code.array("pixels", quantized.table, "what a byte becomes")
     if quantized.has_tanh:
@@ -212,32 +193,33 @@ def export_int8(
         code.use("tanh_table")
     code.use("input_int8")
     code.call("input", _input_sizes(quantized), quantized.background, x="image, {x}")
-    for layer in quantized.layers:
+    places = [code.at]  # of the maps that steps read
+    steps = [layer.step for layer in quantized.layers]
+    for number, layer in enumerate(quantized.layers):
         step = layer.step
+        later = {s for other in steps[number + 1 :] for s in other.sources}
+        code.held = [place for s, place in enumerate(places) if s in later]
+        code.at = places[step.sources[0]]
         code.begin(step)
-        last = layer is quantized.layers[-1]
+        last = step is steps[-1]
         scores = last and (step.kind == "avg_pool" or layer.is_raw)
-        if step.kind == "conv":
-            _int8_conv(code, layer)
-        elif scores:
+        if scores and step.kind == "avg_pool":
             code.use("avg_pool_scores")
             code.call("avg_pool_scores", _window(step), x="{x}, scores")
-        elif step.kind in ("avg_pool", "max_pool"):
-            code.use(f"{step.kind}_int8")
-            code.call(step.kind, _window(step), to=step.output_shape)
-        elif step.kind == "flatten":
-            code.flatten(step.input_shape)
+        elif step.kind == "add":
+            assert layer.multiplier is not None
+            code.own()
+            code.use("rescale", "add_int8")
+            numbers = (*layer.multiplier.tolist(), layer.shift, LIMITS[step.activation])
+            other = f"{{x}}, maps + @{places[step.sources[1]]}@"
+            code.call("add", math.prod(step.output_shape), *numbers, x=other)
         else:
-            numbers = [math.prod(step.output_shape)]
-            if layer.multiplier is not None:
-                code.use("rescale")
-                numbers += [int(layer.multiplier[0]), layer.shift]
-            code.use(f"{step.kind}_int8")
-            code.call(step.kind, *numbers, x="{x}")
+            _int8_step(code, layer)
         if last and not scores:
             channels, height, width = step.output_shape
             code.use("widen")
             code.call("widen", height * width, channels, x="{x}, scores")
+        places.append(code.at)
     classes = len(quantized.classes)
     words = {
         "WHAT": "Computed in 8-bit integers.",
@@ -249,6 +231,50 @@ def export_int8(
         "MEMORY": f"{4 * classes + 2 * code.taps + code.memory:,}",
     }
     code.write(path, quantized, PREDICT_INT8, words)
+
+
+def _int8_step(code: "_Code", layer: "QuantizedLayer") -> None:
+    """Add a step that reads one map."""
+    step = layer.step
+    if step.kind == "conv":
+        _int8_conv(code, layer)
+    elif step.kind == "scale":
+        _int8_scale(code, layer)
+    elif step.kind == "max_pool" and step.padding:
+        code.use("padded_max_pool")
+        sizes = (step.kernel[0], step.stride, step.padding, *step.output_shape[1:])
+        code.call("padded_max_pool", *step.input_shape, *sizes, to=step.output_shape)
+    elif step.kind in ("avg_pool", "max_pool"):
+        code.use(f"{step.kind}_int8")
+        code.call(step.kind, _window(step), to=step.output_shape)
+    elif step.kind == "flatten":
+        code.flatten(step.input_shape)
+    else:
+        numbers = [math.prod(step.output_shape)]
+        if layer.multiplier is not None:
+            code.use("rescale")
+            numbers += [int(layer.multiplier[0]), layer.shift]
+        code.own()
+        code.use(f"{step.kind}_int8")
+        code.call(step.kind, *numbers, x="{x}")
+
+
+def _int8_scale(code: "_Code", layer: "QuantizedLayer") -> None:
+    step = layer.step
+    arrays = [
+        code.array(f"{step.name}_{part}", values, what)
+        for part, values, what in (
+            ("weight", layer.weight, "of channels"),
+            ("bias", layer.bias, "in units of the products"),
+            ("multiplier", layer.multiplier, f"over 2^{layer.shift}"),
+        )
+        if values is not None
+    ]
+    channels, height, width = step.output_shape
+    code.own()
+    code.use("rescale", "scale_int8")
+    numbers = (layer.shift, LIMITS[step.activation], height * width, channels)
+    code.call("scale", *arrays, *numbers, x="{x}")
 
 
 def _int8_conv(code: "_Code", layer: "QuantizedLayer") -> None:
@@ -273,10 +299,9 @@ def _int8_conv(code: "_Code", layer: "QuantizedLayer") -> None:
         return
     what = f"of the sums, over 2^{layer.shift}"
     arrays.append(code.array(f"{step.name}_multiplier", layer.multiplier, what))
-    limits = {"tanh": "-799, 799", "relu": "0, 127", None: "-127, 127"}[step.activation]
     code.use("rescale", "conv_int8")
     patch = "{x}, {y}, workspace->patch"
-    numbers = (layer.shift, limits, _window(step), taps, group)
+    numbers = (layer.shift, LIMITS[step.activation], _window(step), taps, group)
     code.call("conv", *arrays, *numbers, x=patch, to=step.output_shape)
 
 
@@ -348,7 +373,7 @@ class _Code:
             text += f", {step.kind.replace('_', ' ')}"
         self.layers.append(text)
         self.calls += ["", f"/* {text} */"]
-        if step.padding:
+        if step.padding and step.kind == "conv":
             channels, height, width = step.input_shape
             both = 2 * step.padding
             self.use("pad")
@@ -391,7 +416,7 @@ class _Code:
             self.at = len(self.sizes)
             self.sizes.append(size)
             both = f"maps + @{self.at}@, maps + @{before}@"
-            self.calls.append(f"memcpy({both}, {size} * sizeof(float));")
+            self.calls.append(f"memcpy({both}, {size} * sizeof({self.number}));")
 
     @property
     def starts(self) -> list[int]:
@@ -498,7 +523,8 @@ def _window(step: Step) -> str:
     if step.kind == "conv":
         width += 2 * step.padding
         return f"{channels}, {width}, {rows}, {across * channels}, {out}, {filters}"
-    return f"{channels}, {width}, {rows}, {out}"
+    size = f"{rows}, {across}" if step.kind == "avg_pool" else f"{rows}"
+    return f"{channels}, {width}, {size}, {out}"
 
 
 def _tile(step: Step) -> tuple[int, int]:

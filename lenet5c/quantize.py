@@ -30,7 +30,6 @@ from lenet5c.layers import (
     Residual,
     Shape,
     Tanh,
-    walk,
 )
 
 if TYPE_CHECKING:
@@ -59,12 +58,14 @@ CHUNK = 1 << 22  # numbers of the largest matrix that is made of the images at a
 class Step:
     """What is computed in one go: a layer, with the activation after it if it has one.
 
-    A dense layer is a convolution whose kernel covers its input. Dropout is no step,
-    and `Flatten` is one only where it changes what the layers after it do.
+    A dense layer is a convolution whose kernel covers its input, and global average
+    pooling has a window that does. Dropout is no step, and `Flatten` is one only where
+    it changes what the layers after it do.
 
     Attributes
     ----------
-    kind : {"conv", "avg_pool", "max_pool", "tanh", "relu", "flatten"}
+    kind : {"conv", "scale", "add", "avg_pool", "max_pool", "tanh", "relu", "flatten"}
+        A batch normalisation is a scale, the end of a `Residual` an addition.
     name : str
         Of the layer that has the parameters.
     last : str
@@ -73,7 +74,12 @@ class Step:
     kernel : (KH, KW)
     stride, padding : int
     activation : {"tanh", "relu"} or None
-        Of a convolution.
+        Of a convolution, a scale or an addition.
+    sources : tuple of int
+        The maps that it reads, two for an addition: 0 is the input, i + 1 the output of
+        step i.
+    eps : float
+        Of a batch normalisation.
     """
 
     kind: str
@@ -85,68 +91,101 @@ class Step:
     stride: int = 1
     padding: int = 0
     activation: str | None = None
+    sources: tuple[int, ...] = (0,)
+    eps: float = 0.0
 
 
 def steps_of(model: "Model") -> list[Step]:
     """The steps of a model's layers, in their order."""
     steps: list[Step] = []
-    shape = model.input_shape
-    for position, layer in enumerate(model.layers):
-        if isinstance(layer, Dropout):
-            continue
-        if isinstance(layer, Flatten) and _order_is_free(model.layers[position + 1 :]):
-            continue
-        activation = {Tanh: "tanh", ReLU: "relu"}.get(type(layer))
-        before = next(
-            (step for step in reversed(steps) if step.kind != "flatten"), None
-        )
-        if activation and before and before.kind == "conv" and not before.activation:
-            fused = replace(before, last=str(layer.name), activation=activation)
-            steps[steps.index(before)] = fused
-            continue
-        after = layer.output_shape(shape)
-        step = Step(layer.kind, str(layer.name), str(layer.name), shape, after)
-        if isinstance(layer, Conv2d):
-            step = replace(
-                step,
-                kind="conv",
-                kernel=layer.kernel,
-                stride=layer.stride,
-                padding=layer.padding,
-            )
-        elif isinstance(layer, Dense):
-            step = replace(step, kind="conv", kernel=shape[1:])
-        elif isinstance(layer, (AvgPool2d, MaxPool2d)):
-            assert layer.stride is not None
-            size = layer.kernel_size
-            kind = "avg_pool" if isinstance(layer, AvgPool2d) else "max_pool"
-            step = replace(step, kind=kind, kernel=(size, size), stride=layer.stride)
-        steps.append(step)
-        shape = after
+    _append_steps(steps, model.layers, model.input_shape, 0, inside=False)
     return steps
 
 
-def _check_kinds(model: "Model") -> None:
-    """Refuse what has no form in integers."""
-    for layer, *_ in walk(model.layers, model.input_shape):
-        padded = isinstance(layer, MaxPool2d) and layer.padding > 0
-        if padded or isinstance(layer, (BatchNorm2d, GlobalAvgPool2d, Residual)):
-            raise ValueError(
-                "model: expected layers that have a form in integers; residual "
-                "branches, global pooling, padded pooling and batch normalisation "
-                f"that follows no convolution have none, got {layer!r:.80}"
+def _append_steps(
+    steps: list[Step], layers: Sequence[Layer], shape: Shape, source: int, inside: bool
+) -> int:
+    """Append the steps of layers that read map `source`; the map that they make.
+
+    `inside` of a branch, whose map is added to another.
+    """
+    fusing = None  # the step that an activation would be part of
+    for position, layer in enumerate(layers):
+        if isinstance(layer, Dropout):
+            continue
+        if isinstance(layer, Flatten) and _order_is_free(
+            layers[position + 1 :], inside
+        ):
+            continue
+        activation = {Tanh: "tanh", ReLU: "relu"}.get(type(layer))
+        if activation and fusing is not None:
+            last = str(layer.name)
+            steps[fusing] = replace(steps[fusing], last=last, activation=activation)
+            fusing = None
+            continue
+        after = layer.output_shape(shape)
+        if isinstance(layer, Residual):
+            sources = tuple(
+                _append_steps(steps, branch, shape, source, inside=True)
+                for branch in (layer.layers, layer.shortcut)
             )
+            shape = after
+        else:
+            sources = (source,)
+        step = _step_of(layer, shape, after, sources)
+        steps.append(step)
+        if step.kind in ("conv", "scale", "add"):
+            fusing = len(steps) - 1
+        elif step.kind != "flatten":
+            fusing = None
+        source, shape = len(steps), after
+    return source
 
 
-def _order_is_free(layers: Sequence[Layer]) -> bool:
+def _step_of(
+    layer: Layer, shape: Shape, after: Shape, sources: tuple[int, ...]
+) -> Step:
+    name = str(layer.name)
+    step = Step(layer.kind, name, name, shape, after, sources=sources)
+    if isinstance(layer, Conv2d):
+        step = replace(step, kind="conv", kernel=layer.kernel, stride=layer.stride)
+        return replace(step, padding=layer.padding)
+    if isinstance(layer, Dense):
+        return replace(step, kind="conv", kernel=shape[1:])
+    if isinstance(layer, GlobalAvgPool2d):
+        return replace(step, kind="avg_pool", kernel=shape[1:])
+    if isinstance(layer, (AvgPool2d, MaxPool2d)):
+        assert layer.stride is not None
+        kernel = (layer.kernel_size, layer.kernel_size)
+        kind = "avg_pool" if isinstance(layer, AvgPool2d) else "max_pool"
+        step = replace(step, kind=kind, kernel=kernel, stride=layer.stride)
+        return replace(step, padding=getattr(layer, "padding", 0))
+    if isinstance(layer, BatchNorm2d):
+        return replace(step, kind="scale", eps=layer.eps)
+    return replace(step, kind="add") if isinstance(layer, Residual) else step
+
+
+def _order_is_free(layers: Sequence[Layer], inside: bool) -> bool:
     """Whether these layers do the same with a map that has not been flattened."""
     rest = (
         layer
         for layer in layers
-        if isinstance(layer, (Conv2d, Dense, AvgPool2d, MaxPool2d))
+        if not isinstance(layer, (Tanh, ReLU, Flatten, Dropout))
     )
     following = next(rest, None)
-    return following is None or isinstance(following, Dense)
+    return not inside if following is None else isinstance(following, Dense)
+
+
+def scale_and_shift(
+    model: "Model", name: str, eps: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What a batch normalisation multiplies with and adds in prediction, (C,) each."""
+    weight = model.parameters[f"{name}.weight"].astype(np.float64)
+    variance = model.buffers[f"{name}.running_var"].astype(np.float64)
+    scale = weight / np.sqrt(variance + eps)
+    return scale, (
+        model.parameters[f"{name}.bias"] - model.buffers[f"{name}.running_mean"] * scale
+    )
 
 
 @dataclass(frozen=True)
@@ -158,9 +197,9 @@ class QuantizedLayer:
     step : Step
     scale : float
         What one unit of the output stands for.
-    weight : (F, C, KH, KW) int8, or None
+    weight : (F, C, KH, KW) int8, (C, 1, 1, 1) of a scale, or None
     bias : (F,) int32, or None
-    multiplier : (F,) int32, (1,) before a table of tanh, or None
+    multiplier : (F,) int32, (1,) before a table of tanh, (2,) of an addition, or None
         Sums, times this, over 2 to the `shift`, are the output before its activation.
         None where there is nothing to rescale.
     shift : int
@@ -266,7 +305,6 @@ class QuantizedModel:
             raise ValueError("model: expected finite parameters, got a NaN or infinity")
         pixels = _as_bytes("calibration_images", calibration_images, model.input_shape)
         model = model.folded()  # a copy, which further training does not change
-        _check_kinds(model)
         self.input_shape = model.input_shape
         self.source = model.source
         self.classes = model.classes.copy()
@@ -277,13 +315,14 @@ class QuantizedModel:
         table = np.rint(reals / self.input_scale).astype(np.int8)
         self.table, self.background = table[:256], int(table[256])
         self.layers: list[QuantizedLayer] = []
-        scale = self.input_scale
+        scales = [self.input_scale]  # by map
         steps = steps_of(model)
         for step in steps:
-            layer = _quantized(model, step, scale, step is steps[-1], pixels)
+            given = [scales[source] for source in step.sources]
+            layer = _quantized(model, step, given, step is steps[-1], pixels)
             self.layers.append(layer)
-            scale = layer.scale
-        self.scale = scale
+            scales.append(layer.scale)
+        self.scale = scales[-1]
 
     @property
     def weight_bytes(self) -> int:
@@ -296,10 +335,18 @@ class QuantizedModel:
 
     @property
     def activation_bytes(self) -> int:
-        """Bytes of the largest two maps that are needed at once, one image's."""
+        """Bytes of the maps that are needed at once, at the most, one image's: two, and
+        those that are added later."""
+        steps = self._steps()
+        shapes = [self.input_shape, *(step.output_shape for step in steps)]
+        last = {s: number for number, step in enumerate(steps) for s in step.sources}
         return max(
-            math.prod(layer.step.input_shape) + math.prod(layer.step.output_shape)
-            for layer in self.layers
+            sum(
+                math.prod(shape)
+                for at, shape in enumerate(shapes[: number + 2])
+                if at == number + 1 or last.get(at, -1) >= number
+            )
+            for number in range(len(steps))
         )
 
     @property
@@ -407,9 +454,11 @@ class QuantizedModel:
             (self.input_shape[2] - width) // 2,
         )
         x[:, :, top : top + height, left : left + width] = self.table[pixels]
+        maps: list[NDArray[Any]] = [x]
         for layer in self.layers:
-            x = _run(layer, x, layer is self.layers[-1])
-            yield x
+            given = [maps[source] for source in layer.step.sources]
+            maps.append(_run(layer, given, layer is self.layers[-1]))
+            yield maps[-1]
 
 
 def _as_bytes(argument: str, images: ArrayLike, shape: Shape) -> NDArray[np.uint8]:
@@ -420,21 +469,34 @@ def _as_bytes(argument: str, images: ArrayLike, shape: Shape) -> NDArray[np.uint
 
 
 def _quantized(
-    model: "Model", step: Step, scale: float, last: bool, pixels: NDArray[np.uint8]
+    model: "Model",
+    step: Step,
+    scales: Sequence[float],
+    last: bool,
+    pixels: NDArray[np.uint8],
 ) -> QuantizedLayer:
-    """The step for an input in units of `scale`."""
+    """The step for maps in units of `scales`."""
+    scale = scales[0]
+    if step.kind == "add":
+        unit, out = _unit_of_output(model, step, max(scales) / MOST, pixels)
+        multiplier, shift = _fixed_point(np.array(scales) / unit)
+        return QuantizedLayer(step, out, multiplier=multiplier, shift=shift)
     if step.kind == "tanh":
         multiplier, shift = _fixed_point(np.array([scale * TANH_ONE]))
         return QuantizedLayer(step, 1 / MOST, multiplier=multiplier, shift=shift)
     if step.kind == "avg_pool" and last:
         return QuantizedLayer(step, scale / math.prod(step.kernel))
-    if step.kind != "conv":
+    if step.kind not in ("conv", "scale"):
         return QuantizedLayer(step, scale)
-    shape = (step.output_shape[0], step.input_shape[0], *step.kernel)
-    real = model.parameters[f"{step.name}.weight"].astype(np.float64).reshape(shape)
-    zeros = np.zeros(shape[0], np.float32)
-    real_bias = model.parameters.get(f"{step.name}.bias", zeros).astype(np.float64)
-    raw = last and step.activation is None
+    if step.kind == "scale":
+        real, real_bias = scale_and_shift(model, step.name, step.eps)
+        real = real[:, None, None, None]
+    else:
+        shape = (step.output_shape[0], step.input_shape[0], *step.kernel)
+        real = model.parameters[f"{step.name}.weight"].astype(np.float64).reshape(shape)
+        zeros = np.zeros(shape[0], np.float32)
+        real_bias = model.parameters.get(f"{step.name}.bias", zeros).astype(np.float64)
+    raw = last and step.kind == "conv" and step.activation is None
     # one unit of each filter's weights
     units = np.abs(real).max(axis=(1, 2, 3)) / MOST
     units = np.maximum(units, units.max() * LEAST_WEIGHT_SCALE)
@@ -446,18 +508,24 @@ def _quantized(
     bias = np.rint(real_bias / (units * scale)).astype(np.int32)
     if _largest_product_sum(weight) > MOST_SUM:
         raise ValueError(
-            f"model: {step.name} adds up {math.prod(shape[1:])} products, more than "
+            f"model: {step.name} adds up {weight[0].size} products, more than "
             "32 bits hold for certain"
         )
     if raw:
         return QuantizedLayer(step, float(units[0] * scale), weight, bias)
-    if step.activation == "tanh":
-        unit, out = 1 / TANH_ONE, 1 / MOST
-    else:
-        most = _largest_activation(model, step, pixels)
-        unit = out = max(most / MOST, float(units.max() * scale))
+    unit, out = _unit_of_output(model, step, float(units.max() * scale), pixels)
     multiplier, shift = _fixed_point(units * (scale / unit))
     return QuantizedLayer(step, out, weight, bias, multiplier, shift)
+
+
+def _unit_of_output(
+    model: "Model", step: Step, least: float, pixels: NDArray[np.uint8]
+) -> tuple[float, float]:
+    """What one unit stands for before the step's activation, and after it."""
+    if step.activation == "tanh":
+        return 1 / TANH_ONE, 1 / MOST
+    scale = max(_largest_activation(model, step, pixels) / MOST, least)
+    return scale, scale
 
 
 def _largest_product_sum(weight: NDArray[np.int8]) -> int:
@@ -487,15 +555,25 @@ def _rescale(
     sums: NDArray[np.int64], multiplier: NDArray[np.int32], shift: int
 ) -> NDArray[np.int64]:
     """sums * multiplier / 2^shift, rounded to the nearest, halves upwards."""
-    product: NDArray[np.int64] = sums * multiplier.astype(np.int64)
+    return _shifted(sums * multiplier.astype(np.int64), shift)
+
+
+def _shifted(product: NDArray[np.int64], shift: int) -> NDArray[np.int64]:
     return (product + (1 << (shift - 1))) >> shift
 
 
-def _run(layer: QuantizedLayer, x: NDArray[np.int8], last: bool) -> NDArray[Any]:
-    """The layer's output (N, F, OH, OW) for x (N, C, H, W)."""
-    step = layer.step
+def _run(
+    layer: QuantizedLayer, maps: Sequence[NDArray[np.int8]], last: bool
+) -> NDArray[Any]:
+    """The layer's output (N, F, OH, OW) for its maps (N, C, H, W)."""
+    step, x = layer.step, maps[0]
     shape = (len(x), *step.output_shape)
-    if step.kind == "conv":
+    if step.kind == "add":
+        assert layer.multiplier is not None
+        both = np.stack(maps, axis=-1).astype(np.int64)
+        y = _shifted(both @ layer.multiplier.astype(np.int64), layer.shift)
+        activation = step.activation
+    elif step.kind in ("conv", "scale"):
         y = _sums(layer, x)
         if layer.multiplier is None:
             return y.astype(np.int32)
@@ -527,6 +605,9 @@ def _sums(layer: QuantizedLayer, x: NDArray[np.int8]) -> NDArray[np.int64]:
     step, weight, bias = layer.step, layer.weight, layer.bias
     assert weight is not None
     assert bias is not None
+    if step.kind == "scale":
+        products: NDArray[np.int64] = x.astype(np.int64) * weight[:, 0]
+        return products + bias[:, None, None]
     exact = _largest_product_sum(weight) < EXACT_IN_FLOAT32
     dtype = np.float32 if exact else np.float64
     side = (step.padding, step.padding)
@@ -542,6 +623,8 @@ def _sums(layer: QuantizedLayer, x: NDArray[np.int8]) -> NDArray[np.int64]:
 
 
 def _pooled(step: Step, x: NDArray[np.int8], sums: bool) -> NDArray[np.int64]:
+    side = (step.padding, step.padding)
+    x = np.pad(x, ((0, 0), (0, 0), side, side), constant_values=-128)  # never a maximum
     windows = np.lib.stride_tricks.sliding_window_view(x, step.kernel, axis=(2, 3))
     windows = windows[:, :, :: step.stride, :: step.stride]
     if step.kind == "max_pool":

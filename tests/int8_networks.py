@@ -5,12 +5,15 @@ import numpy as np
 import lenet5c
 from lenet5c import (
     AvgPool2d,
+    BatchNorm2d,
     Conv2d,
     Dense,
     Dropout,
     Flatten,
+    GlobalAvgPool2d,
     MaxPool2d,
     ReLU,
+    Residual,
     Tanh,
 )
 from lenet5c.images import InputStage
@@ -96,6 +99,74 @@ NETWORKS = {
         (4, 5),
         18,
     ),
+    "residual blocks": (
+        [
+            Conv2d(4, 3, padding=1, bias=False),
+            BatchNorm2d(),
+            ReLU(),
+            MaxPool2d(3, 2, padding=1),  # 4@9x8 -> 4@5x4
+            Residual(
+                [
+                    *(Conv2d(4, 3, padding=1), BatchNorm2d(), ReLU()),
+                    *(Conv2d(4, 3, padding=1), BatchNorm2d()),
+                ]
+            ),
+            ReLU(),
+            Residual(
+                [Conv2d(7, 3, stride=2, padding=1), ReLU(), Conv2d(7, 3, padding=1)],
+                [Conv2d(7, 1, stride=2), BatchNorm2d()],
+            ),
+            ReLU(),
+            GlobalAvgPool2d(),  # of 3x2 pixels
+            Dense(3),
+        ],
+        (2, 9, 8),
+        (9, 7),
+        3,
+    ),
+    "branches of all kinds": (
+        [
+            BatchNorm2d(),
+            Tanh(),
+            Residual([Tanh()]),
+            Residual([Residual([Conv2d(3, 1)], [BatchNorm2d()]), Tanh()]),
+            Tanh(),
+            MaxPool2d(2, 1, padding=1),  # 3@4x3 -> 3@5x4
+            BatchNorm2d(),
+            ReLU(),
+            Residual([MaxPool2d(3, 1, padding=1)], [Dropout(0.5)]),
+            Residual([Flatten()], [Conv2d(60, (5, 4))]),
+            Dropout(0.5),
+            ReLU(),
+            Residual([AvgPool2d(1), ReLU(), ReLU()]),
+            Flatten(),
+            BatchNorm2d(),
+            Residual([Dense(60), Tanh(), Flatten()]),
+            Dense(4),
+        ],
+        (3, 4, 3),
+        (4, 3),
+        4,
+    ),
+    "ends in a sum": (
+        [Conv2d(5, 2), Residual([Conv2d(5, 1), Tanh()])],
+        (2, 3, 4),
+        (3, 4),
+        30,
+    ),
+    "ends in a sum and its activation": (
+        [Residual([Dense(6)], [Conv2d(6, (2, 3))]), Tanh(), Flatten()],
+        (1, 2, 3),
+        (2, 3),
+        6,
+    ),
+    "ends in global pooling": ([Conv2d(4, 2), GlobalAvgPool2d()], (1, 3, 5), (3, 5), 4),
+    "ends in normalisation": (
+        [AvgPool2d(2), BatchNorm2d()],
+        (3, 4, 2),
+        (4, 2),
+        6,
+    ),
     "two activations at the end": ([Dense(3), Tanh(), Tanh()], (1, 3, 3), (2, 3), 3),
 }
 
@@ -108,6 +179,12 @@ def network(name):
     for key, value in model.parameters.items():
         if key.endswith("bias"):
             value[:] = rng.normal(0, 0.3, value.shape)
+        elif value.ndim == 1:  # of a batch normalisation
+            value[:] = rng.uniform(0.5, 1.5, value.shape) * rng.choice(
+                [-1, 1], value.shape
+            )
+    for key, value in model.buffers.items():
+        value[:] = rng.uniform(0.2 if key.endswith("var") else -0.5, 1, value.shape)
     stage = InputStage(0.25, 0.5, -0.5)
     model.set_input(stage, source, np.arange(classes) * 3)
     images = rng.integers(0, 256, (40, shape[0], *source), np.uint8)

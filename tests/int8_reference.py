@@ -8,7 +8,19 @@ import math
 
 import numpy as np
 
-from lenet5c import AvgPool2d, Conv2d, Dense, Dropout, Flatten, MaxPool2d, ReLU, Tanh
+from lenet5c import (
+    AvgPool2d,
+    BatchNorm2d,
+    Conv2d,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2d,
+    MaxPool2d,
+    ReLU,
+    Residual,
+    Tanh,
+)
 
 T = [round(127 * math.tanh(i / 256)) for i in range(800)]
 
@@ -27,20 +39,39 @@ def tanh8(t):
 
 def scores(layers, quantized, image):
     """The scores of one image (C, h, w), for the layers of the float network."""
-    steps = without_what_does_nothing(layers)
     stored = list(quantized.layers)
-    x = centred(quantized, image)
+    x = run(layers, stored, centred(quantized, image), inside=False)
+    assert not stored
+    return [int(value) for value in x.ravel()]
+
+
+def run(layers, stored, x, inside):
+    """The map that these layers make of x; what is stored of them is taken away."""
+    steps = without_what_does_nothing(layers, inside)
     while steps:
-        layer, entry = steps.pop(0), stored.pop(0)
+        layer = steps.pop(0)
+        if isinstance(layer, Residual):
+            one = run(layer.layers, stored, x, inside=True)
+            other = run(layer.shortcut, stored, x, inside=True)
+            x = addition(one, other, stored.pop(0), activation_of(steps))
+            continue
+        entry = stored.pop(0)
         if isinstance(layer, (Conv2d, Dense)):
             after = activation_of(steps)
             a = convolution(layer, entry, x)
-            raw = after is None and not steps
+            raw = after is None and not steps and not inside
             x = a if raw else finish(a, entry, after)
-        elif isinstance(layer, AvgPool2d):
-            n = layer.kernel_size**2
-            a = windows(layer, x, lambda values: sum(values))
-            x = a if not steps else each(a, lambda _, q, n=n: (2 * q + n) // (2 * n))
+        elif isinstance(layer, BatchNorm2d):
+            w, bias = entry.weight.ravel(), entry.bias
+            a = each(x, lambda c, q, w=w, bias=bias: int(w[c]) * q + int(bias[c]))
+            x = finish(a, entry, activation_of(steps))
+        elif isinstance(layer, (AvgPool2d, GlobalAvgPool2d)):
+            a = windows(layer, x, sum)
+            n = x[0].size
+            if isinstance(layer, AvgPool2d):
+                n = layer.kernel_size**2
+            last = not steps and not inside
+            x = a if last else each(a, lambda _, q, n=n: (2 * q + n) // (2 * n))
         elif isinstance(layer, MaxPool2d):
             x = windows(layer, x, max)
         elif isinstance(layer, Tanh):
@@ -52,8 +83,20 @@ def scores(layers, quantized, image):
             x = each(x, lambda _, q: max(0, q))
         elif isinstance(layer, Flatten):
             x = x.reshape(-1, 1, 1)
-    assert not stored
-    return [int(value) for value in x.ravel()]
+    return x
+
+
+def addition(one, other, entry, activation):
+    """The sum of two maps in units of their own, by the shape of the first."""
+    (m, m_other), s = entry.multiplier, entry.shift
+    least, most = {Tanh: (-799, 799), ReLU: (0, 127), None: (-127, 127)}[activation]
+    y = np.empty(one.shape, object)
+    for at in np.ndindex(one.shape):
+        product = int(one[at]) * int(m) + int(other[at]) * int(m_other)
+        y[at] = clamp((product + 2 ** (s - 1)) // 2**s, least, most)
+        if activation is Tanh:
+            y[at] = tanh8(y[at])
+    return y
 
 
 def activation_of(steps):
@@ -68,11 +111,12 @@ def activation_of(steps):
     return None
 
 
-def without_what_does_nothing(layers):
+def without_what_does_nothing(layers, inside):
     kept = []
     for position, layer in enumerate(layers):
         rest = [other for other in layers[position + 1 :] if moves_pixels(other)]
-        if isinstance(layer, Flatten) and (not rest or isinstance(rest[0], Dense)):
+        free = isinstance(rest[0], Dense) if rest else not inside
+        if isinstance(layer, Flatten) and free:
             continue
         if not isinstance(layer, Dropout):
             kept.append(layer)
@@ -80,7 +124,7 @@ def without_what_does_nothing(layers):
 
 
 def moves_pixels(layer):
-    return isinstance(layer, (Conv2d, Dense, AvgPool2d, MaxPool2d))
+    return not isinstance(layer, (Tanh, ReLU, Flatten, Dropout))
 
 
 def centred(quantized, image):
@@ -129,12 +173,17 @@ def finish(a, entry, activation):
 
 
 def windows(layer, x, reduce):
-    size, stride = layer.kernel_size, layer.stride
     channels, height, width = x.shape
-    high, wide = (height - size) // stride + 1, (width - size) // stride + 1
+    rows, columns, stride, padding = height, width, 1, 0
+    if not isinstance(layer, GlobalAvgPool2d):
+        rows, columns, stride = layer.kernel_size, layer.kernel_size, layer.stride
+        padding = getattr(layer, "padding", 0)
+    high = (height + 2 * padding - rows) // stride + 1
+    wide = (width + 2 * padding - columns) // stride + 1
     y = np.empty((channels, high, wide), object)
     for c, i, j in np.ndindex(y.shape):
-        window = x[c, i * stride : i * stride + size, j * stride : j * stride + size]
+        top, left = i * stride - padding, j * stride - padding
+        window = x[c, max(0, top) : top + rows, max(0, left) : left + columns]
         y[c, i, j] = reduce([int(value) for value in window.ravel()])
     return y
 
