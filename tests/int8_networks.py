@@ -148,6 +148,12 @@ NETWORKS = {
         (4, 3),
         4,
     ),
+    "sums of a map and itself": (
+        [Dense(5), Residual([Residual([Dropout(0.5)]), Tanh()]), Dense(3)],
+        (1, 3, 3),
+        (3, 3),
+        3,
+    ),
     "ends in a sum": (
         [Conv2d(5, 2), Residual([Conv2d(5, 1), Tanh()])],
         (2, 3, 4),
