@@ -4,7 +4,9 @@ In two steps: the reference's own float64 gradient against central differences o
 sample of the entries, then the model's gradient against the reference in all entries.
 """
 
+import math
 import zlib
+from random import Random
 
 import numpy as np
 import pytest
@@ -399,34 +401,87 @@ def test_logits_and_feature_maps_equal_the_reference(name):
             assert_near(model.activations(images, layer.name), expected)
 
 
-def test_op_by_op_and_block_by_block_are_the_same_network():
-    """A chain of layers can run either way."""
-    layers = [
+def random_layers(random):
+    """Up to five layers and a map that they might fit."""
+
+    def layer():
+        kind = random.randrange(7)
+        if kind < 2:
+            kernel = random.randint(1, 5), random.randint(1, 5)
+            strides, paddings = random.choice([1, 1, 2, 3]), random.choice([0, 1, 2, 4])
+            filters = random.choice([1, 3, 7, 16, 17, 33])
+            return Conv2d(filters, kernel, stride=strides, padding=paddings)
+        if kind == 2:
+            filters = random.choice([6, 17, 35])
+            return Conv2d(filters, 3, padding=random.randint(0, 2), bias=False)
+        if kind == 3:
+            return AvgPool2d(random.randint(1, 3))
+        if kind == 4:
+            return MaxPool2d(random.choice([2, 3]), random.choice([1, 2]), padding=1)
+        return random.choice([Tanh(), ReLU()])
+
+    shape = random.choice([1, 3, 16, 35]), random.randint(1, 12), random.randint(1, 12)
+    return [layer() for _ in range(random.randint(1, 5))], shape
+
+
+def random_network(seed: int) -> lenet5c.Model:
+    random = Random(seed)
+    while True:
+        layers, shape = random_layers(random)
+        try:
+            return custom([*layers, Dense(5)], shape, 5)
+        except ValueError:  # a kernel larger than its map
+            continue
+
+
+SEVERAL_KINDS = custom(
+    [
         *(Conv2d(6, 5), Tanh(), AvgPool2d(2), Conv2d(16, 5, padding=1), ReLU()),
         *(MaxPool2d(3, 2, padding=1), Conv2d(30, 3, stride=2), Tanh(), Dense(5)),
-    ]
-    model = custom(layers, (2, 20, 20), 5)
+    ],
+    (2, 20, 20),
+    5,
+)
+PADDING_ALONE = custom(  # is what the second kernel sees
+    [Conv2d(7, (4, 2)), Conv2d(16, (2, 5), stride=3, padding=2), Tanh(), Dense(5)],
+    (16, 4, 2),
+    5,
+)
+
+
+@pytest.mark.parametrize("network", [SEVERAL_KINDS, PADDING_ALONE, *range(60)])
+def test_op_by_op_and_block_by_block_are_the_same_network(network):
+    """A chain of layers can run either way."""
+    model = random_network(network) if isinstance(network, int) else network
     rng = np.random.default_rng(0)
-    images = rng.normal(size=(37, 2, 20, 20)).astype(np.float32)
+    for value in model.parameters.values():
+        if value.ndim == 1:
+            value[:] = rng.uniform(-0.2, 0.2, value.shape)
+    images = rng.normal(size=(37, *model.input_shape)).astype(np.float32)
     labels = rng.integers(5, size=37).astype(np.int32)
+    dy = rng.normal(size=(37, 5)).astype(np.float32)
     specs = lenet5c.model._specs(model.layers, model.input_shape)
     found = []
     for op_by_op in (False, True):
-        network = core.Network(specs, model.input_shape, op_by_op=op_by_op)
-        gradient = np.empty_like(model.parameter_vector)
+        network = core.Network(
+            specs, model.input_shape, input_gradient=True, op_by_op=op_by_op
+        )
+        gradient, sums, of_dy = np.full((3, model.parameter_count), np.nan, np.float32)
         arguments = model.state_vector, images, (1.0, 0.0, 0.0)
         loss, hits = network.loss_and_gradient(
             *arguments, np.arange(37), labels, gradient, 2
         )
-        logits = np.empty((37, 5), np.float32)
-        network.forward(*arguments, logits, 2)
-        sums = np.full_like(gradient, np.nan)
         for part, add in ((np.arange(20), False), (np.arange(20, 37), True)):
             network.loss_and_gradient(*arguments, part, labels, sums, 2, of=37, add=add)
-        found.append((loss, hits, gradient, logits, sums))
+        logits = np.empty((37, 5), np.float32)
+        network.forward(*arguments, logits, 2)
+        dx = np.full((37, math.prod(model.input_shape)), np.nan, np.float32)
+        network.backward(*arguments, dy, of_dy, dx, 2)
+        found.append((loss, hits, gradient, sums, logits, of_dy, dx))
         np.testing.assert_allclose(sums, gradient, rtol=1e-5, atol=2e-6)
     for one, other in zip(*found, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=2e-6)
+        most = np.abs(one).max()
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * most + 1e-30)
 
 
 def test_many_weights_are_kept_once_and_not_in_each_shard():

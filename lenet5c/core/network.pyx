@@ -696,6 +696,7 @@ cdef class Network:
         cdef int H = op.conv.height
         cdef int W = op.conv.width - (0 if self.op_by_op else 2 * P)
         new_parts(op, <size_t>min(S, KH) * min(S, KW))
+        op.backward.filters = C  # if there is no part: what tasks fill with zeros
         op.gaps = S > KH or S > KW
         for py in range(min(S, H)):
             rows = (KH - (py + P) % S + S - 1) // S
