@@ -97,6 +97,16 @@ static inline lanes lanes_keep(lanes v)
     return v;
 }
 
+/* n, unknown to the compiler: a loop of a few constant rounds would be unrolled, and its
+ * operands would take the registers of the sums. */
+static inline int lanes_rounds(int n)
+{
+#if defined(__GNUC__)
+    __asm__("" : "+r"(n));
+#endif
+    return n;
+}
+
 /* Unaligned load, and the addition of the first `count` lanes to memory. */
 static inline lanes lanes_load(const float *from)
 {

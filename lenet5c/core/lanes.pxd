@@ -19,6 +19,7 @@ cdef extern from "lanes.h" nogil:
         TILE_WIDE_X
     lanes lanes_set(float value)
     lanes lanes_keep(lanes v)
+    int lanes_rounds(int n)
     lanes lanes_load(const float *values)
     void lanes_add_to(float *to, lanes v, int count)
     float lanes_sum(lanes v)

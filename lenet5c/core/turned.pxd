@@ -14,7 +14,7 @@ from libc.string cimport memset
 from lenet5c.core.conv cimport Convolution, bias_gradient
 from lenet5c.core.dense cimport add_rows, turn_block
 from lenet5c.core.lanes cimport (
-    LANES, TILE_MOST, TILE_PAIR_F, TILE_PAIR_X, lanes, lanes_set,
+    LANES, TILE_MOST, TILE_PAIR_F, TILE_PAIR_X, lanes, lanes_rounds, lanes_set,
 )
 from lenet5c.core.tile cimport multiply_tile
 
@@ -92,11 +92,12 @@ cdef inline void turn_maps(
 cdef inline void turned_tile(
     const Convolution *p, const Panels *panels, int filter0, int channel0, int ky, int kx,
     int oy, int rows, int ox, int columns, Py_ssize_t image, int images,
-    float *dweight, Py_ssize_t dweight_row,
+    float *dweight, Py_ssize_t dweight_row, int filters, int channels,
 ) noexcept nogil:
     """dweight[f, c] += sum over oy, ox, n of dy[f, oy, ox, n] * x[c, iy, ix, n]
 
-    for TF filters, TX channels, one tap, `rows` x `columns` outputs and `images` images
+    for the first `filters` of TF and `channels` of TX, one tap, `rows` x `columns` outputs
+    and `images` images
     """
     cdef lanes acc[TILE_MOST]
     cdef int i
@@ -119,8 +120,7 @@ cdef inline void turned_tile(
         TILE_PAIR_F, rows, columns, images, TILE_PAIR_F, TILE_PAIR_X,
     )
     add_rows(
-        acc, dweight, dweight_row, p.channels - channel0, p.filters - filter0,
-        TILE_PAIR_F, TILE_PAIR_X,
+        acc, dweight, dweight_row, channels, filters, TILE_PAIR_F, TILE_PAIR_X,
     )
 
 
@@ -158,9 +158,9 @@ cdef inline void turned_backward_params(
                     turned_tile(
                         p, &panels, f, c, ky, kx,
                         oy, end_output(p.top + ky, S, p.height, p.out_h) - oy,
-                        0, p.out_w, 0, LANES,
+                        0, p.out_w, 0, lanes_rounds(LANES),
                         dweight + (f * taps + ky * p.kernel_w + kx) * p.channels + c,
-                        taps * p.channels,
+                        taps * p.channels, p.filters - f, p.channels - c,
                     )
     if dbias != NULL:
         bias_gradient(dy, dbias, p.filters, p.out_h * p.out_w)
@@ -208,6 +208,7 @@ cdef inline void panels_backward_params(
                                 p, panels, filter0, c, ky, kx, oy, 1, ox, 1, image,
                                 min(<Py_ssize_t>PANEL_IMAGES, panels.images - image),
                                 scratch + (ky * KW + kx) * TILE_PAIR_F * TX, TX,
+                                TILE_PAIR_F, TX,
                             )
         for f in range(min(TILE_PAIR_F, p.filters - filter0)):
             for t in range(min(TX, p.channels - c)):
