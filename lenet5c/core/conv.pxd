@@ -14,13 +14,13 @@ from libc.string cimport memset
 
 from lenet5c.core.activation cimport activation_backward, activation_forward
 from lenet5c.core.lanes cimport (
-    TILE_FIVE_F, TILE_FIVE_X, TILE_MOST, TILE_PAIR_F, TILE_PAIR_X, TILE_SIX_F,
-    TILE_SIX_X, TILE_SUMS, TILE_TALL_F, TILE_TALL_X, TILE_WIDE_F, TILE_WIDE_X, lanes,
-    lanes_set, lanes_sum,
+    TILE_FIVE_F, TILE_FIVE_X, TILE_FOUR_F, TILE_FOUR_X, TILE_MOST, TILE_PAIR_F,
+    TILE_PAIR_X, TILE_SUMS, TILE_TALL_F, TILE_TALL_X, TILE_THREE_F, TILE_THREE_X,
+    TILE_WIDE_F, TILE_WIDE_X, lanes, lanes_set, lanes_sum,
 )
 from lenet5c.core.tile cimport (
-    FIVE, PAIR, SINGLE, SIX, TALL, TILES, WIDE, correlate_tile, multiply_tile, sum_tile,
-    tile_columns, tile_cost, tile_filters,
+    FIVE, FOUR, PAIR, SINGLE, TALL, THREE, TILES, WIDE, correlate_tile, multiply_tile,
+    sum_tile, tile_columns, tile_cost, tile_filters,
 )
 
 cdef enum:
@@ -176,8 +176,12 @@ cdef inline void correlate_row_of(
         correlate_row(p, x, packed, bias, y, filter0, oy, TILE_TALL_F, TILE_TALL_X, step)
     elif p.tile == PAIR:
         correlate_row(p, x, packed, bias, y, filter0, oy, TILE_PAIR_F, TILE_PAIR_X, step)
-    elif p.tile == SIX:
-        correlate_row(p, x, packed, bias, y, filter0, oy, TILE_SIX_F, TILE_SIX_X, step)
+    elif p.tile == THREE:
+        correlate_row(
+            p, x, packed, bias, y, filter0, oy, TILE_THREE_F, TILE_THREE_X, step
+        )
+    elif p.tile == FOUR:
+        correlate_row(p, x, packed, bias, y, filter0, oy, TILE_FOUR_F, TILE_FOUR_X, step)
     elif p.tile == FIVE:
         correlate_row(p, x, packed, bias, y, filter0, oy, TILE_FIVE_F, TILE_FIVE_X, step)
     elif p.tile == WIDE:
@@ -358,8 +362,10 @@ cdef inline void conv_backward_params(
         conv_backward_params_by(p, x, dy, dweight, TILE_TALL_F, TILE_TALL_X)
     elif p.tile == PAIR:
         conv_backward_params_by(p, x, dy, dweight, TILE_PAIR_F, TILE_PAIR_X)
-    elif p.tile == SIX:
-        conv_backward_params_by(p, x, dy, dweight, TILE_SIX_F, TILE_SIX_X)
+    elif p.tile == THREE:
+        conv_backward_params_by(p, x, dy, dweight, TILE_THREE_F, TILE_THREE_X)
+    elif p.tile == FOUR:
+        conv_backward_params_by(p, x, dy, dweight, TILE_FOUR_F, TILE_FOUR_X)
     elif p.tile == FIVE:
         conv_backward_params_by(p, x, dy, dweight, TILE_FIVE_F, TILE_FIVE_X)
     elif p.tile == WIDE:

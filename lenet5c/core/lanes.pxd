@@ -11,8 +11,10 @@ cdef extern from "lanes.h" nogil:
         TILE_TALL_X
         TILE_PAIR_F
         TILE_PAIR_X
-        TILE_SIX_F
-        TILE_SIX_X
+        TILE_THREE_F
+        TILE_THREE_X
+        TILE_FOUR_F
+        TILE_FOUR_X
         TILE_FIVE_F
         TILE_FIVE_X
         TILE_WIDE_F

@@ -7,15 +7,16 @@ to itself gcc loads the same operand several times.
 """
 
 from lenet5c.core.lanes cimport (
-    TILE_FIVE_F, TILE_FIVE_X, TILE_MOST, TILE_PAIR_F, TILE_PAIR_X, TILE_SIX_F,
-    TILE_SIX_X, TILE_TALL_F, TILE_TALL_X, TILE_WIDE_F, TILE_WIDE_X, lanes, lanes_keep,
-    lanes_set, lanes_sums,
+    TILE_FIVE_F, TILE_FIVE_X, TILE_FOUR_F, TILE_FOUR_X, TILE_MOST, TILE_PAIR_F,
+    TILE_PAIR_X, TILE_TALL_F, TILE_TALL_X, TILE_THREE_F, TILE_THREE_X, TILE_WIDE_F,
+    TILE_WIDE_X, lanes, lanes_keep, lanes_set, lanes_sums,
 )
 
 cdef enum Tile:
     TALL
     PAIR
-    SIX
+    THREE
+    FOUR
     FIVE
     WIDE
     SINGLE  # one accumulator: slow, for shapes that no other tile fits
@@ -28,8 +29,10 @@ cdef inline int tile_filters(int tile) noexcept nogil:
         return TILE_TALL_F
     if tile == PAIR:
         return TILE_PAIR_F
-    if tile == SIX:
-        return TILE_SIX_F
+    if tile == THREE:
+        return TILE_THREE_F
+    if tile == FOUR:
+        return TILE_FOUR_F
     if tile == FIVE:
         return TILE_FIVE_F
     if tile == WIDE:
@@ -43,8 +46,10 @@ cdef inline int tile_columns(int tile) noexcept nogil:
         return TILE_TALL_X
     if tile == PAIR:
         return TILE_PAIR_X
-    if tile == SIX:
-        return TILE_SIX_X
+    if tile == THREE:
+        return TILE_THREE_X
+    if tile == FOUR:
+        return TILE_FOUR_X
     if tile == FIVE:
         return TILE_FIVE_X
     if tile == WIDE:

@@ -22,13 +22,13 @@ from lenet5c.core.conv cimport (
     Convolution, Correlation, bias_gradient, correlate, packed_size,
 )
 from lenet5c.core.lanes cimport (
-    TILE_MOST, TILE_PAIR_F, TILE_PAIR_X, TILE_SUMS, lanes, lanes_set, odd_lines,
+    TILE_MOST, TILE_FOUR_F, TILE_FOUR_X, TILE_SUMS, lanes, lanes_set, odd_lines,
 )
 from lenet5c.core.tile cimport correlate_tile, sum_tile, tile_filters
 
 cdef enum:
     PLANES = 16
-    BAND_BYTES = 1 << 19  # of the planes that the weight gradient goes through at a time
+    BAND = 1 << 14  # registers of planes that the weight gradient goes through at a time
 
 
 cdef inline int tiles_across(int n) noexcept nogil:
@@ -55,7 +55,7 @@ cdef inline bint winograd_pays(const Convolution *p, bint op_by_op) noexcept nog
     """
     if p.kernel_h != 3 or p.kernel_w != 3 or p.stride != 1:
         return False
-    if p.filters < TILE_PAIR_F or p.channels < TILE_PAIR_X:
+    if p.filters < TILE_FOUR_F or p.channels < TILE_FOUR_X:
         return False
     cdef double weights = <double>p.filters * p.channels
     cdef double tiles = <double>tiles_across(p.out_h) * tiles_across(p.out_w)
@@ -68,10 +68,10 @@ cdef inline bint winograd_pays(const Convolution *p, bint op_by_op) noexcept nog
 
 
 cdef inline int rows_of_band(const Convolution *p) noexcept nogil:
-    """Rows of tiles of which four planes stay in the second-level cache."""
-    cdef Py_ssize_t row = 4 * tiles_across(p.out_w) * sizeof(lanes)
-    row *= p.channels + p.filters
-    return max(1, min(<Py_ssize_t>tiles_across(p.out_h), BAND_BYTES // row))
+    """Rows of tiles of which four planes stay in the second-level cache: 512 KB with AVX2,
+    1 MB with AVX-512."""
+    cdef Py_ssize_t row = 4 * tiles_across(p.out_w) * (p.channels + p.filters)
+    return max(1, min(<Py_ssize_t>tiles_across(p.out_h), BAND // row))
 
 
 cdef inline int row_lanes(const Convolution *p) noexcept nogil:
@@ -402,22 +402,22 @@ cdef inline void plane_backward_params(
     cdef lanes acc[TILE_MOST]
     cdef float sums[TILE_SUMS]
     cdef int filter0, channel0, f, t, i, j
-    for i from 0 <= i < p.filters by TILE_PAIR_F:
-        filter0 = min(i, p.filters - TILE_PAIR_F)
-        for j from 0 <= j < p.channels by TILE_PAIR_X:
-            channel0 = min(j, p.channels - TILE_PAIR_X)
-            for t in range(TILE_PAIR_F * TILE_PAIR_X):
+    for i from 0 <= i < p.filters by TILE_FOUR_F:
+        filter0 = min(i, p.filters - TILE_FOUR_F)
+        for j from 0 <= j < p.channels by TILE_FOUR_X:
+            channel0 = min(j, p.channels - TILE_FOUR_X)
+            for t in range(TILE_FOUR_F * TILE_FOUR_X):
                 acc[t] = lanes_set(0)
             correlate_tile(
                 acc, v + channel0 * tiles, 0, 1, tiles, m + filter0 * tiles, tiles, 0, 1,
-                1, tiles, TILE_PAIR_F, TILE_PAIR_X,
+                1, tiles, TILE_FOUR_F, TILE_FOUR_X,
             )
-            sum_tile(acc, sums, TILE_PAIR_F * TILE_PAIR_X)
-            for f in range(i - filter0, TILE_PAIR_F):
-                for t in range(j - channel0, TILE_PAIR_X):
+            sum_tile(acc, sums, TILE_FOUR_F * TILE_FOUR_X)
+            for f in range(i - filter0, TILE_FOUR_F):
+                for t in range(j - channel0, TILE_FOUR_X):
                     dweight[
                         <Py_ssize_t>(filter0 + f) * PLANES * p.channels + channel0 + t
-                    ] += sums[f * TILE_PAIR_X + t]
+                    ] += sums[f * TILE_FOUR_X + t]
 
 
 cdef inline void winograd_backward_params(
