@@ -32,9 +32,9 @@
  * file beside its smaller side and one operand: 32 registers with AVX-512, 16 below it.
  * Shapes that gcc keeps free of spills; core/tile.pxd picks the cheapest for a layer. */
 enum {
-#if LENET5C_LANES == 16
-    TILE_TALL_F = 24,
+    TILE_TALL_F = 12,
     TILE_TALL_X = 1, /* dense layers: one column */
+#if LENET5C_LANES == 16
     TILE_PAIR_F = 12,
     TILE_PAIR_X = 2,
     TILE_THREE_F = 8,
@@ -46,8 +46,6 @@ enum {
     TILE_WIDE_F = 1,
     TILE_WIDE_X = 14,
 #else
-    TILE_TALL_F = 12,
-    TILE_TALL_X = 1,
     TILE_PAIR_F = 6,
     TILE_PAIR_X = 2,
     TILE_THREE_F = 4,
