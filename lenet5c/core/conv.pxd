@@ -20,7 +20,7 @@ from lenet5c.core.lanes cimport (
 )
 from lenet5c.core.tile cimport (
     FIVE, FOUR, PAIR, SINGLE, TALL, THREE, TILES, WIDE, correlate_tile, multiply_tile,
-    sum_tile, tile_columns, tile_cost, tile_filters,
+    sum_tile, tap_cost, tile_columns, tile_filters,
 )
 
 cdef enum:
@@ -51,20 +51,27 @@ cdef inline Py_ssize_t packed_size(const Correlation *p) noexcept nogil:
     return (tiles * tf * p.channels * p.rows * p.taps + 15) // 16 * 16
 
 
+cdef inline bint half_suffices(int columns, int TX) noexcept nogil:
+    """Whether the `columns` that are left take no more than half a tile."""
+    return TX % 2 == 0 and columns <= TX // 2
+
+
 cdef inline double correlation_cost(const Correlation *p, int tile) noexcept nogil:
     """Cycles of one kernel row with `tile`, without the taps that lie in the padding."""
+    cdef int tf = tile_filters(tile)
     cdef int tx = tile_columns(tile)
     cdef int column = 0
-    cdef double taps = 0
+    cdef int taps
+    cdef double cycles = 0
     while column < p.out_w:
+        if half_suffices(p.out_w - column, tx):
+            tx //= 2
         column = min(column, p.out_w - tx)
-        taps += max(
-            0,
-            min(p.taps, p.right - column * p.step)
-            - max(0, p.left - (column + tx - 1) * p.step),
-        )
+        taps = min(p.taps, p.right - column * p.step)
+        taps -= max(0, p.left - (column + tx - 1) * p.step)
+        cycles += max(0, taps) * tap_cost(tf, tx)
         column += tx
-    return taps * tile_cost(tile, p.filters, tx)
+    return cycles * ((p.filters + tf - 1) // tf)
 
 
 cdef inline int correlation_tile(const Correlation *p) noexcept nogil:
@@ -121,50 +128,64 @@ cdef inline void pad_columns(
         padded += padded_width
 
 
-cdef inline void correlate_row(
+cdef inline void correlate_columns(
     const Correlation *p, const lanes *x, const float *packed, const float *bias,
-    lanes *y, int filter0, int oy, int TF, int TX, Py_ssize_t step,
+    lanes *y, int filter0, int oy, int column, int TF, int TX, Py_ssize_t step,
 ) noexcept nogil:
-    """One row of `TF` filters of y = bias + x * w, tile by tile.
-
-    The last tile is moved left to end at the last column: what it overlaps it computes
-    again, to the same bits.
-    """
+    """One tile of y = bias + x * w: `TF` filters and `TX` columns of a row."""
     cdef lanes acc[TILE_MOST]
     cdef int top = p.top + oy * p.step
     cdef int first = max(0, -top)
     cdef int end = min(p.rows, p.height - top)
     cdef int taps = p.taps
     cdef int valid = min(TF, p.filters - filter0)
+    cdef int tap = max(0, p.left - (column + TX - 1) * p.step)
+    cdef int tap_end = min(taps, p.right - column * p.step)
     cdef Py_ssize_t y_column = p.y_column
     cdef Py_ssize_t y_filter = p.y_filter
-    cdef int column = 0
-    cdef int f, t, tap, tap_end
+    cdef int f, t
     cdef float b
-    x += p.x_start + (top + first) * p.x_row
-    packed += (<Py_ssize_t>filter0 * p.channels * p.rows + first * TF) * taps
-    y += filter0 * y_filter + oy * p.y_row
-    while True:
-        for f in range(TF):
-            b = 0
-            if bias != NULL and f < valid:
-                b = bias[filter0 + f]
+    x += p.x_start + (top + first) * p.x_row + column * step + tap
+    packed += (<Py_ssize_t>filter0 * p.channels * p.rows + first * TF) * taps + tap * TF
+    y += filter0 * y_filter + oy * p.y_row + column * y_column
+    for f in range(TF):
+        b = 0
+        if bias != NULL and f < valid:
+            b = bias[filter0 + f]
+        for t in range(TX):
+            acc[f * TX + t] = lanes_set(b)
+    multiply_tile(
+        acc, x, p.x_channel, p.x_row, 1, step,
+        packed, <Py_ssize_t>p.rows * taps * TF, <Py_ssize_t>taps * TF, TF,
+        p.channels, end - first, tap_end - tap, TF, TX,
+    )
+    for f in range(TF):
+        if f < valid:
             for t in range(TX):
-                acc[f * TX + t] = lanes_set(b)
-        tap = max(0, p.left - (column + TX - 1) * p.step)
-        tap_end = min(taps, p.right - column * p.step)
-        multiply_tile(
-            acc, x + column * step + tap, p.x_channel, p.x_row, 1, step,
-            packed + tap * TF, <Py_ssize_t>p.rows * taps * TF, <Py_ssize_t>taps * TF, TF,
-            p.channels, end - first, tap_end - tap, TF, TX,
-        )
-        for f in range(TF):
-            if f < valid:
-                for t in range(TX):
-                    y[f * y_filter + (column + t) * y_column] = acc[f * TX + t]
-        if column + TX >= p.out_w:
+                y[f * y_filter + t * y_column] = acc[f * TX + t]
+
+
+cdef inline void correlate_row(
+    const Correlation *p, const lanes *x, const float *packed, const float *bias,
+    lanes *y, int filter0, int oy, int TF, int TX, Py_ssize_t step,
+) noexcept nogil:
+    """One row of `TF` filters of y = bias + x * w, tile by tile.
+
+    The last tile is half as wide, if that suffices, and moved left to end at the last
+    column: what it overlaps it computes again, to the same bits.
+    """
+    cdef int column = 0
+    while True:
+        correlate_columns(p, x, packed, bias, y, filter0, oy, column, TF, TX, step)
+        column += TX
+        if column >= p.out_w:
             return
-        column = min(column + TX, p.out_w - TX)
+        if half_suffices(p.out_w - column, TX):
+            correlate_columns(
+                p, x, packed, bias, y, filter0, oy, p.out_w - TX // 2, TF, TX // 2, step
+            )
+            return
+        column = min(column, p.out_w - TX)
 
 
 cdef inline void correlate_row_of(

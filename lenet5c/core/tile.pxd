@@ -57,15 +57,20 @@ cdef inline int tile_columns(int tile) noexcept nogil:
     return 1
 
 
-cdef inline double tile_cost(int tile, int filters, int columns) noexcept nogil:
-    """Cycles that one tap of a filters x columns area takes with `tile`.
+cdef inline double tap_cost(int f, int x) noexcept nogil:
+    """Cycles that one tap of f x x accumulators takes.
 
     Two multiply-adds and two loads a cycle, four cycles to wait for a multiply-add.
     """
+    return max(f * x / 2.0, (f + x) / 2.0, 4.0)
+
+
+cdef inline double tile_cost(int tile, int filters, int columns) noexcept nogil:
+    """Cycles that one tap of a filters x columns area takes with `tile`."""
     cdef int f = tile_filters(tile)
     cdef int x = tile_columns(tile)
     cdef int tiles = ((filters + f - 1) // f) * ((columns + x - 1) // x)
-    return tiles * max(f * x / 2.0, (f + x) / 2.0, 4.0)
+    return tiles * tap_cost(f, x)
 
 
 cdef inline int cheapest_tile(int filters, int columns, bint whole) noexcept nogil:
