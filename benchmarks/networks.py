@@ -21,7 +21,7 @@ from common import machine, noise, rest, seconds, table, trainer
 import lenet5c
 
 BATCHES = {"mlp": (64, 256), "cnn3": (64, 256), "resnet18": (128,)}
-IMAGES = {"mlp": 32768, "cnn3": 2048, "resnet18": 2048}
+IMAGES = {"mlp": 32768, "cnn3": 8192, "resnet18": 2048}
 FORMATS = ("contiguous_format", "channels_last")
 
 
