@@ -38,6 +38,8 @@ enum {
     ALIGNMENT = 64
 };
 
+#define ROUNDING 1e-5 /* how far outside of 0 to 1 a float may lie */
+
 /* ---- Arithmetic -------------------------------------------------------------------- */
 
 enum activation { NO_ACTIVATION, TANH, RELU };
@@ -852,13 +854,15 @@ struct file {
 
 static int check_metadata(struct file *file, struct text metadata)
 {
-    static const char *const keys[] = {
-        "sha256", "format", "format_version", "network", "input_stage", "classes", NULL};
-    struct text values[6];
-    if (get_object(metadata, keys, values) != 0x3f) return LENET5C_BAD_HEADER;
-    for (int i = 0; i < 6; i++)
+    static const char *const keys[] = {"sha256", "format", "format_version", "network",
+        "input_stage", "classes", "training", NULL};
+    struct text values[7];
+    if (get_object(metadata, keys, values) != 0x7f) return LENET5C_BAD_HEADER;
+    for (int i = 0; i < 7; i++)
         if (!begins_with(values[i], '"')) return LENET5C_BAD_HEADER;
-    if (!string_is(values[1], "lenet5c") || !string_is(values[2], "1"))
+    if (!string_is(values[1], "lenet5c") || !string_is(values[2], "2"))
+        return LENET5C_BAD_HEADER;
+    if (!is_json(inside(values[6])) || !begins_with(inside(values[6]), '{'))
         return LENET5C_BAD_HEADER;
     file->network = inside(values[3]);
     file->input_stage = inside(values[4]);
@@ -998,6 +1002,9 @@ struct lenet5c_model {
     const struct kernels *kernels;
     lenet5c_input_info input;
     float scale, offset, background; /* a byte b becomes b * scale + offset */
+    float float_scale, float_offset; /* a float likewise, if it */
+    float least, most;               /* lies in this range */
+    int takes_bytes;
     int class_count, op_count;
     ptrdiff_t output;   /* where the logits lie in the workspace */
     uint64_t workspace; /* floats */
@@ -1864,15 +1871,45 @@ static int plan_layers(struct planner *plan)
 /* Whether a float can hold it. */
 static int is_float(double value) { return value >= -FLT_MAX && value <= FLT_MAX; }
 
+/* `pixels` of the input stage: "bytes" where the network was trained on bytes, the range of
+ * the floats that it was trained on, or null where nobody knows; 0 for anything else. */
+static int plan_pixels(lenet5c_model *m, struct text t, double deviation)
+{
+    struct text item;
+    double range[2], width;
+    int first = 1, count = 0;
+    const int of_bytes = string_is(t, "bytes");
+    m->float_scale = of_bytes ? (float)(1 / deviation) : 1;
+    m->float_offset = of_bytes ? m->offset : 0;
+    m->takes_bytes = 1;
+    m->least = of_bytes ? (float)-ROUNDING : -FLT_MAX;
+    m->most = of_bytes ? (float)(1 + ROUNDING) : FLT_MAX;
+    if (of_bytes || begins_with(t, 'n')) return is_float(1 / deviation);
+    if (!begins_with(t, '[')) return 0;
+    for (; next_item(&t, &first, NULL, &item); count++)
+        if (count == 2 || !get_number(item, &range[count]) || !is_float(range[count]))
+            return 0;
+    if (count != 2 || range[0] > range[1]) return 0;
+    m->takes_bytes = range[0] >= 0 && range[1] <= 1;
+    width = m->takes_bytes ? ROUNDING : range[1] - range[0];
+    if (m->takes_bytes) {
+        range[0] = 0;
+        range[1] = 1;
+    }
+    m->least = range[0] - width < -FLT_MAX ? -FLT_MAX : (float)(range[0] - width);
+    m->most = range[1] + width > FLT_MAX ? FLT_MAX : (float)(range[1] + width);
+    return 1;
+}
+
 static int plan_input(struct planner *plan)
 {
     static const char *const keys[] = {
-        "mean", "deviation", "background", "source", "fitted", NULL};
+        "mean", "deviation", "background", "source", "fitted", "pixels", NULL};
     lenet5c_model *m = plan->model;
-    struct text values[5];
+    struct text values[6];
     double mean, deviation, background, scale, offset;
     int sizes[2];
-    if (get_object(plan->file->input_stage, keys, values) != 0x1f ||
+    if (get_object(plan->file->input_stage, keys, values) != 0x3f ||
         !get_number(values[0], &mean) || !get_number(values[1], &deviation) ||
         !get_number(values[2], &background) || get_sizes(values[3], 1, 2, sizes) != 2 ||
         !(begins_with(values[4], 't') || begins_with(values[4], 'f')) ||
@@ -1888,7 +1925,7 @@ static int plan_input(struct planner *plan)
     m->scale = (float)scale;
     m->offset = (float)offset;
     m->background = (float)background;
-    return LENET5C_OK;
+    return plan_pixels(m, values[5], deviation) ? LENET5C_OK : LENET5C_BAD_INPUT;
 }
 
 /* Text that stands for a value which is none itself. */
@@ -2016,6 +2053,8 @@ const char *lenet5c_strerror(int code)
         return "the labels are of several sorts, or two are the same";
     case LENET5C_BAD_IMAGE:
         return "the images are empty or larger than the network's input";
+    case LENET5C_BAD_PIXELS:
+        return "the pixels are not of the kind that the network was trained on";
     }
     return "unknown code";
 }
@@ -2135,14 +2174,31 @@ size_t lenet5c_workspace_size(const lenet5c_model *model)
     return (size_t)model->workspace * sizeof(float) + ALIGNMENT;
 }
 
-/* Image n as a map in rows: scaled, and centred on the background. */
-static void gather(const lenet5c_model *m, const uint8_t *bytes, const float *floats,
+/* y[i] = x[i step] scale + offset; whether all x lie from `least` to `most`, as NaN does
+ * not
+ */
+static int scale_floats(
+    const lenet5c_model *m, const float *x, ptrdiff_t step, float *y, int n)
+{
+    int within = 1;
+    for (int i = 0; i < n; i++) {
+        const float value = x[i * step];
+        within &= value >= m->least && value <= m->most;
+        y[i] = value * m->float_scale + m->float_offset;
+    }
+    return within;
+}
+
+/* Image n as a map in rows: scaled, and centred on the background. Whether its pixels are
+ * of the kind that the network takes. */
+static int gather(const lenet5c_model *m, const uint8_t *bytes, const float *floats,
     const lenet5c_layout *layout, float *x)
 {
     const ptrdiff_t width = m->input.width, channels = m->input.channels;
     const int top = (m->input.height - layout->height) / 2;
     const int left = (m->input.width - layout->width) / 2;
     const ptrdiff_t size = channels * m->input.height * width, step = layout->column_step;
+    int fit = m->takes_bytes || floats;
     if (layout->height < m->input.height || layout->width < m->input.width)
         m->kernels->fill(x, size, m->background);
     x += top * channels * width + left;
@@ -2153,9 +2209,10 @@ static void gather(const lenet5c_model *m, const uint8_t *bytes, const float *fl
                 m->kernels->scale_bytes(
                     bytes + at, step, x, layout->width, m->scale, m->offset);
             else
-                for (int i = 0; i < layout->width; i++) x[i] = floats[at + i * step];
+                fit &= scale_floats(m, floats + at, step, x, layout->width);
             x += width;
         }
+    return fit;
 }
 
 static int predict(const lenet5c_model *m, void *workspace, const uint8_t *bytes,
@@ -2183,7 +2240,9 @@ static int predict(const lenet5c_model *m, void *workspace, const uint8_t *bytes
         const size_t k = (size_t)m->class_count;
         float *y = maps + m->output;
         int best = 0;
-        gather(m, bytes ? bytes + at : NULL, floats ? floats + at : NULL, &layout, maps);
+        if (!gather(
+                m, bytes ? bytes + at : NULL, floats ? floats + at : NULL, &layout, maps))
+            return LENET5C_BAD_PIXELS;
         for (int i = 0; i < m->op_count; i++)
             m->ops[i].run(&m->ops[i], maps + m->ops[i].x, maps + m->ops[i].y);
         for (int i = 1; i < m->class_count; i++)

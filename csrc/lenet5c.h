@@ -51,7 +51,8 @@ enum lenet5c_code {
     LENET5C_BAD_NETWORK = -8,  /* a layer is unknown or its sizes or tensors do not fit */
     LENET5C_BAD_INPUT = -9,    /* the input stage does not fit */
     LENET5C_BAD_CLASSES = -10, /* the labels do not fit */
-    LENET5C_BAD_IMAGE = -11    /* images larger than the network's input */
+    LENET5C_BAD_IMAGE = -11,   /* images larger than the network's input */
+    LENET5C_BAD_PIXELS = -12   /* pixels of another kind than the network was trained on */
 };
 
 /* LENET5C_ABI_VERSION of the library, which changes when a caller has to be recompiled. */
@@ -107,9 +108,12 @@ typedef struct lenet5c_layout {
 } lenet5c_layout;
 
 /* Predict `layout->count` images. An image that is smaller than the network's input is
- * centred in it. A byte b is scaled as it was in training; floats are taken as they are,
- * and have to be finite (what comes out is undetermined otherwise, and nothing worse
- * happens).
+ * centred in it. Pixels mean what they meant in training:
+ *     a network trained on bytes       takes a float from 0 to 1 as the share of 255
+ *     on floats from 0 to 1            takes a byte as the share of 255 that it is
+ *     on other floats                  takes no bytes, and floats within the range of the
+ *                                      training images, widened by its width on both sides
+ * All else is LENET5C_BAD_PIXELS, NaN as well; images before that one have been predicted.
  *
  * workspace      scratch of lenet5c_workspace_size bytes, used by nobody else meanwhile
  * classes        (count) number of the most probable class, written, or NULL

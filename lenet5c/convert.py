@@ -211,13 +211,16 @@ def _own_metadata(
     *values, fitted = fields(
         "input_stage",
         parse_json("input_stage", metadata.get("input_stage", "")),
-        *("mean", "deviation", "background", "fitted"),
+        *("mean", "deviation", "background", "pixels", "fitted"),
     )
     if not isinstance(fitted, bool):
         raise ValueError(f"fitted: expected true or false, got {fitted!r:.80}")
     stage = InputStage.checked(*values)
-    scale, offset, background = np.array(stage.for_core(), np.float32).tolist()
-    if (found.of_bytes and (scale, offset) != (found.scale, found.offset)) or (
+    *of_bytes, background, scale, offset = np.array(
+        stage.for_core(), np.float32
+    ).tolist()
+    wanted = of_bytes if found.of_bytes else [scale, offset]
+    if wanted != [found.scale, found.offset] or (
         found.pad is not None and background != found.pad
     ):
         raise ValueError(f"input_stage: expected what the graph does, got {stage}")
@@ -227,8 +230,8 @@ def _own_metadata(
 
 @dataclass
 class _Stage:
-    """What a graph does with images before its first layer: x * scale + offset for
-    bytes, nothing for floats; then `pad` around it."""
+    """What a graph does with images before its first layer: x * scale + offset, of
+    floats in files of lenet5c alone; then `pad` around it."""
 
     of_bytes: bool
     cast: bool = False
@@ -656,7 +659,8 @@ class _Chain:
             self._bias(value)
             return
         stage = self.stage
-        if self.layers or not stage.cast or not stage.of_bytes or stage.pad is not None:
+        scaled = (stage.cast and stage.of_bytes) or (self.own and not stage.of_bytes)
+        if self.layers or not scaled or stage.pad is not None:
             raise ValueError(
                 "expected it as the bias of a MatMul, or on bytes that were "
                 "cast to floats, before the first layer and before padding"

@@ -4,10 +4,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lenet5c.images import InputStage
+
 addresses: dict[str, int]
 
 class Predictor:
-    def __init__(self, content: bytes, labels: Sequence[Any]) -> None: ...
+    def __init__(
+        self, content: bytes, labels: Sequence[Any], stage: InputStage | None = None
+    ) -> None: ...
     def __call__(self, image: ArrayLike) -> Any: ...
     def predict_proba(self, image: ArrayLike) -> NDArray[np.float32]: ...
     def predict_many(
@@ -17,6 +21,10 @@ class Predictor:
         probabilities: NDArray[np.float32] | None,
         threads: int,
     ) -> None: ...
+    @property
+    def content(self) -> bytes: ...
+    @property
+    def stage(self) -> InputStage | None: ...
     @property
     def address(self) -> int: ...
     @property

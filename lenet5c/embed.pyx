@@ -35,29 +35,14 @@ cdef extern from "lenet5c.h" nogil:
         float *, float *)
     int c_classify "lenet5c_classify"(const lenet5c_model *, void *, const uint8_t *)
     const char *c_instruction_set "lenet5c_instruction_set"(const lenet5c_model *)
+    enum: LENET5C_BAD_PIXELS
 
 cdef extern from *:
     """
-    #include <stddef.h>
-    #include <stdint.h>
-    #include <string.h>
-
     /* csrc/lenet5c.c chooses no kernels with more lanes: those of the core decide */
     int lenet5c_most_lanes = 4;
-
-    /* Whether one of n floats, `step` apart, is NaN or infinite. */
-    static int has_no_number(const float *x, ptrdiff_t n, ptrdiff_t step)
-    {
-        uint32_t found = 0, bits;
-        for (ptrdiff_t i = 0; i < n; i++) {
-            memcpy(&bits, x + i * step, sizeof bits);
-            found |= (bits & 0x7f800000u) == 0x7f800000u;
-        }
-        return (int)found;
-    }
     """
     int lenet5c_most_lanes
-    int has_no_number(const float *x, Py_ssize_t n, Py_ssize_t step) nogil
 
 cdef extern from "lenet5c_api.h":
     ctypedef struct lenet5c_api:
@@ -215,6 +200,8 @@ cdef class Predictor:
         A model file.
     labels : sequence
         Of the classes, as `predict` returns them.
+    stage : InputStage or None
+        That of the file: says what is wrong with an image of another kind of pixels.
 
     Attributes
     ----------
@@ -229,14 +216,18 @@ cdef class Predictor:
     cdef lenet5c_model *model
     cdef lenet5c_input_info input
     cdef readonly list labels
+    cdef readonly bytes content
+    cdef readonly object stage
     cdef readonly size_t workspace_size
     cdef list idle  # Scratch that no call is using
 
-    def __cinit__(self, bytes content not None, labels):
+    def __cinit__(self, bytes content not None, labels, stage=None):
         cdef int code = c_open_memory(<const char *>content, len(content), &self.model)
         if code:
             raise ValueError(f"content: {c_strerror(code).decode()}")
         c_input(self.model, &self.input)
+        self.content = content
+        self.stage = stage
         self.labels = list(labels)
         if len(self.labels) != c_classes(self.model):
             raise ValueError(
@@ -247,6 +238,9 @@ cdef class Predictor:
 
     def __dealloc__(self):
         c_close(self.model)
+
+    def __reduce__(self):
+        return Predictor, (self.content, self.labels, self.stage)
 
     def __call__(self, image):
         """The label of one image.
@@ -347,12 +341,16 @@ cdef class Predictor:
         except (BufferError, TypeError, ValueError):
             found = -1
         if found < 0:  # another shape or type: convert it, or say what is wrong with it
-            image = as_images(
+            images = as_images(
                 numpy.asarray(image)[numpy.newaxis],
                 (self.input.channels, self.input.height, self.input.width),
                 "image",
-            )[0]
-            found = self.of_buffer(image, scratch.memory, probabilities)
+            )
+            if self.stage is not None:
+                self.stage.check(images, "image")
+            found = self.of_buffer(images[0], scratch.memory, probabilities)
+            if found < 0:
+                raise ValueError(f"image: {c_strerror(LENET5C_BAD_PIXELS).decode()}")
         self.idle.append(scratch)
         return found
 
@@ -371,7 +369,7 @@ cdef class Predictor:
         """The number of the class, or -1 if the image is none that can be read here."""
         cdef lenet5c_layout layout
         cdef int columns = view.ndim - 1
-        cdef int found, code, c, row
+        cdef int found, code, c
         cdef Py_ssize_t of_channel = 0
         cdef const float *floats = <const float *>view.buf
         if view.format == NULL or view.format[0] == 0 or view.format[1] != 0:
@@ -408,17 +406,9 @@ cdef class Predictor:
             if view.strides[c] % <Py_ssize_t>sizeof(float):
                 return -1
         with nogil:
-            code = 0
-            for c in range(self.input.channels):
-                for row in range(layout.height):
-                    code |= has_no_number(
-                        floats + c * layout.channel_step + row * layout.row_step,
-                        layout.width, layout.column_step,
-                    )
-            if code == 0:
-                code = c_predict_f32(
-                    self.model, workspace, floats, &layout, &found, probabilities, NULL
-                )
+            code = c_predict_f32(
+                self.model, workspace, floats, &layout, &found, probabilities, NULL
+            )
         return -1 if code else found
 
 

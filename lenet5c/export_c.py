@@ -62,9 +62,8 @@ def export_float(model: "Model", path: str | os.PathLike[str], name: str) -> Non
     if not np.isfinite(model.parameter_vector).all():
         raise ValueError("model: expected finite parameters, got a NaN or infinity")
     of_floats = model.trained_on_floats
-    scale, offset, background = model.stage.for_core()
-    if of_floats:
-        scale, offset = 1.0, 0.0
+    *of_bytes, background, float_scale, float_offset = model.stage.for_core()
+    scale, offset = (float_scale, float_offset) if of_floats else of_bytes
     stage = ", ".join(_float_text(value) for value in (scale, offset, background))
     model = model.folded()
     code = _Code(name, "float", "float" if of_floats else "uint8_t", model.input_shape)

@@ -100,6 +100,7 @@ def onnx_bytes(model: "Model", dtype: str | None = None) -> bytes:
                 "deviation": stage.deviation,
                 "background": stage.background,
                 "fitted": model.fitted,
+                "pixels": stage.pixels,
             }
         ),
     }
@@ -124,9 +125,11 @@ class _Graph:
 
     def add_input_stage(self, model: "Model", dtype: str) -> None:
         """Add what turns images into the network's input."""
-        scale, offset, background = map(np.float32, model.stage.for_core())
+        *of_bytes, background, scale, offset = map(np.float32, model.stage.for_core())
         if dtype == "uint8":
             self._add("Cast", "float", to=1)  # FLOAT
+            scale, offset = of_bytes
+        if dtype == "uint8" or model.stage.pixels == "bytes":
             self._add("Mul", "scaled", {"scale": scale})
             self._add("Add", "normalised", {"offset": offset})
         _, *size = model.input_shape

@@ -13,18 +13,21 @@ from lenet5c.checks import as_array, number
 __all__ = ["InputStage", "as_images", "encode_labels"]
 
 Shape = tuple[int, int, int]
+Pixels = str | tuple[float, float] | None  # see InputStage
 
 MOST_FLOAT32 = float(np.finfo(np.float32).max)
 CHUNK = 1 << 20  # pixels that are looked at together: images may be larger than memory
+ROUNDING = 1e-5  # how far outside of 0 to 1 a float may lie; csrc/lenet5c.c has it too
 
 
 @dataclass(frozen=True)
 class InputStage:
     """What is done to an image before the first layer.
 
-    A uint8 pixel b becomes (b / 255 - mean) / deviation. A float pixel is taken as it
-    is. The image is centred in the network's input; the pixels around it are
-    `background`.
+    A uint8 pixel b becomes (b / 255 - mean) / deviation. A float is a share of 255, as
+    0.5 of the byte 127.5, for a network that was trained on bytes, and for others what
+    the network sees. The image is centred in the network's input; the pixels around it
+    are `background`.
 
     Parameters
     ----------
@@ -32,15 +35,24 @@ class InputStage:
         Of the training images' pixels, in units of 1/255; 0 and 1 for float images.
     background : float
         What surrounds the image, in the units that the network sees.
+    pixels : "bytes", (float, float) or None
+        What the network was trained on: bytes, floats with this least and largest one,
+        or what nobody knows, as of weights from elsewhere. It decides which images
+        `check` refuses.
     """
 
     mean: float = 0.0
     deviation: float = 1.0
     background: float = 0.0
+    pixels: Pixels = None
 
     @classmethod
     def checked(
-        cls, mean: object, deviation: object, background: object
+        cls,
+        mean: object,
+        deviation: object,
+        background: object,
+        pixels: object = None,
     ) -> "InputStage":
         """The stage of numbers from outside: ValueError or TypeError unless float32 can
         hold what the core is given. `background` None is black."""
@@ -50,9 +62,8 @@ class InputStage:
             raise ValueError(f"deviation: expected a positive number, got {deviation}")
         if background is None:
             background = -mean / deviation + 0.0  # no negative zero
-        stage = cls(
-            mean, deviation, number("background", background, -math.inf, math.inf)
-        )
+        background = number("background", background, -math.inf, math.inf)
+        stage = cls(mean, deviation, background, _as_pixels(pixels))
         if not all(abs(value) <= MOST_FLOAT32 for value in stage.for_core()):
             raise ValueError(
                 f"expected an input stage that float32 can hold, got {stage}"
@@ -69,8 +80,12 @@ class InputStage:
         uint8: normalised, on black. Float: as they are, on their smallest value.
         """
         if images.dtype != np.uint8:
-            least = min(float(part.min()) for _, part in _parts(images, chosen))
-            return cls(background=least)
+            ends = [
+                (float(part.min()), float(part.max()))
+                for _, part in _parts(images, chosen)
+            ]
+            least, most = min(end[0] for end in ends), max(end[1] for end in ends)
+            return cls(background=least, pixels=(least, most))
         counts = np.zeros(256, np.int64)
         for _, part in _parts(images, chosen):
             counts += np.bincount(part.ravel(), minlength=256)
@@ -80,11 +95,93 @@ class InputStage:
         # float32, so that a model file, which holds float32, gives the same bits
         mean = float(np.float32(mean))
         deviation = float(np.float32(np.sqrt(variance))) or 1.0
-        return cls(mean, deviation, -mean / deviation)
+        return cls(mean, deviation, -mean / deviation, "bytes")
 
-    def for_core(self) -> tuple[float, float, float]:
-        """(scale, offset, background): a byte b becomes b * scale + offset."""
-        return 1 / (255 * self.deviation), -self.mean / self.deviation, self.background
+    @property
+    def takes_bytes(self) -> bool:
+        """Whether a byte has a meaning to the network."""
+        known = isinstance(self.pixels, tuple)
+        return not known or self._limits() == (-ROUNDING, 1 + ROUNDING)
+
+    @property
+    def of_floats(self) -> bool:
+        """Whether the network was trained on floats."""
+        return isinstance(self.pixels, tuple)
+
+    def _limits(self) -> tuple[float, float]:
+        """The least and the largest float that the network takes."""
+        if self.pixels is None:
+            return -MOST_FLOAT32, MOST_FLOAT32
+        if isinstance(self.pixels, tuple):
+            least, most = self.pixels
+            if not 0 <= least <= most <= 1:
+                width = most - least
+                return (
+                    max(least - width, -MOST_FLOAT32),
+                    min(most + width, MOST_FLOAT32),
+                )
+        return -ROUNDING, 1 + ROUNDING
+
+    def check(self, images: NDArray[Any], argument: str = "images") -> None:
+        """Refuse images that would not mean what the training images meant.
+
+        Parameters
+        ----------
+        images : (N, C, H, W) uint8 or float32
+
+        Raises
+        ------
+        ValueError
+            Says what the network was trained on, and which image is of another kind.
+        """
+        trained_on = "uint8"
+        if isinstance(self.pixels, tuple):
+            trained_on = "floats from {:g} to {:g}".format(*self.pixels)
+        if images.dtype == np.uint8:
+            if not self.takes_bytes:
+                raise ValueError(
+                    f"{argument}: expected floats, as the model was trained on "
+                    f"{trained_on}, got uint8"
+                )
+            return
+        if self.pixels is None:
+            return
+        least, most = np.array(self._limits(), np.float32)
+        for start, part in _parts(images):
+            if part.min() >= least and part.max() <= most:
+                continue
+            wrong = ((part < least) | (part > most)).reshape(len(part), -1)
+            bad = int(wrong.any(axis=1).argmax())
+            value = part[bad].ravel()[wrong[bad].argmax()]
+            wanted, hint = f"floats from {least:g} to {most:g}", ""
+            if self.takes_bytes:
+                wanted, hint = "floats from 0 to 1", ": divide by 255, or pass uint8"
+            raise ValueError(
+                f"{argument}: expected {wanted}, as the model was trained on "
+                f"{trained_on}, image {start + bad} has {value:g}{hint}"
+            )
+
+    def for_core(self) -> tuple[float, float, float, float, float]:
+        """(scale, offset, background, float_scale, float_offset): a byte b becomes
+        b * scale + offset, and a float likewise."""
+        offset = -self.mean / self.deviation + 0.0
+        floats = (1 / self.deviation, offset) if self.pixels == "bytes" else (1.0, 0.0)
+        return 1 / (255 * self.deviation), offset, self.background, *floats
+
+
+def _as_pixels(pixels: object) -> Pixels:
+    """`InputStage.pixels`, checked."""
+    if pixels is None or pixels == "bytes":
+        return "bytes" if pixels else None
+    if not isinstance(pixels, (tuple, list)) or len(pixels) != 2:
+        raise ValueError(
+            f"pixels: expected 'bytes', two numbers or None, got {pixels!r:.80}"
+        )
+    beyond = float(np.nextafter(MOST_FLOAT32, math.inf))
+    least, most = (number("pixels", end, -MOST_FLOAT32, beyond) for end in pixels)
+    if least > most:
+        raise ValueError(f"pixels: expected the smaller number first, got {pixels!r}")
+    return least, most
 
 
 def as_images(
@@ -95,26 +192,29 @@ def as_images(
     Parameters
     ----------
     images : array
-        uint8 or floating, (N, H, W) or (N, H * W) of square images for one channel,
-        (N, C, H, W), or (N, C * H * W) of the network's own size. Copied only if it has
-        to be: a memory map of uint8 or of this machine's float32, in C order, is not.
-        Floats are all read once, a few at a time; uint8 are not read.
+        uint8, other integers within 0 to 255, booleans, which are black and white, or
+        floating; (N, H, W) or (N, H * W) of square images for one channel,
+        (N, C, H, W), (N, H, W, C), or (N, C * H * W) of the network's own size. Copied
+        only if it has to be: a memory map of uint8 or of this machine's float32, in C
+        order, is not. Floats and other integers are all read once, a few at a time;
+        uint8 are not read.
     shape : (C, H, W)
         The network's input. Images may be smaller, not larger.
 
     Raises
     ------
     TypeError
-        If the elements are neither uint8 nor floating.
+        If the elements are neither integers nor floating.
     ValueError
-        If the shape does not fit, or there is a NaN or an infinity.
+        If the shape does not fit, an integer is none of 0 to 255, or there is a NaN or
+        an infinity.
     """
     channels, height, width = shape
     array = as_array(argument, images)
-    if array.dtype != np.uint8 and array.dtype.kind != "f":
+    if array.dtype.kind not in "biuf":
         raise TypeError(
             f"{argument}: expected uint8 (0 to 255) or floating pixels, "
-            f"got {array.dtype}{_hint(array)}"
+            f"got {array.dtype}"
         )
     wanted = (
         f"(N, {channels}, H, W)" + (", (N, H, W) or (N, H*W)" if channels == 1 else "")
@@ -128,15 +228,23 @@ def as_images(
             array = array.reshape(len(array), 1, side, side)
     elif array.ndim == 3 and channels == 1:
         array = array[:, np.newaxis]
+    elif array.ndim == 4 and array.shape[1] != channels == array.shape[3]:
+        array = array.transpose(0, 3, 1, 2)
     if array.ndim != 4 or array.shape[1] != channels:
-        raise ValueError(f"{argument}: expected {wanted}, got the shape {original}")
+        one = array.ndim == (2 if channels == 1 else 3)
+        raise ValueError(
+            f"{argument}: expected {wanted}, got the shape {original}"
+            + "; one image alone is image[np.newaxis], or see Model.predictor" * one
+        )
     if 0 in array.shape:
         raise ValueError(f"{argument}: expected {wanted}, got none: {original}")
     if array.shape[2] > height or array.shape[3] > width:
         raise ValueError(f"{argument}: expected {wanted}, got the shape {original}")
-    if array.dtype != np.uint8:
+    if array.dtype.kind == "f":
         with np.errstate(over="ignore"):
             array = np.asarray(array, np.float32)
+    elif array.dtype != np.uint8:
+        array = _as_bytes(array, argument)
     array = np.require(array, requirements=["C", "A"])
     if array.dtype != np.uint8:
         for start, part in _parts(array):
@@ -162,10 +270,38 @@ def _parts(
         yield start, images[part] if chosen is None else images[chosen[part]]
 
 
-def _hint(array: NDArray[Any]) -> str:
-    if array.dtype.kind in "iu":
-        return "; use images.astype('uint8') if all values lie in 0 to 255"
-    return ""
+def _as_bytes(images: NDArray[Any], argument: str) -> NDArray[np.uint8]:
+    """Integers or booleans as uint8; ValueError if one is none of 0 to 255."""
+    result = np.empty(images.shape, np.uint8)
+    for start, part in _parts(images):
+        end = start + len(part)
+        if part.dtype == np.bool_:
+            np.multiply(part, 255, out=result[start:end], casting="unsafe")
+            continue
+        if part.min() < 0 or part.max() > 255:
+            wrong = (part < 0) | (part > 255)
+            bad = start + int(wrong.any(axis=(1, 2, 3)).argmax())
+            raise ValueError(
+                f"{argument}: expected integers from 0 to 255, or floats, image {bad} "
+                f"has {part[wrong][0]}"
+            )
+        result[start:end] = part
+    return result
+
+
+def _like_known(array: NDArray[Any], known: NDArray[Any]) -> NDArray[Any]:
+    """Labels as the classes are written, where "3" and 3 cannot be confused: the texts
+    are then exactly the numbers' own."""
+    kinds = known.dtype.kind + array.dtype.kind
+    if kinds == "Ui":
+        return array.astype(str)
+    if kinds != "iU":
+        return array
+    number_of = {str(label): label for label in known.tolist()}
+    labels, positions = np.unique(array, return_inverse=True)
+    if not all(label in number_of for label in labels.tolist()):
+        return array
+    return np.array([number_of[label] for label in labels.tolist()])[positions]
 
 
 def _is_utf8(text: str) -> bool:
@@ -195,7 +331,8 @@ def encode_labels(
     classes : int
         How many classes the network has.
     known : (classes,) array or None
-        The classes of a fitted model: other labels are refused. Otherwise they are 0 to
+        The classes of a fitted model: other labels are refused, but "3" serves for 3,
+        and 3 for "3". Otherwise they are 0 to
         classes - 1 if all labels lie there, and else the different labels in order.
 
     Raises
@@ -248,6 +385,8 @@ def encode_labels(
                     raise ValueError(
                         f"{argument}: {label!r} is not text that a model file can hold"
                     )
+    else:
+        array = _like_known(array, known)
     if (known.dtype.kind == "U") != (array.dtype.kind == "U"):
         raise ValueError(
             f"{argument}: expected labels among {_some(known)}, got {array[0]!r}"

@@ -127,6 +127,11 @@ class Model:
         `state_vector`, which `parameter_vector` is the beginning of.
     parameter_count, multiply_adds : int
         Multiply-adds are those of the forward pass of one image.
+    passes : int
+        How many epochs all calls of `fit` have trained: what their random numbers go on
+        from.
+    trained_on : str or None
+        The data set that `lenet5c train` was given, by name or path; None if unknown.
     """
 
     def __init__(
@@ -177,7 +182,8 @@ class Model:
         self._predictor: (
             tuple[Predictor | None, InputStage, NDArray[np.float32]] | None
         ) = None
-        self.fitted = False
+        self.passes = 0
+        self.trained_on: str | None = None
         self.set_input(InputStage(), self.input_shape[1:], np.arange(self.class_count))
         self.fitted = False
 
@@ -193,8 +199,10 @@ class Model:
 
     @property
     def trained_on_floats(self) -> bool:
-        """Whether images in bytes would not be what the network was trained on."""
-        return self.fitted and (self.stage.mean, self.stage.deviation) == (0, 1)
+        """Whether its images are floats: those of the first `fit` were, or it comes
+        from elsewhere and nothing is done to them."""
+        unchanged = self.fitted and (self.stage.mean, self.stage.deviation) == (0, 1)
+        return self.stage.of_floats or (self.stage.pixels is None and unchanged)
 
     def set_input(
         self, stage: InputStage, source: tuple[int, int], classes: NDArray[Any]
@@ -230,11 +238,11 @@ class Model:
         *,
         epochs: int | None = None,
         batch_size: int | None = None,
-        optimizer: Optimizer | None = None,
+        optimizer: Optimizer | str | None = None,
         schedule: str | Schedule | None = None,
         augment: Augment | bool | None = None,
         validation: Validation = None,
-        seed: int = 0,
+        seed: int | None = None,
         threads: int | None = None,
         callbacks: Sequence[Callback] = (),
         verbose: bool = False,
@@ -262,12 +270,14 @@ class Model:
             uint8 or floating: (N, H, W), (N, H * W), (N, C, H, W). Smaller images than
             the network's input are centred in it. uint8 is scaled by 1/255 and
             normalised with the mean and deviation of these images; floating images are
-            taken as they are. A memory-mapped array is read as it is needed.
+            taken as they are. The model remembers which of the two it was, and in later
+            calls, as in `predict`, floats from 0 to 1 and bytes stand for each other. A
+            memory-mapped array is read as it is needed.
         labels : array
             (N,) integers or strings, or (N, classes) one-hot rows.
         epochs, batch_size : int or None
             None is the recipe's: 3 and 64. The last batch of an epoch may be smaller.
-        optimizer : Optimizer or None
+        optimizer : Optimizer, "sgd", "adamw" or None
             None is the recipe's: ``SGD(0.1, momentum=0.9, nesterov=True)``.
         schedule : str, function or None
             "one-cycle" (the recipe's), "constant", "cosine", "step", "plateau", or a
@@ -275,10 +285,12 @@ class Model:
         augment : Augment, False or None
             How images are changed, each epoch anew; None is the recipe's, False none.
         validation : float, (images, labels) or None
-            Images to measure after each epoch: a share of `images`, held out, or
-            others.
-        seed : int
-            Of the order of the images, augmentation and dropout.
+            Images to measure after each epoch: a share of each class of `images`, held
+            out, or others.
+        seed : int or None
+            Of the order of the images, augmentation and dropout. None goes on from call
+            to call: the second call of a model has another order than the first, while
+            a new model repeats it all. A number repeats itself in each call.
         threads : int or None
             None takes what OpenMP, CPU affinity and CPU quota allow.
         callbacks : sequence
@@ -299,9 +311,11 @@ class Model:
             that the model has in the end; training itself goes on with the others.
         clip_norm : float or None
             Largest L2 norm of a step's gradient; a longer one is scaled down to it.
+            None is the recipe's: 1. math.inf is no limit.
         accumulate : int
             In how many parts a batch is computed: the memory of a small batch, the
-            gradient of the whole one.
+            gradient of the whole one. 1 for networks with batch normalisation, which is
+            over the whole batch.
         class_weight : mapping, "balanced" or None
             What the losses of a class's images are multiplied by, by label; 1 for those
             not named. "balanced": by the inverse of the class's number of images.
@@ -340,6 +354,11 @@ class Model:
             If `checkpoint` or `log` cannot be written; as well before anything changes.
         TrainingError
             If the loss stops being finite.
+
+        Warns
+        -----
+        UserWarning
+            If the loss of the last epoch is no better than guessing.
         """
         return fit(
             self,
@@ -373,17 +392,27 @@ class Model:
         self, images: ArrayLike, *, threads: int | None = None
     ) -> NDArray[np.float32]:
         """Logits, (N, classes) float32, of images as `fit` takes them."""
-        return self._run(as_images(images, self.input_shape), threads)
+        return self._run(self._pixels(images), threads)
+
+    def __call__(
+        self, images: ArrayLike, *, threads: int | None = None
+    ) -> NDArray[np.float32]:
+        """What `forward` returns."""
+        return self.forward(images, threads=threads)
 
     def predict_proba(
         self, images: ArrayLike, *, threads: int | None = None
     ) -> NDArray[np.float32]:
         """Probabilities, (N, classes) float32, in the order of `classes`."""
-        pixels = as_images(images, self.input_shape)
+        pixels = self._pixels(images)
         return self._run(pixels, threads, probabilities=True)
 
     def predict(self, images: ArrayLike, *, threads: int | None = None) -> NDArray[Any]:
-        """The most probable label of each image, (N,), as they were given to `fit`."""
+        """The most probable label of each image, (N,), as they were given to `fit`.
+
+        One image alone is ``images[np.newaxis]``; many calls for one each are what
+        `predictor` is for.
+        """
         labels: NDArray[Any] = self.classes[
             self.forward(images, threads=threads).argmax(axis=1)
         ]
@@ -393,7 +422,7 @@ class Model:
         self, images: ArrayLike, labels: ArrayLike, *, threads: int | None = None
     ) -> Evaluation:
         """Loss, accuracy and confusion matrix on images and their labels."""
-        pixels = as_images(images, self.input_shape)
+        pixels = self._pixels(images)
         _, codes = encode_labels(labels, len(pixels), self.class_count, self.classes)
         return self.evaluate_at(pixels, codes, None, resolve_threads(threads))
 
@@ -449,7 +478,7 @@ class Model:
             names = ", ".join(self._layer_numbers)
             raise ValueError(f"layer: expected one of {names}, got {layer!r}")
         number, shape = self._layer_numbers[layer]
-        pixels = as_images(images, self.input_shape)
+        pixels = self._pixels(images)
         ops = self._network.op_after(number)
         flat = self._run(pixels, threads, ops, math.prod(shape))
         return flat.reshape(len(flat), *shape)
@@ -458,7 +487,7 @@ class Model:
         self, images: ArrayLike, labels: ArrayLike, *, threads: int | None = None
     ) -> tuple[float, dict[str, NDArray[np.float32]]]:
         """Mean cross-entropy of the images, and its gradient by parameter name."""
-        pixels = as_images(images, self.input_shape)
+        pixels = self._pixels(images)
         _, codes = encode_labels(labels, len(pixels), self.class_count, self.classes)
         gradient = np.empty_like(self.parameter_vector)
         loss, _ = self.loss_of_batch(
@@ -491,8 +520,13 @@ class Model:
         if learning_rate is not None:
             rate = number("learning_rate", learning_rate, 0, math.inf)
         count = resolve_threads(threads)
-        pixels = as_images(images, self.input_shape)
+        pixels = self._pixels(images)
         _, codes = encode_labels(labels, len(pixels), self.class_count, self.classes)
+        if len(pixels) < 2 and self.buffers:
+            raise ValueError(
+                "images: expected 2 at least for batch normalisation, which takes its "
+                "statistics over the batch, got 1"
+            )
         gradient = np.empty_like(self.parameter_vector)
         optimizer.prepare(self.parameter_vector)
         loss, _ = self.loss_of_batch(
@@ -716,6 +750,7 @@ class Model:
                 views[name] = values[name]
         model.set_input(self.stage, self.source, self.classes)
         model.fitted = self.fitted
+        model.passes, model.trained_on = self.passes, self.trained_on
         return model
 
     def predictor(self) -> "Predictor":
@@ -744,7 +779,7 @@ class Model:
         from lenet5c.storage import model_file_parts
 
         content = b"".join(model_file_parts(*self._contents(stage, vector)))
-        return Predictor(content, self.classes.tolist())
+        return Predictor(content, self.classes.tolist(), stage)
 
     def trainer(
         self,
@@ -812,8 +847,10 @@ class Model:
                 "background": stage.background,
                 "source": list(self.source),
                 "fitted": self.fitted,
+                "pixels": stage.pixels,
             },
             "classes": self.classes.tolist(),
+            "training": {"passes": self.passes, "data": self.trained_on},
         }
         parameters, buffers = _views(vector, self._tensor_shapes)
         return {**parameters, **buffers}, {
@@ -828,6 +865,7 @@ class Model:
             "state_vector": self.state_vector,
             "input": (self.stage, self.source, self.classes),
             "fitted": self.fitted,
+            "training": (self.passes, self.trained_on),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -841,12 +879,19 @@ class Model:
         np.copyto(self.state_vector, state["state_vector"])
         self.set_input(stage, source, classes)
         self.fitted = state["fitted"]
+        self.passes, self.trained_on = state["training"]
 
     def __repr__(self) -> str:
         return (
             f"<Model of {len(self.layers)} layers, "
             f"{self.parameter_count:,} parameters, {self.class_count} classes>"
         )
+
+    def _pixels(self, images: ArrayLike) -> NDArray[Any]:
+        """Images (N, C, H, W), uint8 or float32, of a kind that the network takes."""
+        pixels = as_images(images, self.input_shape)
+        self.stage.check(pixels)
+        return pixels
 
     def _run(
         self,
@@ -943,8 +988,8 @@ def load(path: str | os.PathLike[str]) -> Model:
 
     tensors, metadata = read_model_file(path)
     try:
-        network, stage, labels = fields(
-            "metadata", metadata, "network", "input_stage", "classes"
+        network, stage, labels, training = fields(
+            "metadata", metadata, "network", "input_stage", "classes", "training"
         )
         shape, layers = fields(
             "network", parse_json("network", network), "input_shape", "layers"
@@ -952,7 +997,7 @@ def load(path: str | os.PathLike[str]) -> Model:
         *values, source, fitted = fields(
             "input_stage",
             parse_json("input_stage", stage),
-            *("mean", "deviation", "background", "source", "fitted"),
+            *("mean", "deviation", "background", "pixels", "source", "fitted"),
         )
         classes = check_classes(parse_json("classes", labels))
         if not isinstance(layers, list):
@@ -965,7 +1010,7 @@ def load(path: str | os.PathLike[str]) -> Model:
                 views[name] = tensors[name]
                 if name.endswith(".running_var") and (views[name] < 0).any():
                     raise ValueError(f"{name}: expected no negative variance")
-        if None in values:
+        if None in values[:3]:
             raise ValueError(f"input_stage: expected numbers, got {values!r:.80}")
         input_stage = InputStage.checked(*values)
         if not isinstance(source, list):
@@ -974,9 +1019,20 @@ def load(path: str | os.PathLike[str]) -> Model:
         if not isinstance(fitted, bool):
             raise ValueError(f"fitted: expected true or false, got {fitted!r:.80}")
         model.fitted = fitted
+        model.passes, model.trained_on = _training(parse_json("training", training))
     except (TypeError, ValueError, OverflowError) as error:
         raise FileFormatError(f"{os.fspath(path)}: {error}") from error
     return model
+
+
+def _training(values: object) -> tuple[int, str | None]:
+    """What a file says of `passes` and `trained_on`; that they are unknown, where it
+    says something else: prediction does without."""
+    if not isinstance(values, dict):
+        raise ValueError(f"training: expected an object, got {values!r:.80}")
+    passes, data = values.get("passes"), values.get("data")
+    known = type(passes) is int and 0 <= passes < 2**31
+    return passes if known else 0, data if isinstance(data, str) else None  # type: ignore[return-value]
 
 
 def check_classes(labels: object) -> NDArray[Any]:

@@ -296,10 +296,10 @@ class QuantizedModel:
     """
 
     def __init__(self, model: "Model", calibration_images: ArrayLike) -> None:
-        if model.trained_on_floats:
+        if not model.stage.takes_bytes:
             raise ValueError(
-                "model: expected one that was trained on uint8 images, got one that "
-                "was trained on floating images"
+                "model: expected one that was trained on uint8 images, or on floats "
+                "from 0 to 1, got one that was trained on other floats"
             )
         if not np.isfinite(model.parameter_vector).all():
             raise ValueError("model: expected finite parameters, got a NaN or infinity")
@@ -309,7 +309,7 @@ class QuantizedModel:
         self.source = model.source
         self.classes = model.classes.copy()
         self._float = model
-        stage_scale, offset, background = model.stage.for_core()
+        stage_scale, offset, background, *_ = model.stage.for_core()
         reals = np.append(np.arange(256) * stage_scale + offset, background)
         self.input_scale = float(np.abs(reals).max()) / MOST or 1.0
         table = np.rint(reals / self.input_scale).astype(np.int8)

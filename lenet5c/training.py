@@ -3,7 +3,9 @@
 import math
 import os
 import re
+import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -44,6 +46,8 @@ Validation = float | tuple[ArrayLike, ArrayLike] | None
 ClassWeight = Mapping[Any, float] | str | None
 Vector = NDArray[np.float32]
 
+GUESSING = 0.99  # of the loss of guessing: what comes so near has learned nothing
+LEAST_STEPS = 20  # of a training that should have learned something
 SAFE_EVERY = 16  # batches between two copies of weights that are known to be good
 MOST_COPIED = 1 << 24  # bytes of images that are copied at a time
 
@@ -59,11 +63,11 @@ def fit(
     *,
     epochs: int | None,
     batch_size: int | None,
-    optimizer: Optimizer | None,
+    optimizer: Optimizer | str | None,
     schedule: str | Schedule | None,
     augment: Augment | bool | None,
     validation: Validation,
-    seed: int,
+    seed: int | None,
     threads: int | None,
     callbacks: Sequence[Callback],
     verbose: bool,
@@ -102,7 +106,7 @@ def fit(
             if max_seconds is None
             else number("max_seconds", max_seconds, 0, math.inf)
         ),
-        seed=whole("seed", seed, 0, 2**63),
+        seed=None if seed is None else whole("seed", seed, 0, 2**63),
         threads=resolve_threads(threads),
     )
     if resume and checkpoint is None:
@@ -112,11 +116,14 @@ def fit(
     pixels = as_images(images, model.input_shape)
     known = model.classes if model.fitted else None
     classes, codes = encode_labels(labels, len(pixels), model.class_count, known)
-    train, held_out = _split(validation, pixels, codes, classes, model, settings.seed)
+    train, held_out = _split(
+        validation, pixels, codes, classes, model, settings.seed or 0
+    )
     weights = _weights(class_weight, sample_weight, codes, classes, train)
     data = _Data(pixels, codes, train, weights, held_out)
     callbacks = checked_callbacks(callbacks)
-    _check_schedule(settings, -(-len(train) // settings.batch_size))
+    _check_batch_norm(model, settings, len(train))
+    _check_schedule(settings, _batch_count(model, len(train), settings.batch_size))
     _check_validation(settings, held_out)
     folder = None
     if checkpoint is not None:
@@ -129,6 +136,9 @@ def fit(
         )
     found = None if folder is None else folder.found
     stage, source = _input_of(model, data, found)
+    stage.check(pixels)
+    if held_out is not None:
+        stage.check(held_out.pixels, "validation images")
     with ExitStack() as stack:
         lines = None
         if log is not None:
@@ -162,7 +172,7 @@ class _Settings(NamedTuple):
     accumulate: int
     early_stopping: EarlyStopping | None
     max_seconds: float
-    seed: int
+    seed: int | None
     threads: int
 
 
@@ -211,7 +221,10 @@ class _Run:
         ]
         self.on_epoch = [f for c in callbacks if (f := epoch_function(c))]
         count = len(data.train)
-        batches = -(-count // settings.batch_size)
+        batches = _batch_count(model, count, settings.batch_size)
+        # what random numbers are of: a seed, and a pass of all that it is for
+        self.seed = settings.seed or 0
+        self.passes = model.passes if settings.seed is None else 0
         self.state = TrainingState(model, settings.epochs, batches, count)
         self.history = History()
         self.step = 0
@@ -240,6 +253,8 @@ class _Run:
                 np.copyto(self.parameters, self.average)
         if self.best is not None and self.watch.best < math.inf:
             np.copyto(self.parameters, self.best)
+        if self.step >= LEAST_STEPS and self.history.loss:
+            self._warn_of_guessing()
         return self.history
 
     def _train_epoch(self, epoch: int) -> None:
@@ -269,13 +284,14 @@ class _Run:
         self._end_epoch(rate)
 
     def _batches(self, epoch: int) -> Iterator[NDArray[np.intp]]:
-        """The positions of each batch to come, from a permutation that depends on
-        (seed, epoch) alone."""
+        """The positions of each batch to come, from a permutation that depends on the
+        seed and the pass alone."""
         train, size = self.data.train, self.settings.batch_size
-        generator = np.random.default_rng((self.settings.seed, epoch))
+        generator = np.random.default_rng((self.seed, self.passes + epoch))
         order = train[generator.permutation(len(train))]
-        for start in range(self.batch * size, len(order), size):
-            yield order[start : start + size]
+        for batch in range(self.batch, self.state.batches):
+            last = batch == self.state.batches - 1
+            yield order[batch * size : None if last else (batch + 1) * size]
 
     def _train_batch(self, positions: NDArray[np.intp], rate: float) -> None:
         """One step, at the learning rate `rate`."""
@@ -319,8 +335,8 @@ class _Run:
                 of=len(positions),
                 add=start > 0,
                 augment=settings.augment,
-                seed=settings.seed,
-                epoch=self.state.epoch,
+                seed=self.seed,
+                epoch=self.passes + self.state.epoch,
                 measure=True,
             )
             loss += part_loss
@@ -330,6 +346,7 @@ class _Run:
     def _end_epoch(self, rate: float) -> None:
         """Measure, record, tell, decide whether to go on, save."""
         state = self.state
+        self.model.passes += 1
         self._check_weights()
         seconds = time.perf_counter() - self.epoch_began
         self._update(rate)
@@ -346,11 +363,32 @@ class _Run:
         self.finished = stopped or waited or state.epoch == state.epochs
         self._save()
 
+    def _warn_of_guessing(self) -> None:
+        """Say so if the last epoch's loss is no better than that of guessing: the
+        entropy of the labels as they are trained on."""
+        data, smoothing = self.data, self.settings.label_smoothing
+        classes = self.model.class_count
+        weights = None if data.weights is None else data.weights[data.train]
+        share = np.bincount(data.codes[data.train], weights, classes) / len(data.train)
+        share = (1 - smoothing) * share + smoothing / classes
+        guessing = -float((share * np.log(np.maximum(share, 1e-300))).sum())
+        loss = self.history.loss[-1]
+        if loss > GUESSING * guessing:
+            warnings.warn(
+                f"nothing was learned: the loss of the last epoch, {loss:.4f}, is no "
+                f"better than that of guessing, {guessing:.4f}. A smaller learning "
+                "rate or more epochs may help; or images and labels do not belong "
+                "together",
+                stacklevel=_frames_of_ours(),
+            )
+
     def _update(self, rate: float) -> None:
         """Bring the state up to the batch just done."""
         state = self.state
         state.batch = self.batch
-        state.images = min(self.batch * self.settings.batch_size, state.total_images)
+        state.images = state.total_images
+        if self.batch < state.batches:
+            state.images = self.batch * self.settings.batch_size
         state.loss = self.loss_sum / state.images
         state.accuracy = self.hit_sum / state.images
         state.learning_rate = rate
@@ -465,7 +503,8 @@ class _Run:
             ),
             "best_loss": self.best_loss,
             "best_step": self.best_step,
-            "input": [stage.mean, stage.deviation, stage.background],
+            "input": [stage.mean, stage.deviation, stage.background, stage.pixels],
+            "passes": [self.passes, self.model.passes],
             "source": list(self.model.source),
             "core": isa,
         }
@@ -495,6 +534,7 @@ class _Run:
         self.settings.optimizer.steps = state["optimizer_steps"]
         self.watch = Watch(*state["early_stopping"])
         self.best_loss, self.best_step = state["best_loss"], state["best_step"]
+        self.passes, self.model.passes = state["passes"]
         schedule = self.settings.schedule
         if isinstance(schedule, ReduceOnPlateau):
             schedule.now, *watch = state["plateau"]
@@ -519,6 +559,15 @@ class _Run:
         return vectors
 
 
+def _frames_of_ours() -> int:
+    """How far up the stack the package's caller is, as a warning's `stacklevel`."""
+    here = os.path.dirname(__file__)
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(here):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
 def _or(value: Any, default: Any) -> Any:
     return default if value is None else value
 
@@ -537,9 +586,11 @@ def _as_augment(augment: object) -> Augment | None:
 def _as_clip_norm(clip_norm: object) -> float | None:
     if clip_norm is None:
         return None
+    if clip_norm == math.inf:
+        return None
     norm = number("clip_norm", clip_norm, 0, math.inf)
     if norm == 0:
-        raise ValueError("clip_norm: expected x > 0, or None, got 0")
+        raise ValueError("clip_norm: expected x > 0, got 0")
     return norm
 
 
@@ -564,30 +615,70 @@ def _split(
         share = number("validation", validation, 0, 1)
         if share == 0:
             raise ValueError("validation: expected 0 < x < 1, or None, got 0")
-        count = max(1, round(share * len(pixels)))
-        if count >= len(pixels):
+        held_out = _share_of_each_class(share, codes, seed)
+        if held_out.all():
             raise ValueError(
                 f"validation: {validation} of {len(pixels)} images leaves none to "
                 "train on"
             )
-        shuffled = np.random.default_rng((seed, 0)).permutation(len(pixels))
-        held_out = np.sort(shuffled[:count])
-        return np.sort(shuffled[count:]), _HeldOut(pixels, codes, held_out)
+        positions = np.flatnonzero(held_out)
+        return np.flatnonzero(~held_out), _HeldOut(pixels, codes, positions)
     if not isinstance(validation, (tuple, list)) or len(validation) != 2:
         raise TypeError(
             "validation: expected a fraction, (images, labels) or None, "
             f"got {type(validation).__name__}"
         )
     images = as_images(validation[0], model.input_shape, "validation images")
-    if images.shape[1:] != pixels.shape[1:] or images.dtype != pixels.dtype:
+    if images.shape[1:] != pixels.shape[1:]:
         raise ValueError(
-            f"validation: expected images like the training images "
-            f"{pixels.shape[1:]} {pixels.dtype}, got {images.shape[1:]} {images.dtype}"
+            f"validation: expected images of the shape {pixels.shape[1:]}, like the "
+            f"training images, got {images.shape[1:]}"
         )
     _, of_images = encode_labels(
         validation[1], len(images), model.class_count, classes, "validation labels"
     )
     return everything, _HeldOut(images, of_images, None)
+
+
+def _share_of_each_class(
+    share: float, codes: NDArray[np.int32], seed: int
+) -> NDArray[np.bool_]:
+    """Which images are held out, (N,): that share of all, at random, and of each class
+    as nearly as whole images allow; at least one."""
+    shuffled = np.random.default_rng((seed, 0)).permutation(len(codes))
+    counts = np.bincount(codes)
+    by_class = shuffled[np.argsort(codes[shuffled], kind="stable")]
+    rank = np.arange(len(codes)) - np.repeat(np.cumsum(counts) - counts, counts)
+    # an image's place in its class, from 0 to 1: those who stand first are held out
+    place = (rank + 0.5) / counts[codes[by_class]]
+    count = max(1, round(share * len(codes)))
+    chosen = np.zeros(len(codes), np.bool_)
+    chosen[by_class[np.argsort(place, kind="stable")[:count]]] = True
+    return chosen
+
+
+def _batch_count(model: "Model", images: int, size: int) -> int:
+    """Batches of an epoch. The last one may be smaller; but statistics of one image
+    are none, so that with batch normalisation it joins the batch before it."""
+    alone = len(model.buffers) > 0 and images % size == 1 and images > size
+    return -(-images // size) - alone
+
+
+def _check_batch_norm(model: "Model", settings: _Settings, images: int) -> None:
+    """Refuse batches whose statistics are not those of the whole batch."""
+    if not model.buffers:
+        return
+    if settings.accumulate > 1:
+        raise ValueError(
+            "accumulate: expected 1 for a network with batch normalisation, whose "
+            f"statistics are of the whole batch, got {settings.accumulate}"
+        )
+    if min(settings.batch_size, images) < 2:
+        raise ValueError(
+            "batch_size: expected 2 images at least for batch normalisation, which "
+            "takes its statistics over the batch, got "
+            f"{min(settings.batch_size, images)}"
+        )
 
 
 def _weights(
@@ -700,7 +791,7 @@ def _input_of(
     """What is done to images and how large they are: as the model has it, as the
     checkpoint has it, or as the training images have it."""
     if found is not None:
-        stage = InputStage(*found.state["input"])
+        stage = InputStage.checked(*found.state["input"])
         height, width = found.state["source"]
         if model.fitted and (model.stage, model.source) != (stage, (height, width)):
             raise ValueError(
@@ -739,11 +830,15 @@ def _fingerprint(
         "accumulate": settings.accumulate,
         "early_stopping": repr(settings.early_stopping),
         "seed": settings.seed,
-        "images": f"{data.pixels.shape} {data.pixels.dtype}",
+        "images": f"{data.pixels.shape} {data.pixels.dtype} {_hash_of(data.pixels)}",
         "labels": _hash_of(data.codes),
         "training images": _hash_of(data.train),
         "weights of images": None if data.weights is None else _hash_of(data.weights),
-        "validation images": None if held_out is None else str(held_out.pixels.shape),
+        "validation images": (
+            None
+            if held_out is None or held_out.pixels is data.pixels
+            else f"{held_out.pixels.shape} {_hash_of(held_out.pixels)}"
+        ),
         "validation labels": None if held_out is None else _hash_of(held_out.codes),
     }
 
@@ -756,4 +851,4 @@ def _text_of(described: object) -> str:
 def _hash_of(array: NDArray[Any]) -> str:
     import hashlib  # here: loads OpenSSL, which not every training needs
 
-    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()[:32]

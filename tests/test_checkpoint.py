@@ -745,3 +745,45 @@ def test_a_training_that_is_killed_again_and_again_ends_in_the_same_bits(tmp_pat
     epochs = [json.loads(line)["epoch"] for line in lines]
     assert epochs == list(range(1, len(epochs) + 1))
     assert not list(folder.glob(".*"))
+
+
+# Images
+
+
+@pytest.mark.parametrize("which", ["images", "validation images"])
+def test_other_images_are_refused_and_named(which, small_images, labels, tmp_path):
+    """Mended pictures do not get the weights of the broken ones."""
+    mended = small_images.transpose(0, 2, 1)
+    for images, good in ((small_images, True), (mended, False)):
+        arrays = {"images": small_images, "validation images": small_images}
+        arrays[which] = images
+        model = lenet5c.mlp()
+        arguments = {
+            "epochs": 1,
+            "validation": (arrays["validation images"], labels),
+            "checkpoint": tmp_path / "run",
+            "resume": True,
+        }
+        if good:
+            model.fit(arrays["images"], labels, **arguments)
+            continue
+        with pytest.raises(ValueError, match=rf"other settings: {which}: expected"):
+            model.fit(arrays["images"], labels, **arguments)
+
+
+def test_a_run_without_a_seed_goes_on_to_the_same_bits(small_images, labels, tmp_path):
+    """Interrupted in the second pass, and resumed by the model that was interrupted."""
+    options = {"epochs": 4, "batch_size": 20, "augment": lenet5c.Augment()}
+    whole = lenet5c.mlp()
+    whole.fit(small_images, labels, epochs=1)
+    whole.fit(small_images, labels, **options)
+    model = lenet5c.mlp()
+    model.fit(small_images, labels, epochs=1)
+    run = {**options, "checkpoint": tmp_path / "run"}
+    model.fit(small_images, labels, **run, callbacks=[lambda state: state.epoch == 2])
+    assert model.passes == 3
+    for path in sorted((tmp_path / "run").iterdir())[1:]:
+        path.unlink()  # as if it had been killed before its second epoch ended
+    model.fit(small_images, labels, **run, resume=True)
+    assert model.passes == whole.passes == 5
+    np.testing.assert_array_equal(model.state_vector, whole.state_vector)

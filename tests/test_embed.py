@@ -137,7 +137,7 @@ def test_smaller_images_are_centred(trained):
 @pytest.mark.parametrize(
     "image",
     [
-        *(None, 3, "image", [], np.zeros((28, 28), np.int32), np.zeros((33, 20))),
+        *(None, 3, "image", [], np.full((28, 28), -1), np.zeros((33, 20))),
         *(np.zeros((2, 28, 28)), np.zeros((0, 28)), np.zeros((1, 1, 28, 28), np.uint8)),
         *(np.full((28, 28), np.nan, np.float32), np.full((28, 28), np.inf)),
         np.zeros((28, 28), "M8[s]"),

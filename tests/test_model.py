@@ -372,12 +372,12 @@ BAD_IMAGES = [
     None,
     "images",
     [],
-    IMAGES.astype(np.int32),
-    IMAGES > 3,
+    IMAGES.astype(np.int32) - 1,
+    IMAGES.astype(object),
     IMAGES[0],
     IMAGES[0, 0],
     IMAGES[:0],
-    IMAGES[:, :, :, None],
+    IMAGES[:, :, None, None, :],
     np.zeros((60, 13, 12), np.uint8),
     np.zeros((60, 3, 12, 12), np.uint8),
     np.full((60, 12, 12), np.nan),
@@ -387,7 +387,7 @@ BAD_IMAGES = [
 ]
 BAD_LABELS = [
     *(None, [], 3, NUMBERS[1:], NUMBERS + 1, NUMBERS - 1, NUMBERS + 0.5),
-    *(np.where(NUMBERS, NUMBERS, np.nan), NUMBERS.astype(str), np.ones((60, 10))),
+    *(np.where(NUMBERS, NUMBERS, np.nan), np.full(60, "1.0"), np.ones((60, 10))),
 ]
 
 

@@ -17,7 +17,7 @@ import pytest
 from lenet5c import storage
 from lenet5c.storage import FileFormatError, read_model_file, write_model_file
 
-MARKS = {"format": "lenet5c", "format_version": "1"}
+MARKS = {"format": "lenet5c", "format_version": "2"}
 
 
 def tensors(seed=0):
@@ -299,8 +299,8 @@ def test_a_sealed_file_without_faults_is_read(tmp_path):
         ([], "__metadata__"),
         ({}, "format: expected 'lenet5c', found None"),
         ({"format": "pt"}, "format: expected 'lenet5c', found 'pt'"),
-        ({"format": "lenet5c"}, "format_version: expected '1', found None"),
-        ({"format": "lenet5c", "format_version": "2"}, "format_version: expected '1'"),
+        ({"format": "lenet5c"}, "format_version: expected '2', found None"),
+        ({"format": "lenet5c", "format_version": "2"}, "format_version: expected '2'"),
         ({**MARKS, "a": 1}, "texts"),
         ({**MARKS, "a": None}, "texts"),
         ({**MARKS, "a": {"b": "c"}}, "texts"),
@@ -468,7 +468,7 @@ def test_other_arrays_are_refused_before_anything_is_written(
         ({"\ud800"}, {}, ValueError),
         ((), {"sha256": "x"}, ValueError),
         ((), {"format": "x"}, ValueError),
-        ((), {"format_version": "1"}, ValueError),
+        ((), {"format_version": "2"}, ValueError),
         ((), {1: "x"}, TypeError),
         ((), {"x": 1}, TypeError),
         ((), {"x": None}, TypeError),

@@ -918,7 +918,8 @@ cdef class Network:
         """y[n] = what op number `ops` - 1 (default: the last) makes of image n.
 
         images : (N, C, H, W) uint8 or float32, C-contiguous
-        stage : (scale, offset, background): a byte b becomes b * scale + offset
+        stage : (scale, offset, background, float_scale, float_offset): a byte b becomes
+            b * scale + offset, a float likewise
         y : (N, outputs) float32, written
         """
         cdef Call call
@@ -1053,7 +1054,7 @@ cdef class Network:
             floats = images
             call.images.floats = &floats[0, 0, 0, 0]
         _, call.images.channels, call.images.height, call.images.width = images.shape
-        call.images.scale, call.images.offset, call.images.background = stage
+        set_stage(&call.images, stage)
         call.ops = self.count
         return 0
 
@@ -2217,7 +2218,7 @@ cdef class Trainer:
     ----------
     network : Network
     parameters : (state,) float32: parameters and running statistics, changed by each step
-    stage : (scale, offset, background) of images in bytes
+    stage : as in `Network.forward`
     shape : (C, H, W) of the images that are trained on
     batch_size : the most images of a step
     rule, state : as in `update`
@@ -2231,7 +2232,7 @@ cdef class Trainer:
     cdef Call call
     cdef Update update
     cdef Py_ssize_t batch_size
-    cdef int classes, threads
+    cdef int classes, threads, least
     cdef uint64_t seed
 
     def __cinit__(
@@ -2247,6 +2248,7 @@ cdef class Trainer:
         self.losses = space.losses
         self.classes = network.ops[network.count - 1].outputs
         self.batch_size = batch_size
+        self.least = 2 if network.buffers else 1  # statistics of one image are none
         self.threads = threads
         self.seed = seed
         self.call.parameters = &parameters[0]
@@ -2255,9 +2257,7 @@ cdef class Trainer:
         self.call.ops = network.count
         _, self.call.images.height, self.call.images.width = shape
         self.call.images.channels = network.C
-        (
-            self.call.images.scale, self.call.images.offset, self.call.images.background
-        ) = stage
+        set_stage(&self.call.images, stage)
         set_update(&self.update, rule, parameters[:network.parameters], gradient, state)
 
     @property
@@ -2280,7 +2280,7 @@ cdef int train_step(
     cdef Call call = self.call
     cdef double total = 0
     cdef int n
-    if count < 1 or count > self.batch_size or labels == NULL:
+    if count < self.least or count > self.batch_size or labels == NULL:
         return -1
     if bytes == NULL and floats == NULL:
         return -1
@@ -2338,6 +2338,15 @@ def norm(const float[::1] vector not None):
 cdef int same_length(Py_ssize_t a, Py_ssize_t b, Py_ssize_t c) except -1:
     if a != b or a != c:
         raise ValueError(f"vectors of different lengths: {a}, {b}, {c}")
+    return 0
+
+
+cdef int set_stage(Images *images, stage) except -1:
+    """The tuple of `Network.forward` as the kernels want it."""
+    (
+        images.scale, images.offset, images.background, images.float_scale,
+        images.float_offset,
+    ) = stage
     return 0
 
 

@@ -13,6 +13,7 @@ cdef struct Images:
     const float *floats  # (N, C, IH, IW), where bytes is NULL
     int channels, height, width
     float scale, offset, background  # a byte b becomes b * scale + offset
+    float float_scale, float_offset  # a float likewise
 
 
 cdef inline void image_row(
@@ -25,16 +26,17 @@ cdef inline void image_row(
     cdef const unsigned char *bytes
     cdef const float *floats
     cdef int i
-    cdef float scale = images.scale
-    cdef float offset = images.offset
+    cdef float scale, offset
     if images.bytes != NULL:
         bytes = images.bytes + at
+        scale, offset = images.scale, images.offset
         for i in range(images.width):
             to[i] = bytes[i] * scale + offset
     else:
         floats = images.floats + at
+        scale, offset = images.float_scale, images.float_offset
         for i in range(images.width):
-            to[i] = floats[i]
+            to[i] = floats[i] * scale + offset
 
 
 cdef inline void turn_rows(

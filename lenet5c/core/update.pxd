@@ -66,12 +66,23 @@ cdef inline void average_step(
         average[i] += share * (w[i] - average[i])
 
 
+cdef enum:
+    PARTS = 32  # of a sum
+
+
 cdef inline double squares(const float *v, Py_ssize_t n) noexcept nogil:
-    """The sum of the squares of v [n], in four parts so that additions overlap."""
-    cdef double[4] parts
+    """The sum of the squares of v [n], in parts that stay in registers."""
+    cdef double[PARTS] parts
     cdef Py_ssize_t i
-    for i in range(4):
-        parts[i] = 0
-    for i in range(n):
-        parts[i % 4] += <double>v[i] * v[i]
-    return (parts[0] + parts[1]) + (parts[2] + parts[3])
+    cdef double total = 0
+    cdef int k
+    for k in range(PARTS):
+        parts[k] = 0
+    for i from 0 <= i < n - n % PARTS by PARTS:
+        for k in range(PARTS):
+            parts[k] += <double>v[i + k] * v[i + k]
+    for i in range(n - n % PARTS, n):
+        total += <double>v[i] * v[i]
+    for k in range(PARTS):
+        total += parts[k]
+    return total
