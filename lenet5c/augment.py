@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lenet5c._core import core
 from lenet5c.checks import number, whole
+from lenet5c.habits import explained
 from lenet5c.images import InputStage, as_images
 
 __all__ = ["Augment"]
@@ -16,6 +17,7 @@ SIGMA = 4.0  # pixels, of elastic distortion
 MOST_SIGMA = 20.0
 
 
+@explained
 @dataclass(frozen=True)
 class Augment:
     """How images are changed while they are trained on.
@@ -84,6 +86,7 @@ class Augment:
             self.erase,
         )
 
+    @explained
     def apply(
         self, images: ArrayLike, *, epoch: int = 1, seed: int = 0
     ) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lenet5c.checks import number, whole
+from lenet5c.habits import explained
 
 if TYPE_CHECKING:
     import logging
@@ -62,6 +63,7 @@ class TrainingState:
     images_per_second: float = 0.0
 
 
+@explained
 @dataclass(frozen=True)
 class EarlyStopping:
     """Stop when the validation loss has not become better for some epochs.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["as_array", "number", "pair", "truth", "whole"]
+__all__ = ["as_array", "both", "number", "pair", "truth", "whole"]
 
 
 def whole(argument: str, value: object, least: int, most: int = 1 << 20) -> int:
@@ -34,6 +34,17 @@ def pair(argument: str, value: object, least: int) -> tuple[int, int]:
         return whole(argument, value[0], least), whole(argument, value[1], least)
     side = whole(argument, value, least)
     return side, side
+
+
+def both(argument: str, value: object, least: int) -> int:
+    """One whole number for both directions, or a pair of two equal ones."""
+    rows, columns = pair(argument, value, least)
+    if rows != columns:
+        raise ValueError(
+            f"{argument}: expected one number, which is that of both directions, "
+            f"got {value!r}"
+        )
+    return rows
 
 
 def number(argument: str, value: object, least: float, below: float) -> float:

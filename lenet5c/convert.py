@@ -499,7 +499,7 @@ class _Chain:
         bias = np.zeros(filters, np.float32)
         if len(node.input) > 2 and node.input[2]:
             bias = _float32("bias", self.values[node.input[2]])
-        layer = Conv2d(filters, tuple(kernel), stride, padding)
+        layer = Conv2d(filters, tuple(kernel), stride=stride, padding=padding)
         self._layer(node, layer, weight=weight, bias=bias)
         self.dims = self.shape
 

@@ -9,14 +9,15 @@ Shapes are (C, H, W): channels, rows, columns. After `Flatten` a map is (feature
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from inspect import signature
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c.checks import number, pair, truth, whole
+from lenet5c.checks import both, number, pair, truth, whole
+from lenet5c.habits import did_you_mean, explained
 
 __all__ = [
     "LAYERS",
@@ -77,6 +78,7 @@ class Layer:
         return 0
 
 
+@explained
 @dataclass(frozen=True)
 class Conv2d(Layer):
     """Convolution (cross-correlation, as everywhere in this field).
@@ -101,6 +103,7 @@ class Conv2d(Layer):
     kind: ClassVar[str] = "conv2d"
     filters: int
     kernel_size: int | tuple[int, int]
+    _: KW_ONLY
     stride: int = 1
     padding: int = 0
     bias: bool = True
@@ -113,8 +116,9 @@ class Conv2d(Layer):
         object.__setattr__(self, "filters", whole("filters", self.filters, 1))
         kernel = pair("kernel_size", self.kernel_size, 1)
         object.__setattr__(self, "kernel_size", kernel)
-        object.__setattr__(self, "stride", whole("stride", self.stride, 1))
-        object.__setattr__(self, "padding", whole("padding", self.padding, 0))
+        object.__setattr__(self, "stride", both("stride", self.stride, 1))
+        padding = _padding(self.padding, kernel, self.stride)
+        object.__setattr__(self, "padding", padding)
         _check_init(self.init)
 
     @property
@@ -148,12 +152,14 @@ class Conv2d(Layer):
         return math.prod(self.output_shape(shape)) * shape[0] * math.prod(self.kernel)
 
 
+@explained
 @dataclass(frozen=True)
 class Dense(Layer):
     """A fully connected layer: y = weight x + bias, over the flattened input."""
 
     kind: ClassVar[str] = "dense"
     outputs: int
+    _: KW_ONLY
     init: str | None = None
     name: str | None = None
 
@@ -178,8 +184,8 @@ class _Pool2d(Layer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        size = whole("kernel_size", self.kernel_size, 1)
-        stride = size if self.stride is None else whole("stride", self.stride, 1)
+        size = both("kernel_size", self.kernel_size, 1)
+        stride = size if self.stride is None else both("stride", self.stride, 1)
         object.__setattr__(self, "kernel_size", size)
         object.__setattr__(self, "stride", stride)
 
@@ -200,6 +206,7 @@ class _Pool2d(Layer):
         )
 
 
+@explained
 @dataclass(frozen=True)
 class AvgPool2d(_Pool2d):
     """Mean of square windows; `stride` defaults to the window's size."""
@@ -207,12 +214,14 @@ class AvgPool2d(_Pool2d):
     kind: ClassVar[str] = "avg_pool2d"
     kernel_size: int
     stride: int | None = None
+    _: KW_ONLY
     name: str | None = None
 
     def output_shape(self, shape: Shape) -> Shape:
         return self._pooled(shape, 0)
 
 
+@explained
 @dataclass(frozen=True)
 class MaxPool2d(_Pool2d):
     """Maximum of square windows; `stride` defaults to the window's size.
@@ -230,11 +239,15 @@ class MaxPool2d(_Pool2d):
     kernel_size: int
     stride: int | None = None
     padding: int = 0
+    _: KW_ONLY
     name: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "padding", whole("padding", self.padding, 0))
+        assert self.stride is not None
+        kernel = self.kernel_size, self.kernel_size
+        padding = _padding(self.padding, kernel, self.stride)
+        object.__setattr__(self, "padding", padding)
         if 2 * self.padding > self.kernel_size:
             raise ValueError(
                 f"padding: expected at most half of the window of {self.kernel_size}, "
@@ -245,7 +258,8 @@ class MaxPool2d(_Pool2d):
         return self._pooled(shape, self.padding)
 
 
-@dataclass(frozen=True)
+@explained
+@dataclass(frozen=True, kw_only=True)
 class GlobalAvgPool2d(Layer):
     """Mean of each channel, (C, H, W) to (C, 1, 1) (Lin, Chen, Yan 2014)."""
 
@@ -256,7 +270,8 @@ class GlobalAvgPool2d(Layer):
         return (shape[0], 1, 1)
 
 
-@dataclass(frozen=True)
+@explained
+@dataclass(frozen=True, kw_only=True)
 class Tanh(Layer):
     """Hyperbolic tangent, element by element."""
 
@@ -264,7 +279,8 @@ class Tanh(Layer):
     name: str | None = None
 
 
-@dataclass(frozen=True)
+@explained
+@dataclass(frozen=True, kw_only=True)
 class ReLU(Layer):
     """max(0, x), element by element."""
 
@@ -272,6 +288,7 @@ class ReLU(Layer):
     name: str | None = None
 
 
+@explained
 @dataclass(frozen=True)
 class Dropout(Layer):
     """In training, each value is 0 with probability `rate`, and else x / (1 - rate);
@@ -285,6 +302,7 @@ class Dropout(Layer):
 
     kind: ClassVar[str] = "dropout"
     rate: float
+    _: KW_ONLY
     name: str | None = None
 
     def __post_init__(self) -> None:
@@ -292,7 +310,8 @@ class Dropout(Layer):
         object.__setattr__(self, "rate", number("rate", self.rate, 0, 1))
 
 
-@dataclass(frozen=True)
+@explained
+@dataclass(frozen=True, kw_only=True)
 class BatchNorm2d(Layer):
     """Batch normalisation of each channel (Ioffe and Szegedy 2015, algorithm 1).
 
@@ -329,6 +348,7 @@ class BatchNorm2d(Layer):
         return {"running_mean": (shape[0],), "running_var": (shape[0],)}
 
 
+@explained
 @dataclass(frozen=True)
 class Residual(Layer):
     """The sum of two branches: y = layers(x) + shortcut(x) (He et al. 2016).
@@ -343,6 +363,7 @@ class Residual(Layer):
     kind: ClassVar[str] = "residual"
     layers: Sequence[Layer]
     shortcut: Sequence[Layer] = ()
+    _: KW_ONLY
     name: str | None = None
 
     def __post_init__(self) -> None:
@@ -374,7 +395,8 @@ class Residual(Layer):
         return shapes[0]
 
 
-@dataclass(frozen=True)
+@explained
+@dataclass(frozen=True, kw_only=True)
 class Flatten(Layer):
     """(C, H, W) to (C H W, 1, 1), row-major. `Dense` flattens by itself as well."""
 
@@ -466,10 +488,27 @@ def layer_from_dict(values: Mapping[str, Any], depth: int = 0) -> Layer:
     return LAYERS[kind](**options)
 
 
+def _padding(padding: object, kernel: tuple[int, int], stride: int) -> int:
+    """`padding` as a number; TypeError that names the one that a word stands for."""
+    if not isinstance(padding, str):
+        return both("padding", padding, 0)
+    rows, columns = kernel
+    hint = ""
+    if padding.lower() == "valid":
+        hint = "; that is padding=0"
+    elif padding.lower() == "same" and rows == columns and rows % 2 == stride == 1:
+        hint = f"; for this kernel that is padding={rows // 2}"
+    elif padding.lower() == "same":
+        hint = "; there is such a number where kernels are odd squares and stride is 1"
+    raise TypeError(f"padding: expected a whole number, got {padding!r}{hint}")
+
+
 def _check_init(init: str | None) -> None:
-    if init is not None and init not in ("glorot", "he", "lecun"):
+    names = ("glorot", "he", "lecun")
+    if init is not None and init not in names:
         raise ValueError(
             f"init: expected 'glorot', 'he', 'lecun' or None, got {init!r}"
+            + did_you_mean(init, names)
         )
 
 

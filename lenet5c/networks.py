@@ -1,9 +1,9 @@
 """The networks by name, each one list of layers with the shapes beside it."""
 
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Callable
 
-from lenet5c.checks import truth
+from lenet5c.checks import pair, truth
+from lenet5c.habits import choose, explained
 from lenet5c.layers import (
     AvgPool2d,
     BatchNorm2d,
@@ -22,19 +22,11 @@ from lenet5c.model import Model
 
 __all__ = ["NETWORKS", "cnn3", "lenet5", "mlp", "resnet18"]
 
-Choice = TypeVar("Choice")
-
 ACTIVATIONS = {"tanh": Tanh, "relu": ReLU}
 POOLINGS = {"avg": AvgPool2d, "max": MaxPool2d}
 
 
-def _choice(argument: str, value: str, choices: Mapping[str, Choice]) -> Choice:
-    if value not in choices:
-        wanted = " or ".join(map(repr, choices))
-        raise ValueError(f"{argument}: expected {wanted}, got {value!r}")
-    return choices[value]
-
-
+@explained
 def lenet5(
     *,
     classes: int = 10,
@@ -43,6 +35,7 @@ def lenet5(
     pooling: str = "avg",
     dropout: float = 0.0,
     batch_norm: bool = False,
+    size: int | tuple[int, int] = 32,
     seed: int = 0,
 ) -> Model:
     """LeNet-5 as it is taught today: full C3, plain pooling, softmax output.
@@ -53,7 +46,7 @@ def lenet5(
     Parameters
     ----------
     classes, channels : int
-        Outputs, and channels of the 32x32 input.
+        Outputs, and channels of the input.
     activation : {"tanh", "relu"}
     pooling : {"avg", "max"}
     dropout : float
@@ -61,16 +54,25 @@ def lenet5(
     batch_norm : bool
         Whether C1, C3 and C5 are normalised over the batch before their activation;
         they have no bias then. 61,846 parameters.
+    size : int or (int, int)
+        Rows and columns of the input, at least 16. C5 covers the whole of S4's map,
+        5x5 for an input of 32x32, so that its own is always 1x1.
     seed : int
         Of the initial weights.
     """
-    act = _choice("activation", activation, ACTIVATIONS)
-    pool = _choice("pooling", pooling, POOLINGS)
+    act = choose("activation", activation, ACTIVATIONS)
+    pool = choose("pooling", pooling, POOLINGS)
     batch_norm = truth("batch_norm", batch_norm)
+    rows, columns = pair("size", size, 16)
 
-    def convolution(filters: int, name: str) -> list[Layer]:
+    def after_s4(side: int) -> int:
+        return ((side - 4) // 2 - 4) // 2
+
+    def convolution(
+        filters: int, name: str, kernel: int | tuple[int, int] = 5
+    ) -> list[Layer]:
         norm = [BatchNorm2d(name=f"{name}.norm")] if batch_norm else []
-        return [Conv2d(filters, 5, bias=not batch_norm, name=name), *norm, act()]
+        return [Conv2d(filters, kernel, bias=not batch_norm, name=name), *norm, act()]
 
     return Model(
         [
@@ -78,25 +80,27 @@ def lenet5(
             pool(2, name="S2"),  # -> 6@14x14
             *convolution(16, "C3"),  # -> 16@10x10
             pool(2, name="S4"),  # -> 16@5x5
-            *convolution(120, "C5"),  # -> 120@1x1
+            *convolution(120, "C5", (after_s4(rows), after_s4(columns))),  # -> 120@1x1
             Flatten(),
             Dense(84, name="F6"),
             act(),
             *([Dropout(dropout, name="DROPOUT")] if dropout else []),
             Dense(classes, name="OUTPUT"),
         ],
-        input_shape=(channels, 32, 32),
+        input_shape=(channels, rows, columns),
         classes=classes,
         seed=seed,
     )
 
 
+@explained
 def mlp(
     *,
     classes: int = 10,
     channels: int = 1,
     hidden: int = 100,
     activation: str = "relu",
+    size: int | tuple[int, int] = 28,
     seed: int = 0,
 ) -> Model:
     """A perceptron with one hidden layer, 784-100-10: 79,510 parameters.
@@ -104,12 +108,15 @@ def mlp(
     Parameters
     ----------
     classes, channels, hidden : int
-        Outputs, channels of the 28x28 input, and hidden units.
+        Outputs, channels of the input, and hidden units.
     activation : {"tanh", "relu"}
+    size : int or (int, int)
+        Rows and columns of the input.
     seed : int
         Of the initial weights.
     """
-    act = _choice("activation", activation, ACTIVATIONS)
+    act = choose("activation", activation, ACTIVATIONS)
+    shape = (channels, *pair("size", size, 1))
     return Model(
         [
             Flatten(),  # 1@28x28 -> 784
@@ -117,13 +124,20 @@ def mlp(
             act(),
             Dense(classes, name="OUTPUT"),
         ],
-        input_shape=(channels, 28, 28),
+        input_shape=shape,
         classes=classes,
         seed=seed,
     )
 
 
-def cnn3(*, classes: int = 10, channels: int = 1, seed: int = 0) -> Model:
+@explained
+def cnn3(
+    *,
+    classes: int = 10,
+    channels: int = 1,
+    size: int | tuple[int, int] = 28,
+    seed: int = 0,
+) -> Model:
     """Three 3x3 convolutions with ReLU and max pooling: 104,202 parameters.
 
     It wants a smaller step than LeNet-5: ``SGD(learning_rate=0.02)``. At the default
@@ -132,10 +146,13 @@ def cnn3(*, classes: int = 10, channels: int = 1, seed: int = 0) -> Model:
     Parameters
     ----------
     classes, channels : int
-        Outputs, and channels of the 28x28 input.
+        Outputs, and channels of the input.
+    size : int or (int, int)
+        Rows and columns of the input, at least 18.
     seed : int
         Of the initial weights.
     """
+    shape = (channels, *pair("size", size, 18))
     return Model(
         [
             Conv2d(32, 3, name="CONV1"),  # 1@28x28 -> 32@26x26
@@ -149,17 +166,23 @@ def cnn3(*, classes: int = 10, channels: int = 1, seed: int = 0) -> Model:
             Flatten(),
             Dense(classes, name="OUTPUT"),
         ],
-        input_shape=(channels, 28, 28),
+        input_shape=shape,
         classes=classes,
         seed=seed,
     )
 
 
+@explained
 def resnet18(
-    *, classes: int = 10, channels: int = 1, stem: str = "7x7", seed: int = 0
+    *,
+    classes: int = 10,
+    channels: int = 1,
+    stem: str = "7x7",
+    size: int | tuple[int, int] = 32,
+    seed: int = 0,
 ) -> Model:
     """ResNet-18: a stem and four stages of two residual blocks (He, Zhang, Ren, Sun
-    2016, table 1), for a 32x32 input.
+    2016, table 1).
 
     11,175,370 parameters for 10 classes and one channel, with the small stem
     11,172,810. Layers are named as in torchvision.
@@ -167,11 +190,13 @@ def resnet18(
     Parameters
     ----------
     classes, channels : int
-        Outputs, and channels of the 32x32 input.
+        Outputs, and channels of the input.
     stem : {"7x7", "3x3"}
         The paper's, for large images: a 7x7 convolution with stride 2 and a maximum
-        pooling, which leave 8x8 pixels to the first stage; or a 3x3 convolution, which
-        leaves all 32x32, for 14 times the arithmetic.
+        pooling, which leave 8x8 pixels of 32x32 to the first stage; or a 3x3
+        convolution, which leaves them all, for 14 times the arithmetic.
+    size : int or (int, int)
+        Rows and columns of the input.
     seed : int
         Of the initial weights.
     """
@@ -188,7 +213,8 @@ def resnet18(
             ReLU(),
         ],
     }
-    layers = _choice("stem", stem, stems)
+    shape = (channels, *pair("size", size, 1))
+    layers = choose("stem", stem, stems)
     for stage, filters in enumerate((64, 128, 256, 512), 1):
         for block in range(2):
             narrows = stage > 1 and block == 0
@@ -199,7 +225,7 @@ def resnet18(
             GlobalAvgPool2d(name="avgpool"),
             Dense(classes, name="fc"),
         ],
-        input_shape=(channels, 32, 32),
+        input_shape=shape,
         classes=classes,
         seed=seed,
     )

@@ -1,10 +1,11 @@
 """Optimizers: what a step does to the flat parameter vector.
 
 To add one: a class with `state_size`, how many vectors of the parameters' length it
-keeps, and `step`, and its kernel in core/update.pxd.
+keeps, and `rule`, its name in `OPTIMIZERS`, and its kernel in core/update.pxd.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from lenet5c._core import core
 from lenet5c.checks import number
+from lenet5c.habits import choose, explained
 
 __all__ = ["SGD", "AdamW", "Optimizer"]
 
@@ -64,6 +66,7 @@ class Optimizer:
         return f"{type(self).__name__}({inside})"
 
 
+@explained
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum.
 
@@ -102,6 +105,7 @@ class SGD(Optimizer):
         return "sgd", self.momentum, self.nesterov, self.weight_decay
 
 
+@explained
 class AdamW(Optimizer):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2).
 
@@ -138,12 +142,24 @@ class AdamW(Optimizer):
         return "adamw", self.beta1, self.beta2, self.eps, self.weight_decay
 
 
+OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adamw": AdamW}
+
+
 def as_optimizer(optimizer: Any) -> Optimizer:
-    """The optimizer itself, or the default for None."""
+    """The optimizer itself, a new one of that name, or the default for None."""
     if optimizer is None:
         return SGD()
+    if isinstance(optimizer, str):
+        make: Callable[[], Optimizer] = choose("optimizer", optimizer, OPTIMIZERS)
+        return make()
+    if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
+        raise TypeError(
+            f"optimizer: expected an optimizer, got the class {optimizer.__name__}: "
+            f"write lenet5c.{optimizer.__name__}()"
+        )
     if not isinstance(optimizer, Optimizer):
         raise TypeError(
-            f"optimizer: expected an optimizer such as lenet5c.SGD(), got {optimizer!r}"
+            "optimizer: expected an optimizer such as lenet5c.SGD(), or its name, "
+            f"got {optimizer!r}"
         )
     return optimizer

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lenet5c.checks import number, whole
+from lenet5c.habits import did_you_mean, explained
 
 __all__ = [
     "SCHEDULES",
@@ -35,6 +36,7 @@ def cosine(step: int, steps_per_epoch: int, epochs: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * step / max(1, steps_per_epoch * epochs)))
 
 
+@explained
 class OneCycle:
     """Up from 1/25 to 1 over the first part of training, then down to 0, both by half a
     cosine (Smith and Topin 2018, "Super-convergence").
@@ -59,6 +61,7 @@ class OneCycle:
         return f"OneCycle({self.warm_up!r})"
 
 
+@explained
 class Step:
     """1, then a tenth of it, then a hundredth, from chosen epochs on.
 
@@ -109,6 +112,7 @@ class Watch:
         return False
 
 
+@explained
 class ReduceOnPlateau:
     """Fall whenever the validation loss has not become better for some epochs.
 
@@ -176,9 +180,14 @@ def as_schedule(schedule: object) -> Schedule:
     """The schedule of that name, or the function itself."""
     if isinstance(schedule, str) and schedule in SCHEDULES:
         return SCHEDULES[schedule]
+    if isinstance(schedule, type):
+        raise TypeError(
+            f"schedule: expected a function, got the class {schedule.__name__}: "
+            f"write {schedule.__name__}()"
+        )
     if callable(schedule):
         return schedule
     raise ValueError(
         f"schedule: expected {', '.join(map(repr, SCHEDULES))} or a function, "
-        f"got {schedule!r}"
+        f"got {schedule!r}{did_you_mean(schedule, SCHEDULES)}"
     )

@@ -17,7 +17,7 @@ import lenet5c
 
 PACKAGE = Path(lenet5c.__file__).parent
 FLOORS = {
-    0: ["core", "checks", "progress"],
+    0: ["core", "checks", "habits", "progress"],
     1: ["_core", "_cpu", "pictures", "threads"],
     2: [
         *("layers", "images", "augment", "optimizers", "schedules", "history"),

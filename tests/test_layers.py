@@ -56,7 +56,7 @@ def test_output_shape(layer, shape, output):
     [
         (Conv2d(6, 5), (1, 32, 32), ((6, 1, 5, 5), (6,)), 117_600),
         (Conv2d(16, 5), (6, 14, 14), ((16, 6, 5, 5), (16,)), 240_000),
-        (Conv2d(4, (3, 2), 2), (7, 9, 5), ((4, 7, 3, 2), (4,)), 4 * 4 * 2 * 42),
+        (Conv2d(4, (3, 2), stride=2), (7, 9, 5), ((4, 7, 3, 2), (4,)), 4 * 4 * 2 * 42),
         (Dense(5), (2, 3, 4), ((5, 24), (5,)), 120),
         (AvgPool2d(2), (6, 28, 28), (), 0),
         (MaxPool2d(2), (6, 28, 28), (), 0),
@@ -140,7 +140,7 @@ EVERY_LAYER = [
     ReLU(name="R"),
     Dropout(0.25, name="d"),
     Flatten(name="f"),
-    BatchNorm2d(0.2, 1e-3, name="B"),
+    BatchNorm2d(momentum=0.2, eps=1e-3, name="B"),
     GlobalAvgPool2d(name="g"),
     Residual(
         [Conv2d(6, 3, padding=1, bias=False, name="A")],

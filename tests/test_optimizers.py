@@ -233,7 +233,36 @@ def test_none_is_the_default_optimizer():
     assert repr(as_optimizer(None)) == repr(lenet5c.SGD())
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", lenet5c.SGD, 0.1, object()])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("sgd", lenet5c.SGD), ("adamw", lenet5c.AdamW)]
+)
+def test_an_optimizer_has_a_name_for_its_defaults(name, kind):
+    assert repr(as_optimizer(name)) == repr(kind())
+    assert as_optimizer(name) is not as_optimizer(name)  # its state is its own
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("adam", "adamw"),
+        ("AdamW", "adamw"),
+        ("rmsprop", "adamw"),
+        ("SGD", "sgd"),
+        ("sdg", "sgd"),
+    ],
+)
+def test_a_name_that_is_nearly_an_optimizers_is_refused_with_that(name, meant):
+    with pytest.raises(ValueError, match=f"^optimizer: .* did you mean '{meant}'"):
+        as_optimizer(name)
+
+
+@pytest.mark.parametrize("kind", [lenet5c.SGD, lenet5c.AdamW])
+def test_a_class_is_refused_with_how_to_make_one(kind):
+    with pytest.raises(TypeError, match=rf"lenet5c\.{kind.__name__}\(\)"):
+        as_optimizer(kind)
+
+
+@pytest.mark.parametrize("optimizer", [0.1, object(), np.zeros(2), int])
 def test_what_is_no_optimizer_is_refused(optimizer):
-    with pytest.raises(TypeError, match="optimizer"):
+    with pytest.raises(TypeError, match="optimizer: expected an optimizer such as"):
         as_optimizer(optimizer)

@@ -271,14 +271,16 @@ def test_a_residual_network_with_running_statistics(own_names):
         [
             lenet5c.Residual(
                 [
-                    lenet5c.Conv2d(4, 3, 2, 1, bias=False, **named("conv1")),
+                    lenet5c.Conv2d(
+                        4, 3, stride=2, padding=1, bias=False, **named("conv1")
+                    ),
                     lenet5c.BatchNorm2d(**named("bn1")),
                     lenet5c.ReLU(),
-                    lenet5c.Conv2d(4, 3, 1, 1, bias=False, **named("conv2")),
+                    lenet5c.Conv2d(4, 3, padding=1, bias=False, **named("conv2")),
                     lenet5c.BatchNorm2d(**named("bn2")),
                 ],
                 [
-                    lenet5c.Conv2d(4, 1, 2, bias=False, **named("downsample.0")),
+                    lenet5c.Conv2d(4, 1, stride=2, bias=False, **named("downsample.0")),
                     lenet5c.BatchNorm2d(**named("downsample.1")),
                 ],
             ),
