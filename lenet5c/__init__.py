@@ -3,35 +3,43 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lenet5c import recipes, schedules
-from lenet5c._info import __version__, build_info, get_include
-from lenet5c.augment import Augment
-from lenet5c.callbacks import EarlyStopping, TrainingState
-from lenet5c.history import History
-from lenet5c.layers import (
-    AvgPool2d,
-    BatchNorm2d,
-    Conv2d,
-    Dense,
-    Dropout,
-    Flatten,
-    GlobalAvgPool2d,
-    MaxPool2d,
-    ReLU,
-    Residual,
-    Tanh,
-)
-from lenet5c.model import Evaluation, Model, load
-from lenet5c.networks import cnn3, lenet5, mlp, resnet18
-from lenet5c.optimizers import SGD, AdamW
-from lenet5c.training import TrainingError
-
 if TYPE_CHECKING:
-    from lenet5c import datasets, embed, functional
+    from lenet5c import (
+        datasets,
+        embed,
+        functional,
+        layers,
+        optimizers,
+        pictures,
+        plots,
+        recipes,
+        schedules,
+    )
+    from lenet5c._info import __version__, build_info, get_include
+    from lenet5c.augment import Augment
+    from lenet5c.callbacks import EarlyStopping, TrainingState
     from lenet5c.checkpoint import Checkpoint
     from lenet5c.convert import from_onnx, from_torch_state_dict
     from lenet5c.estimator import LeNet5Classifier
+    from lenet5c.history import History
+    from lenet5c.layers import (
+        AvgPool2d,
+        BatchNorm2d,
+        Conv2d,
+        Dense,
+        Dropout,
+        Flatten,
+        GlobalAvgPool2d,
+        MaxPool2d,
+        ReLU,
+        Residual,
+        Tanh,
+    )
+    from lenet5c.model import Evaluation, Model, load
+    from lenet5c.networks import cnn3, lenet5, mlp, resnet18
+    from lenet5c.optimizers import SGD, AdamW
     from lenet5c.storage import FileFormatError
+    from lenet5c.training import TrainingError
 
 __all__ = [
     "SGD",
@@ -66,27 +74,58 @@ __all__ = [
     "from_torch_state_dict",
     "functional",
     "get_include",
+    "layers",
     "lenet5",
     "load",
     "mlp",
+    "optimizers",
+    "pictures",
+    "plots",
     "recipes",
     "resnet18",
     "schedules",
 ]
 
+# Where names are imported from when they are first used; all others are modules.
 HOMES = {
-    "Checkpoint": "checkpoint",
-    "FileFormatError": "storage",
-    "LeNet5Classifier": "estimator",
-    "from_onnx": "convert",
-    "from_torch_state_dict": "convert",
+    name: home
+    for home, names in {
+        "_info": ("__version__", "build_info", "get_include"),
+        "augment": ("Augment",),
+        "callbacks": ("EarlyStopping", "TrainingState"),
+        "checkpoint": ("Checkpoint",),
+        "convert": ("from_onnx", "from_torch_state_dict"),
+        "estimator": ("LeNet5Classifier",),
+        "history": ("History",),
+        "layers": (
+            *("AvgPool2d", "BatchNorm2d", "Conv2d", "Dense", "Dropout", "Flatten"),
+            *("GlobalAvgPool2d", "MaxPool2d", "ReLU", "Residual", "Tanh"),
+        ),
+        "model": ("Evaluation", "Model", "load"),
+        "networks": ("cnn3", "lenet5", "mlp", "resnet18"),
+        "optimizers": ("SGD", "AdamW"),
+        "storage": ("FileFormatError",),
+        "training": ("TrainingError",),
+    }.items()
+    for name in names
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import what not every program needs when it is first used."""
-    if name in ("datasets", "embed", "functional"):
-        return import_module(f"lenet5c.{name}")
+    """Import what is used first, so that a program loads no more than it needs."""
     if name in HOMES:
-        return getattr(import_module(f"lenet5c.{HOMES[name]}"), name)
-    raise AttributeError(f"module 'lenet5c' has no attribute {name!r}")
+        value = getattr(import_module(f"lenet5c.{HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    if name.isidentifier() and not name.startswith("__"):
+        from importlib.util import find_spec
+
+        if find_spec(f"lenet5c.{name}") is not None:
+            return import_module(f"lenet5c.{name}")
+    from lenet5c.habits import NAMES, no_attribute
+
+    raise no_attribute("module 'lenet5c'", name, __all__, NAMES)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

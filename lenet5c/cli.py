@@ -8,6 +8,7 @@ bad file, 130 interrupted. What is heavy is imported by the command that needs i
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import math
 import os
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from operator import mul
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from lenet5c import datasets
 from lenet5c._info import __version__, build_info, get_include
 from lenet5c.augment import Augment
 from lenet5c.datasets import Dataset
+from lenet5c.habits import did_you_mean, option_for
 from lenet5c.history import History
 from lenet5c.model import Model, load
 from lenet5c.networks import NETWORKS
@@ -68,22 +70,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code. `--help`, `--version` and wrong arguments raise SystemExit, as
         argparse does.
     """
-    args = _parser().parse_args(arguments)
+    _open_streams()
+    debug = False
     try:
-        code: int = args.run(args)
-        sys.stdout.flush()
+        try:
+            args = _parser().parse_args(arguments)
+            debug = args.debug
+            code: int = args.run(args)
+        finally:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         _say("\r" * sys.stderr.isatty() + "lenet5c: interrupted")  # over the ^C
         return INTERRUPTED
     except BrokenPipeError:  # `lenet5c ... | head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _to_nowhere(sys.stdout, sys.stderr)
         return DONE
     except Exception as error:
-        if args.debug:
+        if debug:
             raise
-        _say(f"lenet5c: error: {_explain(error)}")
+        try:
+            _say(f"lenet5c: error: {_explain(error)}")
+        except OSError:
+            _to_nowhere(sys.stderr)
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            _to_nowhere(sys.stdout)  # what waits there is not tried again
         return CHECK_FAILED if isinstance(error, TrainingError) else BAD_USAGE
     return code
+
+
+def _open_streams() -> None:
+    """Let streams that are closed (`lenet5c info >&-`) swallow what is written."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+
+
+def _to_nowhere(*streams: TextIO) -> None:
+    """Throw away what the streams hold and all that follows."""
+    for stream in streams:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -545,6 +570,43 @@ class _Parser(argparse.ArgumentParser):
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+
+    def parse_known_args(
+        self, args: Any = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """Refuse what is unknown here, where the command's own options are known."""
+        words = sys.argv[1:] if args is None else list(args)
+        for word in words:
+            if word == "--" or (self._subparsers is not None and word[:1] != "-"):
+                break
+            if word.startswith("--"):
+                self._check_option(word.partition("=")[0])
+        found, unknown = super().parse_known_args(words, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
+    def _check_option(self, option: str) -> None:
+        if option in self._option_string_actions:
+            return
+        names = {
+            name.strip("-").replace("-", "_"): name
+            for name in self._option_string_actions
+        }
+        name = option_for(option.strip("-").replace("-", "_"), names)
+        hint = "; options follow the command" * (self._subparsers is not None)
+        if name is not None:
+            hint = f"; did you mean {names[name]}?"
+        self.error(f"unrecognized arguments: {option}{hint}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            choices = list(action.choices)
+            raise argparse.ArgumentError(
+                action,
+                f"invalid choice: {value!r} (choose from {', '.join(choices)})"
+                + did_you_mean(value, choices),
+            )
 
     def error(self, message: str) -> NoReturn:
         self.exit(

@@ -9,9 +9,10 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import wraps
 from inspect import signature
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 __all__ = [
+    "Elsewhere",
     "choose",
     "did_you_mean",
     "explained",
@@ -57,7 +58,7 @@ ARGUMENTS: dict[str, str] = {
     "X_val=images, y_val=labels": (
         "validation_data val_data validation_set eval_set validation x_val"
     ),
-    "early_stopping=True, validation_fraction=0.1": "validation_split val_split",
+    "validation_fraction=0.1, early_stopping=True": "validation_split val_split",
     "validation=0.1": "validation_split val_split validation_fraction val_size",
     "validation=(images, labels)": (
         "validation_data val_data validation_set val_set valid_data eval_set eval_data "
@@ -361,6 +362,7 @@ NAMES: dict[str, str] = {
         "Augmentation ElasticTransform"
     ),
     "lenet5c.datasets.mnist()": "mnist load_mnist fetch_mnist",
+    "lenet5c.datasets.fashion_mnist()": "fashion_mnist FashionMNIST load_fashion_mnist",
     "lenet5c.datasets.digits()": "digits load_digits",
     "lenet5c.datasets.load(path)": "load_data load_dataset ImageFolder read_idx",
     "lenet5c.from_torch_state_dict(state, layers)": "from_torch load_state_dict torch",
@@ -458,7 +460,8 @@ def no_attribute(
     for answer in _answers(words, name):
         member = re.match(r"model\.(\w+)", answer)
         if words is not ATTRIBUTES or member is None or member[1] in names:
-            return AttributeError(f"{text}: {answer}")
+            code = re.fullmatch(r"(model|lenet5c)\.[\w.]+(\(.*\))?", answer)
+            return AttributeError(text + (": here it is " if code else ": ") + answer)
     return AttributeError(text + did_you_mean(name, names))
 
 
@@ -489,7 +492,7 @@ def nearest(word: str, names: Iterable[str]) -> str | None:
     longer = [name for name in known if len(plain) > 2 and name.startswith(plain)]
     if len(longer) == 1:
         return known[longer[0]]
-    close = difflib.get_close_matches(plain, known, 1, 0.7)
+    close = difflib.get_close_matches(plain, known, 1, 0.66)
     return known[close[0]] if close else None
 
 
@@ -512,3 +515,14 @@ def _answers(words: Mapping[str, str], *wanted: str) -> list[str]:
         for answer, known in words.items()
         if word in known.split()
     ]
+
+
+class Elsewhere:
+    """A member that a class does not have, `load = Elsewhere()`: asked for it, the
+    class says where it is."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: object, owner: type) -> NoReturn:
+        raise no_attribute(f"type object {owner.__name__!r}", self.name, ())

@@ -45,7 +45,7 @@ def test_each_core_trains_and_predicts_alike(isa, run_python, baseline_logits):
 
 @pytest.mark.parametrize("isa", ["sse9", "AVX2", " avx2", "baseline,avx2", "../x"])
 def test_an_unknown_core_is_a_clear_error(isa, run_python):
-    done = run_python("import lenet5c", check=False, LENET5C_ISA=isa)
+    done = run_python("import lenet5c; lenet5c.lenet5()", check=False, LENET5C_ISA=isa)
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert last.startswith(f"ImportError: LENET5C_ISA={isa!r}: this installation")
