@@ -21,6 +21,8 @@ __all__ = [
     "option_for",
 ]
 
+MOST_LISTED = 8  # arguments in a message
+
 Target = TypeVar("Target", bound=Callable[..., Any])
 Choice = TypeVar("Choice")
 
@@ -225,6 +227,7 @@ ARGUMENTS: dict[str, str] = {
 # Arguments without their names, where an order of another library would be understood
 # as something else.
 POSITIONS: dict[str, str] = {
+    "Model": "the layers are one list: Model([Flatten(), Dense(10)], input_shape=...)",
     "Conv2d": (
         "the channels of the input come from the layer before: PyTorch's "
         "Conv2d(1, 6, 5) is Conv2d(6, 5) here"
@@ -270,7 +273,7 @@ ATTRIBUTES: dict[str, str] = {
         "to cuda cpu gpu half float double device dtype bfloat16"
     ),
     "fit does the steps; model.trainer is for a loop of one's own": (
-        "zero_grad step train_on_batch train_step training_step partial_fit optimizer "
+        "zero_grad step train_on_batch training_step partial_fit optimizer "
         "fit_generator"
     ),
     "model.loss_and_gradients(images, labels)": (
@@ -299,12 +302,12 @@ ATTRIBUTES: dict[str, str] = {
     "model.classes": (
         "classes_ labels labels_ class_names num_classes n_classes n_classes_"
     ),
+    "model.loss": "history train_loss",
     "fit returns the history": "history history_ loss_curve_ losses",
     "model.summary()": "describe print_summary info plot_model",
     "model.export_onnx(path)": "to_onnx onnx export",
     "model.quantize(images)": "quantise to_int8 int8",
     "model.input_shape": "input_size image_size img_size",
-    "model.loss": "history train_loss",
     "model.validation_loss": "val_loss test_loss",
     "model.validation_accuracy": "val_accuracy val_acc test_accuracy",
     "model.accuracy": "acc",
@@ -384,6 +387,7 @@ VALUES: dict[str, str] = {
     "max": "maximum",
     "glorot": "xavier glorot_uniform xavier_uniform glorot_normal xavier_normal",
     "he": "kaiming he_uniform kaiming_uniform he_normal kaiming_normal",
+    "cosine": "cosine_annealing cosine_decay",
     "plateau": "reduce_on_plateau reduce_lr_on_plateau",
     "constant": "none fixed",
     "train": "fit learn",
@@ -400,18 +404,19 @@ def explained(target: Target) -> Target:
     made: Any = target
     is_class = isinstance(target, type)
     function = made.__init__ if is_class else made
-    parameters = list(signature(function).parameters.values())[is_class:]
-    names = [parameter.name for parameter in parameters]
+    parameters = list(signature(function).parameters.values())
+    most = sum(each.kind == each.POSITIONAL_OR_KEYWORD for each in parameters)
+    is_method = parameters[:1] != [] and parameters[0].name == "self"
+    names = [each.name for each in parameters[is_method:]]
     known = frozenset(names)
-    positional = [p.name for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD]
-    most = len(positional) + is_class
 
     @wraps(function)
     def checked(*args: Any, **options: Any) -> Any:
         if not known.issuperset(options):
             raise _unknown(target.__name__, options, names)
         if len(args) > most:
-            raise _too_many(target.__name__, len(args) - is_class, positional, names)
+            positional = most - is_method
+            raise _too_many(target.__name__, len(args) - is_method, positional, names)
         return function(*args, **options)
 
     if is_class:
@@ -422,8 +427,8 @@ def explained(target: Target) -> Target:
 
 def _unknown(who: str, options: Iterable[str], names: Sequence[str]) -> TypeError:
     unknown = [word for word in options if word not in names]
-    said = (f"unknown argument {word!r}; {_hint(who, word, names)}" for word in unknown)
-    return TypeError(f"{who}: {', '.join(said)}")
+    said = (f"nknown argument {word!r}; {_hint(who, word, names)}" for word in unknown)
+    return TypeError(f"{who}: u" + ". U".join(said))
 
 
 def _hint(who: str, word: str, names: Sequence[str]) -> str:
@@ -437,14 +442,14 @@ def _hint(who: str, word: str, names: Sequence[str]) -> str:
     return hint.removeprefix("; ") or f"there are {', '.join(names) or 'none'}"
 
 
-def _too_many(
-    who: str, count: int, positional: Sequence[str], names: Sequence[str]
-) -> TypeError:
-    inside = f" ({', '.join(positional)})" if positional else ""
-    others = ", ".join(f"{name}=" for name in names if name not in positional)
-    hint = POSITIONS.get(who) or (f"by name: {others}" if others else "")
+def _too_many(who: str, count: int, most: int, names: Sequence[str]) -> TypeError:
+    inside = f" ({', '.join(names[:most])})" if most else ""
+    others = [f"{name}=" for name in names[most:]]
+    if len(others) > MOST_LISTED:
+        others[MOST_LISTED:] = ["..."]
+    hint = POSITIONS.get(who) or (f"by name: {', '.join(others)}" if others else "")
     return TypeError(
-        f"{who}: expected at most {len(positional)} arguments without their names"
+        f"{who}: expected at most {most} argument{'s' * (most != 1)} without a name"
         f"{inside}, got {count}" + f"; {hint}" * bool(hint)
     )
 

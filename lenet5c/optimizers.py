@@ -152,14 +152,16 @@ def as_optimizer(optimizer: Any) -> Optimizer:
     if isinstance(optimizer, str):
         make: Callable[[], Optimizer] = choose("optimizer", optimizer, OPTIMIZERS)
         return make()
-    if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
-        raise TypeError(
-            f"optimizer: expected an optimizer, got the class {optimizer.__name__}: "
-            f"write lenet5c.{optimizer.__name__}()"
-        )
+    return checked_optimizer(optimizer)
+
+
+def checked_optimizer(optimizer: Any) -> Optimizer:
+    """The optimizer itself, or a TypeError: what keeps a state from step to step."""
     if not isinstance(optimizer, Optimizer):
+        known = isinstance(optimizer, type) and optimizer in OPTIMIZERS.values()
+        name = optimizer.__name__ if known else "SGD"
         raise TypeError(
-            "optimizer: expected an optimizer such as lenet5c.SGD(), or its name, "
+            f"optimizer: expected an optimizer such as lenet5c.{name}(), "
             f"got {optimizer!r}"
         )
     return optimizer

@@ -217,6 +217,20 @@ def test_a_right_import_is_let_through(module, source):
     assert problems(module, source) == []
 
 
+def test_names_are_imported_from_where_type_checkers_see_them():
+    """The block for type checkers, which the floors are checked by, and the table."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text("utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    homes = {
+        alias.name: node.module.partition(".")[2]
+        for node in block.body
+        for alias in node.names
+    }
+    modules = {name for name, home in homes.items() if not home}
+    assert {name: home for name, home in homes.items() if home} == lenet5c.HOMES
+    assert modules | lenet5c.HOMES.keys() == set(lenet5c.__all__)
+
+
 def test_the_core_imports_nothing_but_itself_and_c():
     sources = sorted((PACKAGE / "core").glob("*.p[yx][xd]"))
     if not sources:

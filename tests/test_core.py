@@ -102,10 +102,20 @@ def test_build_info_has_the_documented_keys():
     assert lenet5c.build_info()["available"]
 
 
+def test_import_alone_loads_neither_the_core_nor_numpy(run_python):
+    code = """
+import sys
+import lenet5c
+print([m for m in sys.modules if m.startswith("lenet5c.") or m == "numpy"])
+"""
+    assert run_python(code, LENET5C_ISA="no such core").stdout == "[]\n"
+
+
 def test_import_loads_nothing_heavy(run_python):
     code = """
 import sys
 import lenet5c
+lenet5c.lenet5()
 heavy = {"sklearn", "scipy", "rich", "matplotlib", "PIL", "torch", "onnx", "pandas",
          "multiprocessing", "subprocess"}
 print(sorted(heavy & set(sys.modules)))
@@ -120,6 +130,21 @@ def test_get_include_has_the_headers():
     assert (Path(lenet5c.get_include()) / "lanes.h").is_file()
 
 
-def test_everything_promised_is_there():
+def test_everything_promised_is_there_and_nothing_else():
     for name in lenet5c.__all__:
         assert hasattr(lenet5c, name)
+    assert dir(lenet5c) == sorted(lenet5c.__all__)
+    namespace: dict[str, object] = {}
+    exec("from lenet5c import *", namespace)
+    assert namespace.keys() - {"__builtins__"} == set(lenet5c.__all__)
+
+
+def test_a_module_is_an_attribute_without_its_own_import(run_python):
+    code = """
+import lenet5c
+print(lenet5c.plots.__name__, lenet5c.images.as_images.__name__, lenet5c._core.isa)
+print(lenet5c.load is lenet5c.model.load, lenet5c.SGD is lenet5c.optimizers.SGD)
+"""
+    first, second = run_python(code).stdout.splitlines()
+    assert first == f"lenet5c.plots as_images {_core.isa}"
+    assert second == "True True"

@@ -131,6 +131,79 @@ def test_names_that_a_file_could_not_hold_are_refused(kind, name):
         kind(*sizes, name=name)
 
 
+@pytest.mark.parametrize(
+    ("layer", "same"),
+    [
+        (Conv2d(6, 5, stride=(2, 2)), Conv2d(6, 5, stride=2)),
+        (Conv2d(6, 5, padding=[2, 2]), Conv2d(6, 5, padding=2)),
+        (MaxPool2d((2, 2)), MaxPool2d(2)),
+        (MaxPool2d(3, (2, 2), padding=(1, 1)), MaxPool2d(3, 2, padding=1)),
+        (AvgPool2d([3, 3], stride=(1, 1)), AvgPool2d(3, 1)),
+        (MaxPool2d(2, 2), MaxPool2d(2)),
+        (MaxPool2d(3, 2, 1), MaxPool2d(3, stride=2, padding=1)),
+    ],
+)
+def test_a_pair_of_equal_numbers_is_one_number(layer, same):
+    assert layer == same
+    assert layer_to_dict(layer) == layer_to_dict(same)
+
+
+@pytest.mark.parametrize(
+    ("make", "argument"),
+    [
+        (lambda: Conv2d(6, 5, stride=(2, 1)), "stride"),
+        (lambda: Conv2d(6, 5, padding=(0, 2)), "padding"),
+        (lambda: MaxPool2d((2, 3)), "kernel_size"),
+        (lambda: AvgPool2d(2, (1, 2)), "stride"),
+        (lambda: MaxPool2d(2, padding=(1, 0)), "padding"),
+    ],
+)
+def test_different_numbers_for_the_directions_are_refused(make, argument):
+    with pytest.raises(ValueError, match=f"^{argument}: .* both directions"):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Conv2d(6, 5, padding="same"), "that is padding=2"),
+        (lambda: Conv2d(6, (3, 3), padding="SAME"), "that is padding=1"),
+        (lambda: Conv2d(6, 1, padding="same"), "that is padding=0"),
+        (lambda: Conv2d(6, 5, padding="valid"), "that is padding=0"),
+        (lambda: Conv2d(6, 4, padding="same"), "kernels are odd squares"),
+        (lambda: Conv2d(6, (3, 5), padding="same"), "kernels are odd squares"),
+        (lambda: Conv2d(6, 5, stride=2, padding="same"), "stride is 1"),
+        (lambda: MaxPool2d(2, padding="same"), "kernels are odd squares"),
+    ],
+)
+def test_a_word_for_padding_is_refused_with_its_number(make, said):
+    with pytest.raises(TypeError, match=f"^padding: .*{said}"):
+        make()
+
+
+def test_the_number_said_for_same_keeps_the_size():
+    for kernel in (1, 3, 5, 7):
+        layer = Conv2d(4, kernel, padding=(kernel - 1) // 2)
+        assert layer.output_shape((1, 9, 11)) == (4, 9, 11)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Conv2d(1, 6, 5), r"Conv2d: .* got 3; .* is Conv2d\(6, 5\) here"),
+        (lambda: Dense(120, 84), r"Dense: .* got 2; .* is Dense\(84\) here"),
+        (lambda: BatchNorm2d(16), r"BatchNorm2d: .* is BatchNorm2d\(\) here"),
+        (lambda: AvgPool2d(3, 2, 1), "AvgPool2d: .* 2 arguments .* got 3"),
+        (lambda: ReLU(True), "ReLU: .* 0 arguments .* got 1; by name: name="),
+        (lambda: Flatten(1), "Flatten: .* got 1"),
+        (lambda: Dropout(0.5, False), "Dropout: .* 1 argument .* got 2"),
+    ],
+)
+def test_orders_of_other_libraries_are_refused(make, said):
+    with pytest.raises(TypeError, match=f"^{said}"):
+        make()
+
+
 EVERY_LAYER = [
     Conv2d(6, (5, 3), stride=2, padding=1, init="he", name="C1"),
     Dense(84, init="lecun", name="F6"),

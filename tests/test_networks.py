@@ -169,3 +169,63 @@ def test_the_seed_decides_the_weights(name):
     np.testing.assert_array_equal(
         make().parameter_vector, make(seed=0).parameter_vector
     )
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel"),
+    [(32, (5, 5)), (28, (4, 4)), (16, (1, 1)), (33, (5, 5)), ((64, 20), (13, 2))],
+)
+def test_c5_covers_the_map_of_s4_for_any_size(size, kernel):
+    model = lenet5c.lenet5(size=size)
+    shape = {layer.name: shape for layer, _, shape in model._walked}
+    rows, columns = size if isinstance(size, tuple) else (size, size)
+    assert model.input_shape == (1, rows, columns)
+    assert shape["S4"] == (16, *kernel)
+    assert shape["C5"] == (120, 1, 1)
+    assert model.parameters["C5.weight"].shape == (120, 16, *kernel)
+    images = np.random.default_rng(0).random((3, rows, columns), np.float32)
+    assert model.forward(images).shape == (3, 10)
+    assert model.fit(images, [0, 1, 2], epochs=1).loss[0] > 0
+
+
+@pytest.mark.parametrize("name", networks.NETWORKS)
+def test_size_is_an_option_of_every_network(name):
+    make = networks.NETWORKS[name]
+    model = make(size=(40, 24), channels=2)
+    images = np.random.default_rng(0).random((3, 2, 40, 24), np.float32)
+    assert model.input_shape == (2, 40, 24)
+    assert model.forward(images).shape == (3, 10)
+    usual = {"mlp": 28, "cnn3": 28}.get(name, 32)
+    np.testing.assert_array_equal(
+        make().parameter_vector, make(size=usual).parameter_vector
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "least"), [("lenet5", 16), ("mlp", 1), ("cnn3", 18), ("resnet18", 1)]
+)
+def test_too_small_a_size_is_refused_with_the_smallest_that_works(name, least):
+    make = networks.NETWORKS[name]
+    model = make(size=least)
+    assert model.forward(np.ones((1, least, least), np.float32)).shape == (1, 10)
+    for size in (least - 1, (least, least - 1), (least - 1, least)):
+        with pytest.raises(ValueError, match=f"^size: expected {least} to"):
+            make(size=size)
+    for size in (28.0, "28", (1, 28, 28), None):
+        with pytest.raises((TypeError, ValueError), match=r"^size: expected"):
+            make(size=size)
+
+
+@pytest.mark.parametrize(
+    ("options", "meant"),
+    [
+        ({"activation": "Relu"}, "relu"),
+        ({"activation": "tahn"}, "tanh"),
+        ({"pooling": "mean"}, "avg"),
+        ({"pooling": "average"}, "avg"),
+        ({"pooling": "MAX"}, "max"),
+    ],
+)
+def test_a_choice_that_is_nearly_one_is_refused_with_that(options, meant):
+    with pytest.raises(ValueError, match=f"did you mean '{meant}'"):
+        lenet5c.lenet5(**options)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import lenet5c
-from lenet5c.optimizers import Optimizer, as_optimizer
+from lenet5c.optimizers import Optimizer, as_optimizer, checked_optimizer
 
 SIZE = 9_001  # several slices of the vector, the last one ragged
 STEPS = 20
@@ -266,3 +266,11 @@ def test_a_class_is_refused_with_how_to_make_one(kind):
 def test_what_is_no_optimizer_is_refused(optimizer):
     with pytest.raises(TypeError, match="optimizer: expected an optimizer such as"):
         as_optimizer(optimizer)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", None, lenet5c.AdamW])
+def test_what_would_lose_its_state_after_each_step_is_refused(optimizer):
+    with pytest.raises(TypeError, match="optimizer: expected an optimizer such as"):
+        checked_optimizer(optimizer)
+    adam = lenet5c.AdamW()
+    assert checked_optimizer(adam) is adam

@@ -122,3 +122,23 @@ def test_a_function_is_a_schedule():
 def test_anything_else_is_refused(schedule):
     with pytest.raises(ValueError, match=r"schedule: expected .*'one-cycle'"):
         schedules.as_schedule(schedule)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("onecycle", "one-cycle"),
+        ("OneCycle", "one-cycle"),
+        ("cosine_annealing", "cosine"),
+        ("reduce_on_plateau", "plateau"),
+        ("stpe", "step"),
+    ],
+)
+def test_a_name_that_is_nearly_a_schedules_is_refused_with_that(name, meant):
+    with pytest.raises(ValueError, match=f"did you mean '{meant}'"):
+        schedules.as_schedule(name)
+
+
+def test_a_class_is_no_schedule():
+    with pytest.raises(TypeError, match=r"^schedule: .* write OneCycle\(\)"):
+        schedules.as_schedule(schedules.OneCycle)
