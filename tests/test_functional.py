@@ -609,7 +609,7 @@ def test_labels_out_of_range_or_of_other_kinds_are_refused(name):
     refused(name, "labels", ValueError, labels=3)
 
 
-NOT_WHOLE = (True, np.True_, 2.5, 2.0, "2", b"2", np.float32(2), (), (2, 2), {})
+NOT_WHOLE = (True, np.True_, 2.5, 2.0, "2", b"2", np.float32(2), (), (2, 3), {})
 CONVOLUTION_NAMES = ("conv2d", "conv2d_backward")
 POOLING_NAMES = tuple(name for name in CALLS if "pool" in name)
 
