@@ -454,7 +454,7 @@ BAD = [
     ("threads", {"threads": -2}, ValueError),
     ("threads", {"threads": "2"}, TypeError),
     ("threads", {"threads": True}, TypeError),
-    ("optimizer", {"optimizer": "adam"}, TypeError),
+    ("optimizer", {"optimizer": "adam"}, ValueError),
     ("optimizer", {"optimizer": SGD}, TypeError),
     ("optimizer", {"optimizer": 0.1}, TypeError),
     ("schedule", {"schedule": "linear"}, ValueError),
