@@ -8,24 +8,29 @@ environment variable LENET5C_DATA, then in those of the user's cache,
 $XDG_CACHE_HOME/lenet5c or ~/.cache/lenet5c, and else downloaded to there.
 """
 
-import gzip
+import difflib
 import hashlib
-import io
-import math
+import itertools
+import mimetypes
 import os
-import secrets
-import struct
+import sys
 import warnings
-import zlib
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c.checks import pair, whole
-from lenet5c.pictures import Shown, class_folders, load_pictures
+from lenet5c.arrays import as_bytes, as_labels, compact, hold_out, planes
+from lenet5c.caches import Shown, user_cache
+from lenet5c.checks import pair, truth, whole
+from lenet5c.idx import GZIP_START, idx_header, read_idx, write_idx
+from lenet5c.names import named, pick, pick_tables, trains
+from lenet5c.pictures import class_folders, load_pictures
+from lenet5c.tables import SUFFIXES, has_labels, read_table
 from lenet5c.threads import resolve_threads
 
 __all__ = [
@@ -37,6 +42,7 @@ __all__ = [
     "image_folder",
     "load",
     "mnist",
+    "read_csv",
     "read_idx",
     "write_idx",
 ]
@@ -50,18 +56,8 @@ IDX_FILES = {
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
-# http://yann.lecun.com/exdb/mnist, "The IDX file format"
-IDX_TYPES: dict[int, np.dtype[Any]] = {
-    0x08: np.dtype("u1"),
-    0x09: np.dtype("i1"),
-    0x0B: np.dtype(">i2"),
-    0x0C: np.dtype(">i4"),
-    0x0D: np.dtype(">f4"),
-    0x0E: np.dtype(">f8"),
-}
-GZIP_START = b"\x1f\x8b"
 NPY_START = b"\x93NUMPY"
-CHUNK = 1 << 20
+ZIP_START = b"PK"
 MAPPED_FROM = 256 << 20  # bytes: a smaller file is loaded, and can then change on disk
 
 
@@ -78,11 +74,26 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images to train on, and others to test with."""
+    """Images to train on, others to test with and, where there are, to validate with.
+
+    Iterating gives the first two: (x, y), (x_test, y_test) = mnist().
+
+    name : str
+    train, test : Split
+    validation : Split or None
+    files : dict of list of str
+        For "train", "test" and "validation" the path of each image in the folder, if
+        they were pictures; else empty.
+    """
 
     name: str
     train: Split
     test: Split
+    validation: Split | None = None
+    files: dict[str, list[str]] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Split]:
+        return iter((self.train, self.test))
 
 
 def mnist() -> Dataset:
@@ -138,27 +149,45 @@ def digits() -> Dataset:
     )
 
 
-def load(source: str | os.PathLike[str]) -> Dataset:
+def load(
+    source: str | os.PathLike[str],
+    *,
+    size: int | tuple[int, int] | None = None,
+    channels: int | None = None,
+    skip_broken: bool = False,
+) -> Dataset:
     """The data set that `source` names.
 
     Parameters
     ----------
     source : str or path-like
         - "mnist", "fashion-mnist" or "digits";
-        - a folder with IDX files, plain or gzipped, or .npy files: train-images*,
-          train-labels* and, to test with, t10k-images*, t10k-labels* or test-images*,
-          test-labels*. Images of more than 256 MiB in a plain file are memory-mapped;
-        - a file FILE.npz with the arrays x_train, y_train and, to test with, x_test,
-          y_test; or with images, labels. It is loaded whole;
+        - a folder with IDX files, plain or gzipped, .npy files or .npz files of one
+          array: images and labels to train on and, if there are, to validate and to
+          test with. Names are told by their words, in any case and order: train,
+          val or validation, test or t10k; x, images or data; y, labels or target.
+          Plain files of more than 256 MiB are memory-mapped. EMNIST's files, which
+          have that word in their names, are turned upright;
+        - a file FILE.npz with arrays of such names. It is loaded whole;
+        - a CSV file, see `read_csv`, or a folder with such for training and for
+          testing, such as mnist_train.csv and mnist_test.csv;
+        - FOLDER/BEGINNING: of a folder with several sets, that whose file names begin
+          so, such as emnist-letters;
         - a folder of pictures, with one folder for each class: see `image_folder`.
 
-        Where there is nothing to test with, the last fifth of the images in arrays is
-        kept for that. So they should be in random order.
+        Where there is nothing to test with, a sixth of each class is kept for that,
+        chosen by a hash of the images; of memory-mapped images the last sixth, so that
+        these should be in random order.
+    size, channels, skip_broken
+        Of `image_folder`, and for pictures alone.
 
     Returns
     -------
     Dataset
         Images of your own are (N, H, W), (N, H * W) or (N, C, H, W), uint8 or floating.
+        Channels are moved from the end, whole numbers from 0 to 255 become uint8
+        (if they are floats, one has to be beyond 1), True becomes 255. Labels are
+        int64 or strings; one-hot rows are decoded.
 
     Raises
     ------
@@ -169,21 +198,61 @@ def load(source: str | os.PathLike[str]) -> Dataset:
     """
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(f"source: expected a str or a path, got {source!r:.80}")
+    path, place = Path(source), os.fspath(source)
+    arrays = _load_arrays(path, place if isinstance(source, str) else "")
+    if arrays is None:
+        return image_folder(
+            path,
+            size=28 if size is None else size,
+            channels=1 if channels is None else channels,
+            skip_broken=skip_broken,
+        )
+    for argument, value in (("size", size), ("channels", channels)):
+        if value is not None:
+            raise ValueError(
+                f"{argument}: expected None, as {place!r} is no folder of pictures, "
+                f"got {value!r}"
+            )
+    return arrays
+
+
+def _load_arrays(path: Path, name: str) -> Dataset | None:
+    """What is no folder of pictures; None if it is one."""
     built_in = {"mnist": mnist, "fashion-mnist": fashion_mnist, "digits": digits}
-    if isinstance(source, str) and source in built_in:
-        return built_in[source]()
-    path = Path(source)
+    if name in built_in:
+        return built_in[name]()
     if path.is_dir():
-        if not any(_array_files(path)) and class_folders(path):
-            return image_folder(path)
-        return _read_folder(path, path.resolve().name)
-    if path.suffix == ".npz":
+        return _read_folder(path, path.resolve().name, _files(path))
+    lower = path.name.lower()
+    if path.is_file() and lower.endswith(".npz"):
         return _read_npz(path)
-    raise ValueError(
-        "source: expected 'mnist', 'fashion-mnist', 'digits', a folder with IDX files, "
-        "one with a folder of pictures for each class, or a file that ends in .npz, "
-        f"got {os.fspath(source)!r}"
+    if path.is_file() and lower.endswith(SUFFIXES):
+        stem = path.name.partition(".")[0]
+        images, labels = read_csv(path)
+        both = {"images": images, "labels": labels}
+        found = {("train", what): (what, array) for what, array in both.items()}
+        return _dataset(stem, str(path), found)
+    expected = (
+        "expected 'mnist', 'fashion-mnist', 'digits', a folder with IDX or CSV files, "
+        "one with a folder of pictures for each class, or a file that ends in .npz or "
+        ".csv"
     )
+    if path.exists():
+        raise ValueError(f"source: {expected}, got {str(path)!r}")
+    beside = _files(path.parent) if path.parent.is_dir() else []
+    begun = [
+        file
+        for file in beside
+        if file.startswith(path.name) and not file[len(path.name)].isalnum()
+    ]
+    if begun:
+        return _read_folder(path.parent, path.name, begun)
+    near = [*built_in] if path.name == str(path) else []
+    if path.parent.is_dir():
+        near += [entry.name for entry in itertools.islice(path.parent.iterdir(), 999)]
+    close = difflib.get_close_matches(lower, near, 1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise FileNotFoundError(f"source: {str(path)!r} does not exist{hint}; {expected}")
 
 
 def image_folder(
@@ -193,6 +262,7 @@ def image_folder(
     channels: int = 1,
     cache: str | os.PathLike[str] | None = None,
     progress: Shown = None,
+    skip_broken: bool = False,
 ) -> Dataset:
     """Pictures, PNG, JPEG or what else Pillow reads, in one folder for each class.
 
@@ -203,10 +273,11 @@ def image_folder(
     Parameters
     ----------
     path : str or path-like
-        Holds a folder for each class: its name is the label. Or the folders train and
-        test, which hold those. Without test, a sixth of each class is kept to test
-        with, chosen by a hash of the pictures' names. Hidden files are left out; all
-        others have to be pictures. Files beside the folders are ignored.
+        Holds a folder for each class: its name is the label. Or the folders train and,
+        if there are such pictures, val and test, which hold those; training, valid,
+        validation and testing will do, in any case. Without test, a sixth of each class
+        is kept to test with, chosen by a hash of the pictures' names. Hidden files are
+        left out; all others have to be pictures. Files beside the folders are ignored.
     size : int or (int, int)
         Rows and columns. A picture keeps its aspect: it is made as large as fits and
         centred on black, with which the network surrounds it as well.
@@ -218,6 +289,8 @@ def image_folder(
     progress : function, False or None
         Called with the number of pictures converted, and of all. None: a bar on stderr,
         where that is a terminal, and else a line. False: nothing.
+    skip_broken : bool
+        Leave files out that are broken or no pictures, and name them on stderr.
 
     Returns
     -------
@@ -227,7 +300,8 @@ def image_folder(
     Raises
     ------
     ValueError
-        If there are fewer than two classes, an empty one, or a file that is no picture.
+        If there are fewer than two classes, an empty one, or files that are broken or
+        no pictures: it names them all, up to 20.
     ImportError
         If something has to be converted and Pillow is missing.
     OSError
@@ -242,181 +316,87 @@ def image_folder(
             f"progress: expected a function, False or None, got {progress!r:.80}"
         )
     folder = Path(path)
-    images, labels, training = load_pictures(
+    parts = load_pictures(
         folder,
         pair("size", size, 1),
         channels,
-        _user_cache() / "pictures" if cache is None else Path(cache),
+        user_cache() / "pictures" if cache is None else Path(cache),
         progress,
         resolve_threads(),
+        truth("skip_broken", skip_broken),
     )
+    splits = {part: Split(of.images, of.labels) for part, of in parts.items()}
     return Dataset(
         folder.resolve().name,
-        Split(images[:training], labels[:training]),
-        Split(images[training:], labels[training:]),
+        splits["train"],
+        splits["test"],
+        splits.get("validation"),
+        {part: of.files for part, of in parts.items()},
     )
+
+
+def read_csv(
+    path: str | os.PathLike[str], labels: bool = True
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """The images in a CSV file and their labels: a row for each image.
+
+    The file is plain or gzipped, in UTF-8, its columns are separated by commas,
+    semicolons or tabs, with or without a line of their names. It has a column for each
+    pixel of a square, in one channel or three, and one for the label: the first or the
+    last one, told by its name, else the first. Columns before it that are named id,
+    index or nothing are left out. A file of more than 256 MiB is converted once, to
+    one that is memory-mapped, in the folder `tables` of the user's cache.
+
+    Parameters
+    ----------
+    labels : bool
+        False: the file may be without labels.
+
+    Returns
+    -------
+    images : (N, H, W) or (N, 3, H, W), uint8 or float32
+        Of three channels, those of a pixel lie together in the file, r0 g0 b0 r1 g1 b1,
+        unless the header or the smoothness of the images tells another order. If the
+        name has the word emnist, they are turned upright.
+    labels : (N,) int64 or str, or None
+
+    Raises
+    ------
+    ValueError
+        If the file is something else: with the line and column.
+    OSError
+        If it cannot be read, or a large one not be converted.
+    """
+    file = Path(path)
+    images, found = read_table(
+        file,
+        truth("labels", labels),
+        lambda: user_cache() / "tables",
+        MAPPED_FROM,
+    )
+    return _upright(file.name, images), found
 
 
 def find(name: str) -> Path | None:
     """The folder that holds "mnist" or "fashion-mnist", None if it is nowhere."""
     for folder in _folders(name):
-        if all(_array_files(folder)):
-            return folder
+        with suppress(ValueError, OSError):
+            files = [file for file in _files(folder) if not _is_table(file)]
+            if ("test", "images") in pick(str(folder), files):
+                return folder
     return None
-
-
-def read_idx(path: str | os.PathLike[str], mmap: bool = False) -> NDArray[Any]:
-    """The array in an IDX file, plain or gzipped.
-
-    A file that declares more than it holds takes no more memory than what it holds.
-
-    Parameters
-    ----------
-    mmap : bool
-        Map the file instead of loading it: for images that are more than memory holds.
-        It must not be written to meanwhile. (A file that `write_idx` puts in its place
-        does no harm.)
-
-    Returns
-    -------
-    array
-        uint8, int8, int16, int32, float32 or float64, in this machine's byte order. A
-        map is read-only and big-endian, as the file is.
-
-    Raises
-    ------
-    ValueError
-        If the file is no IDX file, is damaged, truncated or too long; or is gzipped,
-        and so cannot be mapped.
-    OSError
-        If it cannot be read.
-    """
-    name = os.fspath(path)
-    with open(name, "rb") as file:
-        zipped = file.peek(len(GZIP_START)).startswith(GZIP_START)
-        try:
-            if mmap and zipped:
-                raise ValueError("expected a plain file to map, got a gzipped one")
-            if mmap:
-                return _map_idx(file)
-            if not zipped:
-                return _read_idx(file)
-            with gzip.open(file) as unzipped:
-                return _read_idx(unzipped)
-        except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(f"{name}: {error}") from error
-
-
-def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
-    """Write an array as an IDX file, all or nothing; gzipped if the name ends in .gz.
-
-    Raises
-    ------
-    TypeError
-        If the array is of a dtype that IDX does not have.
-    ValueError
-        If it has no dimension, more than 255, or one beyond 2**32 - 1.
-    OSError
-        If the file cannot be written.
-    """
-    header = _idx_header(array)
-    content = np.ascontiguousarray(array, IDX_TYPES[header[2]]).reshape(-1)
-    target = Path(path)
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            if target.suffix == ".gz":
-                # without name and time, the same array gives the same file
-                with gzip.GzipFile("", "wb", 6, file, mtime=0) as zipped:
-                    zipped.write(header)
-                    zipped.write(content.view(np.uint8).data)
-            else:
-                file.write(header)
-                file.write(content.view(np.uint8).data)
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _read_idx(file: io.BufferedReader | gzip.GzipFile) -> NDArray[Any]:
-    dtype, shape, expected = _read_idx_header(file)
-    content = bytearray()
-    while chunk := file.read(min(CHUNK, expected - len(content))):
-        content += chunk
-    # a byte more tells that there are more
-    _check_length(dtype, shape, expected, len(content) + len(file.read(1)))
-    array: NDArray[Any] = np.frombuffer(content, dtype).reshape(shape)
-    return array.astype(dtype.newbyteorder("="), copy=False)
-
-
-def _map_idx(file: io.BufferedReader) -> NDArray[Any]:
-    dtype, shape, expected = _read_idx_header(file)
-    offset = file.tell()
-    # a map beyond the file's end would end the process when it is read
-    held = os.fstat(file.fileno()).st_size - offset
-    _check_length(dtype, shape, expected, held)
-    return np.memmap(file, dtype, "r", offset, shape)
-
-
-def _read_idx_header(
-    file: io.BufferedReader | gzip.GzipFile,
-) -> tuple[np.dtype[Any], tuple[int, ...], int]:
-    """The dtype and shape of the elements, and how many bytes they are."""
-    start = file.read(4)
-    if (
-        len(start) < 4
-        or start[:2] != b"\0\0"
-        or start[2] not in IDX_TYPES
-        or not start[3]
-    ):
-        raise ValueError(
-            "expected an IDX file, which starts with two zeros, the type (8, 9, 11, "
-            f"12, 13 or 14) and the number of dimensions, got {start!r}"
-        )
-    dtype, dimensions = IDX_TYPES[start[2]], start[3]
-    sizes = file.read(4 * dimensions)
-    if len(sizes) < 4 * dimensions:
-        raise ValueError(f"truncated: expected the sizes of {dimensions} dimensions")
-    shape = struct.unpack(f">{dimensions}I", sizes)
-    return dtype, shape, math.prod(shape) * dtype.itemsize
-
-
-def _check_length(
-    dtype: np.dtype[Any], shape: tuple[int, ...], expected: int, held: int
-) -> None:
-    what = f"{expected} bytes for the shape {shape} of {dtype.name}"
-    if held < expected:
-        raise ValueError(f"truncated: expected {what}, got {held}")
-    if held > expected:
-        raise ValueError(f"expected {what}, got more")
-
-
-def _idx_header(array: NDArray[Any]) -> bytes:
-    """What precedes the elements of the array in an IDX file."""
-    codes = [
-        code for code, dtype in IDX_TYPES.items() if dtype.name == array.dtype.name
-    ]
-    if not codes:
-        names = ", ".join(dtype.name for dtype in IDX_TYPES.values())
-        raise TypeError(f"array: expected one of {names}, got {array.dtype}")
-    if not 1 <= array.ndim <= 255 or max(array.shape) >= 2**32:
-        raise ValueError(
-            "array: expected 1 to 255 dimensions, each below 2**32, "
-            f"got the shape {array.shape}"
-        )
-    return struct.pack(f">HBB{array.ndim}I", 0, codes[0], array.ndim, *array.shape)
 
 
 def _find_or_download(name: str) -> Dataset:
     folder = find(name)
     if folder is not None:
-        data = _read_folder(folder, name)
+        files = [file for file in _files(folder) if not _is_table(file)]
+        data = _read_arrays(folder, name, files)
         _check_original(data, str(folder))
         return data
     from http.client import HTTPException  # slow to import, seldom needed
 
-    cache = _folders(name)[-1]
+    cache = user_cache() / name
     otherwise = (
         f"Or put the files {', '.join(IDX_FILES)}, plain or .gz, into {cache}, or into "
         f"a folder {name!r} in the folder that LENET5C_DATA names"
@@ -463,14 +443,13 @@ def _download(name: str, cache: Path) -> Dataset:
 
 
 def _folders(name: str) -> list[Path]:
-    """Where a data set may lie; the last one is the user's cache."""
-    chosen = os.environ.get("LENET5C_DATA")
-    return [Path(folder) / name for folder in (chosen, _user_cache()) if folder]
-
-
-def _user_cache() -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "lenet5c"
+    """Where a data set may lie."""
+    folders = []
+    if chosen := os.environ.get("LENET5C_DATA"):
+        folders.append(Path(chosen))
+    with suppress(OSError):  # there is no home
+        folders.append(user_cache())
+    return [folder / name for folder in folders]
 
 
 def _check_original(data: Dataset, where: str) -> None:
@@ -496,7 +475,7 @@ def _check_original(data: Dataset, where: str) -> None:
 
 def _md5(array: NDArray[np.uint8]) -> str:
     """MD5 of the array as an IDX file."""
-    content = hashlib.md5(_idx_header(array), usedforsecurity=False)
+    content = hashlib.md5(idx_header(array), usedforsecurity=False)
     content.update(np.ascontiguousarray(array).data)
     return content.hexdigest()
 
@@ -528,121 +507,168 @@ def _enlarged(images: NDArray[np.int64]) -> NDArray[np.uint8]:
     return ((sums * 255 + most // 2) // most).astype(np.uint8)
 
 
-def _array_files(folder: Path) -> list[Path | None]:
-    """Images and labels to train on, and to test with; None where there is no file."""
+def _files(folder: Path) -> list[str]:
+    """The files in a folder whose names may be of arrays or tables.
 
-    def first(*patterns: str) -> Path | None:
-        for pattern in patterns:
-            if found := sorted(folder.glob(pattern)):
-                return found[0]
+    And those in folders of such names, train-images-idx3-ubyte/train-images-idx3-ubyte,
+    for which there is no file beside these folders.
+    """
+    with os.scandir(folder) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    files = [entry.name for entry in found if entry.is_file() and _may_be(entry.name)]
+    known = {named(file) for file in files}
+    for entry in found:
+        if entry.is_dir() and any(named(entry.name).key):
+            for file in sorted(Path(entry).iterdir()):
+                path = f"{entry.name}/{file.name}"
+                if _may_be(file.name) and named(path) not in known and file.is_file():
+                    files.append(path)
+    return files
+
+
+def _may_be(name: str) -> bool:
+    """Whether a file of that name may be a table of a part, or images, or labels."""
+    part, what, _ = named(name)
+    if _is_table(name):
+        return bool(part) and what != "labels"
+    end = Path(name.lower().removesuffix(".gz")).suffix
+    return bool(what) and (end in ("", ".npy", ".npz") or end[:4] in (".idx", ".uby"))
+
+
+def _is_table(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)
+
+
+def _read_folder(folder: Path, name: str, files: list[str]) -> Dataset | None:
+    """Arrays, pictures, which is None, or tables: whatever of these it has first."""
+    tables = [file for file in files if _is_table(file)]
+    arrays = [file for file in files if not _is_table(file)]
+    pictures = _has_pictures(folder)
+    if trains(arrays) or (arrays and not pictures and not tables):
+        return _read_arrays(folder, name, arrays)
+    if tables and not pictures:
+        return _read_tables(folder, name, tables)
+    if pictures or class_folders(folder):
         return None
-
-    return [
-        first("train-images*"),
-        first("train-labels*"),
-        first("t10k-images*", "test-images*"),
-        first("t10k-labels*", "test-labels*"),
-    ]
+    pick(str(folder), os.listdir(folder))  # says what is missing
+    raise AssertionError
 
 
-def _read_folder(folder: Path, name: str) -> Dataset:
-    names = ("train-images*", "train-labels*", "t10k-images*", "t10k-labels*")
-    arrays = [
-        None if file is None else _read_array(file) for file in _array_files(folder)
-    ]
-    return _dataset(name, str(folder), dict(zip(names, arrays, strict=True)))
+def _has_pictures(folder: Path) -> bool:
+    """Whether a folder inside this one, or inside one of these, holds a picture."""
+
+    def some(inside: Path) -> bool:
+        with os.scandir(inside) as entries:
+            kinds = (mimetypes.guess_type(entry.name)[0] for entry in entries)
+            return any(kind and kind.startswith("image/") for kind in kinds)
+
+    inside = class_folders(folder)
+    return any(map(some, itertools.chain(inside, *map(class_folders, inside))))
 
 
-def _read_array(path: Path) -> NDArray[Any]:
-    """The array in an IDX or .npy file; a map of it if it is large and plain."""
+def _read_arrays(folder: Path, name: str, files: list[str]) -> Dataset:
+    return _dataset(
+        name,
+        str(folder),
+        {
+            key: (file, _read_array(folder / file, key[1] == "images"))
+            for key, file in pick(str(folder), files).items()
+        },
+    )
+
+
+def _read_array(path: Path, images: bool) -> NDArray[Any]:
+    """The array in an IDX, .npy or .npz file; a map of it if it is large and plain."""
     with open(path, "rb") as file:
         start = file.read(len(NPY_START))
         large = os.fstat(file.fileno()).st_size >= MAPPED_FROM
+    if start.startswith(ZIP_START):
+        with _opened(path) as archive:
+            if len(archive.files) != 1:
+                raise ValueError(f"expected one array, got {archive.files}")
+            return np.asarray(archive[archive.files[0]])
     if start != NPY_START:
-        return read_idx(path, mmap=large and not start.startswith(GZIP_START))
+        array = read_idx(path, mmap=large and not start.startswith(GZIP_START))
+        return _upright(path.name, array) if images else array
     try:
-        array: NDArray[Any] = np.load(
+        loaded: NDArray[Any] = np.load(
             path, mmap_mode="r" if large else None, allow_pickle=False
         )
     except (ValueError, EOFError) as error:
         raise ValueError(f"{path}: {error}") from error
-    return array
+    return loaded
+
+
+def _upright(name: str, images: NDArray[Any]) -> NDArray[Any]:
+    """EMNIST's files hold each image transposed (Cohen et al., 2017)."""
+    if "emnist" not in named(name).of.split() or images.ndim < 3:
+        return images
+    return compact(np.swapaxes(images, -1, -2))
 
 
 def _read_npz(path: Path) -> Dataset:
-    names = ("x_train", "y_train", "x_test", "y_test")
+    with _opened(path) as archive:
+        names = list(archive.files)
+    chosen = pick(str(path), names)
+    with _opened(path) as archive:
+        # a member that is no array comes as bytes
+        found = {key: (name, np.asarray(archive[name])) for key, name in chosen.items()}
+    return _dataset(path.stem, str(path), found)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """An .npz file."""
     with open(path, "rb") as file:
         try:
             with np.load(file, allow_pickle=False) as archive:
-                if "images" in archive and "x_train" not in archive:
-                    names = ("images", "labels", "x_test", "y_test")
-                # a member that is no array comes as bytes
-                arrays = {
-                    name: np.asarray(archive[name]) if name in archive else None
-                    for name in names
-                }
+                yield archive
         # zipfile, zlib and NumPy have no common error for a file that is damaged
         except Exception as error:
             raise ValueError(f"{path}: expected an .npz file: {error}") from error
-    return _dataset(path.stem, str(path), arrays)
 
 
-def _dataset(name: str, where: str, parts: dict[str, NDArray[Any] | None]) -> Dataset:
-    """The data set of these images and labels, to train on and to test with.
+def _read_tables(folder: Path, name: str, files: list[str]) -> Dataset:
+    """The data set of CSV files, by whose names the parts are told."""
+    found = {}
+    for (part, _), file in pick_tables(str(folder), files).items():
+        path = folder / file
+        if part != "train" and not has_labels(path):
+            sys.stderr.write(f"{path}: left out, as it has no labels\n")
+            sys.stderr.flush()
+            continue
+        for what, array in zip(("images", "labels"), read_csv(path), strict=True):
+            found[part, what] = (file, array)
+    return _dataset(name, str(folder), found)
 
-    Where there are none to test with, the last fifth is.
+
+def _dataset(
+    name: str, where: str, found: dict[tuple[str, str], tuple[str, Any]]
+) -> Dataset:
+    """The data set of these images and labels, by part and what: name and array.
+
+    Where there are none to test with, some are kept for that.
     """
-    missing = [part for part, array in parts.items() if array is None]
-    if missing and missing != list(parts)[2:]:
-        raise ValueError(f"{where}: expected {', '.join(parts)}; missing {missing}")
-    (x, images), (y, labels), (x_test, test_images), (y_test, test_labels) = (
-        parts.items()
+    parts = [part for part, what in found if what == "images"]
+    names = {part: found[part, "images"][0] for part in parts}
+    images = as_bytes(
+        where,
+        {name: planes(where, *found[part, "images"]) for part, name in names.items()},
     )
-    train = _split(where, x, images, y, labels)
-    if not missing:
-        test = _split(where, x_test, test_images, y_test, test_labels)
-        if test.images.shape[1:] != train.images.shape[1:]:
+    splits = {}
+    like = images[names["train"]]
+    for part in sorted(parts, key=["train", "validation", "test"].index):
+        some, (y, labels) = images[names[part]], found[part, "labels"]
+        if some.shape[1:] != like.shape[1:] or some.dtype.kind != like.dtype.kind:
             raise ValueError(
-                f"{where}: {x_test}: expected images of the shape "
-                f"{train.images.shape[1:]}, like {x}, got {test.images.shape[1:]}"
+                f"{where}: {names[part]}: expected {like.dtype} images of the shape "
+                f"{like.shape[1:]}, like {names['train']}, got {some.dtype} "
+                f"{some.shape[1:]}"
             )
-        return Dataset(name, train, test)
-    kept = len(train.labels) // 5
-    if not kept:
-        raise ValueError(
-            f"{where}: {x}: expected at least 5 images, a fifth of them to test with, "
-            f"got {len(train.labels)}"
-        )
-    test = Split(train.images[-kept:], train.labels[-kept:])
-    train = Split(train.images[:-kept], train.labels[:-kept])
-    if unseen := sorted(set(test.labels.tolist()) - set(train.labels.tolist())):
-        raise ValueError(
-            f"{where}: {y}: the last fifth, kept to test with, has labels that the "
-            f"others lack: {unseen}. Shuffle the images, or add {x_test} and {y_test}"
-        )
-    return Dataset(name, train, test)
-
-
-def _split(where: str, x: str, images: Any, y: str, labels: Any) -> Split:
-    if images.dtype != np.uint8 and images.dtype.kind != "f":
-        raise TypeError(
-            f"{where}: {x}: expected uint8 or floating pixels, got {images.dtype}"
-        )
-    if not 2 <= images.ndim <= 4 or not images.size:
-        raise ValueError(
-            f"{where}: {x}: expected images (N, H, W), (N, H * W) or (N, C, H, W), got "
-            f"the shape {images.shape}"
-        )
-    if labels.dtype.kind not in "iubUS":
-        raise TypeError(
-            f"{where}: {y}: expected integers or strings, got {labels.dtype}"
-        )
-    if labels.shape not in ((len(images),), (len(images), 1)):
-        raise ValueError(
-            f"{where}: {y}: expected a label for each of the {len(images)} images, got "
-            f"the shape {labels.shape}"
-        )
-    labels = labels.reshape(len(images))
-    return Split(
-        images, labels if labels.dtype.kind in "US" else labels.astype(np.int64)
-    )
+        splits[part] = Split(some, as_labels(where, y, labels, len(some)))
+    if "test" not in splits:
+        rest, test = hold_out(where, *splits["train"])
+        all_of = splits["train"]
+        for part, chosen in (("train", rest), ("test", test)):
+            splits[part] = Split(all_of.images[chosen], all_of.labels[chosen])
+    return Dataset(name, splits["train"], splits["test"], splits.get("validation"))

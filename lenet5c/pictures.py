@@ -1,42 +1,31 @@
 """Folders of PNG or JPEG pictures, one folder a class, converted once to one file.
 
-N pictures, C channels, H rows, W columns. The file is an .npy in a cache folder, which
-is memory-mapped: the pictures may be more than memory holds. Its name has a hash of the
-folder's path and of the pictures' names, sizes and times, so that a change is noticed.
+N pictures, C channels, H rows, W columns. The file is kept as `lenet5c.caches` says:
+the pictures may be more than memory holds.
 """
 
 import hashlib
 import itertools
 import os
-import re
-import secrets
 import sys
-import tempfile
-import time
-import warnings
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c.progress import terminal
+from lenet5c.caches import Cache, Converted, Shown, progress, short_hash
+from lenet5c.names import PARTS
 
-if TYPE_CHECKING:
-    from rich.progress import Progress
+__all__ = ["Pictures", "class_folders", "load_pictures", "read_picture"]
 
-__all__ = ["Shown", "class_folders", "load_pictures", "read_picture"]
-
-Shown = Callable[[int, int], object] | Literal[False] | None  # see image_folder
-
-FORMAT = "1"  # of the cache: another one lets all pictures be converted anew
+FORMAT = "2"  # of the cache: another one lets all pictures be converted anew
 LITTER = {"desktop.ini", "Thumbs.db"}  # and what begins with a dot
 HELD_OUT = 6  # one of so many is for testing
-ABANDONED = 3600  # seconds after which nobody is writing to a temporary file any more
 PICTURES_A_THREAD = 8  # that are converted before the next are begun
-SECONDS_BETWEEN_LINES = 10
+MOST_NAMED = 20  # broken pictures in one message
 
 
 class _Class(NamedTuple):
@@ -47,6 +36,22 @@ class _Class(NamedTuple):
     names: list[str]
 
 
+_Parts = dict[str, list[_Class]]  # train, validation, test, in this order
+
+
+class Pictures(NamedTuple):
+    """Those of one part.
+
+    images : (N, H, W), or (N, 3, H, W) in colour, uint8, memory-mapped and read-only
+    labels : (N,) strings
+    files : N paths in the folder
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.str_]
+    files: list[str]
+
+
 def load_pictures(
     folder: Path,
     size: tuple[int, int],
@@ -54,36 +59,130 @@ def load_pictures(
     cache: Path,
     shown: Shown,
     threads: int,
-) -> tuple[NDArray[np.uint8], NDArray[np.str_], int]:
-    """The pictures of a folder, their classes, and how many of them are to train on.
+    skip_broken: bool = False,
+) -> dict[str, Pictures]:
+    """The pictures of a folder by part: train, test and, if it has them, validation.
 
     Described at `lenet5c.datasets.image_folder`.
-
-    Returns
-    -------
-    (N, H, W), or (N, 3, H, W) in colour, uint8, memory-mapped and read-only; those to
-    train on come first
-    (N,) labels, which are strings
-    int
     """
-    train, test, digest = _listed(folder)
-    training = sum(len(of.names) for of in train)
-    count = training + sum(len(of.names) for of in test)
-    shape = (count, *size) if channels == 1 else (count, channels, *size)
-    place = f"{folder.resolve()}\0{shape[1:]}".encode(errors="surrogateescape")
+    parts, digest = _listed(folder)
+    shape = size if channels == 1 else (channels, *size)
+    files = {
+        part: [
+            os.path.join(of.folder.relative_to(folder), name)
+            for of in classes
+            for name in of.names
+        ]
+        for part, classes in parts.items()
+    }
+    listed = [*itertools.chain(*files.values())]
+    file = Cache(cache, folder, str(shape), digest)
+    found = file.read()
+    if found is None or not _usable(found, shape, len(listed), skip_broken):
+        found = _convert(folder, listed, shape, file, shown, threads, skip_broken)
+    elif shown is not False and not found.beside.all():
+        _tell_left_out(folder, listed, found.beside)
+    return _by_part(folder, parts, files, found)
+
+
+def _usable(
+    found: Converted, shape: tuple[int, ...], count: int, skip_broken: bool
+) -> bool:
+    """Whether a cache's file is whole, and has all pictures if it should."""
+    images, kept = found
+    whole = kept.shape == (count,) and kept.dtype == bool
+    return (
+        whole
+        and images.shape == (kept.sum(), *shape)
+        and images.dtype == np.uint8
+        and (skip_broken or bool(kept.all()))
+    )
+
+
+def _convert(
+    folder: Path,
+    files: list[str],
+    shape: tuple[int, ...],
+    file: Cache,
+    shown: Shown,
+    threads: int,
+    skip_broken: bool,
+) -> Converted:
+    """Write the cache's file: the images, and (count,) bool which files are in it."""
+    broken: dict[int, str] = {}
+
+    def kept() -> NDArray[np.bool_]:
+        if broken and not skip_broken:
+            raise ValueError(_broken(folder, files, broken))
+        if len(broken) == len(files):
+            raise ValueError(f"{folder}: expected pictures, all files are broken")
+        good = np.ones(len(files), bool)
+        good[list(broken)] = False
+        return good
+
     name = folder.resolve().name
-    stem = f"{re.sub('[^0-9A-Za-z_-]', '_', name)[:40]}-{_hex(place)}"
-    target = cache / f"{stem}-{digest}.npy"
-    images = _mapped(target, shape)
-    if images is None:
-        with (
-            _progress(name, count, shown) as advance,
-            closing(_converted([*train, *test], size, channels, threads)) as blocks,
-        ):
-            images = _write(target, stem, shape, blocks, advance)
-    classes = np.array([of.label for of in (*train, *test)])
-    labels = np.repeat(classes, [len(of.names) for of in (*train, *test)])
-    return images, labels, training
+    with (
+        progress(name, len(files), "pictures", shown) as advance,
+        closing(_converted(folder, files, shape, threads, broken, advance)) as blocks,
+    ):
+        found = file.write(shape, np.uint8, blocks, kept)
+    if broken and shown is not False:
+        _tell_left_out(folder, files, found.beside)
+    return found
+
+
+def _by_part(
+    folder: Path, parts: _Parts, files: dict[str, list[str]], found: Converted
+) -> dict[str, Pictures]:
+    """The images, labels and files that are kept of each part."""
+    images, kept = found
+    longest = max(len(of.label) for classes in parts.values() for of in classes)
+    result: dict[str, Pictures] = {}
+    listed = taken = 0
+    for part, classes in parts.items():
+        good = kept[listed : listed + len(files[part])]
+        names = np.array([of.label for of in classes], f"U{longest}")
+        labels = np.repeat(names, [len(of.names) for of in classes])[good]
+        count = len(labels)
+        lost = set(names.tolist()) - set(labels.tolist()) if part == "train" else set()
+        if lost or not count:
+            raise ValueError(
+                f"{folder}: expected pictures to {part} that can be read, of "
+                f"{', '.join(sorted(lost)) or 'any class'}; there are none"
+            )
+        result[part] = Pictures(
+            images[taken : taken + count],
+            labels,
+            list(itertools.compress(files[part], good.tolist())),
+        )
+        listed, taken = listed + len(good), taken + count
+    return result
+
+
+def _broken(folder: Path, files: list[str], broken: dict[int, str]) -> str:
+    first = next(iter(broken.values()))
+    if len(broken) == 1:
+        return f"{first}. skip_broken leaves it out"
+    return (
+        f"{folder}: {len(broken)} of {len(files):,} files are broken or no pictures: "
+        f"{_some(files[number] for number in broken)}. The first one: {first}. "
+        "skip_broken leaves them out"
+    )
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = list(names)
+    more = len(listed) - MOST_NAMED
+    return ", ".join(listed[:MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _tell_left_out(folder: Path, files: list[str], kept: NDArray[np.bool_]) -> None:
+    broken = [files[number] for number in np.flatnonzero(~kept)]
+    sys.stderr.write(
+        f"{folder.resolve().name}: {len(broken):,} of {len(files):,} files left out, "
+        f"broken or no pictures: {_some(broken)}\n"
+    )
+    sys.stderr.flush()
 
 
 def class_folders(folder: Path) -> list[Path]:
@@ -95,8 +194,9 @@ def read_picture(path: Path, size: tuple[int, int], channels: int) -> NDArray[np
     """A picture as (C, H, W) uint8, made as large as fits into `size`, (rows, columns).
 
     It keeps its aspect, so that one side may be shorter. It is turned as its camera
-    says, what is transparent becomes white, 16 bits become 8, and of several pictures
-    the first is taken.
+    says, and of several pictures the first is taken. Of more than 8 bits, the darkest
+    pixel becomes 0 and the lightest 255. What is transparent becomes white; or black,
+    if that is most of the picture and what is drawn on it is light.
 
     Raises
     ------
@@ -114,14 +214,12 @@ def read_picture(path: Path, size: tuple[int, int], channels: int) -> NDArray[np
             # a JPEG is decoded at an 8th of its size if that is enough
             opened.draft(None, (2 * max(size), 2 * max(size)))
             picture = operations.exif_transpose(opened)
-        if picture.mode == "F":
-            raise ValueError("8 or 16 bits a pixel expected, got floating ones")
-        if picture.mode.startswith("I"):
-            values = np.asarray(picture).clip(0, 2**16 - 1) >> 8
-            picture = image.fromarray(values.astype(np.uint8))
+        if picture.mode[0] in "IF":
+            picture = image.fromarray(_stretched(np.asarray(picture, np.float64)))
         if "A" in picture.getbands() or "transparency" in picture.info:
-            paper = image.new("RGBA", picture.size, "white")
-            picture = image.alpha_composite(paper, picture.convert("RGBA"))
+            drawn = picture.convert("RGBA")
+            paper = image.new("RGBA", drawn.size, _paper(drawn))
+            picture = image.alpha_composite(paper, drawn)
         picture = picture.convert("L" if channels == 1 else "RGB")
         scale = min(width / picture.width, height / picture.height)
         fitting = tuple(max(1, round(side * scale)) for side in picture.size)
@@ -138,6 +236,24 @@ def read_picture(path: Path, size: tuple[int, int], channels: int) -> NDArray[np
     return pixels[np.newaxis] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
+def _stretched(values: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """y = 255 (x - least) / (most - least), rounded; 0 if all are equal"""
+    least, most = values.min(), values.max()
+    if not np.isfinite(most - least):
+        raise ValueError("finite pixels expected, got a NaN or an infinity")
+    scale = 255 / (most - least) if most > least else 0.0
+    levels: NDArray[np.uint8] = ((values - least) * scale + 0.5).astype(np.uint8)
+    return levels
+
+
+def _paper(drawn: Any) -> str:
+    """The colour on which an RGBA picture can be seen."""
+    grey = np.asarray(drawn.convert("RGB").convert("L"), np.float64)
+    alpha = np.asarray(drawn.getchannel("A"), np.float64) / 255
+    light = (grey * alpha).sum() > 127.5 * alpha.sum()
+    return "black" if light and alpha.mean() < 0.5 else "white"
+
+
 def _no_picture(path: Path, error: Exception) -> str:
     return f"{path}: expected a PNG or JPEG picture: {error}"
 
@@ -152,33 +268,43 @@ def _pillow() -> tuple[Any, Any]:
     return Image, ImageOps
 
 
-def _listed(folder: Path) -> tuple[list[_Class], list[_Class], str]:
-    """The pictures to train on, those to test with, and a hash of what they are."""
+def _listed(folder: Path) -> tuple[_Parts, str]:
+    """The pictures of each part, and a hash of what they are."""
     digest = hashlib.sha256(FORMAT.encode())
     inside = class_folders(folder)
-    names = [path.name for path in inside]
-    if "train" not in names or not class_folders(folder / "train"):
+    given: dict[str, Path] = {}
+    others = []
+    for path in inside:
+        part = PARTS.get(path.name.lower(), "")
+        if not part or part in given:
+            others.append(path.name)
+        else:
+            given[part] = path
+    if "train" not in given or not class_folders(given["train"]):
         train, test = _hold_out(folder, _classes(folder, inside, digest))
-        return train, test, digest.hexdigest()[:32]
-    if others := sorted({*names} - {"train", "test"}):
+        return {"train": train, "test": test}, digest.hexdigest()[:32]
+    if others:
         raise ValueError(
-            f"{folder}: expected the folders train and, to test with, test; got "
-            f"{', '.join(others)} as well"
+            f"{folder}: expected the folders train and, if there are such pictures, "
+            f"val and test, each once; got {', '.join(others)} as well"
         )
-    train = _classes(folder / "train", class_folders(folder / "train"), digest)
-    if "test" not in names:
-        train, test = _hold_out(folder, train)
-        return train, test, digest.hexdigest()[:32]
-    digest.update(b"test\0")
-    folders = class_folders(folder / "test")
-    known = {of.label for of in train}
-    if unseen := [path.name for path in folders if path.name not in known]:
-        raise ValueError(
-            f"{folder / 'test'}: expected classes that {folder / 'train'} has, got "
-            f"{', '.join(unseen)}"
-        )
-    test = _classes(folder / "test", folders, digest, least=1)
-    return train, test, digest.hexdigest()[:32]
+    parts = {}
+    for part in ("train", "validation", "test"):
+        if part in given:
+            digest.update(f"{part}\0".encode())
+            folders = class_folders(given[part])
+            least = 2 if part == "train" else 1
+            parts[part] = _classes(given[part], folders, digest, least)
+    known = {of.label for of in parts["train"]}
+    for part, classes in parts.items():
+        if unseen := [of.label for of in classes if of.label not in known]:
+            raise ValueError(
+                f"{given[part]}: expected classes that {given['train']} has, got "
+                f"{', '.join(unseen)}"
+            )
+    if "test" not in parts:
+        parts["train"], parts["test"] = _hold_out(folder, parts["train"])
+    return parts, digest.hexdigest()[:32]
 
 
 def _classes(
@@ -230,7 +356,7 @@ def _hold_out(folder: Path, classes: list[_Class]) -> tuple[list[_Class], list[_
     """
     train, test = [], []
     for of in classes:
-        chance = sorted(of.names, key=lambda name: _hex(os.fsencode(name)))
+        chance = sorted(of.names, key=lambda name: short_hash(os.fsencode(name)))
         count = (len(of.names) + HELD_OUT // 2) // HELD_OUT
         train.append(of._replace(names=sorted(chance[count:])))
         if count:
@@ -243,156 +369,43 @@ def _hold_out(folder: Path, classes: list[_Class]) -> tuple[list[_Class], list[_
     return train, test
 
 
-def _hex(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
-
-
 def _converted(
-    classes: list[_Class], size: tuple[int, int], channels: int, threads: int
+    folder: Path,
+    files: list[str],
+    shape: tuple[int, ...],
+    threads: int,
+    broken: dict[int, str],
+    advance: Callable[[int], object],
 ) -> Generator[NDArray[np.uint8], None, None]:
-    """All pictures in order, centred on black, some at a time: (n, C, H, W)."""
+    """All pictures in order, centred on black, some at a time: (n, *shape).
+
+    Those that are broken are left out; `broken` gets their positions and what is wrong
+    with the first one.
+    """
     from concurrent.futures import ThreadPoolExecutor
 
-    paths = (of.folder / name for of in classes for name in of.names)
+    height, width = shape[-2:]
+    channels = shape[0] if len(shape) == 3 else 1
+
+    def read(file: str) -> NDArray[np.uint8] | str:
+        try:
+            return read_picture(folder / file, (height, width), channels)
+        except ValueError as error:
+            return str(error)
+
     with ThreadPoolExecutor(threads) as pool:
-        while some := list(itertools.islice(paths, threads * PICTURES_A_THREAD)):
-            block = np.zeros((len(some), channels, *size), np.uint8)
-            for image, pixels in zip(
-                block,
-                pool.map(lambda path: read_picture(path, size, channels), some),
-                strict=True,
-            ):
-                height, width = pixels.shape[1:]
-                top, left = (size[0] - height) // 2, (size[1] - width) // 2
-                image[:, top : top + height, left : left + width] = pixels
-            yield block
-
-
-def _mapped(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    """The images of that shape in a file, None if it does not hold them whole."""
-    try:
-        images: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    whole = images.shape == shape and images.dtype == np.uint8
-    return images if whole and images.flags.c_contiguous else None
-
-
-def _write(
-    target: Path,
-    stem: str,
-    shape: tuple[int, ...],
-    blocks: Iterator[NDArray[np.uint8]],
-    advance: Callable[[int], object],
-) -> NDArray[np.uint8]:
-    """Write an .npy file, all or nothing, and map it.
-
-    Those of the same folder as it was before are removed.
-    """
-    first = next(blocks)  # what is wrong with Pillow or the first pictures comes first
-    file, temporary = _new_file(target, stem)
-    try:
-        with file:
-            np.lib.format.write_array_header_1_0(
-                file, {"descr": "|u1", "fortran_order": False, "shape": shape}
-            )
-            offset = file.tell()
-            done = 0
-            for block in itertools.chain([first], blocks):
-                file.write(block.data)
-                done += len(block)
-                advance(done)
-            file.flush()
-            os.fsync(file.fileno())
-            # before anyone can replace or remove it
-            images = np.memmap(file, np.uint8, "r", offset, shape)
-        if temporary is not None:
-            os.replace(temporary, target)
-    except BaseException as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
-            raise OSError(error.errno, error.strerror, str(target)) from error
-        raise
-    for old in target.parent.glob(f"{stem}-*.npy"):
-        if temporary is not None and old != target:
-            old.unlink(missing_ok=True)
-    return images
-
-
-def _new_file(target: Path, stem: str) -> tuple[IO[bytes], Path | None]:
-    """A file to write, and its name; None where the folder lets none be made."""
-    temporary = target.with_name(f".{stem}-{secrets.token_hex(8)}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for old in target.parent.glob(f".{stem}-*.tmp"):
-            with suppress(FileNotFoundError):  # another process may do the same
-                if time.time() - old.stat().st_mtime > ABANDONED:
-                    old.unlink()
-        return open(temporary, "x+b"), temporary
-    except OSError as error:
-        warnings.warn(
-            f"the pictures are converted to a temporary file, and anew each time: "
-            f"{target.parent} cannot be written ({error.strerror})",
-            RuntimeWarning,
-            stacklevel=5,  # who calls image_folder
-        )
-        return tempfile.TemporaryFile(), None
-
-
-@contextmanager
-def _progress(name: str, total: int, shown: Shown) -> Iterator[Callable[[int], object]]:
-    """A function to tell how many of the pictures are done."""
-    if shown is False:
-        yield lambda done: None
-        return
-    if callable(shown):
-        yield lambda done: shown(done, total)
-        return
-    bar = _bar(sys.stderr)
-    if bar is None:
-        yield _lines(name, total, sys.stderr)
-    else:
-        with bar:
-            task = bar.add_task(f"{name}: converting pictures", total=total)
-            yield lambda done: bar.update(task, completed=done)
-    sys.stderr.write(f"{name}: {total:,} pictures converted\n")
-    sys.stderr.flush()
-
-
-def _lines(name: str, total: int, stream: TextIO) -> Callable[[int], object]:
-    """Progress as a plain line every few seconds."""
-    next_line = time.perf_counter() + SECONDS_BETWEEN_LINES
-
-    def advance(done: int) -> None:
-        nonlocal next_line
-        if time.perf_counter() >= next_line and done < total:
-            stream.write(f"{name}: {done:,} of {total:,} pictures converted\n")
-            stream.flush()
-            next_line = time.perf_counter() + SECONDS_BETWEEN_LINES
-
-    return advance
-
-
-def _bar(stream: TextIO) -> "Progress | None":
-    """rich's bar, None where it cannot be."""
-    console = terminal(stream)
-    if console is None:
-        return None
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        redirect_stdout=sys.stdout.isatty(),  # piped results stay on stdout
-    )
+        step = threads * PICTURES_A_THREAD
+        for start in range(0, len(files), step):
+            block = np.zeros((step, channels, height, width), np.uint8)
+            count = 0
+            some = files[start : start + step]
+            for number, pixels in enumerate(pool.map(read, some), start):
+                if isinstance(pixels, str):
+                    broken[number] = "" if broken else pixels
+                    continue
+                rows, columns = pixels.shape[1:]
+                top, left = (height - rows) // 2, (width - columns) // 2
+                block[count, :, top : top + rows, left : left + columns] = pixels
+                count += 1
+            yield block[:count].reshape(count, *shape)
+            advance(start + len(some))

@@ -18,12 +18,13 @@ import lenet5c
 PACKAGE = Path(lenet5c.__file__).parent
 FLOORS = {
     0: ["core", "checks", "habits", "progress"],
-    1: ["_core", "_cpu", "pictures", "threads"],
+    1: ["_core", "_cpu", "threads", "arrays", "caches", "idx", "names"],
     2: [
         *("layers", "images", "augment", "optimizers", "schedules", "history"),
-        *("datasets", "storage", "functional", "_info", "c_source"),
+        *("pictures", "tables", "storage", "functional", "_info", "c_source"),
     ],
     3: [
+        "datasets",
         *("callbacks", "checkpoint", "embed", "plots", "recipes", "training"),
         *("export_c", "export_onnx", "quantize"),
     ],
@@ -67,6 +68,7 @@ TYPES_ONLY = {
 # itself imported inside functions alone may import them at its head.
 ON_DEMAND = {"estimator"}
 EXTRAS = {
+    "caches": {"rich"},
     "cli": {"rich", "PIL"},
     "compare": {"matplotlib"},
     "progress": {"rich"},
@@ -75,7 +77,7 @@ EXTRAS = {
     "export_onnx": {"onnx"},
     "estimator": {"sklearn"},
     "history": {"matplotlib"},
-    "pictures": {"rich", "PIL"},
+    "pictures": {"PIL"},
     "plots": {"matplotlib"},
     "report": {"matplotlib"},
 }

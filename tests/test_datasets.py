@@ -17,7 +17,7 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 
-from lenet5c import datasets
+from lenet5c import arrays, datasets
 from lenet5c.datasets import read_idx, write_idx
 
 DTYPES = ("uint8", "int8", "int16", "int32", "float32", "float64")
@@ -50,6 +50,22 @@ def write_files(folder, arrays, names=FILES, end=""):
     folder.mkdir(parents=True, exist_ok=True)
     for name, array in zip(names, arrays, strict=False):
         write_idx(folder / f"{name}{end}", array)
+
+
+def held_out(images, labels):
+    """Which ones are kept to test with: (N,) bool."""
+    return arrays.hold_out("here", images, labels)[1]
+
+
+def assert_split(data, images, labels):
+    """The data are these images in the same order, a sixth of each class to test."""
+    test = held_out(images, labels)
+    for found, array in zip(
+        (*data.train, *data.test),
+        (images[~test], labels[~test], images[test], labels[test]),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(found, array)
 
 
 def assert_holds(data, arrays):
@@ -590,12 +606,30 @@ def test_a_path_named_like_a_data_set_is_a_folder(tmp_path, monkeypatch):
     assert_holds(datasets.load(Path("digits")), small())
 
 
-def test_without_test_images_the_last_fifth_is_kept_for_that(tmp_path):
-    images, labels, *_ = small(train=23)
-    labels[:] = np.arange(23) % 3
+def test_without_test_images_a_sixth_of_each_class_is_kept_for_that(tmp_path):
+    images, labels, *_ = small(train=72)
+    labels[:] = np.arange(72) // 24  # sorted
     write_files(tmp_path, (images, labels))
     data = datasets.load(tmp_path)
-    assert_holds(data, (images[:19], labels[:19], images[19:], labels[19:]))
+    assert_split(data, images, labels)
+    assert data.test.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+
+
+def test_which_ones_are_kept_does_not_hang_on_their_order():
+    images, labels, *_ = small(train=90)
+    labels[:] = np.arange(90) % 3
+    order = np.random.default_rng(1).permutation(90)
+    test = held_out(images, labels)
+    np.testing.assert_array_equal(held_out(images[order], labels[order]), test[order])
+    added = held_out(np.append(images, images[:1] // 2, 0), np.append(labels, 0))
+    assert (added[:90] != test).sum() <= 1
+
+
+@pytest.mark.parametrize(("count", "kept"), [(1, 0), (2, 0), (3, 1), (8, 1), (9, 2)])
+def test_at_least_one_image_of_a_class_stays_in_training(count, kept):
+    images, labels, *_ = small(train=20)
+    labels[:] = np.arange(20) < count
+    assert held_out(images, labels)[labels == 1].sum() == kept
 
 
 @pytest.mark.parametrize("missing", [(0,), (1,), (2,), (3,), (0, 1), (0, 1, 2, 3)])
@@ -608,7 +642,9 @@ def test_what_a_folder_lacks_is_named(missing, tmp_path):
     assert str(tmp_path) in str(caught.value)
     for number, name in enumerate(FILES):
         part = str(caught.value).partition("missing")[2]
-        assert (name[:11] in part) == (number in missing)
+        of = name[:12].replace("t10k", "test").replace("-", " ").rstrip("s ")
+        none_of_it = number > 1 and {2, 3} <= set(missing)
+        assert (of in part) == (number in missing and not none_of_it)
 
 
 @pytest.mark.parametrize("kind", ["IDX", "npy"])
@@ -630,16 +666,27 @@ def test_large_plain_files_in_a_folder_are_mapped(large, kind, tmp_path, monkeyp
 
 def test_what_is_kept_of_a_mapped_file_is_mapped_as_well(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "MAPPED_FROM", 1000)
-    images, labels = random_array("float32", (50, 6, 5)), np.arange(50) % 5
+    images, labels = random_array("float32", (50, 6, 5)) / 7, np.arange(50) % 5
     np.save(tmp_path / "train-images.npy", images)
     np.save(tmp_path / "train-labels.npy", np.array(list("abcde"))[labels])
     data = datasets.load(tmp_path)
-    np.testing.assert_array_equal(data.train.images, images[:40])
-    np.testing.assert_array_equal(data.test.images, images[40:])
-    assert data.test.labels.tolist() == list("abcde") * 2
+    np.testing.assert_array_equal(data.train.images, images[:42])
+    np.testing.assert_array_equal(data.test.images, images[42:])
+    assert data.test.labels.tolist() == list("cdeabcde")
     for split in (data.train, data.test):
         assert np.shares_memory(split.images, data.train.images.base)
         assert not split.images.flags.writeable
+
+
+@pytest.mark.parametrize("labels", [np.arange(50) // 10, np.arange(50) // 49])
+def test_mapped_images_whose_last_ones_lack_a_class_are_refused(
+    labels, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(datasets, "MAPPED_FROM", 1000)
+    np.save(tmp_path / "train-images.npy", random_array("uint8", (50, 6, 5)))
+    np.save(tmp_path / "train-labels.npy", labels)
+    with pytest.raises(ValueError, match="Shuffle the images"):
+        datasets.load(tmp_path)
 
 
 def test_a_large_gzipped_file_is_loaded(tmp_path, monkeypatch):
@@ -693,23 +740,24 @@ def test_an_npz_file_with_the_names_of_keras_is_read(save, tmp_path):
 
 
 @pytest.mark.parametrize("names", [("images", "labels"), ("x_train", "y_train")])
-def test_the_last_fifth_of_an_npz_file_is_kept_for_testing(names, tmp_path):
+def test_a_sixth_of_an_npz_file_is_kept_for_testing(names, tmp_path):
     images, labels, *_ = small(train=24)
     labels[:] = np.arange(24) % 4
     np.savez(tmp_path / "a.npz", **dict(zip(names, (images, labels), strict=True)))
     data = datasets.load(tmp_path / "a.npz")
-    assert_holds(data, (images[:20], labels[:20], images[20:], labels[20:]))
+    assert_split(data, images, labels)
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (784,), (1, 28, 28), (3, 30, 31)])
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
 def test_images_of_an_npz_file_keep_shape_and_dtype(shape, dtype, tmp_path):
     images = random_array(dtype, (10, *shape))
+    if dtype != "uint8":
+        images /= 100
     np.savez(tmp_path / "a.npz", images=images, labels=np.arange(10) % 2)
     data = datasets.load(tmp_path / "a.npz")
     assert data.train.images.dtype == np.dtype(dtype)
-    np.testing.assert_array_equal(data.train.images, images[:8])
-    np.testing.assert_array_equal(data.test.images, images[8:])
+    assert_split(data, images, np.arange(10) % 2)
 
 
 @pytest.mark.parametrize(
@@ -720,16 +768,26 @@ def test_images_of_an_npz_file_keep_shape_and_dtype(shape, dtype, tmp_path):
         ((np.arange(10) % 2)[:, np.newaxis], np.int64),
         (np.arange(10) % 2 == 1, np.int64),
         (np.array(["cat", "dog"] * 5), np.dtype("U3")),
+        (np.array([b"cat", "kö".encode()] * 5), np.dtype("U3")),
+        (np.arange(10) % 2 * 7.0, np.int64),
+        (np.eye(2)[np.arange(10) % 2], np.int64),
+        (np.eye(3, dtype=bool)[np.arange(10) % 2], np.int64),
     ],
-    ids=["uint8", "big-endian", "column", "bool", "text"],
+    ids=[
+        *("uint8", "big-endian", "column", "bool", "text", "bytes", "float"),
+        *("one-hot", "one-hot bool"),
+    ],
 )
-def test_labels_become_int64_and_text_stays(labels, dtype, tmp_path):
+def test_labels_become_int64_or_text(labels, dtype, tmp_path):
     images = random_array("uint8", (10, 6, 5))
     np.savez(tmp_path / "a.npz", images=images, labels=labels)
     data = datasets.load(tmp_path / "a.npz")
     assert data.train.labels.dtype == dtype
-    np.testing.assert_array_equal(data.train.labels, labels[:8].reshape(8))
-    np.testing.assert_array_equal(data.test.labels, labels[8:].reshape(2))
+    if labels.dtype.kind == "S":
+        labels = np.array(["cat", "kö"] * 5)
+    elif labels.ndim == 2 and labels.shape[1] > 1:
+        labels = labels.argmax(1)
+    assert_split(data, images, labels.reshape(10))
 
 
 IMAGES = random_array("uint8", (10, 6, 5))
@@ -740,17 +798,21 @@ LABELS = np.arange(10) % 2
     ("arrays", "error", "said"),
     [
         ({}, ValueError, "x_train"),
-        ({"x_train": IMAGES}, ValueError, "missing ['y_train'"),
+        ({"x_train": IMAGES}, ValueError, "missing: train labels"),
         ({"labels": LABELS}, ValueError, "missing"),
-        (keras((IMAGES, LABELS, IMAGES)), ValueError, "missing ['y_test']"),
+        (keras((IMAGES, LABELS, IMAGES)), ValueError, "missing: test labels"),
         (
             {"images": IMAGES, "labels": LABELS[:9]},
             ValueError,
             "labels: expected a label",
         ),
         ({"images": IMAGES, "labels": LABELS.reshape(2, 5)}, ValueError, "(2, 5)"),
-        ({"images": IMAGES, "labels": np.eye(10)}, TypeError, "float64"),
-        ({"images": IMAGES, "labels": np.eye(10, dtype=int)}, ValueError, "(10, 10)"),
+        ({"images": IMAGES, "labels": np.eye(10) * 0.9}, TypeError, "float64"),
+        ({"images": IMAGES, "labels": np.eye(10) + 1}, ValueError, "(10, 10)"),
+        ({"images": IMAGES, "labels": np.ones((10, 2))}, ValueError, "(10, 2)"),
+        ({"images": IMAGES, "labels": np.eye(10)[:9]}, ValueError, "(9, 10)"),
+        ({"images": IMAGES, "labels": LABELS + np.nan}, TypeError, "float64"),
+        ({"images": IMAGES, "labels": np.array([b"\xff"] * 10)}, ValueError, "UTF-8"),
         (
             {"images": IMAGES, "labels": LABELS / 2},
             TypeError,
@@ -762,7 +824,7 @@ LABELS = np.arange(10) % 2
             ValueError,
             "labels: expected a label",
         ),
-        ({"images": LABELS, "labels": LABELS}, TypeError, "images: expected uint8"),
+        ({"images": LABELS, "labels": LABELS}, ValueError, "shape (10,)"),
         (
             {"images": LABELS * 1.0, "labels": LABELS},
             ValueError,
@@ -776,14 +838,29 @@ LABELS = np.arange(10) % 2
         ({"images": IMAGES[:0], "labels": LABELS[:0]}, ValueError, "(0, 6, 5)"),
         ({"images": IMAGES[:, :0], "labels": LABELS}, ValueError, "(10, 0, 5)"),
         ({"images": IMAGES[..., None, None], "labels": LABELS}, ValueError, "1, 1)"),
-        ({"images": IMAGES[:4], "labels": LABELS[:4]}, ValueError, "at least 5 images"),
-        ({"images": IMAGES.astype(int), "labels": LABELS}, TypeError, "int64"),
+        ({"images": IMAGES[:4], "labels": LABELS[:4]}, ValueError, "3 images of a"),
+        (
+            {"images": IMAGES.astype(int) - 1, "labels": LABELS},
+            ValueError,
+            f"expected pixels 0 to 255, or floating ones, got int64 from -1 to "
+            f"{IMAGES.max() - 1}",
+        ),
+        (
+            {"images": IMAGES.astype("u2") + 200, "labels": LABELS},
+            ValueError,
+            f"got uint16 from {200 + int(IMAGES.min())} to {200 + int(IMAGES.max())}",
+        ),
         ({"images": IMAGES, "labels": np.sort(LABELS)}, None, ""),
-        ({"images": IMAGES, "labels": np.arange(10) // 8}, ValueError, "Shuffle"),
+        ({"images": IMAGES, "labels": np.arange(10) // 8}, None, ""),
         (
             keras((IMAGES, LABELS, IMAGES[:, 1:], LABELS)),
             ValueError,
-            "x_test: expected images of the shape (6, 5)",
+            "x_test: expected uint8 images of the shape (6, 5), like x_train, got",
+        ),
+        (
+            keras((IMAGES, LABELS, IMAGES / 255, LABELS)),
+            ValueError,
+            "x_test: expected uint8 images",
         ),
         (keras((IMAGES, LABELS, IMAGES, LABELS[1:])), ValueError, "y_test: expected"),
         (keras((IMAGES, LABELS, IMAGES + 0j, LABELS)), TypeError, "x_test: expected"),
@@ -871,8 +948,13 @@ def test_other_sources_are_refused(source, tmp_path, monkeypatch):
     (tmp_path / "text.txt").write_text("text")
     if source == "":
         source = "no/folder"
-    with pytest.raises(ValueError, match=r"^source: expected 'mnist', ") as caught:
+    exists = source == "text.txt"
+    with pytest.raises(
+        ValueError if exists else FileNotFoundError,
+        match=r"^source: .*expected 'mnist', ",
+    ) as caught:
         datasets.load(source)
+    assert ("does not exist" in str(caught.value)) != exists
     assert repr(source) in str(caught.value)
     assert ".npz" in str(caught.value)
 
@@ -881,6 +963,25 @@ def test_other_sources_are_refused(source, tmp_path, monkeypatch):
 def test_other_types_of_source_are_refused(source):
     with pytest.raises(TypeError, match=r"^source: expected a str or a path"):
         datasets.load(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "near"),
+    [
+        *(("fashion_mnst", "fashion-mnist"), ("MNIST", "mnist"), ("digit", "digits")),
+        *(("my-digitz", "my-digits"), ("foto/a.npz", "a.npy"), ("nothing", None)),
+    ],
+)
+def test_a_name_that_is_nearly_right_is_answered_with_the_right_one(
+    source, near, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    write_files(tmp_path / "my-digits", small())
+    (tmp_path / "foto").mkdir()
+    (tmp_path / "foto" / "a.npy").touch()
+    with pytest.raises(FileNotFoundError, match="does not exist") as caught:
+        datasets.load(source)
+    assert (f"did you mean {near!r}" in str(caught.value)) == (near is not None)
 
 
 def test_a_missing_npz_file_is_an_os_error(tmp_path):
