@@ -17,7 +17,7 @@ PARTS = {
     **dict.fromkeys(("test", "testing", "t10k"), "test"),
 }
 WHAT = {
-    **dict.fromkeys(("x", "image", "images", "img", "imgs"), "images"),
+    **dict.fromkeys(("x", "image", "images", "img", "imgs", "pixels"), "images"),
     **dict.fromkeys(("y", "label", "labels", "target", "targets"), "labels"),
 }
 VAGUE = "data"  # images, unless another word says what
@@ -95,7 +95,9 @@ def pick(where: str, found: Iterable[str]) -> dict[Key, str]:
     chosen = {key: name for key, name in chosen.items() if key[0]}
     parts = {"train", *(part for part, _ in chosen)}
     keys = {(part, what) for part in parts for what in ("images", "labels")}
-    if missing := sorted(keys - chosen.keys(), reverse=True):
+    if missing := sorted(
+        keys - chosen.keys(), key=lambda key: (key[0] != "train", key)
+    ):
         lacking = ", ".join(f"{part} {what}" for part, what in missing)
         got = ", ".join(names[:20]) + ", ..." * (len(names) > 20)
         raise ValueError(

@@ -403,6 +403,22 @@ def test_the_cache_is_in_the_home_folder_by_default(tmp_path, monkeypatch, origi
     assert_holds(datasets.mnist(), originals)
 
 
+def test_without_a_home_the_error_says_what_to_do(tmp_path, monkeypatch, originals):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("LENET5C_DATA", raising=False)
+
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    assert datasets.find("mnist") is None
+    with pytest.raises(OSError, match="set HOME or XDG_CACHE_HOME"):
+        datasets.mnist()
+    monkeypatch.setenv("LENET5C_DATA", str(tmp_path))
+    write_files(tmp_path / "mnist", originals)
+    assert_holds(datasets.mnist(), originals)
+
+
 @pytest.mark.parametrize("number", range(4))
 def test_a_single_changed_value_is_not_mnist(number, places, originals):
     arrays = [array.copy() for array in originals]
@@ -647,6 +663,107 @@ def test_what_a_folder_lacks_is_named(missing, tmp_path):
         assert (of in part) == (number in missing and not none_of_it)
 
 
+def test_folders_beside_the_files_are_left_out(tmp_path):
+    names = [name.replace("-idx", ".idx") for name in FILES]
+    write_files(tmp_path, small(), names)
+    for name, other in zip(FILES, small(seed=1), strict=True):
+        (tmp_path / name).mkdir()
+        if other.ndim > 1:
+            write_idx(tmp_path / name / name, other)
+    assert_holds(datasets.load(tmp_path), small())
+
+
+def test_files_inside_of_folders_of_their_names_are_found(tmp_path):
+    for name, array in zip(FILES, small(), strict=True):
+        write_files(tmp_path / name.replace("-idx", ".idx"), [array], [name])
+    assert_holds(datasets.load(tmp_path), small())
+
+
+def test_images_and_labels_in_a_folder_for_each_part_are_found(tmp_path):
+    for part, some in (("train", small()[:2]), ("test", small()[2:])):
+        write_files(tmp_path / part, some, ("images", "labels"))
+    assert_holds(datasets.load(tmp_path), small())
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("x_train", "y_train", "x_test", "y_test"),
+        ("X_train", "y_train", "X_test", "y_test"),
+        ("trainX", "trainY", "testX", "testY"),
+        ("train_images", "train_labels", "test_images", "test_labels"),
+        (
+            "kmnist-train-imgs",
+            "kmnist-train-labels",
+            "kmnist-test-imgs",
+            "kmnist-test-labels",
+        ),
+        ("training_data", "training_target", "testing_data", "testing_target"),
+        ("TRAIN-IMAGES", "TRAIN-LABELS", "T10K-IMAGES", "T10K-LABELS"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["npz", "npy", "npz of one", "idx"])
+def test_names_that_people_give_are_understood(names, kind, tmp_path):
+    named = dict(zip(names, small(), strict=True))
+    if kind == "npz":
+        np.savez(tmp_path / "a.npz", **named)
+        assert_holds(datasets.load(tmp_path / "a.npz"), small())
+        return
+    for name, array in named.items():
+        if kind == "npy":
+            np.save(tmp_path / f"{name}.npy", array)
+        elif kind == "idx":
+            write_idx(tmp_path / f"{name}.idx", array)
+        else:
+            np.savez_compressed(tmp_path / f"{name}.npz", array)
+    assert_holds(datasets.load(tmp_path), small())
+
+
+def test_an_npz_file_of_several_arrays_among_files_is_refused(tmp_path):
+    write_files(tmp_path, small()[:1])
+    np.savez(tmp_path / "train-labels.npz", a=small()[1], b=small()[1])
+    with pytest.raises(ValueError, match=r"train-labels\.npz: .*one array, got .*'a'"):
+        datasets.load(tmp_path)
+
+
+def write_emnist(folder, of="letters", seed=0, end=".gz"):
+    arrays = small(seed)
+    for name, array in zip(FILES, arrays, strict=True):
+        name = f"emnist-{of}-{name.replace('t10k', 'test')}"
+        lying = array.transpose(0, 2, 1) if array.ndim == 3 else array
+        write_files(folder, [lying], [name], end)
+    return arrays
+
+
+@pytest.mark.parametrize("end", ["", ".gz"])
+def test_emnist_is_turned_upright(end, tmp_path):
+    arrays = write_emnist(tmp_path, end=end)
+    data = datasets.load(tmp_path)
+    assert_holds(data, arrays)
+    assert data.train.images.flags.c_contiguous
+
+
+def test_emnist_that_is_mapped_is_turned_without_a_copy(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "MAPPED_FROM", 10_000)
+    arrays = write_emnist(tmp_path, end="")
+    data = datasets.load(tmp_path)
+    assert_holds(data, arrays)
+    assert isinstance(data.train.images, np.memmap)
+
+
+def test_of_several_sets_in_a_folder_one_is_picked_by_its_name(tmp_path):
+    letters = write_emnist(tmp_path)
+    digits = write_emnist(tmp_path, "digits", seed=1)
+    with pytest.raises(ValueError, match=r"emnist digits: .*; emnist letters: "):
+        datasets.load(tmp_path)
+    data = datasets.load(tmp_path / "emnist-letters")
+    assert data.name == "emnist-letters"
+    assert_holds(data, letters)
+    assert_holds(datasets.load(str(tmp_path / "emnist-digits")), digits)
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        datasets.load(tmp_path / "emnist-let")
+
+
 @pytest.mark.parametrize("kind", ["IDX", "npy"])
 @pytest.mark.parametrize("large", [False, True])
 def test_large_plain_files_in_a_folder_are_mapped(large, kind, tmp_path, monkeypatch):
@@ -737,6 +854,35 @@ def test_an_npz_file_with_the_names_of_keras_is_read(save, tmp_path):
     data = datasets.load(str(tmp_path / "photos.npz"))
     assert data.name == "photos"
     assert_holds(data, arrays)
+
+
+def test_an_npz_file_of_medmnist_is_read(tmp_path):
+    """With a validation set, channels last, labels in a column."""
+    colours = np.random.default_rng(0).integers(0, 256, (30, 28, 28, 3), np.uint8)
+    named = {}
+    for part in ("train", "val", "test"):
+        named[f"{part}_images"] = colours + np.uint8(len(part))
+        named[f"{part}_labels"] = (np.arange(30) % 7)[:, np.newaxis]
+    np.savez(tmp_path / "bloodmnist.npz", **named)
+    data = datasets.load(tmp_path / "bloodmnist.npz")
+    for part, split in (
+        *(("train", data.train), ("val", data.validation)),
+        ("test", data.test),
+    ):
+        images = (colours + np.uint8(len(part))).transpose(0, 3, 1, 2)
+        np.testing.assert_array_equal(split.images, images)
+        assert split.labels.tolist() == [n % 7 for n in range(30)]
+
+
+def test_a_data_set_is_unpacked_as_two_pairs(tmp_path):
+    arrays = small()
+    np.savez(tmp_path / "a.npz", **keras(arrays))
+    data = datasets.load(tmp_path / "a.npz")
+    (x, y), (x_test, y_test) = data
+    for found, array in zip((x, y, x_test, y_test), arrays, strict=True):
+        np.testing.assert_array_equal(found, array)
+    assert data.validation is None
+    assert data.files == {}
 
 
 @pytest.mark.parametrize("names", [("images", "labels"), ("x_train", "y_train")])
@@ -982,6 +1128,14 @@ def test_a_name_that_is_nearly_right_is_answered_with_the_right_one(
     with pytest.raises(FileNotFoundError, match="does not exist") as caught:
         datasets.load(source)
     assert (f"did you mean {near!r}" in str(caught.value)) == (near is not None)
+
+
+@pytest.mark.parametrize("option", [{"size": 20}, {"channels": 3}])
+def test_options_of_pictures_are_refused_for_arrays(option, tmp_path):
+    np.savez(tmp_path / "a.npz", **keras(small()))
+    for source in (tmp_path / "a.npz", "digits"):
+        with pytest.raises(ValueError, match=r"expected None, as .* is no folder of p"):
+            datasets.load(source, **option)
 
 
 def test_a_missing_npz_file_is_an_os_error(tmp_path):

@@ -185,6 +185,38 @@ def test_a_picture_of_one_value_of_many_bits_is_black(dtype, tmp_path):
     assert not read(tmp_path, np.full((28, 28), 1234, dtype), name="a.tiff").any()
 
 
+def drawn(ink, *, mode="RGBA", share=4):
+    """A line of `ink` on transparent ground, one column of `share`."""
+    image = Image.new("RGBA", (28, 28), (0, 255, 0, 0))
+    image.paste((ink, ink, ink, 255), (0, 0, 28 // share, 28))
+    return image.convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "PA"])
+@pytest.mark.parametrize(
+    ("ink", "share", "paper"),
+    [
+        *((255, 4, 0), (200, 4, 0)),  # light strokes: black paper shows them
+        *((0, 4, 255), (90, 4, 255)),
+        (255, 1, 255),  # nothing is transparent
+        (255, 2, 255),  # no more than half of it
+    ],
+)
+def test_transparent_ground_is_one_on_which_the_strokes_are_seen(
+    ink, share, paper, mode, tmp_path
+):
+    end = "tiff" if mode == "PA" else "png"
+    drawn(ink, mode=mode, share=share).save(tmp_path / f"a.{end}")
+    found = pictures.read_picture(tmp_path / f"a.{end}", (28, 28), 1)[0]
+    assert np.abs(found[:, : 28 // share].astype(int) - ink).max() <= 3
+    assert (found[:, 28 // share :] == paper).all()
+
+
+def test_a_picture_of_nothing_is_white(tmp_path):
+    Image.new("RGBA", (28, 28), (255, 255, 255, 0)).save(tmp_path / "a.png")
+    assert (pictures.read_picture(tmp_path / "a.png", (28, 28), 1) == 255).all()
+
+
 def test_black_and_white_are_0_and_255(tmp_path):
     pixels = noise(28, 28) > 99
     found = read(tmp_path, pixels)
@@ -232,6 +264,78 @@ def test_a_broken_picture_is_refused_by_name(damaged, tmp_path, photos, cache):
         image_folder(photos, **SILENT)
     assert str(broken) in str(caught.value)
     assert not files_in(cache)
+
+
+def break_pictures(folder, names):
+    for name in names:
+        (folder / name).write_bytes(b"no picture")
+
+
+BROKEN = ["cat/1.png", "cat/notes.txt", "dog/3.png", "dog/data.csv"]
+
+
+def test_all_broken_pictures_are_named_together(photos, cache):
+    break_pictures(photos, BROKEN)
+    with pytest.raises(ValueError, match="4 of 16 files are broken") as caught:
+        datasets.load(photos)
+    for name in BROKEN:
+        assert name in str(caught.value)
+    assert "skip_broken" in str(caught.value)
+    assert not files_in(cache)
+
+
+def test_of_many_broken_pictures_20_are_named(photos):
+    break_pictures(photos, [f"cat/broken{n}.png" for n in range(25)])
+    with pytest.raises(ValueError, match=r"25 of 39 .* and 5 more") as caught:
+        image_folder(photos, **SILENT)
+    assert str(caught.value).partition(" and 5 more")[0].count("cat/") == 20
+
+
+def test_broken_pictures_can_be_left_out(photos, capsys, conversions):
+    whole = image_folder(photos, **SILENT)
+    break_pictures(photos, BROKEN)
+    del conversions[:]
+    for again in range(2):
+        data = datasets.load(photos, skip_broken=True)
+        note = capsys.readouterr().err.splitlines()[-1]
+        assert note.startswith(
+            "photos: 4 of 16 files left out, broken or no pictures: "
+        )
+        assert all(name in note for name in BROKEN)
+        assert len(conversions) == 16  # once
+        assert len(all_of(data)) == 12, again
+        for part in ("train", "test"):
+            split, files = getattr(data, part), data.files[part]
+            assert len(split.images) == len(split.labels) == len(files)
+            assert [name.split("/")[0] for name in files] == split.labels.tolist()
+            for image, name in zip(split.images, files, strict=True):
+                pixels = pictures.read_picture(photos / name, (28, 28), 1)
+                np.testing.assert_array_equal(image, pixels[0])
+        del conversions[16:]
+    assert len(all_of(whole)) == 14
+
+
+def test_who_does_not_leave_them_out_is_told_of_broken_pictures(photos, cache):
+    break_pictures(photos, BROKEN)
+    image_folder(photos, skip_broken=True, **SILENT)
+    with pytest.raises(ValueError, match="4 of 16 files are broken"):
+        image_folder(photos, **SILENT)
+    assert len(files_in(cache)) == 1
+
+
+def test_leaving_none_out_gives_the_same_file(photos, cache, conversions):
+    image_folder(photos, skip_broken=True, **SILENT)
+    image_folder(photos, **SILENT)
+    assert len(conversions) == 14
+
+
+@pytest.mark.parametrize("classes", [("dog",), ("cat", "dog")])
+def test_a_class_of_which_nothing_is_left_is_an_error(classes, photos):
+    for label in classes:
+        break_pictures(photos, [f"{label}/{number}.png" for number in range(7)])
+    for _ in range(2):
+        with pytest.raises(ValueError, match="photos: expected pictures"):
+            image_folder(photos, skip_broken=True, **SILENT)
 
 
 def test_every_truncated_picture_is_refused_or_read(tmp_path):
@@ -324,6 +428,56 @@ def test_the_folders_train_and_test_are_taken_as_they_are(tmp_path):
     np.testing.assert_array_equal(data.test.images, list(test.values()))
     assert data.train.labels.tolist() == ["cat"] * 3 + ["dog"] * 3
     assert data.test.labels.tolist() == ["dog"] * 4
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train", "val", "test"),
+        ("training", "valid", "testing"),
+        ("Train", "Validation", "TEST"),
+    ],
+)
+def test_a_folder_to_validate_with_is_taken_as_well(names, tmp_path):
+    parts = ("train", "validation", "test")
+    for seed, name in enumerate(names):
+        for label in ("cat", "dog"):
+            save(
+                tmp_path / "x" / name / label / f"{name}.png", noise(28, 28, seed=seed)
+            )
+    data = datasets.load(tmp_path / "x")
+    for seed, (part, name) in enumerate(zip(parts, names, strict=True)):
+        split = getattr(data, part)
+        np.testing.assert_array_equal(split.images, [noise(28, 28, seed=seed)] * 2)
+        assert split.labels.tolist() == ["cat", "dog"]
+        assert data.files[part] == [f"{name}/{of}/{name}.png" for of in ("cat", "dog")]
+
+
+def test_without_a_test_folder_a_sixth_of_train_is_kept(tmp_path):
+    write_pictures(tmp_path / "x" / "train", count=12)
+    write_pictures(tmp_path / "x" / "val", count=2)
+    data = datasets.load(tmp_path / "x")
+    assert [len(part.labels) for part in (*data, data.validation)] == [20, 4, 4]
+
+
+def test_the_file_of_each_image_is_known(photos):
+    data = datasets.load(photos)
+    assert {*data.files} == {"train", "test"}
+    for part, split in (("train", data.train), ("test", data.test)):
+        for name, image, label in zip(data.files[part], *split, strict=True):
+            assert name.split("/")[0] == label
+            pixels = pictures.read_picture(photos / name, (28, 28), 1)[0]
+            np.testing.assert_array_equal(image, pixels)
+
+
+def test_options_of_pictures_are_passed_on(photos):
+    data = datasets.load(photos, size=(20, 30), channels=3)
+    assert data.train.images.shape == (12, 3, 20, 30)
+
+
+def test_tables_beside_folders_of_pictures_are_left_out(photos):
+    (photos / "train.csv").write_text("file,label\ncat/1.png,cat\n")
+    assert len(all_of(datasets.load(photos))) == 14
 
 
 def test_of_the_folder_train_alone_a_sixth_is_kept(tmp_path):
@@ -484,6 +638,7 @@ def test_a_picture_may_have_any_name(photos):
         ({"channels": 4}, ValueError),
         ({"channels": "L"}, TypeError),
         ({"progress": "yes"}, TypeError),
+        ({"skip_broken": "yes"}, TypeError),
     ],
 )
 def test_wrong_options_are_refused_by_name(options, error, photos):
@@ -767,6 +922,18 @@ def test_the_file_is_the_same_for_any_number_of_threads(photos, tmp_path):
         (path,) = cache.iterdir()
         contents.add(path.read_bytes())
     assert len(contents) == 1
+
+
+def test_without_a_home_another_folder_may_be_named(photos, tmp_path, monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(OSError, match="set HOME or XDG_CACHE_HOME"):
+        image_folder(photos, **SILENT)
+    assert len(all_of(image_folder(photos, cache=tmp_path / "here", **SILENT))) == 14
 
 
 # Progress
