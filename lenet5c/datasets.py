@@ -563,7 +563,8 @@ def _has_pictures(folder: Path) -> bool:
             return any(kind and kind.startswith("image/") for kind in kinds)
 
     inside = class_folders(folder)
-    return any(map(some, itertools.chain(inside, *map(class_folders, inside))))
+    deeper = (each for folder in inside for each in class_folders(folder))
+    return any(map(some, itertools.chain(inside, deeper)))
 
 
 def _read_arrays(folder: Path, name: str, files: list[str]) -> Dataset:

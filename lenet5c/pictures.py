@@ -69,8 +69,9 @@ def load_pictures(
     shape = size if channels == 1 else (channels, *size)
     files = {
         part: [
-            os.path.join(of.folder.relative_to(folder), name)
+            f"{place}/{name}"
             for of in classes
+            for place in [of.folder.relative_to(folder).as_posix()]
             for name in of.names
         ]
         for part, classes in parts.items()
@@ -147,8 +148,8 @@ def _by_part(
         lost = set(names.tolist()) - set(labels.tolist()) if part == "train" else set()
         if lost or not count:
             raise ValueError(
-                f"{folder}: expected pictures to {part} that can be read, of "
-                f"{', '.join(sorted(lost)) or 'any class'}; there are none"
+                f"{folder}: expected pictures for the part {part}, all are broken of "
+                f"{', '.join(sorted(lost)) or 'all classes'}"
             )
         result[part] = Pictures(
             images[taken : taken + count],
