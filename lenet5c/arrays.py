@@ -172,14 +172,13 @@ def hold_out(where: str, images: NDArray[Any], labels: NDArray[Any]) -> tuple[An
                 "test with"
             )
         return slice(first), slice(first, None)
-    digests = np.array(
-        [hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in images]
-    )
-    test = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        (members,) = np.nonzero(labels == label)
-        chance = members[np.argsort(digests[members], kind="stable")]
-        test[chance[: (len(members) + HELD_OUT // 2) // HELD_OUT]] = True
+    hashes = (hashlib.blake2b(image.tobytes(), digest_size=8) for image in images)
+    chance = np.frombuffer(b"".join(each.digest() for each in hashes), "<u8")
+    _, of, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    order = np.lexsort((chance, of))
+    rank = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    test = np.empty(len(labels), bool)
+    test[order] = rank < np.repeat((counts + HELD_OUT // 2) // HELD_OUT, counts)
     if not test.any():
         raise ValueError(
             f"{where}: expected {HELD_OUT // 2} images of a class at least, one of "

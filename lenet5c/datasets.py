@@ -550,8 +550,8 @@ def _read_folder(folder: Path, name: str, files: list[str]) -> Dataset | None:
         return _read_tables(folder, name, tables)
     if pictures or class_folders(folder):
         return None
-    pick(str(folder), os.listdir(folder))  # says what is missing
-    raise AssertionError
+    pick(str(folder), [], os.listdir(folder))  # says what is missing
+    return None
 
 
 def _has_pictures(folder: Path) -> bool:

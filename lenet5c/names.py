@@ -71,10 +71,13 @@ def _words(name: str) -> Iterator[str]:
             yield word
 
 
-def pick(where: str, found: Iterable[str]) -> dict[Key, str]:
+def pick(
+    where: str, found: Iterable[str], seen: Iterable[str] | None = None
+) -> dict[Key, str]:
     """Of these names, those of images and labels of one set, by part and what.
 
-    Names that say no part are those to train on.
+    Names that say no part are those to train on. `seen` are those to tell of in an
+    error, if there are more than these.
 
     Raises
     ------
@@ -99,6 +102,7 @@ def pick(where: str, found: Iterable[str]) -> dict[Key, str]:
         keys - chosen.keys(), key=lambda key: (key[0] != "train", key)
     ):
         lacking = ", ".join(f"{part} {what}" for part, what in missing)
+        names = sorted(names if seen is None else seen)
         got = ", ".join(names[:20]) + ", ..." * (len(names) > 20)
         raise ValueError(
             f"{where}: expected {EXPECTED}; got {got or 'nothing'}; missing: {lacking}"

@@ -525,6 +525,13 @@ def test_of_several_sets_in_a_folder_one_is_picked_by_its_name(tmp_path):
         datasets.load(tmp_path / "emnist-let")
 
 
+def test_what_is_in_a_folder_without_data_is_listed(tmp_path):
+    (tmp_path / "x_train.txt").touch()
+    (tmp_path / "y_train.txt").touch()
+    with pytest.raises(ValueError, match=r"got x_train\.txt, y_train\.txt; missing"):
+        datasets.load(tmp_path)
+
+
 @pytest.mark.parametrize("kind", ["IDX", "npy"])
 @pytest.mark.parametrize("large", [False, True])
 def test_large_plain_files_in_a_folder_are_mapped(large, kind, tmp_path, monkeypatch):

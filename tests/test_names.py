@@ -43,6 +43,7 @@ from lenet5c.names import Name, named, pick, pick_tables
         ("y", ("", "labels", "")),
         ("data", ("", "images", "")),
         ("target", ("", "labels", "")),
+        ("image_labels", ("", "labels", "")),
         ("label_names", ("", "labels", "names")),
         ("mnist_train.csv", ("train", "", "mnist")),
         ("fashion-mnist_test.csv.gz", ("test", "", "fashion mnist")),
