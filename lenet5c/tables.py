@@ -32,6 +32,7 @@ ID_NAMES = {"", "id", "imageid", "image_id", "index", "unnamed: 0"}
 BLOCK = 4 << 20  # characters that are parsed together
 GZIPPED = 8  # times that a gzipped file is smaller
 SMOOTHER = 0.8  # a picture in its own order is smoother than this times another one
+MOST = float(np.finfo(np.float32).max)
 LEAST_NUMBERED = 16  # columns 0, 1, 2, ... that are no row of pixels
 
 
@@ -293,7 +294,8 @@ def _number(cell: str) -> float | None:
         value = float(cell)
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    usable = abs(value) <= MOST and "_" not in cell  # no NaN; 1_0 is one for Python
+    return value if usable else None
 
 
 @contextmanager

@@ -274,6 +274,8 @@ def spoiled(row, column, value):
         (784, "", "column 785: expected a number, got ''"),
         (5, "nan", "column 6: expected a number, got 'nan'"),
         (5, "inf", "column 6: expected a number, got 'inf'"),
+        (5, "1e39", "column 6: expected a number, got '1e39'"),
+        (5, "1_0", "column 6: expected a number, got '1_0'"),
         (0, "", "column 1: expected a label, got ''"),
         (5, None, "expected 785 columns, got 784"),
         (5, "1,2", "expected 785 columns, got 786"),
