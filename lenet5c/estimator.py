@@ -7,7 +7,8 @@ or (n_samples, C, H, W); y is (n_samples,). Rows of X that are no squares are fi
 import hashlib
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from inspect import signature
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lenet5c.augment import Augment
 from lenet5c.callbacks import EarlyStopping
-from lenet5c.checks import as_array, whole
+from lenet5c.checks import as_array, number, truth, whole
 from lenet5c.history import History
 from lenet5c.images import InputStage
 from lenet5c.model import Model
@@ -27,7 +28,13 @@ from lenet5c.threads import resolve_threads
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
-    from sklearn.utils import check_random_state, compute_class_weight
+    from sklearn.utils import (
+        check_array,
+        check_consistent_length,
+        check_random_state,
+        column_or_1d,
+        compute_class_weight,
+    )
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 except ImportError as error:
@@ -47,15 +54,54 @@ __all__ = ["LeNet5Classifier"]
 Images = NDArray[Any]  # (n, C, H, W), uint8 or float32
 
 CHUNK = 4096  # rows that are converted at a time
+MOST_VALUES = 1 << 22  # that are standardised and resized at a time
+
+SMALL = 5 / 8  # of the network's input: images up to this are enlarged,
+FULL = 7 / 8  # to this, 28 of 32: so do MNIST's images lie in LeNet-5's input
+
+# what the library calls the estimator's parameters in its messages
+OWN_NAMES = {
+    "epochs": "max_iter",
+    "images": "X",
+    "labels": "y",
+    "learning_rate": "learning_rate_init",
+    "min_delta": "tol",
+    "patience": "n_iter_no_change",
+    "rate": "dropout",
+    "schedule": "learning_rate",
+    "seed": "random_state",
+    "threads": "n_jobs",
+    "validation": "X_val",
+    "validation images": "X_val",
+    "validation labels": "y_val",
+    "weight_decay": "alpha",
+}
+
+
+@contextmanager
+def _in_own_words(argument: str | None = None) -> Iterator[None]:
+    """Around calls of the library or of scikit-learn: an error's message begins with
+    the name of the estimator's parameter, with `argument` if it begins with none."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        text = error.args[0] if len(error.args) == 1 else None
+        if isinstance(text, str):
+            head, colon, rest = text.partition(":")
+            if colon and head in OWN_NAMES:
+                error.args = (f"{OWN_NAMES[head]}:{rest}",)
+            elif argument is not None and not (colon and head in PARAMETERS):
+                error.args = (f"{argument}: {text}",)
+        raise
 
 
 class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """LeNet-5, or one of the networks beside it, as a scikit-learn classifier.
 
     Rows of X are taken as square images; what is missing to a square is filled. Images
-    (n_samples, H, W) and (n_samples, C, H, W) are taken as they are. They are centred
-    in the network's input and may not be larger: 32x32 for "lenet5", 28x28 for "mlp"
-    and "cnn3".
+    (n_samples, H, W) and (n_samples, C, H, W) are taken as they are. Small ones are
+    enlarged (`image_size`). They are centred in the network's input and may not be
+    larger: 32x32 for "lenet5", 28x28 for "mlp" and "cnn3".
 
     All values are standardised with one mean and one deviation, those of the training
     data; around an image is the mean. So 0 to 255 and 0 to 1, uint8 and floats, make no
@@ -75,6 +121,11 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Of "lenet5"; None is "avg".
     dropout : float, default=0.0
         Of "lenet5": share of F6's outputs that a training step leaves out.
+    image_size : int, "auto" or None, default="auto"
+        To what the larger side of an image is brought, by linear interpolation; the
+        other one in proportion. "auto" enlarges images that are no larger than 5/8 of
+        the network's input, 20x20 of 32x32, to 7/8 of it, 28x28, and leaves all others
+        as they are. None leaves all. With a number large images become smaller, too.
     solver : {"sgd", "adam"}, default="sgd"
         "adam" has decoupled weight decay (`lenet5c.AdamW`).
     learning_rate_init : float or None, default=None
@@ -112,8 +163,10 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     clip_norm : float or None, default=1.0
         Largest norm of a step's gradient; None is no limit. Small data, for which the
         learning rate is high, would go astray without it.
-    augment : lenet5c.Augment or None, default=None
-        How images are changed while they are trained on.
+    augment : lenet5c.Augment, "auto" or None, default="auto"
+        How images are changed while they are trained on. "auto" changes only those that
+        have been enlarged: by shifts of half an original pixel and by elastic
+        distortion of the same size, since nothing finer is known of where things are.
     warm_start : bool, default=False
         Whether `fit` goes on from the present weights when `max_iter` has been raised,
         by the epochs that are missing. Images and classes must be as in the first call.
@@ -175,6 +228,7 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         activation: str | None = None,
         pooling: str | None = None,
         dropout: float = 0.0,
+        image_size: int | str | None = "auto",
         solver: str = "sgd",
         learning_rate_init: float | None = None,
         learning_rate: str | Schedule = "one-cycle",
@@ -190,7 +244,7 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         class_weight: dict[Any, float] | str | None = None,
         label_smoothing: float = 0.0,
         clip_norm: float | None = 1.0,
-        augment: Augment | None = None,
+        augment: Augment | str | None = "auto",
         warm_start: bool = False,
         random_state: int | np.random.RandomState | None = None,
         n_jobs: int | None = None,
@@ -200,6 +254,7 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.activation = activation
         self.pooling = pooling
         self.dropout = dropout
+        self.image_size = image_size
         self.solver = solver
         self.learning_rate_init = learning_rate_init
         self.learning_rate = learning_rate
@@ -254,10 +309,12 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         lenet5c.TrainingError
             If the loss stops being finite.
         """
-        going_on = bool(self.warm_start) and hasattr(self, "model_")
+        going_on = truth("warm_start", self.warm_start) and hasattr(self, "model_")
         if (X_val is None) != (y_val is None):
-            raise ValueError("X_val, y_val: expected both or none, got one")
+            missing = "X_val" if X_val is None else "y_val"
+            raise ValueError(f"{missing}: expected X_val and y_val or none, got None")
         epochs = whole("max_iter", self.max_iter, self._asked if going_on else 1)
+        stopping, fraction = self._new_stopping()
         optimizer = self._new_optimizer()
         X, y = self._checked(X, y, reset=not going_on)
         classes = np.unique(y)
@@ -278,19 +335,28 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return self
         factors = self._class_factors(classes, y, codes, weights)
         seed = self._seed if going_on else self._new_seed()
+        if X_val is not None:
+            X_val, y_val = self._checked(
+                X_val, y_val, reset=False, names=("X_val", "y_val")
+            )
+            X, X_val = _of_one_type(X, X_val)
         samples = _distinct(X, codes, weights, seed)
         held_out = None
         if X_val is not None:
-            X_val, y_val = self._checked(X_val, y_val, reset=False)
             held_out = _all(X_val, _codes(y_val, classes, "y_val"))
-        elif self.early_stopping and len(classes) > 1:
-            out = _hold_out(samples, self.validation_fraction)
+        elif stopping is not None and len(classes) > 1:
+            out = _hold_out(samples, fraction)
             held_out, samples = samples.where(out), samples.where(~out)
         if not going_on:
             self._begin(samples, classes, seed)
         self._optimizer = optimizer
         self._train(
-            samples, held_out, factors, epochs - self._asked, self.learning_rate
+            samples,
+            held_out,
+            factors,
+            epochs - self._asked,
+            self.learning_rate,
+            stopping,
         )
         self._asked = epochs
         return self
@@ -385,34 +451,48 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             optimizer.prepare(model.parameter_vector)
             optimizer.state, optimizer.steps = kept, steps
 
-    def _checked(self, X: Any, y: Any = "no_validation", *, reset: bool) -> Any:
+    def _checked(
+        self,
+        X: Any,
+        y: Any = "no_validation",
+        *,
+        reset: bool,
+        names: tuple[str, str] = ("X", "y"),
+    ) -> Any:
         """X as (n, features) uint8 or floats, and y if it is given.
 
-        The checks and messages are scikit-learn's. `reset` takes the shape of an image
-        from this X, otherwise it has to be the one there is.
+        The checks are scikit-learn's, and the messages too, after the argument's name.
+        `reset` takes the shape of an image from this X, otherwise it has to be the one
+        there is.
         """
         shape = None
-        if not hasattr(X, "shape"):  # nested lists; no table, no sparse matrix
-            X = as_array("X", X)
-        if len(X.shape) in (3, 4):
-            X = np.asarray(X)
-            shape = (1, *X.shape[1:])[-3:]
-            X = X.reshape(len(X), math.prod(shape))
-        how = {"reset": reset, "dtype": [np.float64, np.float32, np.uint8]}
-        if isinstance(y, str):
-            X = validate_data(self, X, **how)
-        else:
-            X, y = validate_data(self, X, y, **how)
-            check_classification_targets(y)
+        with _in_own_words(names[0]):
+            if not hasattr(X, "shape"):  # nested lists; no table, no sparse matrix
+                X = as_array(names[0], X)
+            if len(X.shape) in (3, 4):
+                X = np.asarray(X)
+                shape = (1, *X.shape[1:])[-3:]
+                X = X.reshape(len(X), math.prod(shape))
+            types = [np.float64, np.float32, np.uint8]
+            X = validate_data(self, X, reset=reset, dtype=types)
         if reset:
             side = math.isqrt(X.shape[1] - 1) + 1
             self.image_shape_ = shape or (1, side, side)
         elif shape is not None and shape != self.image_shape_:
             raise ValueError(
-                f"X: expected images (C, H, W) = {self.image_shape_}, as in the first "
-                f"call, got {shape}"
+                f"{names[0]}: expected images (C, H, W) = {self.image_shape_}, as in "
+                f"the first call, got {shape}"
             )
-        return X if isinstance(y, str) else (X, y)
+        if isinstance(y, str) and y == "no_validation":
+            return X
+        with _in_own_words(names[1]):
+            if y is None:
+                raise ValueError("requires y to be passed, but the target y is None")
+            y = check_array(y, ensure_2d=False, dtype=None, input_name=names[1])
+            y = column_or_1d(y, warn=True)
+            check_consistent_length(X, y)
+            check_classification_targets(y)
+        return X, y
 
     def _class_factors(
         self,
@@ -425,9 +505,10 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if isinstance(self.class_weight, str) and self.class_weight == "balanced":
             sums = np.bincount(codes, weights, len(classes))
             return np.divide(1, sums, out=np.zeros(len(sums)), where=sums > 0)
-        factors: NDArray[np.float64] = compute_class_weight(
-            self.class_weight, classes=classes, y=y
-        )
+        with _in_own_words("class_weight"):
+            factors: NDArray[np.float64] = compute_class_weight(
+                self.class_weight, classes=classes, y=y
+            )
         if factors.min() < 0 or not factors[np.unique(codes)].any():
             raise ValueError(
                 "class_weight: expected weights of at least 0, not all of them zero, "
@@ -437,16 +518,17 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _new_seed(self) -> int:
         """random_state itself, if it is a number, so that lenet5(seed=) is the same."""
+        with _in_own_words("random_state"):
+            generator = check_random_state(self.random_state)
         if isinstance(self.random_state, (int, np.integer)):
-            check_random_state(self.random_state)
             return int(self.random_state)
-        return int(check_random_state(self.random_state).randint(2**31 - 1))
+        return int(generator.randint(2**31 - 1))
 
     def _new_model(self, classes: int, seed: int) -> Model:
         sizes = {"classes": classes, "channels": self.image_shape_[0], "seed": seed}
         make = self.network
         if not callable(make):
-            if make not in NETWORKS:
+            if not isinstance(make, str) or make not in NETWORKS:
                 names = ", ".join(map(repr, NETWORKS))
                 raise ValueError(
                     f"network: expected {names} or a function, got {make!r}"
@@ -464,7 +546,8 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                     f"{name}: the network {self.network!r} has no choice of it, "
                     f"got {given[name]!r}"
                 )
-        model = make(**sizes, **given)
+        with _in_own_words("network"):
+            model = make(**sizes, **given)
         if not isinstance(model, Model):
             raise TypeError(f"network: expected a lenet5c.Model from it, got {model!r}")
         return model
@@ -474,35 +557,50 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"solver: expected 'sgd' or 'adam', got {self.solver!r}")
         rate = self.learning_rate_init
         if self.solver == "adam":
-            return AdamW(1e-3 if rate is None else rate, weight_decay=self.alpha)
+            with _in_own_words():
+                return AdamW(1e-3 if rate is None else rate, weight_decay=self.alpha)
         if rate is None:
             rate = 0.02
             if self.network == "mlp":
                 rate = 0.05
             elif self.network == "lenet5" and self.activation in (None, "tanh"):
                 rate = 0.1
-        return SGD(
-            rate,
-            momentum=self.momentum,
-            nesterov=self.nesterovs_momentum,
-            weight_decay=self.alpha,
-        )
+        with _in_own_words():
+            return SGD(
+                rate,
+                momentum=self.momentum,
+                nesterov=truth("nesterovs_momentum", self.nesterovs_momentum),
+                weight_decay=self.alpha,
+            )
+
+    def _new_stopping(self) -> tuple[EarlyStopping | None, float]:
+        """What to stop by, if at all, and the share to hold out for it."""
+        fraction = number("validation_fraction", self.validation_fraction, 0, 1)
+        if fraction == 0:
+            raise ValueError("validation_fraction: expected 0 < x < 1, got 0")
+        with _in_own_words():
+            stopping = EarlyStopping(self.n_iter_no_change, self.tol)
+        stops = truth("early_stopping", self.early_stopping)
+        return (stopping if stops else None), fraction
 
     def _begin(self, samples: "_Samples", classes: NDArray[Any], seed: int) -> None:
         """A new network, and what its images are standardised with."""
         model = None
+        size = self.image_shape_[1:]
         if len(classes) > 1:
             model = self._new_model(len(classes), seed)
-            if any(np.greater(self.image_shape_, model.input_shape)):
+            size = self._size_in(model.input_shape)
+            if any(np.greater((self.image_shape_[0], *size), model.input_shape)):
                 raise ValueError(
                     f"X: expected at most {math.prod(model.input_shape)} features, "
                     f"images (C, H, W) within {model.input_shape}, got "
-                    f"{self.n_features_in_} features, {self.image_shape_}. Scale the "
-                    "images down, or give `network` a function that makes a network "
-                    "with a larger input"
+                    f"{self.n_features_in_} features, {self.image_shape_}. Make the "
+                    "images smaller with `image_size`, or give `network` a function "
+                    "that makes a network with a larger input"
                 )
         mean, deviation = _mean_and_deviation(samples)
-        self._bytes = samples.X.dtype == np.uint8
+        self._size = size
+        self._bytes = samples.X.dtype == np.uint8 and size == self.image_shape_[1:]
         unit = 255 if self._bytes else 1
         # float32, so that a model file, which holds float32, gives the same bits
         mean = float(np.float32(mean / unit))
@@ -510,7 +608,7 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         # what surrounds a small image is 0 to the network: the mean of its pixels
         stage = InputStage(mean, deviation, 0.0) if self._bytes else InputStage()
         if model is not None:
-            model.set_input(stage, self.image_shape_[1:], _model_classes(classes))
+            model.set_input(stage, size, _model_classes(classes))
         self._mean, self._deviation = mean * unit, deviation * unit
         self._seed = seed
         self.model_ = model
@@ -521,28 +619,68 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.loss_curve_: list[float] = []
         self.validation_scores_: list[float] | None = None
 
+    def _size_in(self, input_shape: tuple[int, int, int]) -> tuple[int, int]:
+        """Rows and columns of an image in the network, as `image_size` has them."""
+        sides, most = self.image_shape_[1:], input_shape[1:]
+        if self.image_size is None:
+            return sides
+        if isinstance(self.image_size, str):
+            if self.image_size != "auto":
+                raise ValueError(
+                    "image_size: expected a whole number, 'auto' or None, "
+                    f"got {self.image_size!r}"
+                )
+            if any(side > SMALL * of for side, of in zip(sides, most, strict=True)):
+                return sides
+            factor = min(FULL * of / side for side, of in zip(sides, most, strict=True))
+        else:
+            factor = whole("image_size", self.image_size, 1, max(most)) / max(sides)
+        rows, columns = (max(1, round(factor * side)) for side in sides)
+        return rows, columns
+
     def _images(self, X: NDArray[Any], rows: NDArray[np.intp] | None = None) -> Images:
         """Rows of X, or all of them, as images; standardised, unless the network does
-        it itself."""
+        it itself, and then resized."""
         count = len(X) if rows is None else len(rows)
-        shape = (count, *self.image_shape_)
         features, size = X.shape[1], math.prod(self.image_shape_)
+        resized = self._size != self.image_shape_[1:]
         raw = self._bytes and X.dtype == np.uint8
         if raw and size == features:
-            return (X if rows is None else X[rows]).reshape(shape)
-        if raw:  # a byte that is nearest to the mean
-            images = np.full((count, size), round(self._mean), np.uint8)
-        else:
-            images = np.zeros((count, size), np.float32)
-        for start in range(0, count, CHUNK):
-            part = slice(start, start + CHUNK)
+            return (X if rows is None else X[rows]).reshape(count, *self.image_shape_)
+        shape = (count, self.image_shape_[0], *self._size)
+        images = np.empty(shape, np.uint8 if raw else np.float32)
+        step = max(1, MOST_VALUES // size)
+        for start in range(0, count, step):
+            part = slice(start, start + step)
             values = X[part] if rows is None else X[rows[part]]
+            around = round(self._mean)  # the byte that is nearest to the mean
             if not raw:
+                around = 0
                 with np.errstate(over="ignore"):  # is refused as infinite later
                     values = (values.astype(np.float64) - self._mean) / self._deviation
                     values = values.astype(np.float32)
-            images[part, :features] = values
-        return images.reshape(shape)
+            filled = np.full((len(values), size), around, images.dtype)
+            filled[:, :features] = values
+            whole_images = filled.reshape(-1, *self.image_shape_)
+            images[part] = (
+                _resized(whole_images, self._size) if resized else whole_images
+            )
+        return images
+
+    def _augmentation(self) -> Augment | None:
+        if not isinstance(self.augment, str):
+            return self.augment
+        if self.augment != "auto":
+            raise ValueError(
+                "augment: expected a lenet5c.Augment, 'auto' or None, "
+                f"got {self.augment!r}"
+            )
+        pixel = max(self._size) / max(self.image_shape_[1:])  # an original one is
+        if pixel <= 1:
+            return None
+        pixel = min(pixel, 4.0)
+        # 10 is 0.4 pixels of deviation: alpha / (2 sqrt(3 pi) sigma), sigma 4
+        return Augment(shift=pixel / 2, rotate=0, scale=0, elastic=10 * pixel)
 
     def _train(
         self,
@@ -551,6 +689,7 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         factors: NDArray[np.float64],
         epochs: int,
         schedule: str | Schedule,
+        stopping: EarlyStopping | None = None,
     ) -> None:
         """Train the network, if there is anything to learn, and keep the record."""
         if self.model_ is None:
@@ -560,15 +699,13 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         else:
             weights = samples.weights * factors[samples.codes]
             labels = self.model_.classes
-            validation = stopping = None
+            validation = None
             if held_out is not None:
                 chosen = _in_proportion(held_out.weights * factors[held_out.codes])
                 validation = (
                     self._images(held_out.X, held_out.rows[chosen]),
                     labels[held_out.codes[chosen]],
                 )
-                if self.early_stopping:
-                    stopping = EarlyStopping(self.n_iter_no_change, self.tol)
             batch_size = self.batch_size
             if isinstance(batch_size, str):
                 if batch_size != "auto":
@@ -576,23 +713,25 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                         f"batch_size: expected a number or 'auto', got {batch_size!r}"
                     )
                 batch_size = min(64, len(weights))
-            self.history_ = self.model_.fit(
-                self._images(samples.X, samples.rows),
-                labels[samples.codes],
-                epochs=epochs,
-                batch_size=batch_size,
-                optimizer=self._optimizer,
-                schedule=schedule,
-                augment=self.augment,
-                validation=validation,
-                seed=self._seed + self.n_iter_,
-                threads=self._threads(),
-                verbose=bool(self.verbose),
-                label_smoothing=self.label_smoothing,
-                clip_norm=self.clip_norm,
-                sample_weight=None if np.ptp(weights) == 0 else weights,
-                early_stopping=stopping,
-            )
+            threads = self._threads()
+            with _in_own_words():
+                self.history_ = self.model_.fit(
+                    self._images(samples.X, samples.rows),
+                    labels[samples.codes],
+                    epochs=epochs,
+                    batch_size=batch_size,
+                    optimizer=self._optimizer,
+                    schedule=schedule,
+                    augment=self._augmentation(),
+                    validation=validation,
+                    seed=self._seed + self.n_iter_,
+                    threads=threads,
+                    verbose=bool(self.verbose),
+                    label_smoothing=self.label_smoothing,
+                    clip_norm=self.clip_norm,
+                    sample_weight=None if np.ptp(weights) == 0 else weights,
+                    early_stopping=stopping,
+                )
             self.n_iter_ += len(self.history_)
             self.loss_curve_ += self.history_.loss
             if validation is not None:
@@ -606,9 +745,9 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         images = self.to_images(X)
         if self.model_ is None:
             return np.zeros((len(images), 1), np.float32)
-        logits: NDArray[np.float32] = self.model_.forward(
-            images, threads=self._threads()
-        )
+        threads = self._threads()
+        with _in_own_words():
+            logits: NDArray[np.float32] = self.model_.forward(images, threads=threads)
         return logits
 
     def _threads(self) -> int:
@@ -616,9 +755,69 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self.n_jobs is None:
             return resolve_threads()
         jobs = whole("n_jobs", self.n_jobs, -1024, 1024)
-        return (
-            max(1, resolve_threads() + 1 + jobs) if jobs < 0 else resolve_threads(jobs)
-        )
+        if jobs < 0:
+            return max(1, resolve_threads() + 1 + jobs)
+        with _in_own_words():
+            return resolve_threads(jobs)
+
+
+PARAMETERS = {
+    *signature(LeNet5Classifier.__init__).parameters,
+    *signature(LeNet5Classifier.fit).parameters,
+}
+
+
+def _of_one_type(
+    X: NDArray[Any], X_val: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Both as bytes or both as floats, since a network is trained on one of them.
+
+    Values of X_val that are bytes are taken as such if X has bytes. Otherwise what has
+    bytes becomes floats.
+    """
+    if X.dtype == np.uint8 and X_val.dtype != np.uint8:
+        with np.errstate(invalid="ignore"):
+            as_bytes = X_val.astype(np.uint8)
+        if np.array_equal(as_bytes, X_val):
+            return X, as_bytes
+        return X.astype(np.float32), X_val
+    if X_val.dtype == np.uint8 and X.dtype != np.uint8:
+        return X, X_val.astype(np.float32)
+    return X, X_val
+
+
+def _resized(images: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Images (n, C, H, W) with `size` rows and columns.
+
+    Sums in one order, pixel by pixel: an image has the same bits among others as alone.
+    """
+    for axis, new in zip((2, 3), size, strict=True):
+        at, weights = _taps(images.shape[axis], new)
+        if axis == 2:
+            weights = weights[:, :, np.newaxis]
+        with np.errstate(over="ignore", invalid="ignore"):  # is refused later
+            resized = images.take(at[:, 0], axis) * weights[:, 0]
+            for tap in range(1, at.shape[1]):
+                resized += images.take(at[:, tap], axis) * weights[:, tap]
+        images = resized
+    return images
+
+
+def _taps(old: int, new: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """y[i] = sum over k of weights[i, k] x[at[i, k]]
+
+    Linear interpolation with pixel centres at (i + 1/2) old / new - 1/2. Where pixels
+    become fewer the triangle is as much wider, so that all of them count.
+
+    at, weights  (new, K)
+    """
+    half = max(1.0, old / new)
+    centres = (np.arange(new)[:, np.newaxis] + 0.5) * old / new - 0.5
+    at = np.floor(centres - half).astype(np.intp) + 1 + np.arange(math.ceil(2 * half))
+    weights = np.maximum(0, 1 - np.abs(at - centres) / half)
+    weights[(at < 0) | (at >= old)] = 0
+    weights /= weights.sum(axis=1, keepdims=True)
+    return at.clip(0, old - 1), weights.astype(np.float32)
 
 
 class _Samples(NamedTuple):
@@ -680,8 +879,6 @@ def _hold_out(samples: _Samples, fraction: float) -> NDArray[np.bool_]:
     A sample's place in its class goes from 0 to 1 by weight; of all classes, those who
     stand first are held out.
     """
-    if not 0 < fraction < 1:
-        raise ValueError(f"validation_fraction: expected 0 < x < 1, got {fraction!r}")
     _, _, codes, weights = samples
     of_class = np.bincount(codes, weights)
     ahead = np.cumsum(of_class) - of_class  # of the class, in all others before it
@@ -711,9 +908,10 @@ def _sample_weights(sample_weight: Any, X: NDArray[Any]) -> NDArray[np.float64]:
     """The weights (n,), checked; ones for None."""
     if sample_weight is None:
         return np.ones(len(X))
-    weights: NDArray[np.float64] = _check_sample_weight(
-        sample_weight, X, dtype=np.float64
-    )
+    with _in_own_words("sample_weight"):
+        weights: NDArray[np.float64] = _check_sample_weight(
+            sample_weight, X, dtype=np.float64
+        )
     if weights.min() < 0:
         raise ValueError(
             f"sample_weight: expected weights of at least 0, got {weights.min()}"
