@@ -713,6 +713,9 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                         f"batch_size: expected a number or 'auto', got {batch_size!r}"
                     )
                 batch_size = min(64, len(weights))
+            verbose = self.verbose
+            if not isinstance(verbose, (bool, np.bool_)):
+                verbose = whole("verbose", verbose, 0) > 0
             threads = self._threads()
             with _in_own_words():
                 self.history_ = self.model_.fit(
@@ -726,7 +729,7 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                     validation=validation,
                     seed=self._seed + self.n_iter_,
                     threads=threads,
-                    verbose=bool(self.verbose),
+                    verbose=verbose,
                     label_smoothing=self.label_smoothing,
                     clip_norm=self.clip_norm,
                     sample_weight=None if np.ptp(weights) == 0 else weights,

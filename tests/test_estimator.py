@@ -20,7 +20,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import lenet5c
-from lenet5c.estimator import LeNet5Classifier, _distinct, _hold_out
+from lenet5c.estimator import LeNet5Classifier, _distinct, _hold_out, _resized
 
 
 @pytest.mark.filterwarnings("ignore:max_iter. with warm_start")
@@ -124,7 +124,8 @@ def test_images_rows_and_dtypes_of_the_same_values_are_the_same(digits):
 def test_bytes_and_floats_mean_the_same(digits):
     X, y = digits
     raw = (X * 15).astype(np.uint8)
-    on_bytes, on_floats = quick().fit(raw, y), quick().fit(raw * 1.0, y)
+    kept = {"image_size": None}
+    on_bytes, on_floats = (quick(**kept).fit(X, y) for X in (raw, raw * 1.0))
     assert on_bytes.to_images(raw).dtype == np.uint8
     assert on_bytes.to_images(raw * 1.0).dtype == np.float32
     assert on_floats.to_images(raw).dtype == np.float32
@@ -137,7 +138,7 @@ def test_bytes_and_floats_mean_the_same(digits):
 
 def test_values_are_standardised_with_one_mean_and_one_deviation(three):
     X, y = three
-    clf = quick().fit(X * 1000 + 5000, y)
+    clf = quick(image_size=None).fit(X * 1000 + 5000, y)
     images = clf.to_images(X * 1000 + 5000)
     assert images.shape == (90, 1, 2, 2)
     np.testing.assert_allclose([images.mean(), images.std()], [0, 1], atol=1e-4)
@@ -147,12 +148,110 @@ def test_values_are_standardised_with_one_mean_and_one_deviation(three):
 
 def test_features_stand_on_the_smallest_square_around_which_is_the_mean(three):
     X = np.hstack([three[0], three[0][:, :1]])
-    clf = quick().fit(X, three[1])
+    clf = quick(image_size=None).fit(X, three[1])
     images = clf.to_images(X)
     assert images.shape == (90, 1, 3, 3)
     assert (images.reshape(90, 9)[:, 5:] == 0).all()
     assert (images.reshape(90, 9)[:, :5] != 0).all()
     assert clf.model_.stage.background == 0
+
+
+# Small images are enlarged
+
+
+def test_interpolation_is_linear_between_the_centres_of_pixels():
+    row = np.array([1, 2, 4], np.float32).reshape(1, 1, 1, 3)
+    np.testing.assert_allclose(
+        _resized(row, (1, 6)).ravel(), [1, 1.25, 1.75, 2.5, 3.5, 4]
+    )
+    np.testing.assert_array_equal(
+        _resized(row.reshape(1, 1, 3, 1), (6, 1)).ravel(), _resized(row, (1, 6)).ravel()
+    )
+    np.testing.assert_array_equal(_resized(row, (1, 3)), row)
+
+
+@pytest.mark.parametrize("sizes", [(8, 28), (7, 24), (1, 28), (20, 28), (64, 28)])
+def test_images_are_resized_as_pillow_does_it(sizes):
+    Image = pytest.importorskip("PIL.Image")
+    old, new = sizes
+    image = np.random.default_rng(0).normal(size=(old, old + 2)).astype(np.float32)
+    expected = Image.fromarray(image).resize((new + 3, new), Image.Resampling.BILINEAR)
+    np.testing.assert_allclose(
+        _resized(image[None, None], (new, new + 3))[0, 0], expected, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("network", "shape", "expected"),
+    [
+        ("lenet5", (8, 8), (28, 28)),
+        ("lenet5", (20, 20), (28, 28)),
+        ("lenet5", (21, 8), (21, 8)),
+        ("lenet5", (28, 28), (28, 28)),
+        ("lenet5", (3, 12, 6), (28, 14)),
+        ("lenet5", (1, 15), (2, 28)),
+        ("mlp", (8, 8), (24, 24)),
+        ("mlp", (18, 18), (18, 18)),
+        ("cnn3", (4, 8), (12, 24)),
+    ],
+    ids=str,
+)
+def test_small_images_come_near_to_the_size_of_the_network(network, shape, expected):
+    X = np.random.default_rng(0).normal(size=(4, *shape))
+    clf = quick(network=network, max_iter=1).fit(X, [0, 1, 0, 1])
+    assert clf.to_images(X).shape[2:] == clf.model_.source == expected
+    assert clf.image_shape_[-2:] == shape[-2:]
+
+
+def test_the_size_may_be_chosen(digits):
+    X, y = digits
+    for size in (1, 5, 8, 11, 28):
+        clf = quick(image_size=size, max_iter=1).fit(X, y)
+        assert clf.to_images(X).shape == (500, 1, size, size)
+    assert quick(image_size=None).fit(X, y).to_images(X).shape == (500, 1, 8, 8)
+    large = np.random.default_rng(0).normal(size=(10, 90, 45))
+    clf = quick(image_size=28, max_iter=1).fit(large, [0, 1] * 5)
+    assert clf.to_images(large).shape == (10, 1, 28, 14)
+
+
+def test_images_that_are_not_small_are_left_as_they_are():
+    random = np.random.default_rng(0)
+    X, y = random.integers(0, 256, (100, 28, 28), dtype=np.uint8), np.arange(100) % 3
+    clf = quick().fit(X, y)
+    assert bits(clf) == bits(quick(image_size=None, augment=None).fit(X, y))
+    np.testing.assert_array_equal(clf.to_images(X)[:, 0], X)
+
+
+def test_an_image_is_enlarged_alone_as_among_others(digits):
+    X, y = digits
+    clf = quick().fit(X, y)
+    images = clf.to_images(X)
+    np.testing.assert_array_equal(clf.to_images(X[7:8])[0], images[7])
+    many = np.tile(X, (150, 1))  # several chunks
+    np.testing.assert_array_equal(clf.to_images(many)[-500:], images)
+
+
+def test_values_of_small_images_may_be_of_any_type_and_range(digits):
+    """Bytes and floats are the same bits; another range, the same but for rounding."""
+    X, y = digits
+    raw = X.astype(np.uint8)
+    clf = quick().fit(X, y)
+    assert bits(quick().fit(raw, y)) == bits(clf)
+    np.testing.assert_array_equal(clf.to_images(raw), clf.to_images(X))
+    scaled = quick().fit(X / 16 + 3, y).to_images(X / 16 + 3)
+    np.testing.assert_allclose(scaled, clf.to_images(X), atol=1e-5)
+
+
+def test_small_images_are_learned_better_when_they_are_enlarged():
+    """The digits come by writer: these to test with are by others."""
+    X, y = load_digits(return_X_y=True)
+    X, y, X_test, y_test = X[:600], y[:600], X[1300:], y[1300:]
+    plain = LeNet5Classifier(image_size=None, random_state=0).fit(X, y)
+    clf = LeNet5Classifier(random_state=0).fit(X, y)
+    assert clf.score(X_test, y_test) > plain.score(X_test, y_test) + 0.01
+
+
+# Larger ones are refused
 
 
 @pytest.mark.parametrize(("network", "most"), [("lenet5", 1024), ("mlp", 784)])
@@ -471,6 +570,50 @@ def test_without_early_stopping_validation_only_measures(three):
     assert measured.validation_scores_[-1] == measured.score(X, y)
 
 
+@pytest.mark.parametrize("size", [None, "auto"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+def test_a_validation_set_may_be_of_another_type_and_shape(digits, size, dtype):
+    X, y = digits[0].astype(dtype), digits[1]
+    pandas = pytest.importorskip("pandas")
+    expected = quick(image_size=size).fit(X, y, X_val=X[:200], y_val=y[:200])
+    val = digits[0][:200]
+    for other in (
+        val,
+        val.astype(np.uint8),
+        val.astype(np.float32),
+        val.astype(int),
+        val.tolist(),
+        val.reshape(-1, 8, 8),
+        val.astype(np.uint8).reshape(-1, 1, 8, 8),
+    ):
+        clf = quick(image_size=size).fit(X, y, X_val=other, y_val=y[:200].tolist())
+        assert bits(clf) == bits(expected)
+        assert clf.history_.validation_loss == expected.history_.validation_loss
+    table = pandas.DataFrame(X).rename(columns=str)
+    clf = quick(image_size=size).fit(table, y, X_val=table[:200], y_val=y[:200])
+    assert clf.history_.validation_loss == expected.history_.validation_loss
+    clf = quick(image_size=size).fit(
+        X.tolist(), y, X_val=val.astype(np.uint8), y_val=y[:200]
+    )
+    np.testing.assert_allclose(
+        clf.history_.validation_loss, expected.history_.validation_loss, rtol=1e-4
+    )
+
+
+def test_a_validation_set_of_floats_beside_bytes(digits):
+    """Where its values are no bytes, all are taken as floats."""
+    raw, y = digits[0].astype(np.uint8), digits[1]
+    options = {"image_size": None, "warm_start": True, "max_iter": 2}
+    clf = quick(**options).fit(raw, y, X_val=raw + 0.25, y_val=y)
+    on_floats = quick(**options).fit(raw * 1.0, y)
+    assert bits(clf) == bits(on_floats)
+    assert clf.validation_scores_[-1] == on_floats.score(raw + 0.25, y)
+    clf = quick(**options).fit(raw, y)
+    for X, X_val in ((raw, raw + 0.25), (raw * 1.0, raw)):
+        clf.set_params(max_iter=clf.max_iter + 1).fit(X, y, X_val=X_val, y_val=y)
+        assert clf.validation_scores_[-1] == clf.score(X_val, y)
+
+
 def test_validation_counts_samples_by_their_weights():
     """Half of those held out cannot be learned, and hardly count."""
     rng = np.random.default_rng(0)
@@ -589,7 +732,7 @@ def test_a_clone_has_the_parameters_alone(three):
 
 def test_a_saved_model_does_without_scikit_learn(digits, run_python):
     X, y = digits
-    clf = quick().fit((X * 15).astype(np.uint8), y)
+    clf = quick(image_size=None).fit((X * 15).astype(np.uint8), y)
     clf.model_.save("digits.lenet5c")
     np.save("images.npy", (X * 15).astype(np.uint8).reshape(-1, 8, 8))
     done = run_python(
@@ -672,43 +815,120 @@ def test_workers_share_the_cores(run_python):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"network": "lenet"}, "network: expected 'lenet5', 'mlp', 'cnn3'"),
+        ({"network": "lenet"}, "expected 'lenet5', 'mlp', 'cnn3'"),
+        ({"network": ["mlp"]}, "expected 'lenet5', 'mlp', 'cnn3'"),
         ({"network": lambda **sizes: 5}, "expected a lenet5c.Model"),
-        ({"pooling": "max"}, "pooling: the network 'mlp' has no choice"),
-        ({"dropout": 0.5}, "dropout: the network 'mlp' has no choice"),
-        ({"network": "cnn3", "activation": "tanh"}, "'cnn3' has no choice"),
-        ({"network": "lenet5", "pooling": "min"}, "'avg' or 'max', got 'min'"),
+        ({"network": lambda **sizes: lenet5c.mlp(hidden=0)}, "expected 1"),
+        ({"pooling": "max"}, "the network 'mlp' has no choice"),
+        ({"pooling": "min", "network": "lenet5"}, "'avg' or 'max', got 'min'"),
+        ({"dropout": 0.5}, "the network 'mlp' has no choice"),
+        ({"dropout": 1.5, "network": "lenet5"}, "expected 0 <= x < 1"),
+        ({"activation": "tanh", "network": "cnn3"}, "'cnn3' has no choice"),
         ({"activation": "gelu"}, "'tanh' or 'relu', got 'gelu'"),
+        ({"image_size": 0}, "expected 1 to 28, got 0"),
+        ({"image_size": 29}, "expected 1 to 28, got 29"),
+        ({"image_size": 8.0}, "expected a whole number"),
+        ({"image_size": "large"}, "expected a whole number, 'auto' or None"),
         ({"solver": "lbfgs"}, "'sgd' or 'adam', got 'lbfgs'"),
-        ({"learning_rate": "adaptive"}, "schedule: expected 'constant'"),
-        ({"learning_rate_init": -1}, "learning_rate: expected 0 <= x"),
-        ({"momentum": 1}, "momentum: expected 0 <= x < 1"),
-        ({"alpha": -1}, "weight_decay: expected 0 <= x"),
-        ({"batch_size": 0}, "batch_size: expected 1 to"),
-        ({"batch_size": "all"}, "batch_size: expected a number or 'auto'"),
-        ({"max_iter": 0}, "max_iter: expected 1 to"),
-        ({"max_iter": 1.5}, "max_iter: expected a whole number"),
-        ({"early_stopping": True, "validation_fraction": 1}, "validation_fraction"),
-        ({"early_stopping": True, "n_iter_no_change": 0}, "expected 1 to"),
-        ({"label_smoothing": 1}, "label_smoothing: expected 0 <= x < 1"),
-        ({"clip_norm": -1}, "clip_norm"),
-        ({"augment": "much"}, "augment: expected"),
+        ({"learning_rate": "adaptive"}, "expected 'constant'"),
+        ({"learning_rate": "plateau"}, "expected validation as well"),
+        ({"learning_rate": lambda step: 1}, "expected a function of"),
+        ({"learning_rate_init": -1}, "expected 0 <= x"),
+        ({"learning_rate_init": "fast", "solver": "adam"}, "expected a number"),
+        ({"momentum": 1}, "expected 0 <= x < 1"),
+        ({"nesterovs_momentum": "yes"}, "expected True or False"),
+        ({"alpha": -1}, "expected 0 <= x"),
+        ({"alpha": -1, "solver": "adam"}, "expected 0 <= x"),
+        ({"batch_size": 0}, "expected 1 to"),
+        ({"batch_size": "all"}, "expected a number or 'auto'"),
+        ({"max_iter": 0}, "expected 1 to"),
+        ({"max_iter": 1.5}, "expected a whole number"),
+        ({"early_stopping": "yes"}, "expected True or False"),
+        ({"validation_fraction": 1}, "expected 0 <= x < 1"),
+        ({"validation_fraction": 0.0}, "expected 0 < x < 1"),
+        ({"validation_fraction": "half"}, "expected a number"),
+        ({"n_iter_no_change": 0}, "expected 1 to"),
+        ({"tol": -1}, "expected 0 <= x"),
+        ({"class_weight": "fair"}, "class_weight"),
+        ({"class_weight": {0: -1}}, "expected weights of at least 0"),
+        ({"label_smoothing": 1}, "expected 0 <= x < 1"),
+        ({"clip_norm": -1}, "expected 0 <= x"),
+        ({"clip_norm": 0}, "expected x > 0, or None"),
+        ({"augment": "much"}, "expected a lenet5c.Augment"),
+        ({"augment": 3}, "expected a lenet5c.Augment"),
+        ({"warm_start": "yes"}, "expected True or False"),
         ({"random_state": -1}, "Seed must be"),
-        ({"n_jobs": 0}, "threads: expected 1 to"),
-        ({"n_jobs": 0.5}, "n_jobs: expected a whole number"),
+        ({"random_state": "five"}, "seed"),
+        ({"n_jobs": 0}, "expected 1 to"),
+        ({"n_jobs": 0.5}, "expected a whole number"),
+        ({"verbose": "much"}, "expected a whole number"),
     ],
     ids=str,
 )
-def test_wrong_parameters_are_refused_by_fit(three, options, message):
-    with pytest.raises((ValueError, TypeError), match=re.escape(message)):
+def test_a_wrong_parameter_is_refused_by_its_name(three, options, message):
+    parameter = next(iter(options))
+    wanted = f"^{parameter}: .*{re.escape(message)}"
+    with pytest.raises((ValueError, TypeError), match=wanted):
         quick(**options).fit(*three)
 
 
-def test_one_half_of_a_validation_set_is_refused(three):
+def test_every_parameter_has_a_wrong_value_that_is_refused():
+    cases = test_a_wrong_parameter_is_refused_by_its_name.pytestmark[0].args[1]
+    refused = {next(iter(options)) for options, _ in cases}
+    assert refused == set(LeNet5Classifier().get_params())
+
+
+@pytest.mark.parametrize(
+    ("argument", "wrong"),
+    [
+        ("X", None),
+        ("X", [[1, 2], [3]]),
+        ("X", np.full((90, 4), np.nan)),
+        ("X", np.full((90, 4), 1e300)),
+        ("X", np.zeros((90, 0))),
+        ("X", np.zeros((90, 4, 29, 2))),
+        ("X", np.zeros((90, 4), complex)),
+        ("X", np.full((90, 4), "a")),
+        ("y", None),
+        ("y", np.zeros(89)),
+        ("y", np.zeros((90, 2))),
+        ("y", np.full(90, np.nan)),
+        ("y", np.arange(90) / 7),
+        ("sample_weight", np.ones(89)),
+        ("sample_weight", -np.ones(90)),
+        ("sample_weight", np.full(90, np.nan)),
+        ("sample_weight", ["a"] * 90),
+        ("X_val", [[1, 2], [3]]),
+        ("X_val", np.zeros((90, 3))),
+        ("X_val", np.zeros((90, 4, 1))),
+        ("X_val", np.full((90, 4), np.inf)),
+        ("X_val", np.full((90, 4), 1e300)),
+        ("X_val", None),
+        ("y_val", np.zeros(89)),
+        ("y_val", np.full(90, 7)),
+        ("y_val", np.full(90, np.nan)),
+        ("y_val", None),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_wrong_data_are_refused_by_their_name(three, argument, wrong):
     X, y = three
-    for half in ({"X_val": X}, {"y_val": y}):
-        with pytest.raises(ValueError, match="expected both or none"):
-            quick().fit(X, y, **half)
+    data = {"X": X, "y": y}
+    if argument.endswith("val"):
+        data |= {"X_val": X, "y_val": y}
+    with pytest.raises((ValueError, TypeError), match=f"^{argument}: "):
+        quick().fit(**{**data, argument: wrong})
+
+
+def test_what_cannot_be_predicted_is_called_x(three):
+    X, y = three
+    clf = quick().fit(X, y)
+    for wrong in (X[:, 1:], X * np.nan, X + 1e300, X.reshape(90, 4, 1), None):
+        for call in (clf.predict, clf.predict_proba):
+            with pytest.raises(ValueError, match=r"^X: "):
+                call(wrong)
+    with pytest.raises(ValueError, match=r"^n_jobs: "):
+        clf.set_params(n_jobs=0).predict(X)
 
 
 @pytest.mark.parametrize(
@@ -723,6 +943,9 @@ def test_one_half_of_a_validation_set_is_refused(three):
         {"label_smoothing": 0.2},
         {"clip_norm": 0.01},
         {"augment": lenet5c.Augment(shift=1)},
+        {"augment": None},
+        {"image_size": None},
+        {"image_size": 20},
         {"activation": "tanh"},
         {"solver": "adam"},
         {"early_stopping": True},
