@@ -19,7 +19,7 @@ from lenet5c.augment import Augment
 from lenet5c.callbacks import EarlyStopping
 from lenet5c.checks import as_array, number, truth, whole
 from lenet5c.history import History
-from lenet5c.images import InputStage
+from lenet5c.images import MOST_FLOAT32, InputStage
 from lenet5c.model import Model
 from lenet5c.networks import NETWORKS
 from lenet5c.optimizers import SGD, AdamW, Optimizer
@@ -431,8 +431,8 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def to_images(self, X: Any) -> Images:
         """X as the network gets it, (n_samples, C, H, W) uint8 or float32.
 
-        uint8 if `fit` had uint8 and X is uint8: ``model_`` scales such images itself.
-        All others are standardised here.
+        uint8 if `fit` had uint8 that was not resized and X is uint8: ``model_`` scales
+        such images itself. All others are standardised, and small ones enlarged, here.
         """
         check_is_fitted(self)
         return self._images(self._checked(X, reset=False))
@@ -964,6 +964,8 @@ def _mean_and_deviation(samples: _Samples) -> tuple[float, float]:
         for part in parts:
             squares = (_chunk(X, rows[part]) - mean) ** 2
             variance += float(share[part] @ squares.mean(axis=1))
-    if not math.isfinite(variance):
-        raise ValueError("X: expected values whose variance is a float, got larger")
+    if not (math.sqrt(variance) <= MOST_FLOAT32 and abs(mean) <= MOST_FLOAT32):
+        raise ValueError(
+            "X: expected values whose mean and variance are floats, got larger"
+        )
     return mean, math.sqrt(variance)
