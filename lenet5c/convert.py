@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet5c.checks import pair, whole
+from lenet5c.habits import explained
 from lenet5c.images import InputStage
 from lenet5c.layers import (
     LAYERS,
@@ -54,6 +55,7 @@ OF_SHAPES = (
 NUMBERED = re.compile(rf"({'|'.join(LAYERS)})_\d+")  # as Model names layers
 
 
+@explained
 def from_onnx(
     path: str | os.PathLike[str],
     *,
@@ -708,6 +710,7 @@ class _Chain:
         self.dims = self.input_shape = self.shape
 
 
+@explained
 def from_torch_state_dict(
     model: Model,
     state_dict: Mapping[str, Any],

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from lenet5c.arrays import as_bytes, as_labels, compact, hold_out, planes
 from lenet5c.caches import Shown, user_cache
 from lenet5c.checks import pair, truth, whole
+from lenet5c.habits import explained
 from lenet5c.idx import GZIP_START, idx_header, read_idx, write_idx
 from lenet5c.names import named, pick, pick_tables, trains
 from lenet5c.pictures import class_folders, load_pictures
@@ -149,6 +150,7 @@ def digits() -> Dataset:
     )
 
 
+@explained
 def load(
     source: str | os.PathLike[str],
     *,
@@ -255,6 +257,7 @@ def _load_arrays(path: Path, name: str) -> Dataset | None:
     raise FileNotFoundError(f"source: {str(path)!r} does not exist{hint}; {expected}")
 
 
+@explained
 def image_folder(
     path: str | os.PathLike[str],
     *,
@@ -335,6 +338,7 @@ def image_folder(
     )
 
 
+@explained
 def read_csv(
     path: str | os.PathLike[str], labels: bool = True
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:

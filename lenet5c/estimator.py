@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from lenet5c.augment import Augment
 from lenet5c.callbacks import EarlyStopping
 from lenet5c.checks import as_array, number, truth, whole
+from lenet5c.habits import explained
 from lenet5c.history import History
 from lenet5c.images import MOST_FLOAT32, InputStage
 from lenet5c.model import Model
@@ -95,6 +96,7 @@ def _in_own_words(argument: str | None = None) -> Iterator[None]:
         raise
 
 
+@explained
 class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """LeNet-5, or one of the networks beside it, as a scikit-learn classifier.
 
@@ -276,6 +278,7 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.n_jobs = n_jobs
         self.verbose = verbose
 
+    @explained
     def fit(
         self,
         X: Any,
@@ -361,6 +364,7 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._asked = epochs
         return self
 
+    @explained
     def partial_fit(
         self,
         X: Any,
@@ -410,12 +414,14 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._train(samples, None, factors, 1, "constant")
         return self
 
+    @explained
     def predict(self, X: Any) -> NDArray[Any]:
         """The most probable label of each sample, (n_samples,)."""
         numbers = self._logits(X).argmax(axis=1)
         labels: NDArray[Any] = self.classes_[numbers]
         return labels
 
+    @explained
     def predict_proba(self, X: Any) -> NDArray[np.float32]:
         """Probabilities, (n_samples, n_classes) float32, in the order of `classes_`."""
         probabilities: NDArray[np.float32] = np.exp(self.predict_log_proba(X))

@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +13,7 @@ from lenet5c._core import core
 from lenet5c.augment import Augment
 from lenet5c.callbacks import Callback, EarlyStopping
 from lenet5c.checks import number, pair, whole
+from lenet5c.habits import Elsewhere, explained, no_attribute
 from lenet5c.history import History
 from lenet5c.images import InputStage, as_images, encode_labels
 from lenet5c.layers import (
@@ -29,7 +30,7 @@ from lenet5c.layers import (
     layer_to_dict,
     walk,
 )
-from lenet5c.optimizers import Optimizer, as_optimizer
+from lenet5c.optimizers import Optimizer, as_optimizer, checked_optimizer
 from lenet5c.recipes import Recipe
 from lenet5c.schedules import Schedule
 from lenet5c.threads import resolve_threads
@@ -100,6 +101,7 @@ class Parameters(Mapping[str, NDArray[np.float32]]):
         return f"Parameters({ {name: view.shape for name, view in self.items()} })"
 
 
+@explained
 class Model:
     """A network of layers, run one after the other.
 
@@ -187,6 +189,14 @@ class Model:
         self.set_input(InputStage(), self.input_shape[1:], np.arange(self.class_count))
         self.fitted = False
 
+    load = Elsewhere()
+    from_onnx = Elsewhere()
+
+    if not TYPE_CHECKING:  # which shall find attributes that are none
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise no_attribute(f"{type(self).__name__!r} object", name, dir(self))
+
     @property
     def parameters(self) -> Parameters:
         """float32 arrays by name, views of one flat vector."""
@@ -231,6 +241,7 @@ class Model:
         self.classes = classes
         self.fitted = True
 
+    @explained
     def fit(
         self,
         images: ArrayLike,
@@ -388,6 +399,7 @@ class Model:
             log=log,
         )
 
+    @explained
     def forward(
         self, images: ArrayLike, *, threads: int | None = None
     ) -> NDArray[np.float32]:
@@ -400,6 +412,7 @@ class Model:
         """What `forward` returns."""
         return self.forward(images, threads=threads)
 
+    @explained
     def predict_proba(
         self, images: ArrayLike, *, threads: int | None = None
     ) -> NDArray[np.float32]:
@@ -407,6 +420,7 @@ class Model:
         pixels = self._pixels(images)
         return self._run(pixels, threads, probabilities=True)
 
+    @explained
     def predict(self, images: ArrayLike, *, threads: int | None = None) -> NDArray[Any]:
         """The most probable label of each image, (N,), as they were given to `fit`.
 
@@ -418,6 +432,7 @@ class Model:
         ]
         return labels
 
+    @explained
     def evaluate(
         self, images: ArrayLike, labels: ArrayLike, *, threads: int | None = None
     ) -> Evaluation:
@@ -466,6 +481,7 @@ class Model:
         square = confusion.reshape(count, count)
         return Evaluation(loss_sum / total, int(square.trace()) / total, square)
 
+    @explained
     def activations(
         self, images: ArrayLike, layer: str, *, threads: int | None = None
     ) -> NDArray[np.float32]:
@@ -483,6 +499,7 @@ class Model:
         flat = self._run(pixels, threads, ops, math.prod(shape))
         return flat.reshape(len(flat), *shape)
 
+    @explained
     def loss_and_gradients(
         self, images: ArrayLike, labels: ArrayLike, *, threads: int | None = None
     ) -> tuple[float, dict[str, NDArray[np.float32]]]:
@@ -500,6 +517,7 @@ class Model:
             start += value.size
         return loss, gradients
 
+    @explained
     def train_step(
         self,
         images: ArrayLike,
@@ -515,7 +533,7 @@ class Model:
         `learning_rate` None is the optimizer's. The images' normalisation and the
         classes are those of the model, as `fit` left them.
         """
-        optimizer = as_optimizer(optimizer)
+        checked_optimizer(optimizer)  # not by name: its state is kept between steps
         rate = optimizer.learning_rate
         if learning_rate is not None:
             rate = number("learning_rate", learning_rate, 0, math.inf)
@@ -604,6 +622,7 @@ class Model:
         )
         return loss, hits
 
+    @explained
     def summary(self) -> str:
         """A table of the layers: output shape, parameters, multiply-adds."""
         rows = [("layer", "kind", "output", "parameters", "multiply-adds")]
@@ -640,6 +659,7 @@ class Model:
             lines.append("  ".join(cells).rstrip())
         return "\n".join(lines)
 
+    @explained
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to `path`, atomically: the old file or the new one, never
         half.
@@ -653,6 +673,7 @@ class Model:
 
         write_model_file(path, *self._contents(self.stage, self.state_vector))
 
+    @explained
     def quantize(self, calibration_images: ArrayLike) -> "QuantizedModel":
         """The network in 8-bit integers, for machines without floating point.
 
@@ -677,6 +698,7 @@ class Model:
 
         return QuantizedModel(self, calibration_images)
 
+    @explained
     def export_c(self, path: str | os.PathLike[str], *, name: str = "network") -> None:
         """Write the network as one C99 file, which needs nothing else.
 
@@ -700,6 +722,7 @@ class Model:
 
         export_float(self, path, name)
 
+    @explained
     def export_onnx(
         self, path: str | os.PathLike[str], *, dtype: str | None = None
     ) -> None:
@@ -781,9 +804,10 @@ class Model:
         content = b"".join(model_file_parts(*self._contents(stage, vector)))
         return Predictor(content, self.classes.tolist(), stage)
 
+    @explained
     def trainer(
         self,
-        optimizer: Optimizer | None = None,
+        optimizer: Optimizer | str | None = None,
         *,
         batch_size: int = 64,
         seed: int = 0,
@@ -974,6 +998,7 @@ class Model:
         ), numbers
 
 
+@explained
 def load(path: str | os.PathLike[str]) -> Model:
     """Read a model that `Model.save` wrote.
 
