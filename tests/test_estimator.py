@@ -574,7 +574,6 @@ def test_without_early_stopping_validation_only_measures(three):
 @pytest.mark.parametrize("dtype", [np.uint8, np.float64])
 def test_a_validation_set_may_be_of_another_type_and_shape(digits, size, dtype):
     X, y = digits[0].astype(dtype), digits[1]
-    pandas = pytest.importorskip("pandas")
     expected = quick(image_size=size).fit(X, y, X_val=X[:200], y_val=y[:200])
     val = digits[0][:200]
     for other in (
@@ -589,15 +588,22 @@ def test_a_validation_set_may_be_of_another_type_and_shape(digits, size, dtype):
         clf = quick(image_size=size).fit(X, y, X_val=other, y_val=y[:200].tolist())
         assert bits(clf) == bits(expected)
         assert clf.history_.validation_loss == expected.history_.validation_loss
-    table = pandas.DataFrame(X).rename(columns=str)
-    clf = quick(image_size=size).fit(table, y, X_val=table[:200], y_val=y[:200])
-    assert clf.history_.validation_loss == expected.history_.validation_loss
     clf = quick(image_size=size).fit(
         X.tolist(), y, X_val=val.astype(np.uint8), y_val=y[:200]
     )
     np.testing.assert_allclose(
         clf.history_.validation_loss, expected.history_.validation_loss, rtol=1e-4
     )
+
+
+def test_a_table_of_pandas_may_be_validated_on(digits):
+    pandas = pytest.importorskip("pandas")
+    X, y = digits
+    table = pandas.DataFrame(X).rename(columns=str)
+    clf = quick().fit(table, y, X_val=table[:200], y_val=y[:200])
+    expected = quick().fit(X, y, X_val=X[:200], y_val=y[:200])
+    assert clf.validation_scores_ == expected.validation_scores_
+    assert list(clf.feature_names_in_[:2]) == ["0", "1"]
 
 
 def test_a_validation_set_of_floats_beside_bytes(digits):
