@@ -5,6 +5,7 @@ Every speed is the median of several runs, taken after one that warms up.
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 import time
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet5c import datasets
 from lenet5c._info import build_info
 from lenet5c.augment import Augment
 from lenet5c.callbacks import Callback
@@ -23,7 +25,7 @@ from lenet5c.datasets import Dataset
 from lenet5c.history import History
 from lenet5c.model import Model
 from lenet5c.networks import NETWORKS
-from lenet5c.optimizers import SGD, AdamW, Optimizer
+from lenet5c.optimizers import OPTIMIZERS, SGD, Optimizer
 from lenet5c.recipes import RECIPES
 
 RUNS = 5
@@ -31,12 +33,12 @@ SECONDS_OF_A_RUN = 0.2
 TRAINING_BATCHES = (32, 64, 256)
 INFERENCE_BATCH = 1000
 
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"sgd": SGD, "adamw": AdamW}
-
 # What these networks learn well with; the others take the recipe's. At 0.1 networks of
 # ReLU lose their way: on the digits cnn3 diverged or stayed at chance with one seed in
 # two.
 SGD_LEARNING_RATES = {"mlp": 0.05, "cnn3": 0.02}
+# Rows and columns that LeNet-5's input is larger than its images, as 32 is than 28.
+MARGINS = {"lenet5": 4}
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,12 @@ class Recipe:
     differ from the recipe's Augment.
     """
 
-    network: str = "lenet5"
+    network: str | None = "lenet5"  # None: that of the model in the file `start`
+    start: str | None = None
     data: str = "digits"
+    size: tuple[int, int] | None = None
+    channels: int | None = None
+    skip_broken: bool = False
     recipe: str = "default"
     epochs: int | None = None
     batch_size: int | None = None
@@ -80,14 +86,33 @@ class Recipe:
         """Return the fields by name."""
         return asdict(self)
 
+    def load_data(self, model: Model | None = None) -> Dataset:
+        """Return the data set; pictures come in the size that `model` was trained on,
+        unless this says another."""
+        usual = (28, 1) if model is None else (model.source, model.input_shape[0])
+        return datasets.load_like(
+            usual, self.data, self.size, self.channels, self.skip_broken
+        )
+
     def new_model(self, data: Dataset) -> Model:
-        """Return the network for the images and classes of `data`, untrained."""
+        """Return the network for the images and classes of `data`, untrained; its input
+        is as large as the images, if they are larger than usual."""
+        assert self.network is not None
         images, labels = data.train
-        channels = images.shape[1] if images.ndim == 4 else 1
-        options = {} if self.dropout is None else {"dropout": self.dropout}
-        return NETWORKS[self.network](
+        make = NETWORKS[self.network]
+        options: dict[str, Any] = {}
+        if self.dropout is not None:
+            options["dropout"] = self.dropout
+        shape = images.shape[-2:]
+        if images.ndim == 2:  # rows of square images
+            shape = (math.isqrt(images.shape[1]),) * 2
+        if max(shape) > signature(make).parameters["size"].default:
+            options["size"] = tuple(
+                side + MARGINS.get(self.network, 0) for side in shape
+            )
+        return make(
             classes=len(np.unique(labels)),
-            channels=channels,
+            channels=images.shape[1] if images.ndim == 4 else 1,
             seed=self.seed,
             **options,
         )
@@ -100,7 +125,7 @@ class Recipe:
         if kind is type(base):
             options = {name: vars(base)[name] for name in signature(kind).parameters}
         if kind is SGD and self.network in SGD_LEARNING_RATES:
-            options["learning_rate"] = SGD_LEARNING_RATES[self.network]
+            options["learning_rate"] = SGD_LEARNING_RATES[str(self.network)]
         given = {
             "learning_rate": self.learning_rate,
             "momentum": self.momentum,
@@ -123,6 +148,9 @@ class Recipe:
     ) -> History:
         """Train `model` on the training images of `data`; return its history."""
         images, labels = data.train
+        validation: Any = self.validation
+        if validation is None and data.validation is not None:
+            validation = data.validation
         epochs = self.epochs
         if epochs is None and self.recipe == "default":
             epochs = epochs_for(len(images))
@@ -139,7 +167,7 @@ class Recipe:
             optimizer=self.new_optimizer(),
             schedule=self.schedule,
             augment=self.new_augment() or False,
-            validation=self.validation,
+            validation=validation,
             seed=self.seed,
             threads=self.threads,
             callbacks=callbacks,

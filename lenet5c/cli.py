@@ -35,6 +35,8 @@ from lenet5c.recipes import RECIPES
 from lenet5c.schedules import SCHEDULES
 from lenet5c.training import TrainingError
 
+Box = tuple[int, int, int, int]  # top, left, bottom, right
+
 if TYPE_CHECKING:
     from lenet5c.bench import Recipe
     from lenet5c.progress import ProgressBar
@@ -45,6 +47,10 @@ DEFAULT_MODEL = "lenet5.lenet5c"
 # what follows the model's name in that of an exported file
 EXPORTS = {"onnx": ".onnx", "c": ".h", "c-int8": "_int8.h"}
 MOST_CALIBRATION_IMAGES = 1000
+MOST_MISTAKES = 10  # in a table
+MOST_LISTED = 20  # names in a message
+FEW_FILES = 100  # that are read without a progress bar
+PREDICTED_AT_ONCE = 4096
 PICTURES = (".png", ".svg", ".pdf")
 
 # rich draws a table of a few hundred rows in no time, but not one of 10,000.
@@ -76,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             args = _parser().parse_args(arguments)
             debug = args.debug
-            code: int = args.run(args)
+            with _warnings_said():
+                code: int = args.run(args)
         finally:
             sys.stdout.flush()
     except KeyboardInterrupt:
@@ -117,10 +124,14 @@ def _train(args: argparse.Namespace) -> int:
 
     output = _writable(args.output)
     recipe = _recipe(args)
-    data = datasets.load(recipe.data)
-    model = recipe.new_model(data)
-    _say(f"{_describe_data(data)}\n{_describe_network(recipe.network, model)}")
-    with _warnings_said(), ProgressBar(transient=True) as bar:
+    start = None if recipe.start is None else load(recipe.start)
+    data = recipe.load_data(start)
+    _check_test_labels(recipe.data, data)
+    model = recipe.new_model(data) if start is None else start
+    name = recipe.start if recipe.network is None else recipe.network
+    _say(f"{_describe_data(data)}\n{_describe_network(str(name), model)}")
+    model.trained_on = _lasting(recipe.data)
+    with ProgressBar(transient=True) as bar:
         try:
             history = recipe.fit(model, data, callbacks=[bar])
         except KeyboardInterrupt:
@@ -178,15 +189,16 @@ def _train(args: argparse.Namespace) -> int:
 
 def _evaluate(args: argparse.Namespace) -> int:
     model = load(args.model)
-    data = datasets.load(args.data)
+    source, data = _data_of(args, model)
     split = data.test if args.split == "test" else data.train
     found = model.evaluate(*split)
+    mistakes = _mistakes(model, split, data.files.get(args.split, []))
     passed = args.at_least is None or found.accuracy >= args.at_least
     if args.json:
         _print_json(
             {
                 "model": args.model,
-                "data": args.data,
+                "data": source,
                 "split": args.split,
                 "images": len(split.images),
                 "loss": found.loss,
@@ -195,10 +207,23 @@ def _evaluate(args: argparse.Namespace) -> int:
                 "passed": passed,
                 "classes": model.classes.tolist(),
                 "confusion": found.confusion.tolist(),
+                "mistakes": mistakes,
             }
         )
     else:
         _print_confusion(model.classes, found.confusion)
+        if data.files and mistakes:
+            print("\nThe surest mistakes:\n")
+            _print_table(
+                ["file", "is", "taken for", "probability"],
+                [
+                    [
+                        *(str(one[name]) for name in ("file", "label", "class")),
+                        f"{one['probability']:.2%}",
+                    ]
+                    for one in mistakes[:MOST_MISTAKES]
+                ],
+            )
         count = len(split.images)
         wrong = count - int(found.confusion.trace())
         print(
@@ -218,27 +243,43 @@ def _predict(args: argparse.Namespace) -> int:
     model = load(args.model)
     predictions: list[dict[str, Any]] = []
     rows = []
-    for file in args.files:
-        images = _read_images(file, model, args.invert)
-        try:
-            probabilities = model.predict_proba(images)
-        except (ValueError, TypeError) as error:
-            raise CommandError(f"{file}: {error}") from error
-        for index, row in enumerate(probabilities):
-            best = (-row).argsort(kind="stable")[: args.top]
-            top = [
-                {"class": model.classes[k].item(), "probability": float(row[k])}
-                for k in best
-            ]
-            predictions.append(
-                {"file": file, "index": index, "class": top[0]["class"], "top": top}
-            )
-            name = file if len(images) == 1 else f"{file} [{index}]"
-            rows.append(
-                [name, *(f"{one['class']}  {one['probability']:7.2%}" for one in top)]
-            )
+    broken: list[str] = []
+    files = _files(args.files)
+    reader = _Reader(model, args.invert, args.prepare, args.many)
+    with _reading(len(files)) as advance:
+        for done, file in enumerate(files, 1):
+            try:
+                images, boxes = reader.read(file)
+                probabilities = model.predict_proba(images) if len(images) else images
+            except (ValueError, TypeError, CommandError) as error:
+                text = str(error)
+                broken.append(text if text.startswith(file) else f"{file}: {text}")
+                continue
+            finally:
+                advance(done)
+            for index, row in enumerate(probabilities):
+                best = (-row).argsort(kind="stable")[: args.top]
+                top = [
+                    {"class": model.classes[k].item(), "probability": float(row[k])}
+                    for k in best
+                ]
+                place = {} if boxes is None else {"box": list(boxes[index])}
+                predictions.append(
+                    {"file": file, "index": index, "class": top[0]["class"], "top": top}
+                    | place
+                )
+                name = file if len(images) == 1 else f"{file} [{index}]"
+                shown = (f"{one['class']}  {one['probability']:7.2%}" for one in top)
+                rows.append([name, *shown])
+    if broken and not args.skip_broken:
+        raise CommandError(_listed(broken))
+    for text in broken:
+        _say(f"lenet5c: note: left out: {text}")
     if args.json:
         _print_json({"model": args.model, "predictions": predictions})
+        return DONE
+    if not rows:
+        print("Nothing was found.")
         return DONE
     ranks = [f"#{rank}" for rank in range(2, len(predictions[0]["top"]) + 1)]
     _print_table(["image", "class", *ranks], rows)
@@ -251,7 +292,7 @@ def _report(args: argparse.Namespace) -> int:
     page = report.page_path(args.output)
     _writable(str(page if page.parent.is_dir() else args.output))
     model = load(args.model)
-    data = datasets.load(args.data)
+    source, data = _data_of(args, model)
     split = data.test if args.split == "test" else data.train
     title = args.title
     if title is None:
@@ -271,7 +312,7 @@ def _report(args: argparse.Namespace) -> int:
         _print_json(
             {
                 "model": args.model,
-                "data": args.data,
+                "data": source,
                 "split": args.split,
                 "images": len(split.images),
                 "page": str(page),
@@ -338,14 +379,14 @@ def _export(args: argparse.Namespace) -> int:
     elif args.to == "c":
         model.export_c(path, name=name)
     else:
-        data = datasets.load(args.data)
+        source, data = _data_of(args, model)
         images = data.train.images
         step = -(-len(images) // MOST_CALIBRATION_IMAGES)
         quantized = model.quantize(images[::step])
         quality = quantized.report(*data.test)
         quantized.export_c(path, name=name)
         facts |= {
-            "data": args.data,
+            "data": source,
             "calibration_images": len(images[::step]),
             "test_images": quality.images,
             "test_accuracy_float32": quality.float_accuracy,
@@ -647,15 +688,20 @@ def _parser() -> argparse.ArgumentParser:
         "lenet5c train",
         "lenet5c train --data mnist --recipe best --output mnist.lenet5c",
         "lenet5c train --data photos.npz --validation 0.1 --early-stopping 5 --shift 3",
+        "lenet5c train --data FOLDER --size 64 --channels 3",
+        "lenet5c train --data mine.csv --from lenet5.lenet5c --learning-rate 0.01",
         "lenet5c train --data mnist --epochs 50 --checkpoint run --resume",
     )
     train.usage = "lenet5c train [--data DATA] [--network NETWORK] [OPTION ...]"
-    _add_data(train)
-    train.add_argument(
-        "--network",
-        choices=NETWORKS,
-        default="lenet5",
-        help="default: lenet5",
+    _add_data(train, "digits")
+    start = train.add_mutually_exclusive_group()
+    start.add_argument("--network", choices=NETWORKS, help="default: lenet5")
+    start.add_argument(
+        "--from",
+        dest="start",
+        metavar="MODEL",
+        help="go on from the network and the weights in a model file; the data have to "
+        "be of the same classes",
     )
     train.add_argument(
         "--output",
@@ -673,7 +719,7 @@ def _parser() -> argparse.ArgumentParser:
         "lenet5c evaluate mnist.lenet5c --data mnist --at-least 0.99",
     )
     _add_model(evaluate)
-    _add_data(evaluate)
+    _add_data(evaluate, None)
     _add_split(evaluate)
     evaluate.add_argument(
         "--at-least",
@@ -687,7 +733,8 @@ def _parser() -> argparse.ArgumentParser:
         _predict,
         "Say what is in an image: the most probable classes.",
         "lenet5c predict lenet5.lenet5c digit.png",
-        "lenet5c predict lenet5.lenet5c --invert scan-1.jpg scan-2.jpg",
+        "lenet5c predict lenet5.lenet5c --prepare photo.jpg drawing.png",
+        "lenet5c predict lenet5.lenet5c --many page.jpg",
         "lenet5c predict mnist.lenet5c t10k-images-idx3-ubyte.gz --top 1 --json",
     )
     _add_model(predict)
@@ -695,8 +742,22 @@ def _parser() -> argparse.ArgumentParser:
         "files",
         nargs="+",
         metavar="FILE",
-        help="PNG or JPEG, made grey and brought to the model's size; or .npy or IDX",
+        help="PNG or JPEG, made grey and brought to the model's size; or .npy, .csv or "
+        "IDX; or a folder of such files",
     )
+    predict.add_argument(
+        "--prepare",
+        action="store_true",
+        help="for photographs and drawings: find the sign on each, dark on light or "
+        "light on dark, and make it look as in MNIST",
+    )
+    predict.add_argument(
+        "--many",
+        action="store_true",
+        help="like --prepare, for several signs on a page: they are read from left to "
+        "right",
+    )
+    _add_skip_broken(predict)
     predict.add_argument(
         "--top",
         type=_COUNT,
@@ -718,7 +779,7 @@ def _parser() -> argparse.ArgumentParser:
         "lenet5c report mnist.lenet5c --data mnist --history run.jsonl --output mnist",
     )
     _add_model(report)
-    _add_data(report)
+    _add_data(report, None)
     _add_split(report)
     report.add_argument(
         "--output",
@@ -764,7 +825,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="what all names in the C file begin with (default: network)",
     )
-    _add_data(export)
+    _add_data(export, None)
 
     augment = command(
         "augment",
@@ -773,7 +834,7 @@ def _parser() -> argparse.ArgumentParser:
         "lenet5c augment",
         "lenet5c augment --data mnist --shift 0 --elastic 34,4 --output elastic.png",
     )
-    _add_data(augment)
+    _add_data(augment, "digits", pictures=False)
     augment.add_argument(
         "--output",
         default="augmented.png",
@@ -807,7 +868,7 @@ def _parser() -> argparse.ArgumentParser:
         "lenet5c compare --data mnist --networks lenet5,mlp --seeds 5 --plot mnist.png",
         "lenet5c compare --data mnist --networks lenet5,mine.py:network,old.lenet5c",
     )
-    _add_data(compare)
+    _add_data(compare, "digits", pictures=False)
     compare.add_argument(
         "--networks",
         type=_names,
@@ -939,14 +1000,53 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_data(parser: argparse.ArgumentParser) -> None:
+def _add_data(
+    parser: argparse.ArgumentParser, default: str | None, pictures: bool = True
+) -> None:
+    usual = "what the model was trained on, if `train` trained it"
     parser.add_argument(
         "--data",
-        default="digits",
-        help="mnist, fashion-mnist, digits, a folder with IDX files or with a folder "
-        "of pictures for each class, or FILE.npz (default: digits, which needs no "
-        "network)",
+        default=default,
+        help="mnist, fashion-mnist, digits, a folder with IDX, .npy or CSV files or "
+        "with a folder of pictures for each class, or FILE.npz or FILE.csv (default: "
+        + (usual if default is None else "digits, which needs no network")
+        + ")",
     )
+    if not pictures:
+        return
+    parser.add_argument(
+        "--size",
+        type=_size,
+        metavar="PIXELS",
+        help="rows and columns that pictures in folders are brought to, or "
+        "ROWSxCOLUMNS (default: 28, or the model's)",
+    )
+    parser.add_argument(
+        "--channels",
+        type=_number(int, "1 or 3", lambda x: x in (1, 3)),
+        metavar="1|3",
+        help="take pictures in folders as grey (1) or in colour (3; default: 1, or the "
+        "model's)",
+    )
+    _add_skip_broken(parser)
+
+
+def _add_skip_broken(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--skip-broken",
+        action="store_true",
+        help="leave out pictures that cannot be read",
+    )
+
+
+def _size(text: str) -> tuple[int, int]:
+    """Return (rows, columns)."""
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() and int(side) for side in sides):
+        raise argparse.ArgumentTypeError(
+            f"expected PIXELS or ROWSxCOLUMNS, as 64 or 48x64, not {text!r}"
+        )
+    return int(sides[0]), int(sides[-1])
 
 
 def _add_split(parser: argparse.ArgumentParser) -> None:
@@ -1181,6 +1281,76 @@ def _augment_facts(augment: Augment | None) -> dict[str, Any] | None:
     return None if augment is None else asdict(augment)
 
 
+def _data_of(args: argparse.Namespace, model: Model) -> tuple[str, Dataset]:
+    """Return --data, or what the model was trained on, and the data set."""
+    from lenet5c.bench import Recipe
+
+    source = args.data
+    if source is None:
+        source = model.trained_on
+        if source is None:
+            raise CommandError(
+                f"--data: {args.model} does not say what it was trained on; expected "
+                "the data as well"
+            )
+        _say(f"{args.model} was trained on {source}, which is taken")
+    options = {name: getattr(args, name) for name in ("size", "channels")}
+    recipe = Recipe(data=source, skip_broken=args.skip_broken, **options)
+    try:
+        return source, recipe.load_data(model)
+    except FileNotFoundError as error:
+        if args.data is None:
+            raise CommandError(
+                f"{error}. {args.model} was trained on it; --data names other data"
+            ) from error
+        raise
+
+
+def _lasting(source: str) -> str:
+    """Return the name of the data as it can be found from other folders as well."""
+    return source if source in datasets.BUILT_IN else str(Path(source).resolve())
+
+
+def _check_test_labels(source: str, data: Dataset) -> None:
+    """Refuse now what could not be tested after the training."""
+    known = {str(label) for label in np.unique(data.train.labels).tolist()}
+    for part, split in (("test", data.test), ("validation", data.validation)):
+        labels = [] if split is None else np.unique(split.labels).tolist()
+        if unseen := [label for label in labels if str(label) not in known]:
+            raise CommandError(
+                f"--data {source}: the {part} images have labels that the training "
+                f"images lack: {', '.join(map(str, unseen[:MOST_LISTED]))}"
+            )
+
+
+def _mistakes(
+    model: Model, split: datasets.Split, files: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return the images that are taken for something else, the surest first."""
+    from lenet5c.images import encode_labels
+
+    images, labels = split
+    classes = model.classes
+    _, codes = encode_labels(labels, len(images), len(classes), classes)
+    found, sure = np.empty(len(codes), np.intp), np.empty(len(codes), np.float32)
+    for start in range(0, len(codes), PREDICTED_AT_ONCE):
+        part = slice(start, start + PREDICTED_AT_ONCE)
+        probabilities = model.predict_proba(images[part])
+        found[part] = probabilities.argmax(axis=1)
+        sure[part] = probabilities.max(axis=1)
+    wrong = np.flatnonzero(found != codes)
+    return [
+        {
+            "index": int(at),
+            **({"file": files[at]} if files else {}),
+            "label": classes[codes[at]].item(),
+            "class": classes[found[at]].item(),
+            "probability": float(sure[at]),
+        }
+        for at in wrong[np.argsort(-sure[wrong], kind="stable")]
+    ]
+
+
 def _recipe(args: argparse.Namespace) -> Recipe:
     """Return the settings that the options say, once they fit each other."""
     from lenet5c.bench import Recipe
@@ -1192,15 +1362,17 @@ def _recipe(args: argparse.Namespace) -> Recipe:
         for field in fields(Recipe)
         if hasattr(args, field.name)
     }
+    if args.start is None and args.network is None:
+        options["network"] = "lenet5"
     changes = _augment_options(args)
-    _check_together(args, args.network, changes)
+    _check_together(args, options["network"], changes)
     if args.augment is not False and (args.augment or changes):
         options["augment"] = changes
     return Recipe(**options)
 
 
 def _check_together(
-    args: argparse.Namespace, network: str, changes: dict[str, Any]
+    args: argparse.Namespace, network: str | None, changes: dict[str, Any]
 ) -> None:
     """Refuse options of `train` that need or exclude another one."""
     if args.augment is False and changes:
@@ -1208,7 +1380,10 @@ def _check_together(
             f"--{next(iter(changes))} and --no-augment cannot be given both"
         )
     if args.dropout is not None and network != "lenet5":
-        raise CommandError(f"--dropout belongs to --network lenet5; {network} has none")
+        raise CommandError(
+            "--dropout belongs to --network lenet5; "
+            + (f"{network} has none" if network else "--from has its own")
+        )
     plateau = args.schedule == "plateau"
     every = args.checkpoint_seconds is not None
     needs = [
@@ -1252,8 +1427,13 @@ def _naming_the_option(error: Exception, recipe: Recipe) -> Exception:
 
 @contextmanager
 def _warnings_said() -> Iterator[None]:
-    """Show what the library logs as a warning, as that a checkpoint is damaged."""
+    """Show what the library warns of or logs as a warning, as that a checkpoint is
+    damaged, as one line each."""
     import logging
+    import warnings
+
+    def show(message: Warning | str, *_: object) -> None:
+        _say(f"lenet5c: warning: {message}")
 
     handler = logging.StreamHandler()  # to stderr
     handler.setLevel(logging.WARNING)
@@ -1261,7 +1441,9 @@ def _warnings_said() -> Iterator[None]:
     logger = logging.getLogger("lenet5c")
     logger.addHandler(handler)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.showwarning = show  # type: ignore[assignment]
+            yield
     finally:
         logger.removeHandler(handler)
 
@@ -1291,57 +1473,132 @@ def _picture(output: str, option: str = "--output") -> Path:
     return path
 
 
-def _read_images(file: str, model: Model, invert: bool) -> NDArray[Any]:
-    """Return what `file` holds, told by its first bytes, as images for `model`.
+def _files(paths: Sequence[str]) -> list[str]:
+    """The files, and those in the folders among them, but for hidden ones."""
+    from lenet5c.pictures import files_below
 
-    Arrays are returned as they are; a picture is made grey, if the model is, and
-    brought to the size of the model's images.
-    """
-    images: NDArray[Any]
-    with open(file, "rb") as stream:
-        start = stream.read(6)
-    if start == b"\x93NUMPY":
-        try:
+    found = []
+    for path in paths:
+        if not Path(path).is_dir():
+            found.append(path)
+            continue
+        below = [str(file) for file in files_below(Path(path))]
+        if not below:
+            raise CommandError(f"{path}: expected a folder with pictures, got none")
+        found += below
+    return found
+
+
+def _listed(texts: Sequence[str]) -> str:
+    more = len(texts) - MOST_LISTED
+    return "; ".join(texts[:MOST_LISTED]) + (f"; and {more:,} more" if more > 0 else "")
+
+
+@contextmanager
+def _reading(files: int) -> Iterator[Callable[[int], object]]:
+    """Progress on stderr where there are many files."""
+    from lenet5c.caches import progress
+
+    with progress("predict", files, "files", None if files > FEW_FILES else False) as (
+        advance
+    ):
+        yield advance
+
+
+class _Reader:
+    """Images for a model, from files of any kind."""
+
+    def __init__(self, model: Model, invert: bool, prepare: bool, many: bool) -> None:
+        self.model, self.invert, self.many = model, invert, many
+        self.prepare = prepare or many
+        channels, rows, columns = model.input_shape[0], *model.source
+        if self.prepare and (channels, rows) != (1, columns):
+            raise CommandError(
+                "--prepare and --many make square grey images, and the model was "
+                f"trained on {rows}x{columns} of {_count(channels, 'channel')}"
+            )
+
+    def read(self, file: str) -> tuple[NDArray[Any], list[Box] | None]:
+        """Images as `predict` takes them, told by the file's first bytes, and where
+        they were found, if several were looked for.
+
+        Arrays are returned as they are; a picture is made grey, if the model is, and
+        brought to the size of the model's images.
+        """
+        images: NDArray[Any]
+        boxes = None
+        with open(file, "rb") as stream:
+            start = stream.read(6)
+        if start == b"\x93NUMPY":
             images = np.load(file, allow_pickle=False)
+        elif _is_table(file):
+            images, _ = datasets.read_csv(file, labels=False)
+        elif start[:2] in (b"\x1f\x8b", b"\0\0"):  # gzip, IDX
+            images = datasets.read_idx(file)
+        elif self.prepare:
+            images, boxes = self._prepared(file)
+        else:
+            images = self._picture(file)
+        _, height, width = self.model.input_shape
+        if images.ndim == 2 and images.shape[0] <= height and images.shape[1] <= width:
+            images = images[np.newaxis]
+        if self.invert and not self.prepare:  # which finds out by itself
+            if images.dtype != np.uint8:
+                raise CommandError(
+                    f"--invert: {file} holds {images.dtype} images, expected uint8"
+                )
+            images = 255 - images
+        return images, boxes
+
+    def _prepared(self, file: str) -> tuple[NDArray[np.uint8], list[Box] | None]:
+        from lenet5c.prepare import NothingFound, prepare, prepare_many
+
+        size = self.model.source[0]
+        boxes = None
+        if self.many:
+            signs = prepare_many(file, size)
+            boxes = [sign.box for sign in signs]
+            images = [sign.image for sign in signs]
+        else:
+            try:
+                images = [prepare(file, size)]
+            except NothingFound:
+                images = []
+        if not images:
+            _say(f"lenet5c: note: {file}: nothing is found on it, it is blank")
+        found = np.array(images, np.uint8).reshape(-1, 1, size, size)
+        # light on black, as the model was trained on, or the other way round
+        return (255 - found if self.model.stage.mean > 0.5 else found), boxes
+
+    def _picture(self, file: str) -> NDArray[np.uint8]:
+        """A picture as uint8 (1, C, H, W), no larger than the model's images."""
+        from lenet5c.pictures import read_picture
+
+        model = self.model
+        try:
+            picture = read_picture(Path(file), model.source, model.input_shape[0])
+        except ImportError:
+            raise CommandError(
+                f"{file}: neither .npy, .csv nor IDX; other images need Pillow: "
+                "pip install 'lenet5c[images]'"
+            ) from None
         except ValueError as error:
-            raise CommandError(f"{file}: {error}") from error
-    elif start[:2] in (b"\x1f\x8b", b"\0\0"):  # gzip, IDX
-        images = datasets.read_idx(file)
-    else:
-        images = _read_picture(file, model)
-        edges = (images[..., [0, -1], :], images[..., [0, -1]])
+            raise CommandError(f"{error}; .npy, .csv and IDX are read too") from error
+        edges = (picture[..., [0, -1], :], picture[..., [0, -1]])
         light = sum(edge.mean() for edge in edges) > 255
-        if light and not invert and model.stage.mean < 0.5:
+        if picture.min() == picture.max():
+            _say(f"lenet5c: note: {file} is blank, all of its pixels are equal")
+        elif light and not self.invert and model.stage.mean < 0.5:
             _say(
                 f"lenet5c: note: {file} has light edges, the model was trained on dark "
-                "images: --invert swaps light and dark"
+                "images: --prepare finds the sign on it, --invert swaps light and dark"
             )
-    _, height, width = model.input_shape
-    if images.ndim == 2 and images.shape[0] <= height and images.shape[1] <= width:
-        images = images[np.newaxis]
-    if invert:
-        if images.dtype != np.uint8:
-            raise CommandError(
-                f"--invert: {file} holds {images.dtype} images, expected uint8"
-            )
-        images = 255 - images
-    return images
+        return picture[np.newaxis]
 
 
-def _read_picture(file: str, model: Model) -> NDArray[np.uint8]:
-    """Return a picture as uint8 (1, C, H, W), no larger than the model's images."""
-    from lenet5c.pictures import read_picture
-
-    try:
-        picture = read_picture(Path(file), model.source, model.input_shape[0])
-    except ImportError:
-        raise CommandError(
-            f"{file}: neither .npy nor IDX; other images need Pillow: "
-            "pip install 'lenet5c[images]'"
-        ) from None
-    except ValueError as error:
-        raise CommandError(f"{error}; .npy and IDX are read too") from error
-    return picture[np.newaxis]
+def _is_table(file: str) -> bool:
+    name = file.lower().removesuffix(".gz")
+    return name.endswith((".csv", ".tsv"))
 
 
 def _say(message: str) -> None:

@@ -15,7 +15,7 @@ import mimetypes
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,6 +150,13 @@ def digits() -> Dataset:
     )
 
 
+BUILT_IN: dict[str, Callable[[], Dataset]] = {
+    "mnist": mnist,
+    "fashion-mnist": fashion_mnist,
+    "digits": digits,
+}
+
+
 @explained
 def load(
     source: str | os.PathLike[str],
@@ -198,6 +205,18 @@ def load(
     OSError, ImportError
         If a file cannot be read; or see `mnist`, `digits` and `image_folder`.
     """
+    return load_like((28, 1), source, size, channels, skip_broken)
+
+
+def load_like(
+    usual: tuple[int | tuple[int, int], int],
+    source: str | os.PathLike[str],
+    size: int | tuple[int, int] | None,
+    channels: int | None,
+    skip_broken: bool,
+) -> Dataset:
+    """What `load` returns; `usual` are the size and the channels of pictures where none
+    are asked for."""
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(f"source: expected a str or a path, got {source!r:.80}")
     path, place = Path(source), os.fspath(source)
@@ -205,8 +224,8 @@ def load(
     if arrays is None:
         return image_folder(
             path,
-            size=28 if size is None else size,
-            channels=1 if channels is None else channels,
+            size=usual[0] if size is None else size,
+            channels=usual[1] if channels is None else channels,
             skip_broken=skip_broken,
         )
     for argument, value in (("size", size), ("channels", channels)):
@@ -220,9 +239,8 @@ def load(
 
 def _load_arrays(path: Path, name: str) -> Dataset | None:
     """What is no folder of pictures; None if it is one."""
-    built_in = {"mnist": mnist, "fashion-mnist": fashion_mnist, "digits": digits}
-    if name in built_in:
-        return built_in[name]()
+    if name in BUILT_IN:
+        return BUILT_IN[name]()
     if path.is_dir():
         return _read_folder(path, path.resolve().name, _files(path))
     lower = path.name.lower()
@@ -249,7 +267,7 @@ def _load_arrays(path: Path, name: str) -> Dataset | None:
     ]
     if begun:
         return _read_folder(path.parent, path.name, begun)
-    near = [*built_in] if path.name == str(path) else []
+    near = [*BUILT_IN] if path.name == str(path) else []
     if path.parent.is_dir():
         near += [entry.name for entry in itertools.islice(path.parent.iterdir(), 999)]
     close = difflib.get_close_matches(lower, near, 1)

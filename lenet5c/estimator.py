@@ -737,7 +737,7 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                     threads=threads,
                     verbose=verbose,
                     label_smoothing=self.label_smoothing,
-                    clip_norm=self.clip_norm,
+                    clip_norm=math.inf if self.clip_norm is None else self.clip_norm,
                     sample_weight=None if np.ptp(weights) == 0 else weights,
                     early_stopping=stopping,
                 )

@@ -342,6 +342,15 @@ def _classes(
     return classes
 
 
+def files_below(folder: Path) -> list[Path]:
+    """All files in a folder and the folders in it that are not hidden, by name."""
+    found = []
+    for entry in _entries(folder):
+        path = folder / entry.name
+        found += files_below(path) if entry.is_dir() else [path]
+    return found
+
+
 def _entries(folder: Path) -> list["os.DirEntry[str]"]:
     """What the folder holds and is not hidden, by name."""
     with os.scandir(folder) as entries:

@@ -590,7 +590,7 @@ def _as_clip_norm(clip_norm: object) -> float | None:
         return None
     norm = number("clip_norm", clip_norm, 0, math.inf)
     if norm == 0:
-        raise ValueError("clip_norm: expected x > 0, got 0")
+        raise ValueError("clip_norm: expected x > 0, or None, got 0")
     return norm
 
 
