@@ -852,6 +852,17 @@ struct file {
     struct text network, input_stage, classes;
 };
 
+/* Whether it says how the model was trained: read by others alone. */
+static int is_training(struct text t)
+{
+    static const char *const keys[] = {"passes", "data", NULL};
+    struct text values[2];
+    int64_t passes;
+    return is_json(t) && get_object(t, keys, values) == 3 &&
+           get_whole(values[0], &passes) && passes >= 0 && passes <= INT32_MAX &&
+           (begins_with(values[1], '"') || begins_with(values[1], 'n'));
+}
+
 static int check_metadata(struct file *file, struct text metadata)
 {
     static const char *const keys[] = {"sha256", "format", "format_version", "network",
@@ -862,8 +873,7 @@ static int check_metadata(struct file *file, struct text metadata)
         if (!begins_with(values[i], '"')) return LENET5C_BAD_HEADER;
     if (!string_is(values[1], "lenet5c") || !string_is(values[2], "2"))
         return LENET5C_BAD_HEADER;
-    if (!is_json(inside(values[6])) || !begins_with(inside(values[6]), '{'))
-        return LENET5C_BAD_HEADER;
+    if (!is_training(inside(values[6]))) return LENET5C_BAD_HEADER;
     file->network = inside(values[3]);
     file->input_stage = inside(values[4]);
     file->classes = inside(values[5]);

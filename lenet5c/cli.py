@@ -227,8 +227,8 @@ def _evaluate(args: argparse.Namespace) -> int:
         count = len(split.images)
         wrong = count - int(found.confusion.trace())
         print(
-            f"\nAccuracy {found.accuracy:.2%} on {count:,} {args.split} images "
-            f"({wrong:,} wrong), loss {found.loss:.4f}."
+            f"\nAccuracy {found.accuracy:.2%} on {count:,} {args.split} images of "
+            f"{data.name} ({wrong:,} wrong), loss {found.loss:.4f}."
         )
     if not passed:
         _say(
@@ -1293,7 +1293,6 @@ def _data_of(args: argparse.Namespace, model: Model) -> tuple[str, Dataset]:
                 f"--data: {args.model} does not say what it was trained on; expected "
                 "the data as well"
             )
-        _say(f"{args.model} was trained on {source}, which is taken")
     options = {name: getattr(args, name) for name in ("size", "channels")}
     recipe = Recipe(data=source, skip_broken=args.skip_broken, **options)
     try:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lenet5c.checks import as_array, number
 
-__all__ = ["InputStage", "as_images", "encode_labels"]
+__all__ = ["InputStage", "as_images", "encode_labels", "is_utf8"]
 
 Shape = tuple[int, int, int]
 Pixels = str | tuple[float, float] | None  # see InputStage
@@ -304,7 +304,7 @@ def _like_known(array: NDArray[Any], known: NDArray[Any]) -> NDArray[Any]:
     return np.array([number_of[label] for label in labels.tolist()])[positions]
 
 
-def _is_utf8(text: str) -> bool:
+def is_utf8(text: str) -> bool:
     """Whether no half of a surrogate pair is in it, as in undecodable file names."""
     try:
         text.encode()
@@ -381,7 +381,7 @@ def encode_labels(
                     f"different labels: {_some(known)}"
                 )
             for label in known:
-                if isinstance(label, str) and not _is_utf8(label):
+                if isinstance(label, str) and not is_utf8(label):
                     raise ValueError(
                         f"{argument}: {label!r} is not text that a model file can hold"
                     )

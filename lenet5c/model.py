@@ -15,7 +15,7 @@ from lenet5c.callbacks import Callback, EarlyStopping
 from lenet5c.checks import number, pair, whole
 from lenet5c.habits import Elsewhere, explained, no_attribute
 from lenet5c.history import History
-from lenet5c.images import InputStage, as_images, encode_labels
+from lenet5c.images import InputStage, as_images, encode_labels, is_utf8
 from lenet5c.layers import (
     BatchNorm2d,
     Conv2d,
@@ -206,6 +206,16 @@ class Model:
     def buffers(self) -> Parameters:
         """float32 arrays by name: what training measures, views of `state_vector`."""
         return self._buffers
+
+    @property
+    def least_batch(self) -> int:
+        """The fewest images of a batch in training: 2 where a batch normalisation sees
+        one number of each image, of which there are no statistics."""
+        alone = any(
+            isinstance(layer, BatchNorm2d) and shape[1:] == (1, 1)
+            for layer, shape, _ in self._walked
+        )
+        return 2 if alone else 1
 
     @property
     def trained_on_floats(self) -> bool:
@@ -540,7 +550,7 @@ class Model:
         count = resolve_threads(threads)
         pixels = self._pixels(images)
         _, codes = encode_labels(labels, len(pixels), self.class_count, self.classes)
-        if len(pixels) < 2 and self.buffers:
+        if len(pixels) < self.least_batch:
             raise ValueError(
                 "images: expected 2 at least for batch normalisation, which takes its "
                 "statistics over the batch, got 1"
@@ -846,7 +856,8 @@ class Model:
             self.state_vector,
             self.stage.for_core(),
             (self.input_shape[0], *self.source),
-            whole("batch_size", batch_size, 1, MOST_BATCH),
+            self.least_batch,
+            whole("batch_size", batch_size, self.least_batch, MOST_BATCH),
             rule,
             state,
             np.zeros_like(self.parameter_vector),
@@ -860,6 +871,9 @@ class Model:
         """What a model file holds: tensors and metadata."""
         import json  # here: what reads and writes files is loaded when it is needed
 
+        source = self.trained_on
+        if source is not None and not is_utf8(source):
+            source = None  # a path that no text can hold
         metadata = {
             "network": {
                 "input_shape": list(self.input_shape),
@@ -874,7 +888,7 @@ class Model:
                 "pixels": stage.pixels,
             },
             "classes": self.classes.tolist(),
-            "training": {"passes": self.passes, "data": self.trained_on},
+            "training": {"passes": self.passes, "data": source},
         }
         parameters, buffers = _views(vector, self._tensor_shapes)
         return {**parameters, **buffers}, {
@@ -1051,13 +1065,13 @@ def load(path: str | os.PathLike[str]) -> Model:
 
 
 def _training(values: object) -> tuple[int, str | None]:
-    """What a file says of `passes` and `trained_on`; that they are unknown, where it
-    says something else: prediction does without."""
-    if not isinstance(values, dict):
-        raise ValueError(f"training: expected an object, got {values!r:.80}")
-    passes, data = values.get("passes"), values.get("data")
-    known = type(passes) is int and 0 <= passes < 2**31
-    return passes if known else 0, data if isinstance(data, str) else None  # type: ignore[return-value]
+    """`passes` and `trained_on` of a model file."""
+    from lenet5c.storage import fields
+
+    passes, data = fields("training", values, "passes", "data")
+    if not (data is None or isinstance(data, str)):
+        raise ValueError(f"data: expected a text or null, got {data!r:.80}")
+    return whole("passes", passes, 0, 2**31 - 1), data
 
 
 def check_classes(labels: object) -> NDArray[Any]:

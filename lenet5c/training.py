@@ -658,22 +658,20 @@ def _share_of_each_class(
 
 
 def _batch_count(model: "Model", images: int, size: int) -> int:
-    """Batches of an epoch. The last one may be smaller; but statistics of one image
-    are none, so that with batch normalisation it joins the batch before it."""
-    alone = len(model.buffers) > 0 and images % size == 1 and images > size
+    """Batches of an epoch. The last one may be smaller; one that is too small for batch
+    normalisation joins the batch before it."""
+    alone = 0 < images % size < model.least_batch and images > size
     return -(-images // size) - alone
 
 
 def _check_batch_norm(model: "Model", settings: _Settings, images: int) -> None:
     """Refuse batches whose statistics are not those of the whole batch."""
-    if not model.buffers:
-        return
-    if settings.accumulate > 1:
+    if model.buffers and settings.accumulate > 1:
         raise ValueError(
             "accumulate: expected 1 for a network with batch normalisation, whose "
             f"statistics are of the whole batch, got {settings.accumulate}"
         )
-    if min(settings.batch_size, images) < 2:
+    if min(settings.batch_size, images) < model.least_batch:
         raise ValueError(
             "batch_size: expected 2 images at least for batch normalisation, which "
             "takes its statistics over the batch, got "

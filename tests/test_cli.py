@@ -536,12 +536,14 @@ def test_top_is_at_most_the_number_of_classes(model_file, digits, folder, capsys
 def test_every_kind_of_file_gives_the_same_prediction(
     model_file, digits, folder, capsys
 ):
-    image = digits.test.images[3]
+    image = digits.test.images[3].copy()
+    image[image == image.max()] = 255
     np.save("a.npy", image)
     datasets.write_idx("a-idx3-ubyte", image[np.newaxis])
     datasets.write_idx("a-idx3-ubyte.gz", image[np.newaxis])
     write_picture("grey.png", image)
     write_picture("colour.png", image, "RGB")
+    assert (image.min(), image.max()) == (0, 255)
     write_picture("sixteen.png", image.astype(np.uint16) * 256 + 37)
     write_picture("no_suffix.png", image)
     os.rename("no_suffix.png", "no_suffix")
@@ -601,21 +603,25 @@ def test_a_large_picture_is_brought_to_the_size_of_the_model(
     assert (found == expected).mean() >= 0.95
 
 
+def images_of(file, model):
+    return cli._Reader(model, invert=False, prepare=False, many=False).read(file)[0]
+
+
 def test_a_picture_keeps_its_aspect(folder, model_file):
     model = lenet5c.load(model_file)
     write_picture("wide.png", np.zeros((100, 400), np.uint8))
-    assert cli._read_images("wide.png", model, invert=False).shape == (1, 1, 7, 28)
+    assert images_of("wide.png", model).shape == (1, 1, 7, 28)
     write_picture("high.png", np.zeros((400, 100), np.uint8))
-    assert cli._read_images("high.png", model, invert=False).shape == (1, 1, 28, 7)
+    assert images_of("high.png", model).shape == (1, 1, 28, 7)
     write_picture("tiny.png", np.zeros((8, 8), np.uint8))
-    assert cli._read_images("tiny.png", model, invert=False).shape == (1, 1, 28, 28)
+    assert images_of("tiny.png", model).shape == (1, 1, 28, 28)
 
 
 def test_a_colour_model_sees_colours(folder):
     model = lenet5c.lenet5(channels=3)
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     write_picture("colour.png", pixels)
-    images = cli._read_images("colour.png", model, invert=False)
+    images = images_of("colour.png", model)
     np.testing.assert_array_equal(images[0], pixels.transpose(2, 0, 1))
 
 
@@ -814,7 +820,8 @@ def test_the_version_is_that_of_the_package(capsys):
         (["predict", "MODEL"], "required: FILE"),
         (["predict", "MODEL", "missing.png"], "missing.png: No such file"),
         (["predict", "MODEL", "text.txt"], "text.txt: expected a PNG or JPEG"),
-        (["predict", "MODEL", "."], "directory"),
+        (["predict", "MODEL", "."], "text.txt: expected a PNG or JPEG"),
+        (["predict", "MODEL", "empty"], "empty: expected a folder with pictures"),
         (["predict", "MODEL", "objects.npy"], "objects.npy"),
         (["predict", "MODEL", "short.npy"], "short.npy"),
         (["predict", "MODEL", "short.gz"], "short.gz"),
@@ -825,6 +832,7 @@ def test_the_version_is_that_of_the_package(capsys):
 )
 def test_what_is_wrong_is_said_in_one_line(arguments, said, model_file, folder, capsys):
     Path("text.txt").write_text("neither a model nor a picture\n")
+    Path("empty").mkdir()
     np.save("objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     np.save("large.npy", np.zeros((1, 100, 100), np.uint8))
     np.save("float.npy", np.zeros((1, 28, 28), np.float32))

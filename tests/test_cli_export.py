@@ -16,6 +16,7 @@ def model_file(tmp_path_factory):
     file = tmp_path_factory.mktemp("model") / "digits.lenet5c"
     model = lenet5c.lenet5()
     model.fit(*datasets.digits().train, epochs=3, threads=1)
+    model.trained_on = "digits"
     model.save(file)
     return str(file)
 
@@ -144,7 +145,10 @@ def test_what_does_not_fit_is_refused_in_one_line(model_file, capsys):
 def test_a_model_of_floats_cannot_be_made_of_integers(capsys):
     data = datasets.digits()
     model = lenet5c.lenet5()
-    model.fit(data.train.images[:64] / 255, data.train.labels[:64], epochs=1, threads=1)
+    model.fit(
+        data.train.images[:64] / 25.5, data.train.labels[:64], epochs=1, threads=1
+    )
+    model.trained_on = "digits"
     model.save("floats.lenet5c")
     assert "uint8" in refused("floats.lenet5c", "--to", "c-int8", capsys=capsys)
 

@@ -209,9 +209,16 @@ def test_floating_images_are_refused():
 
 
 def test_a_model_trained_on_floating_images_is_refused(small, small_images, labels):
-    small.fit(small_images / 255, labels, epochs=1)
-    with pytest.raises(ValueError, match=r"model: .* trained on floating images"):
+    small.fit(small_images / 25.5, labels, epochs=1)
+    with pytest.raises(ValueError, match=r"model: .* trained on other floats"):
         small.quantize(small_images)
+
+
+def test_a_model_trained_on_floats_from_0_to_1_takes_bytes(small, small_images, labels):
+    small.fit(small_images / 255, labels, epochs=9)
+    quantized = small.quantize(small_images)
+    found = quantized.scores(small_images) * quantized.scale
+    assert np.abs(found - small.forward(small_images)).max() < 0.3
 
 
 def test_parameters_that_are_not_finite_are_refused():

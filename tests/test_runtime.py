@@ -590,9 +590,47 @@ def test_pixels_that_are_not_finite_do_no_harm(runtime: Runtime) -> None:
     opened = runtime.open(saved(randomised(lenet5c.lenet5(), 1)))
     images = np.zeros((3, 1, 32, 32), np.float32)
     images[0, 0, 5, 5], images[1, 0, 7], images[2] = np.nan, np.inf, -np.inf
-    classes, _, _ = opened.predict(images)
-    assert set(classes) <= set(range(10))
+    for image in images:
+        opened.predict(image[np.newaxis], expected=CODES["BAD_PIXELS"])
     assert np.isfinite(opened.predict(np.ones_like(images))[2]).all()
+
+
+STAGES = {  # pixels of the stage: the floats that are taken, and those that are not
+    "bytes": ("bytes", [0, 1, -1e-6, 1 + 1e-6], [-1e-4, 1.0001, 255]),
+    "shares": ((0.25, 0.5), [0, 1, -1e-6, 1 + 1e-6], [-1e-4, 1.0001, 255]),
+    "others": ((-1.0, 3.0), [-5, 7], [-5.001, 7.001]),
+    "huge": ((-3e38, 3e38), [-3.4e38, 3.4e38], [np.inf]),
+    "unknown": (None, [-1e30, 3.4e38], [np.inf]),
+}
+
+
+@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("column_step", [1, 2])
+def test_pixels_of_another_kind_are_refused(
+    runtime: Runtime, name: str, column_step: int
+) -> None:
+    pixels, taken, refused = STAGES[name]
+    layers = [lenet5c.Conv2d(3, 3), lenet5c.Tanh(), lenet5c.Dense(4)]
+    model = lenet5c.Model(layers, input_shape=(1, 9, 8), classes=4)
+    stage = InputStage.checked(0.25, 0.5, None, pixels)
+    model.set_input(stage, (8, 7), np.arange(4))
+    opened = runtime.open(saved(model))
+    usual = float(np.mean(taken)) if name != "unknown" else 0.5
+    for values, expected in ((taken, 0), (refused, CODES["BAD_PIXELS"])):
+        for value in values:
+            image = np.full((1, 1, 8, 14), usual, np.float32)[..., ::column_step][
+                ..., :7
+            ]
+            image[0, 0, 7, 6] = value
+            opened.predict(image, expected=expected)
+            if not expected:
+                assert_same(model, opened, image)
+            else:
+                with pytest.raises(ValueError, match=r"^images: expected"):
+                    model.predict(image)
+    code = 0 if stage.takes_bytes else CODES["BAD_PIXELS"]
+    assert (code != 0) == (name in ("others", "huge"))
+    opened.predict(np.full((1, 1, 8, 7), 9, np.uint8), expected=code)
 
 
 @pytest.mark.skipif("LENET5C_DATA" not in os.environ, reason="needs LENET5C_DATA")
@@ -652,7 +690,7 @@ def test_builds_differ_in_the_instruction_set(folder: Path) -> None:
 
 def test_each_code_has_a_text(best: Runtime) -> None:
     texts = {best.c.lenet5c_strerror(code) for code in CODES.values()}
-    assert len(texts) == len(CODES) == 12
+    assert len(texts) == len(CODES) == 13
     unknown = best.c.lenet5c_strerror(1)
     assert unknown == best.c.lenet5c_strerror(-99) == b"unknown code"
     assert unknown not in texts
@@ -709,7 +747,7 @@ def assemble(header: Any, payload: bytes) -> bytes:
     return bytes(content)
 
 
-TEXTS = ("network", "input_stage", "classes")
+TEXTS = ("network", "input_stage", "classes", "training")
 
 
 def taken_apart(content: bytes) -> tuple[dict[str, Any], bytes]:
@@ -897,12 +935,12 @@ HEADERS = [  # what is replaced in the header, by what, and whether it opens the
     (b'"dtype":', b'"dtype":"F32","dtype":', False),
     (b'"A.bias":', b'"A.weight":{},"A.bias":', False),
     (b'"A.bias":', b'"__metadata__":{},"A.bias":', False),
-    (b'"format":', b'"format_version":"1","format":', False),
+    (b'"format":', b'"format_version":"2","format":', False),
     (b'"format":', b'"x":"","format":', False),
     (b'"lenet5c"', b'"lenet\\u0035c"', True),
     (b'"lenet5c"', b'"lenet5c "', False),
-    (b'"1"', b"1", False),
-    (b'"1"', b'"2"', False),
+    (b'"2"', b"2", False),
+    (b'"2"', b'"1"', False),
     (b"[3]", b"[[[[[3]]]]]", False),
 ]
 
@@ -984,6 +1022,42 @@ STAGE_CHANGES = [
     ('"background": 0.25', '"background": -0.0', True),
     ('"background": 0.25', '"background": 3.4028234663852886e38', True),
     ('"background": 0.25', '"background": -3.4028234663852889e38', False),
+    (', "pixels": [-1, 2.5]', "", False),
+    ("[-1, 2.5]", "null", True),
+    ("[-1, 2.5]", '"bytes"', True),
+    ("[-1, 2.5]", '"byt\\u0065s"', True),
+    ("[-1, 2.5]", '"shares"', False),
+    ("[-1, 2.5]", "true", False),
+    ("[-1, 2.5]", "3", False),
+    ("[-1, 2.5]", "{}", False),
+    ("[-1, 2.5]", "[]", False),
+    ("[-1, 2.5]", "[1]", False),
+    ("[-1, 2.5]", "[0, 0]", True),
+    ("[-1, 2.5]", "[0, 1, 2]", False),
+    ("[-1, 2.5]", "[1, 0.5]", False),
+    ("[-1, 2.5]", '[0, "1"]', False),
+    ("[-1, 2.5]", "[0, true]", False),
+    ("[-1, 2.5]", "[0, 1e39]", False),
+    ("[-1, 2.5]", "[-3e38, 3.4028234663852886e38]", True),
+    ("[-1, 2.5]", "[-3e39, 0]", False),
+    ("[-1, 2.5]}", '"bytes", "deviation": 0.3}', False),
+]
+TRAININGS = [
+    ('{"passes": 3, "data": "mnist"}', True),
+    ('{"data": null, "passes": 0}', True),
+    ('{"passes": 2147483647, "data": "\\u00e9"}', True),
+    ('{"passes": 2147483648, "data": null}', False),
+    ('{"passes": -1, "data": null}', False),
+    ('{"passes": 1.0, "data": null}', False),
+    ('{"passes": true, "data": null}', False),
+    ('{"passes": 3, "data": 5}', False),
+    ('{"passes": 3, "data": "\\udc80"}', False),
+    ('{"passes": 3}', False),
+    ('{"passes": 3, "data": null, "more": 1}', False),
+    ('{"passes": 3, "passes": 3, "data": null}', False),
+    ('{"passes": 3, "data": null', False),
+    ("null", False),
+    ("[]", False),
 ]
 CLASSES = [
     ("[0, 1, 2]", True),
@@ -1025,7 +1099,7 @@ def test_spelling_of_the_network(
 
 STAGE = (
     '{"mean": 0.5, "deviation": 0.3, "background": 0.25, "source": [8, 9], '
-    '"fitted": true}'
+    '"fitted": true, "pixels": [-1, 2.5]}'
 )
 
 
@@ -1036,6 +1110,13 @@ def test_spelling_of_the_input_stage(
     assert old in STAGE
     content = with_texts(tiny, input_stage=STAGE.replace(old, new, 1))
     assert both_open(best, content) == opens
+
+
+@pytest.mark.parametrize(("text", "opens"), TRAININGS)
+def test_what_is_said_of_the_training(
+    best: Runtime, tiny: bytes, text: str, opens: bool
+) -> None:
+    assert both_open(best, with_texts(tiny, training=text)) == opens
 
 
 @pytest.mark.parametrize(("text", "opens"), CLASSES)

@@ -2220,7 +2220,7 @@ cdef class Trainer:
     parameters : (state,) float32: parameters and running statistics, changed by each step
     stage : as in `Network.forward`
     shape : (C, H, W) of the images that are trained on
-    batch_size : the most images of a step
+    least, batch_size : the fewest and the most images of a step
     rule, state : as in `update`
     seed : of dropout
     """
@@ -2237,7 +2237,7 @@ cdef class Trainer:
 
     def __cinit__(
         self, Network network not None, float[::1] parameters not None, stage, shape,
-        Py_ssize_t batch_size, rule, list state not None, float[::1] gradient not None,
+        int least, Py_ssize_t batch_size, rule, list state not None, float[::1] gradient not None,
         int threads, uint64_t seed,
     ):
         cdef Workspace space = Workspace()
@@ -2248,7 +2248,7 @@ cdef class Trainer:
         self.losses = space.losses
         self.classes = network.ops[network.count - 1].outputs
         self.batch_size = batch_size
-        self.least = 2 if network.buffers else 1  # statistics of one image are none
+        self.least = least
         self.threads = threads
         self.seed = seed
         self.call.parameters = &parameters[0]
