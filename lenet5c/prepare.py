@@ -19,11 +19,13 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 # All lengths are shares of the picture's or of the sign's, unless they say pixels.
-PIXELS = 1_000_000  # the most that a picture is worked on with; a larger one is reduced
+PIXELS = 500_000  # the most that a picture is worked on with; a larger one is reduced
 CONTRAST = 0.02  # of the range between black and white: less is never ink
 NOISE = 5.0  # standard deviations of the paper's noise that ink stands out
+SOFT = 0.07  # of the picture: an edge as wide as that is a shadow's
+FAINT = 0.15  # of the strongest ink's contrast: less is a shadow or dirt
 EDGE = 0.35  # of a stroke's full darkness: what is darker belongs to it
-SMALLEST = 0.015  # of the picture's longer side: less is a speck
+SMALLEST = 0.025  # of the picture's longer side: less is a speck
 SPECK = 0.012  # of the area of a sign's largest piece: less is a speck
 DECENT = 0.3  # of the largest piece's length: it may be the sign instead of that
 THICKNESS = 2.2, 4.5  # pixels at 28x28: MNIST's strokes, 5th to 95th percentile
@@ -69,13 +71,19 @@ def prepare_many(image: Any, size: int = 28) -> list[Sign]:
 def _signs(image: Any, size: int, most: int | None = None) -> list[Sign]:
     whole("size", size, 8, 1024)
     colours, reduced = _read(image)
-    ink = _ink(colours)
+    ndimage = _ndimage()
+    if min(colours.shape[:2]) >= 100:
+        colours = ndimage.gaussian_filter(colours, (1, 1, 0))
+    tight = _tight(colours)
+    ink = _ink(colours) if tight is None else tight
     if ink is None:
         return []
     labels, pieces = _pieces(ink)
     signs = _joined(pieces)
+    if tight is None:
+        signs = [sign for sign in signs if _is_sharp(ink, labels, sign)]
     if most is not None:
-        signs = sorted(signs, key=lambda sign: -sign.area)[:most]
+        signs = sorted(signs, key=lambda sign: -sign.weight)[:most]
     return [
         Sign(
             _drawn(ink, labels, sign, size),
@@ -196,25 +204,23 @@ def _ink(colours: Floats) -> Floats | None:
     ndimage = _ndimage()
     height, width, _ = colours.shape
     across = float(np.sqrt(height * width))
-    if min(height, width) >= 100:
-        colours = ndimage.gaussian_filter(colours, (1, 1, 0))
-    tight = _tight(colours)
-    if tight is not None:
-        return tight
     rest = colours - _light(colours)
     side = max(3, round(0.25 * across))
     sharp = rest - ndimage.uniform_filter(rest, (side, side, 0))
     distance = np.sqrt((sharp**2).sum(axis=2))
-    noise = 1.4826 * float(np.median(distance))
-    labels, pieces = _labelled(distance > max(NOISE * noise, CONTRAST))
+    fine = 9 if min(height, width) >= 100 else 3
+    grain = rest - ndimage.uniform_filter(rest, (fine, fine, 0))
+    noise = 1.4826 * float(np.median(np.sqrt((grain**2).sum(axis=2))))
+    strongest = float(np.quantile(distance, 0.999))
+    threshold = max(NOISE * noise, CONTRAST, 0.3 * strongest)
+    labels, pieces = _labelled(distance > threshold, distance)
     if not pieces:
         return None
     inside = np.isin(labels, [piece.labels[0] for piece in pieces])
     strong = sharp[inside] * distance[inside][:, np.newaxis]
     towards = strong.mean(axis=0, dtype=np.float64)
     towards /= np.sqrt((towards**2).sum()) or 1
-    ink = _ruled(_levelled(rest @ towards.astype(np.float32), across))
-    return ink
+    return _levelled(rest @ towards.astype(np.float32), across)
 
 
 def _levelled(ink: Floats, across: float) -> Floats:
@@ -229,6 +235,7 @@ def _levelled(ink: Floats, across: float) -> Floats:
         size = min(window, ink.shape[0]), min(window, ink.shape[1])
         top = ink - ndimage.grey_opening(ink, size)
         if not tops:
+            top = ink = _ruled(top - np.median(top))
             strong = top > 0.6 * np.quantile(top, 0.999)
             full = float(top[strong].mean())
         elif float(top[strong].mean()) < 0.9 * full:
@@ -252,7 +259,9 @@ def _ruled(ink: Floats) -> Floats:
         near = ndimage.maximum_filter1d(line, 2 * reach + 1, axis=0)
         level = np.quantile(near, 0.15, axis=1)[:, np.newaxis]
         line = np.where(level > threshold, np.minimum(line, 1.5 * level), 0).clip(0)
-        turned -= np.repeat(line, wide, axis=1)[:, np.minimum(np.arange(width), wide * strips - 1)]
+        turned -= np.repeat(line, wide, axis=1)[
+            :, np.minimum(np.arange(width), wide * strips - 1)
+        ]
     return ink
 
 
@@ -303,33 +312,42 @@ def _quadratic(y: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
 def _tight(colours: Floats) -> Floats | None:
     """Ink of a tight crop, which has too little paper to estimate the light on it.
 
-    None if the picture is no such crop.
+    None if the picture is no such crop. In doubt the ink is dark.
     """
     ndimage = _ndimage()
-    height, width, channels = colours.shape
+    channels = colours.shape[2]
     values = colours.reshape(-1, channels)
     centred = values - values.mean(axis=0)
     axis = np.linalg.eigh(centred.T @ centred)[1][:, -1]
     axis *= np.sign(axis.sum()) or 1
     tone: Floats = (colours @ axis.astype(np.float32)).astype(np.float32)
-    threshold, separation = _otsu(tone)
-    light = tone > threshold
-    dark = ~light
-    share = float(dark.mean())
-    if separation < 0.8 or min(share, 1 - share) < 0.1:
-        return None
-    low, high = float(np.median(tone[dark])), float(np.median(tone[light]))
-    if not 0.02 < _border(dark).mean() < 0.99 or high - low < 5 * CONTRAST:
-        return None
-    ink = light if share > 0.6 and _reaches(light) else dark
-    if min(share, 1 - share) < 0.2 and ink is not dark:
-        return None
-    if min(share, 1 - share) < 0.2 and share < 0.5:
-        return None
+    for _ in range(2):  # once more with even light
+        threshold, separation = _otsu(tone)
+        dark = tone <= threshold
+        light_ink = dark.mean() > 0.6 and _reaches(~dark, whole=True)
+        ink = ~dark if light_ink else dark
+        if separation < 0.7 or not 0.2 < ink.mean() < 0.95:
+            return None
+        tone = tone - _plane(tone, ~ink)
+    contrast = float(np.median(tone[ink]))
     thickest = ndimage.distance_transform_edt(np.pad(ink, 1)).max()
-    if not _reaches(ink) or thickest > 0.18 * max(height, width):
+    if (
+        _border(ink).mean() > 0.99
+        or not _reaches(ink, whole=False)
+        or thickest > 0.18 * max(ink.shape)
+        or separation < 0.8
+        or abs(contrast) < 5 * CONTRAST
+    ):
         return None
-    return tone - low if ink is light else high - tone
+    return np.sign(contrast) * tone
+
+
+def _plane(tone: Floats, paper: Mask) -> Floats:
+    """(H, W) the plane through the paper's tones."""
+    y, x = (c.astype(np.float32) for c in np.indices(tone.shape))
+    terms = np.stack([np.ones_like(y), y, x], axis=-1)
+    plane = np.linalg.lstsq(terms[paper], tone[paper], rcond=None)[0]
+    return terms @ plane
 
 
 def _otsu(tone: Floats) -> tuple[float, float]:
@@ -350,11 +368,15 @@ def _border(mask: Mask) -> Mask:
     return np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
 
 
-def _reaches(mask: Mask) -> bool:
-    """Whether one piece goes from side to side and from top to bottom."""
-    boxes = _ndimage().find_objects(_ndimage().label(mask, np.ones((3, 3)))[0])
-    sides = [[piece.stop - piece.start for piece in box] for box in boxes]
-    return any((np.array(s) >= 0.9 * np.array(mask.shape)).all() for s in sides)
+def _reaches(mask: Mask, whole: bool) -> bool:
+    """Whether the ink goes from side to side and from top to bottom, in one piece."""
+    labels, _ = _ndimage().label(mask, np.ones((3, 3)))
+    areas = np.bincount(labels.ravel())
+    areas[0] = 0
+    large = areas >= (1 if whole else 0.05) * areas.max()
+    large[0] = False
+    sides = [large[labels].any(axis=axis).sum() for axis in (1, 0)]
+    return bool((np.array(sides) >= 0.8 * np.array(mask.shape)).all())
 
 
 # Pieces of ink and signs
@@ -368,7 +390,7 @@ class _Piece(NamedTuple):
     left: int
     bottom: int
     right: int
-    area: int
+    weight: float
 
     @property
     def length(self) -> int:
@@ -381,20 +403,20 @@ class _Piece(NamedTuple):
             min(self.left, other.left),
             max(self.bottom, other.bottom),
             max(self.right, other.right),
-            self.area + other.area,
+            self.weight + other.weight,
         )
 
 
-def _labelled(mask: Mask) -> tuple[NDArray[np.int32], list[_Piece]]:
+def _labelled(mask: Mask, ink: Floats) -> tuple[NDArray[np.int32], list[_Piece]]:
     """The pieces of ink in a mask, without specks and without what is at the border."""
     ndimage = _ndimage()
     labels, count = ndimage.label(mask, np.ones((3, 3)))
-    areas = np.bincount(labels.ravel(), minlength=count + 1)
-    least = max(5, SMALLEST * max(mask.shape))
+    weights = np.bincount(labels.ravel(), ink.ravel(), count + 1)
+    least = max(SMALLEST * max(mask.shape), min(8, 0.2 * max(mask.shape)))
     pieces = []
     for label, (rows, columns) in enumerate(ndimage.find_objects(labels), 1):
         box = rows.start, columns.start, rows.stop, columns.stop
-        pieces.append(_Piece((label,), *box, int(areas[label])))
+        pieces.append(_Piece((label,), *box, float(weights[label])))
     large = [piece for piece in pieces if piece.length >= least]
     return labels, _without_frame(labels, large)
 
@@ -419,11 +441,12 @@ def _without_frame(labels: NDArray[np.int32], pieces: list[_Piece]) -> list[_Pie
 
 def _pieces(ink: Floats) -> tuple[NDArray[np.int32], list[_Piece]]:
     ndimage = _ndimage()
-    threshold = max(NOISE * _noise(ink), CONTRAST)
+    strongest = float(np.quantile(ink, 0.999))
+    threshold = max(NOISE * _noise(ink), CONTRAST, FAINT * strongest)
     labels, count = ndimage.label(ink > threshold, np.ones((3, 3)))
     peaks = np.zeros(count + 1, np.float32)
     np.maximum.at(peaks, labels[labels > 0], ink[labels > 0])
-    return _labelled((labels > 0) & (ink > EDGE * peaks[labels]))
+    return _labelled((labels > 0) & (ink > EDGE * peaks[labels]), ink)
 
 
 def _joined(pieces: list[_Piece]) -> list[_Piece]:
@@ -463,6 +486,23 @@ def _one_sign(a: _Piece, b: _Piece) -> bool:
 def _overlap(a: int, b: int, c: int, d: int) -> float:
     """What the stretches a to b and c to d share, as a part of the shorter one."""
     return (min(b, d) - max(a, c)) / max(1, min(b - a, d - c))
+
+
+def _is_sharp(ink: Floats, labels: NDArray[np.int32], sign: _Piece) -> bool:
+    """Whether it has a stroke's edges and is thin, not a shadow or a stain."""
+    ndimage = _ndimage()
+    across = float(np.sqrt(ink.size))
+    around = round(0.03 * across) + 1
+    rows = slice(max(0, sign.top - around), sign.bottom + around)
+    columns = slice(max(0, sign.left - around), sign.right + around)
+    part = ink[rows, columns]
+    own = np.isin(labels[rows, columns], sign.labels)
+    fine = max(1.0, 0.006 * across)
+    steepest = ndimage.gaussian_gradient_magnitude(part, fine)[own].max()
+    height = ndimage.gaussian_filter(part, fine)[own].max()
+    thickest = 2 * ndimage.distance_transform_edt(np.pad(own, 1)).max()
+    soft = height > max(SOFT * across, 4) * steepest
+    return not soft and bool(thickest < 0.45 * sign.length)
 
 
 def _in_reading_order(signs: list[_Piece]) -> list[_Piece]:
