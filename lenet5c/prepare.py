@@ -204,12 +204,10 @@ def _ink(colours: Floats) -> Floats | None:
     ndimage = _ndimage()
     height, width, _ = colours.shape
     across = float(np.sqrt(height * width))
-    rest = colours - _light(colours)
-    side = max(3, round(0.25 * across))
-    sharp = rest - ndimage.uniform_filter(rest, (side, side, 0))
+    sharp = colours - _paper(colours, across)
     distance = np.sqrt((sharp**2).sum(axis=2))
     fine = 9 if min(height, width) >= 100 else 3
-    grain = rest - ndimage.uniform_filter(rest, (fine, fine, 0))
+    grain = colours - ndimage.uniform_filter(colours, (fine, fine, 0))
     noise = 1.4826 * float(np.median(np.sqrt((grain**2).sum(axis=2))))
     strongest = float(np.quantile(distance, 0.999))
     threshold = max(NOISE * noise, CONTRAST, 0.3 * strongest)
@@ -220,7 +218,7 @@ def _ink(colours: Floats) -> Floats | None:
     strong = sharp[inside] * distance[inside][:, np.newaxis]
     towards = strong.mean(axis=0, dtype=np.float64)
     towards /= np.sqrt((towards**2).sum()) or 1
-    return _levelled(rest @ towards.astype(np.float32), across)
+    return _levelled(colours @ towards.astype(np.float32), across)
 
 
 def _levelled(ink: Floats, across: float) -> Floats:
@@ -271,42 +269,20 @@ def _noise(ink: Floats) -> float:
     return 1.4826 * float(np.median(-below)) if below.size else 0.0
 
 
-def _light(colours: Floats) -> Floats:
-    """(H, W, C) of the empty paper: a quadratic surface that most pixels are near."""
-    height, width, channels = colours.shape
-    step = max(1, max(height, width) // 64)
-    rows, columns = max(1, height // step), max(1, width // step)
-    step_y, step_x = height // rows, width // columns
-    cells = colours[: rows * step_y, : columns * step_x]
-    cells = cells.reshape(rows, step_y, columns, step_x, channels).mean((1, 3))
-    y = ((np.arange(rows) + 0.5) * step_y / height * 2 - 1)[:, np.newaxis]
-    x = ((np.arange(columns) + 0.5) * step_x / width * 2 - 1)[np.newaxis]
-    design = _quadratic(y, x).reshape(-1, 6)
-    values = cells.reshape(-1, channels).astype(np.float64)
-    weight = np.ones(len(values))
-    rest = values - np.median(values, axis=0)
-    for number in range(20):
-        distance = np.sqrt((rest**2).sum(axis=1))
-        scale = max(float(np.median(distance)), 1e-3)
-        if number < 10:
-            weight = 1 / np.maximum(distance, 0.1 * scale)
-        else:
-            weight = np.maximum(1 - (distance / (4 * scale)) ** 2, 0) ** 2
-        weighted = design * weight[:, np.newaxis]
-        surface = np.linalg.solve(
-            weighted.T @ design + 1e-9 * np.eye(6), weighted.T @ values
-        )
-        rest = values - design @ surface
-    y = (np.arange(height) + 0.5) / height * 2 - 1
-    x = (np.arange(width) + 0.5) / width * 2 - 1
-    terms = _quadratic(
-        y[:, np.newaxis].astype(np.float32), x[np.newaxis].astype(np.float32)
-    )
-    return terms @ surface.astype(np.float32)
+def _paper(colours: Floats, across: float) -> Floats:
+    """(H, W, C) of the empty paper: the median of a wide neighbourhood.
 
-
-def _quadratic(y: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
-    return np.stack(np.broadcast_arrays(1 + 0 * x, y, x, y * y, x * y, x * x), axis=-1)
+    Unlike a mean it follows the edge of a shadow.
+    """
+    ndimage = _ndimage()
+    step = max(1, round(across / 64))
+    cells = ndimage.uniform_filter(colours, (step, step, 0))[::step, ::step]
+    window = max(3, round(0.3 * across / step))
+    cells = ndimage.median_filter(cells, (window, window, 1))
+    height, width, _ = colours.shape
+    zoom = height / cells.shape[0], width / cells.shape[1], 1
+    paper: Floats = ndimage.zoom(cells, zoom, order=1, mode="nearest", grid_mode=True)
+    return paper
 
 
 def _tight(colours: Floats) -> Floats | None:
