@@ -26,7 +26,7 @@ SOFT = 0.07  # of the picture: an edge as wide as that is a shadow's
 FAINT = 0.15  # of the strongest ink's contrast: less is a shadow or dirt
 EDGE = 0.35  # of a stroke's full darkness: what is darker belongs to it
 SMALLEST = 0.025  # of the picture's longer side: less is a speck
-SPECK = 0.012  # of the area of a sign's largest piece: less is a speck
+GAP = 0.012  # of the picture: a fragment that is nearer belongs to the sign
 DECENT = 0.3  # of the largest piece's length: it may be the sign instead of that
 THICKNESS = 2.2, 4.5  # pixels at 28x28: MNIST's strokes, 5th to 95th percentile
 
@@ -74,12 +74,15 @@ def _signs(image: Any, size: int, most: int | None = None) -> list[Sign]:
     ndimage = _ndimage()
     if min(colours.shape[:2]) >= 100:
         colours = ndimage.gaussian_filter(colours, (1, 1, 0))
+    rows, columns = _sheet(colours)
+    colours = colours[rows, columns]
+    top, left = rows.start or 0, columns.start or 0
     tight = _tight(colours)
     ink = _ink(colours) if tight is None else tight
     if ink is None:
         return []
     labels, pieces = _pieces(ink)
-    signs = _joined(pieces)
+    signs = _joined(pieces, GAP * float(np.sqrt(ink.size)))
     if tight is None:
         signs = [sign for sign in signs if _is_sharp(ink, labels, sign)]
     if most is not None:
@@ -87,7 +90,12 @@ def _signs(image: Any, size: int, most: int | None = None) -> list[Sign]:
     return [
         Sign(
             _drawn(ink, labels, sign, size),
-            tuple(side * reduced for side in sign[1:5]),
+            (
+                (sign.top + top) * reduced,
+                (sign.left + left) * reduced,
+                (sign.bottom + top) * reduced,
+                (sign.right + left) * reduced,
+            ),
         )
         for sign in _in_reading_order(signs)
     ]
@@ -257,14 +265,14 @@ def _ruled(ink: Floats) -> Floats:
         near = ndimage.maximum_filter1d(line, 2 * reach + 1, axis=0)
         level = np.quantile(near, 0.15, axis=1)[:, np.newaxis]
         line = np.where(level > threshold, np.minimum(line, 1.5 * level), 0).clip(0)
-        turned -= np.repeat(line, wide, axis=1)[
-            :, np.minimum(np.arange(width), wide * strips - 1)
-        ]
+        strip = np.minimum(np.arange(width) // wide, strips - 1)
+        rest = np.maximum(turned - line[:, strip], np.minimum(turned, 0))
+        turned[:] = rest  # into `ink`
     return ink
 
 
 def _noise(ink: Floats) -> float:
-    """The paper's standard deviation; ink is above 0, and half of the noise is below."""
+    """The paper's deviation; ink is above 0, and half of the noise is below."""
     below = ink[ink < 0]
     return 1.4826 * float(np.median(-below)) if below.size else 0.0
 
@@ -285,18 +293,38 @@ def _paper(colours: Floats, across: float) -> Floats:
     return paper
 
 
+def _sheet(colours: Floats) -> tuple[slice, slice]:
+    """Rows and columns of the sheet, if the table is seen all around it."""
+    ndimage = _ndimage()
+    tone = _tone(colours)
+    threshold, separation = _otsu(tone)
+    border = _border(tone > threshold)
+    whole = slice(None), slice(None)
+    if separation < 0.85 or 0.05 < border.mean() < 0.95:
+        return whole
+    labels, count = ndimage.label((tone > threshold) == (border.mean() < 0.5))
+    if not count:
+        return whole
+    largest = int(np.bincount(labels.ravel())[1:].argmax()) + 1
+    sheet = labels == largest
+    depth = ndimage.distance_transform_edt(sheet).max()
+    if sheet.mean() < 0.3 or depth < 0.15 * max(sheet.shape):
+        return whole
+    rows, columns = ndimage.find_objects(labels)[largest - 1]
+    edge = 1 + round(0.01 * max(sheet.shape))
+    return (
+        slice(rows.start + edge, rows.stop - edge),
+        slice(columns.start + edge, columns.stop - edge),
+    )
+
+
 def _tight(colours: Floats) -> Floats | None:
     """Ink of a tight crop, which has too little paper to estimate the light on it.
 
     None if the picture is no such crop. In doubt the ink is dark.
     """
     ndimage = _ndimage()
-    channels = colours.shape[2]
-    values = colours.reshape(-1, channels)
-    centred = values - values.mean(axis=0)
-    axis = np.linalg.eigh(centred.T @ centred)[1][:, -1]
-    axis *= np.sign(axis.sum()) or 1
-    tone: Floats = (colours @ axis.astype(np.float32)).astype(np.float32)
+    tone = _tone(colours)
     for _ in range(2):  # once more with even light
         threshold, separation = _otsu(tone)
         dark = tone <= threshold
@@ -316,6 +344,16 @@ def _tight(colours: Floats) -> Floats | None:
     ):
         return None
     return np.sign(contrast) * tone
+
+
+def _tone(colours: Floats) -> Floats:
+    """(H, W) along the axis on which the colours differ most; light is positive."""
+    values = colours.reshape(-1, colours.shape[2])
+    centred = values - values.mean(axis=0)
+    axis = np.linalg.eigh(centred.T @ centred)[1][:, -1]
+    axis *= np.sign(axis.sum()) or 1
+    tone: Floats = colours @ axis.astype(np.float32)
+    return tone
 
 
 def _plane(tone: Floats, paper: Mask) -> Floats:
@@ -399,7 +437,7 @@ def _labelled(mask: Mask, ink: Floats) -> tuple[NDArray[np.int32], list[_Piece]]
 
 def _without_frame(labels: NDArray[np.int32], pieces: list[_Piece]) -> list[_Piece]:
     """Without the table's edge, a page's frame, a neighbour's half sign."""
-    height, width = labels.shape
+    areas = np.bincount(labels.ravel())
     contact = np.bincount(_border(labels), minlength=labels.max() + 1)
     inner = [p for p in pieces if not contact[p.labels[0]]]
     longest = max((piece.length for piece in inner), default=0)
@@ -409,7 +447,10 @@ def _without_frame(labels: NDArray[np.int32], pieces: list[_Piece]) -> list[_Pie
         rows, columns = piece.bottom - piece.top, piece.right - piece.left
         along = touched > 0.5 * piece.length
         lost = longest >= (0 if along else DECENT * piece.length) and longest
-        strip = touched > 0.8 * (rows + columns) and 2 * rows * columns < height * width
+        solid = areas[piece.labels[0]] > 0.45 * rows * columns
+        strip = (
+            touched > 0.8 * piece.length and solid and 2 * rows * columns < labels.size
+        )
         if touched and not lost and not strip:
             kept.append(piece)
     return kept
@@ -425,38 +466,36 @@ def _pieces(ink: Floats) -> tuple[NDArray[np.int32], list[_Piece]]:
     return _labelled((labels > 0) & (ink > EDGE * peaks[labels]), ink)
 
 
-def _joined(pieces: list[_Piece]) -> list[_Piece]:
+def _joined(pieces: list[_Piece], near: float) -> list[_Piece]:
     """Pieces that are one sign, such as the strokes of = and ä, made one."""
-    if not pieces:
-        return []
-    rest = sorted(pieces, key=lambda piece: -piece.length)
-    again = True
-    while again:
-        again = False
-        for i, one in enumerate(rest):
-            for j in range(i + 1, len(rest)):
-                if _one_sign(one, rest[j]):
-                    rest[i] = one.with_(rest.pop(j))
-                    again = True
-                    break
-            if again:
-                break
-    return rest
+    waiting = sorted(pieces, key=lambda piece: piece.length)
+    signs: list[_Piece] = []
+    while waiting:
+        sign = waiting.pop()
+        strokes = [piece for piece in waiting if _one_sign(sign, piece, near)]
+        if strokes:
+            waiting = [piece for piece in waiting if piece not in strokes]
+            for stroke in strokes:
+                sign = sign.with_(stroke)
+            waiting.append(sign)  # as it is now, it may have more
+        else:
+            signs.append(sign)
+    return signs
 
 
-def _one_sign(a: _Piece, b: _Piece) -> bool:
-    """Whether b, the smaller one, is another stroke of a."""
+def _one_sign(a: _Piece, b: _Piece, near: float) -> bool:
+    """Whether b, the smaller one, is another stroke of a; near is in pixels."""
     across = _overlap(a.left, a.right, b.left, b.right)
-    if across < 0.4:
-        return False
     gap = max(a.top, b.top) - min(a.bottom, b.bottom)
-    if gap <= 0:
+    aside = max(a.left, b.left) - min(a.right, b.right)
+    if max(gap, aside) < near and b.length < 0.6 * a.length:
+        return True  # a fragment
+    if across < 0.4 or gap <= 0:
         return across > 0.5
-    small = min(a.bottom - a.top, b.bottom - b.top)
-    large = max(a.bottom - a.top, b.bottom - b.top)
-    if small < 0.5 * large or large < 0.5 * max(a.length, b.length):
-        return gap < 0.5 * max(a.length, b.length)
-    return gap < 0.1 * (small + large)
+    tall, flat = max(a.length, b.length), min(a.bottom - a.top, b.bottom - b.top)
+    if flat < 0.5 * max(a.bottom - a.top, b.bottom - b.top) or flat < 0.5 * tall:
+        return gap < 0.5 * tall
+    return gap < 0.1 * (a.bottom - a.top + b.bottom - b.top)
 
 
 def _overlap(a: int, b: int, c: int, d: int) -> float:
