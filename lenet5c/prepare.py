@@ -25,7 +25,7 @@ NOISE = 5.0  # standard deviations of the paper's noise that ink stands out
 SOFT = 0.07  # of the picture: an edge as wide as that is a shadow's
 FAINT = 0.15  # of the strongest ink's contrast: less is a shadow or dirt
 EDGE = 0.35  # of a stroke's full darkness: what is darker belongs to it
-SMALLEST = 0.025  # of the picture's longer side: less is a speck
+SMALLEST = 0.018  # of the picture's longer side: less is a speck
 GAP = 0.012  # of the picture: a fragment that is nearer belongs to the sign
 DECENT = 0.3  # of the largest piece's length: it may be the sign instead of that
 THICKNESS = 2.2, 4.5  # pixels at 28x28: MNIST's strokes, 5th to 95th percentile
@@ -72,7 +72,7 @@ def _signs(image: Any, size: int, most: int | None = None) -> list[Sign]:
     whole("size", size, 8, 1024)
     colours, reduced = _read(image)
     ndimage = _ndimage()
-    if min(colours.shape[:2]) >= 100:
+    if reduced == 1 and min(colours.shape[:2]) >= 100:  # the noise
         colours = ndimage.gaussian_filter(colours, (1, 1, 0))
     rows, columns = _sheet(colours)
     colours = colours[rows, columns]
@@ -256,19 +256,23 @@ def _ruled(ink: Floats) -> Floats:
         return ink
     ndimage = _ndimage()
     threshold = max(NOISE * _noise(ink), CONTRAST)
+    thin = max(9, round(0.015 * float(np.sqrt(ink.size))))
+    lines = []
     for turned in (ink, ink.T):
         height, width = turned.shape
         strips, reach = 32, round(0.02 * width)
         wide = width // strips
         parts = turned[:, : wide * strips].reshape(height, strips, wide)
-        line = ndimage.maximum_filter1d(np.quantile(parts, 0.25, axis=2), 3, axis=0)
+        line = ndimage.maximum_filter1d(np.quantile(parts, 0.4, axis=2), 3, axis=0)
+        line -= ndimage.grey_opening(line, (thin, 1))  # a stroke's own row is thicker
         near = ndimage.maximum_filter1d(line, 2 * reach + 1, axis=0)
         level = np.quantile(near, 0.15, axis=1)[:, np.newaxis]
         line = np.where(level > threshold, np.minimum(line, 1.5 * level), 0).clip(0)
-        strip = np.minimum(np.arange(width) // wide, strips - 1)
-        rest = np.maximum(turned - line[:, strip], np.minimum(turned, 0))
-        turned[:] = rest  # into `ink`
-    return ink
+        lines.append(line[:, np.minimum(np.arange(width) // wide, strips - 1)])
+    cleaned: Floats = np.maximum(
+        ink - np.maximum(lines[0], lines[1].T), np.minimum(ink, 0)
+    )
+    return cleaned
 
 
 def _noise(ink: Floats) -> float:
@@ -565,14 +569,16 @@ def _drawn(
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
     length = max(bottom - top, right - left)
     field = length * 28 / 20
+    exact = abs(field - size) <= 1.5 * size / 28  # is an image of MNIST's already
+    field = size if exact else field
     y, x = (
         c + 0.5 - field * (size // 2 + 0.5) / size
         for c in ndimage.center_of_mass(value)
     )
     y = min(max(y, bottom - field), top)
     x = min(max(x, right - field), left)
-    if abs(field - size) <= 1.5 * size / 28:
-        y, x, field = round(y), round(x), size
+    if exact:
+        y, x = round(y), round(x)
     pad = int(np.ceil(field)) + 1
     pillow, _ = _pillow()
     canvas = pillow.fromarray(np.pad(value, pad))
