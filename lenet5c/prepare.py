@@ -25,7 +25,7 @@ NOISE = 5.0  # standard deviations of the paper's noise that ink stands out
 SOFT = 0.07  # of the picture: an edge as wide as that is a shadow's
 FAINT = 0.15  # of the strongest ink's contrast: less is a shadow or dirt
 EDGE = 0.35  # of a stroke's full darkness: what is darker belongs to it
-SMALLEST = 0.018  # of the picture's longer side: less is a speck
+SMALLEST = 0.02  # of the picture's longer side: less is a speck
 GAP = 0.012  # of the picture: a fragment that is nearer belongs to the sign
 DECENT = 0.3  # of the largest piece's length: it may be the sign instead of that
 THICKNESS = 2.2, 4.5  # pixels at 28x28: MNIST's strokes, 5th to 95th percentile
@@ -455,7 +455,9 @@ def _without_frame(labels: NDArray[np.int32], pieces: list[_Piece]) -> list[_Pie
         strip = (
             touched > 0.8 * piece.length and solid and 2 * rows * columns < labels.size
         )
-        if touched and not lost and not strip:
+        line = rows > 0.95 * labels.shape[0] and columns < 0.05 * labels.shape[1]
+        line |= columns > 0.95 * labels.shape[1] and rows < 0.05 * labels.shape[0]
+        if touched and not lost and not strip and not line:
             kept.append(piece)
     return kept
 
