@@ -264,8 +264,8 @@ def _ruled(ink: Floats) -> Floats:
         wide = width // strips
         parts = turned[:, : wide * strips].reshape(height, strips, wide)
         line = ndimage.maximum_filter1d(np.quantile(parts, 0.4, axis=2), 3, axis=0)
-        line -= ndimage.grey_opening(line, (thin, 1))  # a stroke's own row is thicker
         near = ndimage.maximum_filter1d(line, 2 * reach + 1, axis=0)
+        line -= ndimage.grey_opening(line, (thin, 1))  # a stroke is thicker
         level = np.quantile(near, 0.15, axis=1)[:, np.newaxis]
         line = np.where(level > threshold, np.minimum(line, 1.5 * level), 0).clip(0)
         lines.append(line[:, np.minimum(np.arange(width) // wide, strips - 1)])
@@ -436,6 +436,8 @@ def _labelled(mask: Mask, ink: Floats) -> tuple[NDArray[np.int32], list[_Piece]]
         box = rows.start, columns.start, rows.stop, columns.stop
         pieces.append(_Piece((label,), *box, float(weights[label])))
     large = [piece for piece in pieces if piece.length >= least]
+    if len(pieces) > 20 * len(large):  # the largest of many specks is one of them
+        large = [piece for piece in large if piece.length >= 2 * least]
     return labels, _without_frame(labels, large)
 
 
