@@ -6,6 +6,9 @@ ink, join the strokes of a sign, and draw each sign as MNIST's were.
 """
 
 import os
+import re
+from contextlib import nullcontext
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,16 +20,20 @@ __all__ = ["NothingFound", "Sign", "prepare", "prepare_many"]
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+Labels = NDArray[np.int32]
 
 # All lengths are shares of the picture's or of the sign's, unless they say pixels.
 PIXELS = 500_000  # the most that a picture is worked on with; a larger one is reduced
 CONTRAST = 0.02  # of the range between black and white: less is never ink
+SMALL = 100  # pixels: a picture with a shorter side than that is not smoothed
 NOISE = 5.0  # standard deviations of the paper's noise that ink stands out
+WINDOWS = 0.35, 0.2, 0.12, 0.07  # of the picture: wider than strokes may be
 SOFT = 0.07  # of the picture: an edge as wide as that is a shadow's
 FAINT = 0.15  # of the strongest ink's contrast: less is a shadow or dirt
 EDGE = 0.35  # of a stroke's full darkness: what is darker belongs to it
 SMALLEST = 0.02  # of the picture's longer side: less is a speck
 GAP = 0.012  # of the picture: a fragment that is nearer belongs to the sign
+THICKEST = 0.235  # of a tight crop: half of a wider stroke is a shadow
 DECENT = 0.3  # of the largest piece's length: it may be the sign instead of that
 THICKNESS = 2.2, 4.5  # pixels at 28x28: MNIST's strokes, 5th to 95th percentile
 
@@ -50,55 +57,134 @@ class Sign(NamedTuple):
 
 
 def prepare(image: Any, size: int = 28) -> NDArray[np.uint8]:
-    """The one sign of a picture, as MNIST's images were made.
+    """The one digit or sign on a photograph or drawing, as MNIST's images were made.
 
-    The ink becomes light on black, its longer side 20/28 of the image, and its centre
-    of mass the image's centre.
+    The light may be uneven; the ink may be darker than the paper, lighter, or only of
+    another colour. Strokes that are much thinner or thicker than MNIST's are drawn as
+    thick as the nearest of those. Of several signs the one with the most ink is taken.
+
+    Parameters
+    ----------
+    image : path, picture of Pillow, or array
+        (H, W), (H, W, 1), (H, W, 3), (H, W, 4) or (3, H, W); uint8 or bool, or other
+        numbers, which are taken from their least to their greatest. Files and pictures
+        are turned as their EXIF data says. Where most is transparent, what is not is
+        the ink, of whatever colour.
+    size : int
+        Rows and columns of the result, 8 to 1024.
+
+    Returns
+    -------
+    (size, size) uint8, light ink on black: its longer side is 20/28 of `size` and its
+    centre of mass at (size / 2, size / 2), if all of it fits in then. [1]_
+
+    Raises
+    ------
+    NothingFound
+        If there is no sign.
+    ValueError, TypeError
+        If `image` is no picture or `size` is wrong.
+    OSError
+        If the file cannot be read.
+    ImportError
+        If Pillow or SciPy is missing.
+
+    References
+    ----------
+    .. [1] LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document
+       recognition", 1998, section III.A.
+
+    Examples
+    --------
+    >>> model.predict(prepare("photo.jpg")[np.newaxis])  # doctest: +SKIP
+    array([7])
     """
-    found = _signs(image, size, most=1)
-    if not found:
+    whole("size", size, 8, 1024)
+    found = _find(image)
+    if not found.signs:
         raise NothingFound(
             "image: expected a picture with a sign on it, got a blank one"
         )
-    return found[0].image
+    return _drawn(found, max(found.signs, key=lambda sign: sign.weight), size)
 
 
 def prepare_many(image: Any, size: int = 28) -> list[Sign]:
-    """All signs of a page in reading order, as `prepare` makes them."""
-    return _signs(image, size)
+    """All digits or signs of a page, each as `prepare` draws it.
 
+    They come from left to right, and line by line if any stand above each other. Pieces
+    of ink of which one is above the other are a sign if they are near each other, as in
+    i, = and ä. A blank page has none: [].
 
-def _signs(image: Any, size: int, most: int | None = None) -> list[Sign]:
+    Parameters, returned images and errors are as of `prepare`.
+
+    Examples
+    --------
+    >>> signs = prepare_many("page.jpg")  # doctest: +SKIP
+    >>> model.predict(np.stack([sign.image for sign in signs]))  # doctest: +SKIP
+    array([1, 9, 9, 8])
+    """
     whole("size", size, 8, 1024)
-    colours, reduced = _read(image)
-    ndimage = _ndimage()
-    if reduced == 1 and min(colours.shape[:2]) >= 100:  # the noise
-        colours = ndimage.gaussian_filter(colours, (1, 1, 0))
+    found = _find(image)
+    signs = []
+    for sign in _in_reading_order(found.signs):
+        top, bottom = ((y + found.top) * found.scale for y in (sign.top, sign.bottom))
+        left, right = ((x + found.left) * found.scale for x in (sign.left, sign.right))
+        signs.append(Sign(_drawn(found, sign, size), (top, left, bottom, right)))
+    return signs
+
+
+class _Piece(NamedTuple):
+    """A connected piece of ink, or several that are one sign."""
+
+    labels: tuple[int, ...]
+    top: int
+    left: int
+    bottom: int
+    right: int
+    weight: float  # of its ink
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> int:
+        return self.right - self.left
+
+    @property
+    def length(self) -> int:
+        return max(self.height, self.width)
+
+
+class _Found(NamedTuple):
+    """The signs on a picture that was reduced by `scale` and begins at (top, left)."""
+
+    ink: Floats  # (H, W)
+    labels: Labels  # (H, W) of pieces, 0 is paper
+    signs: list[_Piece]
+    top: int
+    left: int
+    scale: int
+
+
+def _find(image: Any) -> _Found:
+    colours, scale = _read(image)
+    if scale == 1 and min(colours.shape[:2]) >= SMALL:
+        colours = _ndimage().gaussian_filter(colours, (1, 1, 0))  # the noise
     rows, columns = _sheet(colours)
     colours = colours[rows, columns]
-    top, left = rows.start or 0, columns.start or 0
     tight = _tight(colours)
     ink = _ink(colours) if tight is None else tight
-    if ink is None:
-        return []
     labels, pieces = _pieces(ink)
-    signs = _joined(pieces, GAP * float(np.sqrt(ink.size)))
+    signs = _joined(pieces, GAP * _across(ink))
     if tight is None:
-        signs = [sign for sign in signs if _is_sharp(ink, labels, sign)]
-    if most is not None:
-        signs = sorted(signs, key=lambda sign: -sign.weight)[:most]
-    return [
-        Sign(
-            _drawn(ink, labels, sign, size),
-            (
-                (sign.top + top) * reduced,
-                (sign.left + left) * reduced,
-                (sign.bottom + top) * reduced,
-                (sign.right + left) * reduced,
-            ),
-        )
-        for sign in _in_reading_order(signs)
-    ]
+        signs = [sign for sign in signs if _is_stroke(ink, labels, sign)]
+    return _Found(ink, labels, signs, rows.start, columns.start, scale)
+
+
+def _across(picture: Floats) -> float:
+    """The side of a square as large as the picture, in pixels."""
+    return float(np.sqrt(picture.shape[0] * picture.shape[1]))
 
 
 # Reading
@@ -107,26 +193,25 @@ def _signs(image: Any, size: int, most: int | None = None) -> list[Sign]:
 def _read(image: Any) -> tuple[Floats, int]:
     """(H, W, C) from 0 to 1, and how many times it was reduced."""
     pixels = _pixels(image)
-    height, width = pixels.shape[:2]
-    times = max(1, int(np.ceil(np.sqrt(height * width / PIXELS))))
+    scale = 255 if pixels.dtype == np.uint8 else 0
+    if not scale:
+        low, high = float(pixels[..., :3].min()), float(pixels[..., :3].max())
+        opaque = float(pixels[..., 3:].max(initial=0)) or 1
+        least, most = np.array([low] * 3 + [0]), np.array([high] * 3 + [opaque])
+        count = pixels.shape[2]
+        span = np.where(most > least, most - least, 1)[:count]
+        pixels = ((pixels - least[:count]) / span).astype(np.float32)
+    height, width, _ = pixels.shape
+    times = int(np.ceil(np.sqrt(height * width / PIXELS)))
+    times = max(1, min(times, height, width))
     rows, columns = height // times, width // times
-    if times > 1 and rows and columns:
-        blocks = pixels[: rows * times, : columns * times]
-        blocks = blocks.reshape(rows, times, columns, times, -1)
-        means = blocks.mean((1, 3), dtype=np.float32)
-    else:
-        times, means = 1, pixels.astype(np.float32)
-    if pixels.dtype == np.uint8:
-        means /= 255
-        alpha = means[..., 3:]
-    else:
-        alpha = means[..., 3:] / (pixels[..., 3:].max(initial=0) or 1)
-        low, high = pixels[..., :3].min(), pixels[..., :3].max()
-        means = (means - np.float32(low)) / np.float32((float(high) - float(low)) or 1)
+    blocks = pixels[: rows * times, : columns * times]
+    blocks = blocks.reshape(rows, times, columns, times, -1)
+    means = blocks.mean((1, 3), dtype=np.float32) / np.float32(scale or 1)
     colours = means[..., :3]
-    if alpha.size:
-        colours = _on_paper(colours, alpha)
-    if colours.shape[2] == 3 and np.ptp(colours, axis=2).max() == 0:
+    if means.shape[2] == 4:
+        colours = _on_paper(colours, means[..., 3:])
+    if np.ptp(colours, axis=2).max() == 0:
         colours = colours[..., :1]
     return colours, times
 
@@ -147,37 +232,31 @@ def _on_paper(colours: Floats, alpha: Floats) -> Floats:
 def _pixels(image: Any) -> NDArray[Any]:
     """(H, W, 1, 3 or 4) of any type."""
     pillow, operations = _pillow()
-    if isinstance(image, (str, os.PathLike)):
-        try:
-            with pillow.open(image) as opened:
-                return _decoded(opened, operations)
-        except OSError as error:
-            if error.errno is not None:
-                raise
-            raise ValueError(
-                f"image: expected a picture, got {image}: {error}"
-            ) from error
-    if isinstance(image, pillow.Image):
-        return _decoded(image, operations)
-    return _checked(image)
-
-
-def _decoded(picture: Any, operations: Any) -> NDArray[Any]:
-    picture = operations.exif_transpose(picture)
-    mode = picture.mode
-    if "transparency" in picture.info or mode in ("LA", "PA", "La", "RGBa"):
+    if not isinstance(image, (str, os.PathLike, pillow.Image)):
+        return _checked(image)
+    try:
+        opened = image if isinstance(image, pillow.Image) else pillow.open(image)
+        with nullcontext() if opened is image else opened:
+            picture = operations.exif_transpose(opened)
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise ValueError(f"image: expected a picture, got {image}: {error}") from error
+    # a damaged file makes Pillow raise nearly everything
+    except Exception as error:
+        raise ValueError(f"image: expected a picture, got {image}: {error}") from error
+    if "transparency" in picture.info or picture.mode in ("LA", "PA", "La", "RGBa"):
         picture = picture.convert("RGBA")
-    elif mode == "1":
+    elif picture.mode == "1":
         picture = picture.convert("L")
-    elif not mode.startswith(("I", "F", "L", "RGB")):
+    elif not re.fullmatch("L|RGBA?|F|I.*", picture.mode):
         picture = picture.convert("RGB")
     return _checked(np.asarray(picture))
 
 
 def _checked(image: ArrayLike) -> NDArray[Any]:
-    if not isinstance(image, (np.ndarray, list, tuple)) and not hasattr(
-        image, "__array__"
-    ):
+    """An array as (H, W, 1, 3 or 4)."""
+    if not isinstance(image, (list, tuple)) and not hasattr(image, "__array__"):
         raise TypeError(
             "image: expected a path, a picture of Pillow or an array, got "
             f"{type(image).__name__}"
@@ -207,56 +286,54 @@ def _checked(image: ArrayLike) -> NDArray[Any]:
 # Paper and ink
 
 
-def _ink(colours: Floats) -> Floats | None:
-    """(H, W) distance from the paper towards the ink, None if there is no ink."""
+def _ink(colours: Floats) -> Floats:
+    """(H, W) distance from the paper's colour towards that of the ink, above light."""
     ndimage = _ndimage()
-    height, width, _ = colours.shape
-    across = float(np.sqrt(height * width))
-    sharp = colours - _paper(colours, across)
+    sharp = colours - _paper(colours)
     distance = np.sqrt((sharp**2).sum(axis=2))
-    fine = 9 if min(height, width) >= 100 else 3
-    grain = colours - ndimage.uniform_filter(colours, (fine, fine, 0))
+    side = 9 if min(distance.shape) >= SMALL else 3
+    grain = colours - ndimage.uniform_filter(colours, (side, side, 0))
     noise = 1.4826 * float(np.median(np.sqrt((grain**2).sum(axis=2))))
     strongest = float(np.quantile(distance, 0.999))
-    threshold = max(NOISE * noise, CONTRAST, 0.3 * strongest)
+    threshold = max(NOISE * noise, CONTRAST, 2 * FAINT * strongest)
     labels, pieces = _labelled(distance > threshold, distance)
-    if not pieces:
-        return None
     inside = np.isin(labels, [piece.labels[0] for piece in pieces])
-    strong = sharp[inside] * distance[inside][:, np.newaxis]
-    towards = strong.mean(axis=0, dtype=np.float64)
-    towards /= np.sqrt((towards**2).sum()) or 1
-    return _levelled(colours @ towards.astype(np.float32), across)
+    if not inside.any():
+        return np.zeros_like(distance)
+    towards = (sharp[inside] * distance[inside, np.newaxis]).mean(axis=0)
+    return _levelled(colours @ (towards / np.sqrt((towards**2).sum())))
 
 
-def _levelled(ink: Floats, across: float) -> Floats:
-    """Without what is left of shadows, which are wider than strokes.
+def _levelled(ink: Floats) -> Floats:
+    """Without light and shadows, which are wider than strokes: a top-hat transform.
 
-    The window is the smallest that the strokes, all the dark of the largest, pass.
+    Its window is the smallest that takes next to nothing from the strongest ink.
     """
     ndimage = _ndimage()
-    tops = []
-    for share in (0.35, 0.2, 0.12, 0.07):
-        window = max(3, round(share * across))
-        size = min(window, ink.shape[0]), min(window, ink.shape[1])
-        top = ink - ndimage.grey_opening(ink, size)
-        if not tops:
-            top = ink = _ruled(top - np.median(top))
-            strong = top > 0.6 * np.quantile(top, 0.999)
-            full = float(top[strong].mean())
-        elif float(top[strong].mean()) < 0.9 * full:
+
+    def top_hat(share: float) -> Floats:
+        window = max(3, round(share * _across(ink)))
+        size = [min(window, side) for side in ink.shape]
+        top: Floats = ink - ndimage.grey_opening(ink, size)
+        return top - np.float32(np.median(top))
+
+    best = ink = _ruled(top_hat(WINDOWS[0]))
+    strong = ink > 0.6 * np.quantile(ink, 0.999)
+    for share in WINDOWS[1:]:
+        top = top_hat(share)
+        if not strong.any() or top[strong].mean() < 0.9 * ink[strong].mean():
             break
-        tops.append(top - np.median(top))
-    return tops[-1]
+        best = top
+    return best
 
 
 def _ruled(ink: Floats) -> Floats:
     """Without the lines of ruled or squared paper, which go from side to side."""
-    if min(ink.shape) < 100:
+    if min(ink.shape) < SMALL:
         return ink
     ndimage = _ndimage()
     threshold = max(NOISE * _noise(ink), CONTRAST)
-    thin = max(9, round(0.015 * float(np.sqrt(ink.size))))
+    thin = max(9, round(0.015 * _across(ink)))
     lines = []
     for turned in (ink, ink.T):
         height, width = turned.shape
@@ -281,12 +358,13 @@ def _noise(ink: Floats) -> float:
     return 1.4826 * float(np.median(-below)) if below.size else 0.0
 
 
-def _paper(colours: Floats, across: float) -> Floats:
+def _paper(colours: Floats) -> Floats:
     """(H, W, C) of the empty paper: the median of a wide neighbourhood.
 
     Unlike a mean it follows the edge of a shadow.
     """
     ndimage = _ndimage()
+    across = _across(colours)
     step = max(1, round(across / 64))
     cells = ndimage.uniform_filter(colours, (step, step, 0))[::step, ::step]
     window = max(3, round(0.3 * across / step))
@@ -298,22 +376,22 @@ def _paper(colours: Floats, across: float) -> Floats:
 
 
 def _sheet(colours: Floats) -> tuple[slice, slice]:
-    """Rows and columns of the sheet, if the table is seen all around it."""
+    """Rows and columns of the sheet: fewer than all if a table is seen around it."""
     ndimage = _ndimage()
     tone = _tone(colours)
+    everything = slice(0, tone.shape[0]), slice(0, tone.shape[1])
     threshold, separation = _otsu(tone)
-    border = _border(tone > threshold)
-    whole = slice(None), slice(None)
-    if separation < 0.85 or 0.05 < border.mean() < 0.95:
-        return whole
-    labels, count = ndimage.label((tone > threshold) == (border.mean() < 0.5))
+    border = _border(tone > threshold).mean()
+    if separation < 0.85 or 0.05 < border < 0.95:
+        return everything
+    labels, count = ndimage.label((tone > threshold) == (border < 0.5))
     if not count:
-        return whole
+        return everything
     largest = int(np.bincount(labels.ravel())[1:].argmax()) + 1
     sheet = labels == largest
     depth = ndimage.distance_transform_edt(sheet).max()
     if sheet.mean() < 0.3 or depth < 0.15 * max(sheet.shape):
-        return whole
+        return everything
     rows, columns = ndimage.find_objects(labels)[largest - 1]
     edge = 1 + round(0.01 * max(sheet.shape))
     return (
@@ -327,27 +405,26 @@ def _tight(colours: Floats) -> Floats | None:
 
     None if the picture is no such crop. In doubt the ink is dark.
     """
-    ndimage = _ndimage()
     tone = _tone(colours)
     for _ in range(2):  # once more with even light
         threshold, separation = _otsu(tone)
         dark = tone <= threshold
-        light_ink = dark.mean() > 0.6 and _reaches(~dark, whole=True)
+        light_ink = _border(dark).mean() > 0.6 and _reaches(~dark)
         ink = ~dark if light_ink else dark
         if separation < 0.7 or not 0.2 < ink.mean() < 0.95:
             return None
         tone = tone - _plane(tone, ~ink)
     contrast = float(np.median(tone[ink]))
-    thickest = ndimage.distance_transform_edt(np.pad(ink, 1)).max()
+    thickest = _ndimage().distance_transform_edt(np.pad(ink, 1)).max()
     if (
-        _border(ink).mean() > 0.99
-        or not _reaches(ink, whole=False)
-        or thickest > 0.18 * max(ink.shape)
-        or separation < 0.8
+        separation < 0.8
         or abs(contrast) < 5 * CONTRAST
+        or not _reaches(ink)
+        or _border(ink).mean() > 0.99
+        or thickest > THICKEST * max(ink.shape)
     ):
         return None
-    return np.sign(contrast) * tone
+    return tone if contrast > 0 else -tone
 
 
 def _tone(colours: Floats) -> Floats:
@@ -362,10 +439,10 @@ def _tone(colours: Floats) -> Floats:
 
 def _plane(tone: Floats, paper: Mask) -> Floats:
     """(H, W) the plane through the paper's tones."""
-    y, x = (c.astype(np.float32) for c in np.indices(tone.shape))
+    y, x = np.indices(tone.shape, np.float32)
     terms = np.stack([np.ones_like(y), y, x], axis=-1)
-    plane = np.linalg.lstsq(terms[paper], tone[paper], rcond=None)[0]
-    return terms @ plane
+    plane: Floats = terms @ np.linalg.lstsq(terms[paper], tone[paper], rcond=None)[0]
+    return plane
 
 
 def _otsu(tone: Floats) -> tuple[float, float]:
@@ -382,239 +459,203 @@ def _otsu(tone: Floats) -> tuple[float, float]:
     return float(edges[best + 1]), float(between[best]) / total if total else 0.0
 
 
-def _border(mask: Mask) -> Mask:
-    return np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+def _border(picture: NDArray[Any]) -> NDArray[Any]:
+    return np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
 
 
-def _reaches(mask: Mask, whole: bool) -> bool:
-    """Whether the ink goes from side to side and from top to bottom, in one piece."""
+def _reaches(mask: Mask) -> bool:
+    """Whether its large pieces go from side to side and from top to bottom."""
     labels, _ = _ndimage().label(mask, np.ones((3, 3)))
     areas = np.bincount(labels.ravel())
     areas[0] = 0
-    large = areas >= (1 if whole else 0.05) * areas.max()
-    large[0] = False
-    sides = [large[labels].any(axis=axis).sum() for axis in (1, 0)]
-    return bool((np.array(sides) >= 0.8 * np.array(mask.shape)).all())
+    large = (areas > 0.05 * areas.max())[labels]
+    return all(large.any(axis=axis).mean() > 0.75 for axis in (0, 1))
 
 
 # Pieces of ink and signs
 
 
-class _Piece(NamedTuple):
-    """A connected piece of ink."""
-
-    labels: tuple[int, ...]
-    top: int
-    left: int
-    bottom: int
-    right: int
-    weight: float
-
-    @property
-    def length(self) -> int:
-        return max(self.bottom - self.top, self.right - self.left)
-
-    def with_(self, other: "_Piece") -> "_Piece":
-        return _Piece(
-            self.labels + other.labels,
-            min(self.top, other.top),
-            min(self.left, other.left),
-            max(self.bottom, other.bottom),
-            max(self.right, other.right),
-            self.weight + other.weight,
-        )
+def _pieces(ink: Floats) -> tuple[Labels, list[_Piece]]:
+    strongest = float(np.quantile(ink, 0.999))
+    threshold = max(NOISE * _noise(ink), CONTRAST, FAINT * strongest)
+    labels, count = _ndimage().label(ink > threshold, np.ones((3, 3)))
+    peaks = np.zeros(count + 1, np.float32)
+    np.maximum.at(peaks, labels[labels > 0], ink[labels > 0])
+    return _labelled((labels > 0) & (ink > EDGE * peaks[labels]), ink)
 
 
-def _labelled(mask: Mask, ink: Floats) -> tuple[NDArray[np.int32], list[_Piece]]:
+def _labelled(mask: Mask, ink: Floats) -> tuple[Labels, list[_Piece]]:
     """The pieces of ink in a mask, without specks and without what is at the border."""
     ndimage = _ndimage()
     labels, count = ndimage.label(mask, np.ones((3, 3)))
     weights = np.bincount(labels.ravel(), ink.ravel(), count + 1)
-    least = max(SMALLEST * max(mask.shape), min(8, 0.2 * max(mask.shape)))
-    pieces = []
-    for label, (rows, columns) in enumerate(ndimage.find_objects(labels), 1):
-        box = rows.start, columns.start, rows.stop, columns.stop
-        pieces.append(_Piece((label,), *box, float(weights[label])))
+    pieces = [
+        _Piece((i,), rows.start, columns.start, rows.stop, columns.stop, weights[i])
+        for i, (rows, columns) in enumerate(ndimage.find_objects(labels), 1)
+    ]
+    longest = max(mask.shape)
+    least = max(SMALLEST * longest, min(8, 0.2 * longest))
     large = [piece for piece in pieces if piece.length >= least]
     if len(pieces) > 20 * len(large):  # the largest of many specks is one of them
         large = [piece for piece in large if piece.length >= 2 * least]
     return labels, _without_frame(labels, large)
 
 
-def _without_frame(labels: NDArray[np.int32], pieces: list[_Piece]) -> list[_Piece]:
-    """Without the table's edge, a page's frame, a neighbour's half sign."""
+def _without_frame(labels: Labels, pieces: list[_Piece]) -> list[_Piece]:
+    """Without the table's edge, a page's frame, a neighbour's half sign.
+
+    What touches the border stays if there is nothing decent that does not, unless it is
+    a strip or a corner that lies along the border, or a line across the picture.
+    """
+    height, width = labels.shape
     areas = np.bincount(labels.ravel())
-    contact = np.bincount(_border(labels), minlength=labels.max() + 1)
-    inner = [p for p in pieces if not contact[p.labels[0]]]
+    contact = np.bincount(_border(labels), minlength=areas.size)
+    inner = [piece for piece in pieces if not contact[piece.labels[0]]]
     longest = max((piece.length for piece in inner), default=0)
-    kept = inner.copy()
-    for piece in pieces:
-        touched = contact[piece.labels[0]]
-        rows, columns = piece.bottom - piece.top, piece.right - piece.left
-        along = touched > 0.5 * piece.length
-        lost = longest >= (0 if along else DECENT * piece.length) and longest
-        solid = areas[piece.labels[0]] > 0.45 * rows * columns
-        strip = (
-            touched > 0.8 * piece.length and solid and 2 * rows * columns < labels.size
+
+    def stays(piece: _Piece) -> bool:
+        label, box = piece.labels[0], piece.height * piece.width
+        touched = contact[label] / piece.length
+        decent = 0 if touched > 0.5 else DECENT * piece.length
+        solid = areas[label] > 0.45 * box and box < 0.5 * labels.size
+        narrow = min(piece.height / height, piece.width / width) < 0.05
+        across = max(piece.height / height, piece.width / width) > 0.95
+        return not (
+            longest > decent or (touched > 0.8 and solid) or (narrow and across)
         )
-        line = rows > 0.95 * labels.shape[0] and columns < 0.05 * labels.shape[1]
-        line |= columns > 0.95 * labels.shape[1] and rows < 0.05 * labels.shape[0]
-        if touched and not lost and not strip and not line:
-            kept.append(piece)
-    return kept
 
-
-def _pieces(ink: Floats) -> tuple[NDArray[np.int32], list[_Piece]]:
-    ndimage = _ndimage()
-    strongest = float(np.quantile(ink, 0.999))
-    threshold = max(NOISE * _noise(ink), CONTRAST, FAINT * strongest)
-    labels, count = ndimage.label(ink > threshold, np.ones((3, 3)))
-    peaks = np.zeros(count + 1, np.float32)
-    np.maximum.at(peaks, labels[labels > 0], ink[labels > 0])
-    return _labelled((labels > 0) & (ink > EDGE * peaks[labels]), ink)
+    return [p for p in pieces if not contact[p.labels[0]] or stays(p)]
 
 
 def _joined(pieces: list[_Piece], near: float) -> list[_Piece]:
     """Pieces that are one sign, such as the strokes of = and ä, made one."""
     waiting = sorted(pieces, key=lambda piece: piece.length)
-    signs: list[_Piece] = []
+    signs = []
     while waiting:
         sign = waiting.pop()
-        strokes = [piece for piece in waiting if _one_sign(sign, piece, near)]
-        if strokes:
-            waiting = [piece for piece in waiting if piece not in strokes]
-            for stroke in strokes:
-                sign = sign.with_(stroke)
-            waiting.append(sign)  # as it is now, it may have more
-        else:
+        strokes = [piece for piece in waiting if _is_one_sign(sign, piece, near)]
+        if not strokes:
             signs.append(sign)
+            continue
+        waiting = [piece for piece in waiting if piece not in strokes]
+        labels, tops, lefts, bottoms, rights, weights = zip(sign, *strokes, strict=True)
+        box = min(tops), min(lefts), max(bottoms), max(rights)
+        # it may have more strokes, as it is now
+        waiting.append(_Piece(sum(labels, ()), *box, sum(weights)))
     return signs
 
 
-def _one_sign(a: _Piece, b: _Piece, near: float) -> bool:
-    """Whether b, the smaller one, is another stroke of a; near is in pixels."""
-    across = _overlap(a.left, a.right, b.left, b.right)
+def _is_one_sign(a: _Piece, b: _Piece, near: float) -> bool:
+    """Whether b, which is shorter, is another stroke of a; near is in pixels."""
     gap = max(a.top, b.top) - min(a.bottom, b.bottom)
     aside = max(a.left, b.left) - min(a.right, b.right)
     if max(gap, aside) < near and b.length < 0.6 * a.length:
         return True  # a fragment
+    across = _overlap(a, b)
     if across < 0.4 or gap <= 0:
         return across > 0.5
-    tall, flat = max(a.length, b.length), min(a.bottom - a.top, b.bottom - b.top)
-    if flat < 0.5 * max(a.bottom - a.top, b.bottom - b.top) or flat < 0.5 * tall:
-        return gap < 0.5 * tall
-    return gap < 0.1 * (a.bottom - a.top + b.bottom - b.top)
+    low, high = sorted([a.height, b.height])
+    if low < 0.5 * max(a.length, b.length):
+        return gap < 0.5 * max(a.length, b.length)
+    return gap < 0.1 * (low + high)  # else they are signs of two lines
 
 
-def _overlap(a: int, b: int, c: int, d: int) -> float:
-    """What the stretches a to b and c to d share, as a part of the shorter one."""
-    return (min(b, d) - max(a, c)) / max(1, min(b - a, d - c))
+def _overlap(a: _Piece, b: _Piece) -> float:
+    """The columns that both have, as a part of the narrower one's."""
+    return (min(a.right, b.right) - max(a.left, b.left)) / min(a.width, b.width)
 
 
-def _is_sharp(ink: Floats, labels: NDArray[np.int32], sign: _Piece) -> bool:
-    """Whether it has a stroke's edges and is thin, not a shadow or a stain."""
+def _is_stroke(ink: Floats, labels: Labels, sign: _Piece) -> bool:
+    """Whether its edges are sharp and it is thin, and no shadow or stain."""
     ndimage = _ndimage()
-    across = float(np.sqrt(ink.size))
-    around = round(0.03 * across) + 1
-    rows = slice(max(0, sign.top - around), sign.bottom + around)
-    columns = slice(max(0, sign.left - around), sign.right + around)
-    part = ink[rows, columns]
-    own = np.isin(labels[rows, columns], sign.labels)
+    across = _across(ink)
+    part, own = _cut(ink, labels, sign, round(0.03 * across) + 1)[:2]
     fine = max(1.0, 0.006 * across)
     steepest = ndimage.gaussian_gradient_magnitude(part, fine)[own].max()
-    height = ndimage.gaussian_filter(part, fine)[own].max()
+    highest = ndimage.gaussian_filter(part, fine)[own].max()
     thickest = 2 * ndimage.distance_transform_edt(np.pad(own, 1)).max()
-    soft = height > max(SOFT * across, 4) * steepest
-    return not soft and bool(thickest < 0.45 * sign.length)
+    sharp = highest < max(SOFT * across, 4) * steepest
+    return bool(sharp and thickest < 0.45 * sign.length)
+
+
+def _cut(
+    ink: Floats, labels: Labels, sign: _Piece, around: int
+) -> tuple[Floats, Mask, Mask]:
+    """The ink near a sign, where its own is, and where that of others is."""
+    rows = slice(max(0, sign.top - around), sign.bottom + around)
+    columns = slice(max(0, sign.left - around), sign.right + around)
+    own = np.isin(labels[rows, columns], sign.labels)
+    return ink[rows, columns], own, (labels[rows, columns] > 0) & ~own
 
 
 def _in_reading_order(signs: list[_Piece]) -> list[_Piece]:
     """Left to right, and line by line if any stand above each other."""
-
-    def above(a: _Piece, b: _Piece) -> bool:
-        return _overlap(a.left, a.right, b.left, b.right) > 0.3
-
-    stacked = any(above(a, b) for i, a in enumerate(signs) for b in signs[i + 1 :])
+    stacked = any(_overlap(a, b) > 0.3 for a, b in combinations(signs, 2))
     lines: list[list[_Piece]] = []
     for sign in sorted(signs, key=lambda sign: sign.top + sign.bottom):
-        if lines and not stacked:
+        if lines and not (stacked and _is_below(sign, lines[-1])):
             lines[-1].append(sign)
-        elif lines:
-            middle = np.mean([s.top + s.bottom for s in lines[-1]]) / 2
-            tall = np.mean([s.bottom - s.top for s in [*lines[-1], sign]])
-            if (sign.top + sign.bottom) / 2 - middle < 0.6 * tall:
-                lines[-1].append(sign)
-            else:
-                lines.append([sign])
         else:
             lines.append([sign])
-    return [s for line in lines for s in sorted(line, key=lambda s: s.left)]
+    return [sign for line in lines for sign in sorted(line, key=lambda s: s.left)]
+
+
+def _is_below(sign: _Piece, line: list[_Piece]) -> bool:
+    middle = np.mean([other.top + other.bottom for other in line]) / 2
+    height = np.mean([other.height for other in [*line, sign]])
+    return bool((sign.top + sign.bottom) / 2 - middle > 0.6 * height)
 
 
 # Drawing
 
 
-def _drawn(
-    ink: Floats, labels: NDArray[np.int32], sign: _Piece, size: int
-) -> NDArray[np.uint8]:
-    """(size, size) as MNIST's images."""
-    ndimage = _ndimage()
-    around = 3
-    rows = slice(max(0, sign.top - around), sign.bottom + around)
-    columns = slice(max(0, sign.left - around), sign.right + around)
-    own = np.isin(labels[rows, columns], sign.labels)
-    near = ndimage.binary_dilation(own, iterations=2) & (
-        own | (labels[rows, columns] == 0)
-    )
-    part = np.where(near, ink[rows, columns], 0)
-    value = np.clip(part / np.median(part[own]), 0, 1).astype(np.float32)
-    value = _as_thick(value)
-    rows, columns = (np.flatnonzero((value > 0.2).any(axis=axis)) for axis in (1, 0))
-    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-    length = max(bottom - top, right - left)
-    field = length * 28 / 20
-    exact = abs(field - size) <= 1.5 * size / 28  # is an image of MNIST's already
+def _drawn(found: _Found, sign: _Piece, size: int) -> NDArray[np.uint8]:
+    """(size, size) of a sign, at its size and place in MNIST's images."""
+    ndimage, (pillow, _) = _ndimage(), _pillow()
+    part, own, others = _cut(found.ink, found.labels, sign, 3)
+    near = ndimage.binary_dilation(own, iterations=2) & ~others
+    value = _as_thick(np.where(near, part / np.median(part[own]), 0).clip(0, 1))
+    (top, bottom), (left, right) = _extent(value > 0.2)
+    field = max(bottom - top, right - left) * 28 / 20
+    exact = abs(field - size) <= 1.5 * size / 28  # one of MNIST's images: not resized
     field = size if exact else field
-    y, x = (
-        c + 0.5 - field * (size // 2 + 0.5) / size
-        for c in ndimage.center_of_mass(value)
-    )
-    y = min(max(y, bottom - field), top)
-    x = min(max(x, right - field), left)
+    middle = field * (size // 2 + 0.5) / size  # of pixel (14, 14) as in MNIST
+    y, x = (centre + 0.5 - middle for centre in ndimage.center_of_mass(value))
+    y, x = min(max(y, bottom - field), top), min(max(x, right - field), left)
     if exact:
         y, x = round(y), round(x)
     pad = int(np.ceil(field)) + 1
-    pillow, _ = _pillow()
     canvas = pillow.fromarray(np.pad(value, pad))
     box = x + pad, y + pad, x + pad + field, y + pad + field
-    small = np.asarray(canvas.resize((size, size), pillow.Resampling.BICUBIC, box))
-    return (small.clip(0, 1) * 255).round().astype(np.uint8)
+    drawn = np.asarray(canvas.resize((size, size), pillow.Resampling.BICUBIC, box))
+    return (drawn.clip(0, 1) * 255).round().astype(np.uint8)
 
 
 def _as_thick(value: Floats) -> Floats:
-    """With strokes as thick as MNIST's, if they are thinner or thicker."""
-    pillow, _ = _pillow()
-    ndimage = _ndimage()
+    """(H, W) 0 to 1, larger if its strokes are made as thick as MNIST's."""
+    ndimage, (pillow, _) = _ndimage(), _pillow()
     height, width = value.shape
-    times = max(1, -(-100 // max(height, width)))
-    large = pillow.fromarray(value).resize((width * times, height * times), 3)
+    times = max(1, -(-100 // max(height, width)))  # to have pixels to measure by
+    large = pillow.fromarray(value.astype(np.float32)).resize(
+        (width * times, height * times), pillow.Resampling.BICUBIC
+    )
     inside = np.asarray(large) > 0.5
-    inside = np.pad(inside, 4 * times)
-    rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
-    unit = (max(np.ptp(rows), np.ptp(columns)) + 1) / 20
+    unit = max(stop - start for start, stop in _extent(inside)) / 20
+    inside = np.pad(inside, 1 + int(THICKNESS[0] * unit))
     depth = ndimage.distance_transform_edt(inside)
-    thickness = (4 * depth[inside].mean() - 1) / unit
-    wanted = np.clip(thickness, *THICKNESS)
-    if abs(wanted - thickness) < 0.1:
+    thickness = (4 * depth[inside].mean() - 1) / unit  # a bar's mean depth is a fourth
+    more = np.clip(thickness, *THICKNESS) - thickness
+    if abs(more) < 0.1:
         return value
-    more = (wanted - thickness) / 2 * unit
-    inside = np.pad(inside, max(0, int(more)) + 1)
-    signed = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(
-        ~inside
-    )
-    return np.clip(signed + more + 0.5 * np.sign(-signed) + 0.5, 0, 1).astype(
-        np.float32
-    )
+    depth = np.where(inside, depth, 1 - ndimage.distance_transform_edt(~inside))
+    thick: Floats = (depth + more / 2 * unit).clip(0, 1).astype(np.float32)
+    return thick
+
+
+def _extent(mask: Mask) -> list[tuple[int, int]]:
+    """First row and the one after the last with anything in it, and the columns."""
+    lines = [np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0)]
+    return [(int(line[0]), int(line[-1]) + 1) for line in lines]
 
 
 def _pillow() -> tuple[Any, Any]:
