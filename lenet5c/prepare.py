@@ -33,7 +33,7 @@ FAINT = 0.15  # of the strongest ink's contrast: less is a shadow or dirt
 EDGE = 0.35  # of a stroke's full darkness: what is darker belongs to it
 SMALLEST = 0.02  # of the picture's longer side: less is a speck
 GAP = 0.012  # of the picture: a fragment that is nearer belongs to the sign
-THICKEST = 0.235  # of a tight crop: half of a wider stroke is a shadow
+THICKEST = 0.235  # of a tight crop's height: half of a wider stroke is a shadow
 DECENT = 0.3  # of the largest piece's length: it may be the sign instead of that
 THICKNESS = 2.2, 4.5  # pixels at 28x28: MNIST's strokes, 5th to 95th percentile
 
@@ -411,17 +411,17 @@ def _tight(colours: Floats) -> Floats | None:
         dark = tone <= threshold
         light_ink = _border(dark).mean() > 0.6 and _reaches(~dark)
         ink = ~dark if light_ink else dark
-        if separation < 0.7 or not 0.2 < ink.mean() < 0.95:
+        if separation < 0.65 or not 0.2 < ink.mean() < 0.95:
             return None
         tone = tone - _plane(tone, ~ink)
     contrast = float(np.median(tone[ink]))
     thickest = _ndimage().distance_transform_edt(np.pad(ink, 1)).max()
     if (
-        separation < 0.8
+        separation < 0.76
         or abs(contrast) < 5 * CONTRAST
         or not _reaches(ink)
         or _border(ink).mean() > 0.99
-        or thickest > THICKEST * max(ink.shape)
+        or thickest > THICKEST * ink.shape[0]
     ):
         return None
     return tone if contrast > 0 else -tone
@@ -469,7 +469,8 @@ def _reaches(mask: Mask) -> bool:
     areas = np.bincount(labels.ravel())
     areas[0] = 0
     large = (areas > 0.05 * areas.max())[labels]
-    return all(large.any(axis=axis).mean() > 0.75 for axis in (0, 1))
+    down, across = (float(large.any(axis=axis).mean()) for axis in (1, 0))
+    return max(down, across) > 0.75 and min(down, across) > 0.55
 
 
 # Pieces of ink and signs
@@ -505,7 +506,7 @@ def _without_frame(labels: Labels, pieces: list[_Piece]) -> list[_Piece]:
     """Without the table's edge, a page's frame, a neighbour's half sign.
 
     What touches the border stays if there is nothing decent that does not, unless it is
-    a strip or a corner that lies along the border, or a line across the picture.
+    small, a strip or a corner that lies along the border, or a line across the picture.
     """
     height, width = labels.shape
     areas = np.bincount(labels.ravel())
@@ -517,12 +518,12 @@ def _without_frame(labels: Labels, pieces: list[_Piece]) -> list[_Piece]:
         label, box = piece.labels[0], piece.height * piece.width
         touched = contact[label] / piece.length
         decent = 0 if touched > 0.5 else DECENT * piece.length
+        small = piece.length < 0.25 * max(height, width)
         solid = areas[label] > 0.45 * box and box < 0.5 * labels.size
         narrow = min(piece.height / height, piece.width / width) < 0.05
         across = max(piece.height / height, piece.width / width) > 0.95
-        return not (
-            longest > decent or (touched > 0.8 and solid) or (narrow and across)
-        )
+        beside = touched > 0.8 and solid
+        return not (longest > decent or small or beside or (narrow and across))
 
     return [p for p in pieces if not contact[p.labels[0]] or stays(p)]
 
