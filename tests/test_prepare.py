@@ -148,6 +148,18 @@ def test_longer_side_and_centre_of_mass_are_mnists(size):
         np.testing.assert_allclose(centre, size / 2, atol=0.5)
 
 
+@pytest.mark.parametrize(
+    "stroke", [TWO, SEVEN, [(0.25, 0), (0, 1)], [(0.5, 0), (0, 1), (1, 1), (0.5, 0)]]
+)
+@pytest.mark.parametrize("width", [18, 36, 44])
+def test_a_tight_crop_of_thick_strokes_is_read_like_the_whole(stroke, width):
+    ink = drawn(stroke, width=width)
+    rows, columns = np.nonzero(ink > 0.5)
+    top, left = rows.min(), columns.min()
+    crop = photograph(ink)[top : rows.max() + 1, left : columns.max() + 1]
+    assert alike(prepare(crop), prepare(photograph(ink))) > 0.92
+
+
 def test_an_image_as_mnists_stays_nearly_as_it_is(plain):
     for picture in (plain, 255 - plain, plain / 255):
         assert alike(prepare(picture), plain) > 0.97
