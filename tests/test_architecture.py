@@ -21,7 +21,7 @@ FLOORS = {
     1: ["_core", "_cpu", "threads", "arrays", "caches", "idx", "names"],
     2: [
         *("layers", "images", "augment", "optimizers", "schedules", "history"),
-        *("pictures", "tables", "storage", "functional", "_info", "c_source"),
+        *("pictures", "prepare", "tables", "storage", "functional", "_info", "c_source"),
     ],
     3: [
         "datasets",
@@ -78,6 +78,7 @@ EXTRAS = {
     "estimator": {"sklearn"},
     "history": {"matplotlib"},
     "pictures": {"PIL"},
+    "prepare": {"PIL", "scipy"},
     "plots": {"matplotlib"},
     "report": {"matplotlib"},
 }
