@@ -257,6 +257,10 @@ def _predict(args: argparse.Namespace) -> int:
                 continue
             finally:
                 advance(done)
+            if not len(images) and not args.many:  # for one sign each: a row each
+                nothing = {"file": file, "index": 0, "class": None, "top": []}
+                predictions.append(nothing)
+                rows.append([file, "nothing"])
             for index, row in enumerate(probabilities):
                 best = (-row).argsort(kind="stable")[: args.top]
                 top = [
@@ -281,7 +285,8 @@ def _predict(args: argparse.Namespace) -> int:
     if not rows:
         print("Nothing was found.")
         return DONE
-    ranks = [f"#{rank}" for rank in range(2, len(predictions[0]["top"]) + 1)]
+    ranks = [f"#{rank}" for rank in range(2, max(map(len, rows)))]
+    rows = [row + [""] * (1 + len(ranks) + 1 - len(row)) for row in rows]
     _print_table(["image", "class", *ranks], rows)
     return DONE
 
@@ -1550,7 +1555,7 @@ class _Reader:
         return images, boxes
 
     def _prepared(self, file: str) -> tuple[NDArray[np.uint8], list[Box] | None]:
-        from lenet5c.prepare import NothingFound, prepare, prepare_many
+        from lenet5c.pictures import NothingFound, prepare, prepare_many
 
         size = self.model.source[0]
         boxes = None

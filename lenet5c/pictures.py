@@ -1,4 +1,5 @@
-"""Folders of PNG or JPEG pictures, one folder a class, converted once to one file.
+"""Folders of PNG or JPEG pictures, one folder a class, converted once to one file; and
+`prepare`, which makes the photograph of a sign look as in MNIST.
 
 N pictures, C channels, H rows, W columns. The file is kept as `lenet5c.caches` says:
 the pictures may be more than memory holds.
@@ -18,8 +19,19 @@ from numpy.typing import NDArray
 
 from lenet5c.caches import Cache, Converted, Shown, progress, short_hash
 from lenet5c.names import PARTS
+from lenet5c.prepare import NothingFound, Sign, prepare, prepare_many
 
-__all__ = ["Pictures", "class_folders", "load_pictures", "read_picture"]
+__all__ = [
+    "NothingFound",
+    "Pictures",
+    "Sign",
+    "class_folders",
+    "files_below",
+    "load_pictures",
+    "prepare",
+    "prepare_many",
+    "read_picture",
+]
 
 FORMAT = "2"  # of the cache: another one lets all pictures be converted anew
 LITTER = {"desktop.ini", "Thumbs.db"}  # and what begins with a dot

@@ -175,7 +175,8 @@ def _find(image: Any) -> _Found:
     colours = colours[rows, columns]
     tight = _tight(colours)
     ink = _ink(colours) if tight is None else tight
-    labels, pieces = _pieces(ink)
+    # the little paper of a tight crop is blurred ink rather than noise
+    labels, pieces = _pieces(ink, _noise(ink) if tight is None else 0)
     signs = _joined(pieces, GAP * _across(ink))
     if tight is None:
         signs = [sign for sign in signs if _is_stroke(ink, labels, sign)]
@@ -417,7 +418,7 @@ def _tight(colours: Floats) -> Floats | None:
     contrast = float(np.median(tone[ink]))
     thickest = _ndimage().distance_transform_edt(np.pad(ink, 1)).max()
     if (
-        separation < 0.76
+        separation < (0.71 if _is_whole(ink) else 0.76)
         or abs(contrast) < 5 * CONTRAST
         or not _reaches(ink)
         or _border(ink).mean() > 0.99
@@ -463,6 +464,12 @@ def _border(picture: NDArray[Any]) -> NDArray[Any]:
     return np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
 
 
+def _is_whole(mask: Mask) -> bool:
+    """Whether nearly all of it is one piece, as noise never is."""
+    areas = np.bincount(_ndimage().label(mask)[0].ravel())[1:]
+    return bool(areas.max(initial=0) > 0.95 * areas.sum())
+
+
 def _reaches(mask: Mask) -> bool:
     """Whether its large pieces go from side to side and from top to bottom."""
     labels, _ = _ndimage().label(mask, np.ones((3, 3)))
@@ -476,9 +483,9 @@ def _reaches(mask: Mask) -> bool:
 # Pieces of ink and signs
 
 
-def _pieces(ink: Floats) -> tuple[Labels, list[_Piece]]:
+def _pieces(ink: Floats, noise: float) -> tuple[Labels, list[_Piece]]:
     strongest = float(np.quantile(ink, 0.999))
-    threshold = max(NOISE * _noise(ink), CONTRAST, FAINT * strongest)
+    threshold = max(NOISE * noise, CONTRAST, FAINT * strongest)
     labels, count = _ndimage().label(ink > threshold, np.ones((3, 3)))
     peaks = np.zeros(count + 1, np.float32)
     np.maximum.at(peaks, labels[labels > 0], ink[labels > 0])
@@ -576,7 +583,7 @@ def _is_stroke(ink: Floats, labels: Labels, sign: _Piece) -> bool:
     highest = ndimage.gaussian_filter(part, fine)[own].max()
     thickest = 2 * ndimage.distance_transform_edt(np.pad(own, 1)).max()
     sharp = highest < max(SOFT * across, 4) * steepest
-    return bool(sharp and thickest < 0.45 * sign.length)
+    return bool(sharp and thickest < 0.7 * sign.length)
 
 
 def _cut(

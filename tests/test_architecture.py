@@ -18,10 +18,18 @@ import lenet5c
 PACKAGE = Path(lenet5c.__file__).parent
 FLOORS = {
     0: ["core", "checks", "habits", "progress"],
-    1: ["_core", "_cpu", "threads", "arrays", "caches", "idx", "names"],
+    1: ["_core", "_cpu", "threads", "arrays", "caches", "idx", "names", "prepare"],
     2: [
         *("layers", "images", "augment", "optimizers", "schedules", "history"),
-        *("pictures", "prepare", "tables", "storage", "functional", "_info", "c_source"),
+        *(
+            "pictures",
+            "prepare",
+            "tables",
+            "storage",
+            "functional",
+            "_info",
+            "c_source",
+        ),
     ],
     3: [
         "datasets",
