@@ -21,15 +21,7 @@ FLOORS = {
     1: ["_core", "_cpu", "threads", "arrays", "caches", "idx", "names", "prepare"],
     2: [
         *("layers", "images", "augment", "optimizers", "schedules", "history"),
-        *(
-            "pictures",
-            "prepare",
-            "tables",
-            "storage",
-            "functional",
-            "_info",
-            "c_source",
-        ),
+        *("pictures", "tables", "storage", "functional", "_info", "c_source"),
     ],
     3: [
         "datasets",
