@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from lenet5c.caches import Cache, Converted, Shown, progress, short_hash
 from lenet5c.names import PARTS
-from lenet5c.prepare import NothingFound, Sign, prepare, prepare_many
+from lenet5c.prepare import NothingFound, Sign, pillow_modules, prepare, prepare_many
 
 __all__ = [
     "NothingFound",
@@ -220,7 +220,7 @@ def read_picture(path: Path, size: tuple[int, int], channels: int) -> NDArray[np
     OSError
         If it cannot be read.
     """
-    image, operations = _pillow()
+    image, operations = pillow_modules()
     height, width = size
     try:
         with image.open(path) as opened:
@@ -269,16 +269,6 @@ def _paper(drawn: Any) -> str:
 
 def _no_picture(path: Path, error: Exception) -> str:
     return f"{path}: expected a PNG or JPEG picture: {error}"
-
-
-def _pillow() -> tuple[Any, Any]:
-    try:
-        from PIL import Image, ImageOps
-    except ImportError as error:
-        raise ImportError(
-            "pictures need Pillow: pip install 'lenet5c[images]'"
-        ) from error
-    return Image, ImageOps
 
 
 def _listed(folder: Path) -> tuple[_Parts, str]:

@@ -232,7 +232,7 @@ def _on_paper(colours: Floats, alpha: Floats) -> Floats:
 
 def _pixels(image: Any) -> NDArray[Any]:
     """(H, W, 1, 3 or 4) of any type."""
-    pillow, operations = _pillow()
+    pillow, operations = pillow_modules()
     if not isinstance(image, (str, os.PathLike, pillow.Image)):
         return _checked(image)
     try:
@@ -619,7 +619,7 @@ def _is_below(sign: _Piece, line: list[_Piece]) -> bool:
 
 def _drawn(found: _Found, sign: _Piece, size: int) -> NDArray[np.uint8]:
     """(size, size) of a sign, at its size and place in MNIST's images."""
-    ndimage, (pillow, _) = _ndimage(), _pillow()
+    ndimage, (pillow, _) = _ndimage(), pillow_modules()
     part, own, others = _cut(found.ink, found.labels, sign, 3)
     near = ndimage.binary_dilation(own, iterations=2) & ~others
     value = _as_thick(np.where(near, part / np.median(part[own]), 0).clip(0, 1))
@@ -641,7 +641,7 @@ def _drawn(found: _Found, sign: _Piece, size: int) -> NDArray[np.uint8]:
 
 def _as_thick(value: Floats) -> Floats:
     """(H, W) 0 to 1, larger if its strokes are made as thick as MNIST's."""
-    ndimage, (pillow, _) = _ndimage(), _pillow()
+    ndimage, (pillow, _) = _ndimage(), pillow_modules()
     height, width = value.shape
     times = max(1, -(-100 // max(height, width)))  # to have pixels to measure by
     large = pillow.fromarray(value.astype(np.float32)).resize(
@@ -666,7 +666,8 @@ def _extent(mask: Mask) -> list[tuple[int, int]]:
     return [(int(line[0]), int(line[-1]) + 1) for line in lines]
 
 
-def _pillow() -> tuple[Any, Any]:
+def pillow_modules() -> tuple[Any, Any]:
+    """Pillow's modules Image and ImageOps, or an ImportError that says the extra."""
     try:
         from PIL import Image, ImageOps
     except ImportError as error:

@@ -5,24 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_cli import run
 
 import lenet5c
 from lenet5c import cli, datasets
 
 Image = pytest.importorskip("PIL.Image")
 DIGITS = datasets.digits()
-
-
-def run(*arguments, code=0, capsys):
-    """Run a command in this process; return what it wrote to stdout and stderr."""
-    capsys.readouterr()
-    try:
-        got = cli.main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        got = stop.code
-    out, err = capsys.readouterr()
-    assert got == code, err
-    return out, err
 
 
 @pytest.fixture(scope="module")
