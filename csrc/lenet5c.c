@@ -1890,7 +1890,7 @@ static int plan_pixels(lenet5c_model *m, struct text t, double deviation)
     int first = 1, count = 0;
     const int of_bytes = string_is(t, "bytes");
     m->float_scale = of_bytes ? (float)(1 / deviation) : 1;
-    m->float_offset = of_bytes ? m->offset : 0;
+    m->float_offset = of_bytes ? m->offset : -0.0f; /* x * 1 + -0 is x, of -0 as well */
     m->takes_bytes = 1;
     m->least = of_bytes ? (float)-ROUNDING : -FLT_MAX;
     m->most = of_bytes ? (float)(1 + ROUNDING) : FLT_MAX;

@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 Array = NDArray[np.float32]
-AS_IT_IS = (1.0, 0.0, 0.0, 1.0, 0.0)  # InputStage.for_core()
+AS_IT_IS = (1.0, 0.0, 0.0, 1.0, -0.0)  # InputStage.for_core()
 
 
 def _array(

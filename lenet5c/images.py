@@ -165,7 +165,8 @@ class InputStage:
         """(scale, offset, background, float_scale, float_offset): a byte b becomes
         b * scale + offset, and a float likewise."""
         offset = -self.mean / self.deviation + 0.0
-        floats = (1 / self.deviation, offset) if self.pixels == "bytes" else (1.0, 0.0)
+        # x * 1 + -0.0 is x, of -0.0 as well
+        floats = (1 / self.deviation, offset) if self.pixels == "bytes" else (1.0, -0.0)
         return 1 / (255 * self.deviation), offset, self.background, *floats
 
 

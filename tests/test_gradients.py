@@ -320,7 +320,8 @@ def test_a_batch_of_one_value_a_channel_is_finite():
     loss, gradients = model.loss_and_gradients(images, labels)
     assert np.isfinite(loss)
     assert all(np.isfinite(gradient).all() for gradient in gradients.values())
-    model.train_step(images, labels, lenet5c.SGD(0.1))
+    with pytest.raises(ValueError, match=r"^images: expected 2 at least"):
+        model.train_step(images, labels, lenet5c.SGD(0.1))
     assert np.isfinite(model.state_vector).all()
 
 
@@ -467,7 +468,7 @@ def test_op_by_op_and_block_by_block_are_the_same_network(network):
             specs, model.input_shape, input_gradient=True, op_by_op=op_by_op
         )
         gradient, sums, of_dy = np.full((3, model.parameter_count), np.nan, np.float32)
-        arguments = model.state_vector, images, (1.0, 0.0, 0.0)
+        arguments = model.state_vector, images, lenet5c.functional.AS_IT_IS
         loss, hits = network.loss_and_gradient(
             *arguments, np.arange(37), labels, gradient, 2
         )
