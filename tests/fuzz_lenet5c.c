@@ -225,8 +225,8 @@ static size_t rebuild(const struct file *file, unsigned char *bytes, size_t max_
     if (c < 2 || c > 400 || used + length + 2600 > MOST_HEADER) return 0;
     length = (size_t)sprintf(head,
         "{\"__metadata__\":{\"sha256\":\"%064d\",\"format\":\"lenet5c\","
-        "\"format_version\":\"1\",\"network\":\"%.*s\",\"input_stage\":\"%.*s\","
-        "\"classes\":\"[",
+        "\"format_version\":\"2\",\"network\":\"%.*s\",\"input_stage\":\"%.*s\","
+        "\"training\":\"{\\\"passes\\\":0,\\\"data\\\":null}\",\"classes\":\"[",
         0, (int)(network.end - network.at), (const char *)network.at,
         (int)(stage.end - stage.at), (const char *)stage.at);
     for (int k = 0; k < c; k++)
