@@ -1,6 +1,7 @@
 """Images and labels as people keep them in files, brought to what `fit` takes.
 
-N images, C channels, H rows, W columns. Memory-mapped bytes are never copied.
+N images, C channels, H rows, W columns. Memory-mapped bytes are not copied here. Views
+of them that are transposed, as of EMNIST, are when they are trained on.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["as_bytes", "as_labels", "hold_out", "planes"]
+__all__ = ["as_bytes", "as_labels", "compact", "hold_out", "planes"]
 
 CHUNK = 1 << 20  # pixels that are looked at together: images may be larger than memory
 HELD_OUT = 6  # one image of so many is for testing
@@ -119,7 +120,11 @@ def as_labels(where: str, name: str, labels: NDArray[Any], count: int) -> NDArra
     TypeError, ValueError
         If they are something else.
     """
-    whole = labels.dtype.kind == "f" and bool((labels == np.trunc(labels)).all())
+    whole = labels.dtype.kind == "f" and bool(
+        ((labels == np.trunc(labels)) & (np.abs(labels) < 2**53)).all()
+    )
+    if labels.dtype.kind == "u" and labels.max(initial=0) >= 2**63:
+        raise ValueError(f"{where}: {name}: expected labels below 2**63")
     if not whole and labels.dtype.kind not in "iubUS":
         raise TypeError(
             f"{where}: {name}: expected integers, strings or one-hot rows, got "

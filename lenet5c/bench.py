@@ -66,7 +66,7 @@ class Recipe:
     momentum: float | None = None
     weight_decay: float | None = None
     schedule: str | None = None
-    seed: int = 0
+    seed: int | None = 0  # None: other random numbers in each training of a model
     threads: int | None = None
     validation: float | None = None
     early_stopping: int | None = None
@@ -113,7 +113,7 @@ class Recipe:
         return make(
             classes=len(np.unique(labels)),
             channels=images.shape[1] if images.ndim == 4 else 1,
-            seed=self.seed,
+            seed=self.seed or 0,
             **options,
         )
 

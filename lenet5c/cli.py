@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import json
 import math
 import os
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from lenet5c import datasets
 from lenet5c._info import __version__, build_info, get_include
+from lenet5c.arrays import as_bytes
 from lenet5c.augment import Augment
 from lenet5c.datasets import Dataset
 from lenet5c.habits import did_you_mean, option_for
@@ -106,10 +108,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open_streams() -> None:
-    """Let streams that are closed (`lenet5c info >&-`) swallow what is written."""
+    """Let streams that are closed (`lenet5c info >&-`) swallow what is written, and
+    others write what their encoding lacks in another way."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+        elif mode == "w" and isinstance(getattr(sys, name), io.TextIOWrapper):
+            getattr(sys, name).reconfigure(errors="backslashreplace")
 
 
 def _to_nowhere(*streams: TextIO) -> None:
@@ -125,8 +130,9 @@ def _train(args: argparse.Namespace) -> int:
     output = _writable(args.output)
     recipe = _recipe(args)
     start = None if recipe.start is None else load(recipe.start)
-    data = recipe.load_data(start)
-    _check_test_labels(recipe.data, data)
+    with _options_named():
+        data = recipe.load_data(start)
+    _check_data(args, data)
     model = recipe.new_model(data) if start is None else start
     name = recipe.start if recipe.network is None else recipe.network
     _say(f"{_describe_data(data)}\n{_describe_network(str(name), model)}")
@@ -250,16 +256,16 @@ def _predict(args: argparse.Namespace) -> int:
         for done, file in enumerate(files, 1):
             try:
                 images, boxes = reader.read(file)
-                probabilities = model.predict_proba(images) if len(images) else images
-            except (ValueError, TypeError, CommandError) as error:
-                text = str(error)
+                nothing = reader.prepare and not len(images)
+                probabilities = images if nothing else model.predict_proba(images)
+            except (ValueError, TypeError, CommandError, OSError) as error:
+                text = _explain(error)
                 broken.append(text if text.startswith(file) else f"{file}: {text}")
                 continue
             finally:
                 advance(done)
-            if not len(images) and not args.many:  # for one sign each: a row each
-                nothing = {"file": file, "index": 0, "class": None, "top": []}
-                predictions.append(nothing)
+            if nothing and not args.many:  # of one sign each: a row each
+                predictions.append({"file": file, "index": 0, "class": None, "top": []})
                 rows.append([file, "nothing"])
             for index, row in enumerate(probabilities):
                 best = (-row).argsort(kind="stable")[: args.top]
@@ -773,7 +779,8 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--invert",
         action="store_true",
-        help="swap light and dark, for dark ink on light paper",
+        help="swap light and dark, for dark ink on light paper; with --prepare, which "
+        "finds the ink by itself, for a model of floats that was trained on such",
     )
 
     report = command(
@@ -1103,9 +1110,9 @@ def _add_training(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group.add_argument(
         "--seed",
         type=_SEED,
-        default=0,
         metavar="S",
-        help="same seed, same weights, for any number of threads (default: 0)",
+        help="same seed, same weights, for any number of threads (default: 0; with "
+        "--from another one in each training)",
     )
     _add_threads(group)
     return group
@@ -1301,7 +1308,8 @@ def _data_of(args: argparse.Namespace, model: Model) -> tuple[str, Dataset]:
     options = {name: getattr(args, name) for name in ("size", "channels")}
     recipe = Recipe(data=source, skip_broken=args.skip_broken, **options)
     try:
-        return source, recipe.load_data(model)
+        with _options_named():
+            return source, recipe.load_data(model)
     except FileNotFoundError as error:
         if args.data is None:
             raise CommandError(
@@ -1310,14 +1318,46 @@ def _data_of(args: argparse.Namespace, model: Model) -> tuple[str, Dataset]:
         raise
 
 
+@contextmanager
+def _options_named() -> Iterator[None]:
+    """Let errors of `datasets.load` name the options of the command."""
+    try:
+        yield
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        name, _, rest = str(error).partition(": ")
+        option = {"source": "--data", "size": "--size", "channels": "--channels"}
+        text = f"{option[name]}: {rest}" if name in option else str(error)
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        raise kind(
+            text.replace("skip_broken leaves", "--skip-broken leaves")
+        ) from error
+
+
 def _lasting(source: str) -> str:
     """Return the name of the data as it can be found from other folders as well."""
     return source if source in datasets.BUILT_IN else str(Path(source).resolve())
 
 
-def _check_test_labels(source: str, data: Dataset) -> None:
-    """Refuse now what could not be tested after the training."""
+def _check_data(args: argparse.Namespace, data: Dataset) -> None:
+    """Refuse now what could not be trained on, or tested after the training."""
+    source = args.data
+    if data.validation is not None and args.validation is not None:
+        raise CommandError(
+            f"--validation: {source} has images of its own for that, which are taken"
+        )
+    plateau = args.schedule == "plateau"
+    for option, given in (
+        ("--early-stopping", args.early_stopping),
+        ("--schedule plateau", plateau),
+    ):
+        if given and args.validation is None and data.validation is None:
+            raise CommandError(f"{option} needs --validation as well")
     known = {str(label) for label in np.unique(data.train.labels).tolist()}
+    if len(known) < 2:
+        raise CommandError(
+            f"--data {source}: expected images of two classes at least, all have the "
+            f"label {min(known)}"
+        )
     for part, split in (("test", data.test), ("validation", data.validation)):
         labels = [] if split is None else np.unique(split.labels).tolist()
         if unseen := [label for label in labels if str(label) not in known]:
@@ -1366,8 +1406,9 @@ def _recipe(args: argparse.Namespace) -> Recipe:
         for field in fields(Recipe)
         if hasattr(args, field.name)
     }
-    if args.start is None and args.network is None:
-        options["network"] = "lenet5"
+    if args.start is None:
+        options["network"] = args.network or "lenet5"
+        options["seed"] = args.seed or 0
     changes = _augment_options(args)
     _check_together(args, options["network"], changes)
     if args.augment is not False and (args.augment or changes):
@@ -1388,11 +1429,8 @@ def _check_together(
             "--dropout belongs to --network lenet5; "
             + (f"{network} has none" if network else "--from has its own")
         )
-    plateau = args.schedule == "plateau"
     every = args.checkpoint_seconds is not None
     needs = [
-        ("--early-stopping", args.early_stopping, "--validation", args.validation),
-        ("--schedule plateau", plateau, "--validation", args.validation),
         ("--checkpoint-seconds", every, "--checkpoint", args.checkpoint),
         ("--resume", args.resume, "--checkpoint", args.checkpoint),
     ]
@@ -1516,6 +1554,11 @@ class _Reader:
         self.model, self.invert, self.many = model, invert, many
         self.prepare = prepare or many
         channels, rows, columns = model.input_shape[0], *model.source
+        if self.prepare and model.trained_on_floats and not invert:
+            _say(
+                "lenet5c: note: the model does not say whether it was trained on light "
+                "ink, which is assumed, or on dark ink, which --invert says"
+            )
         if self.prepare and (channels, rows) != (1, columns):
             raise CommandError(
                 "--prepare and --many make square grey images, and the model was "
@@ -1531,14 +1574,11 @@ class _Reader:
         """
         images: NDArray[Any]
         boxes = None
-        with open(file, "rb") as stream:
-            start = stream.read(6)
-        if start == b"\x93NUMPY":
-            images = np.load(file, allow_pickle=False)
-        elif _is_table(file):
-            images, _ = datasets.read_csv(file, labels=False)
-        elif start[:2] in (b"\x1f\x8b", b"\0\0"):  # gzip, IDX
-            images = datasets.read_idx(file)
+        read = datasets.read_images(file)
+        if read is not None:
+            images = read
+            if self.model.stage.takes_bytes:
+                images = as_bytes(file, {"images": images})["images"]
         elif self.prepare:
             images, boxes = self._prepared(file)
         else:
@@ -1546,7 +1586,7 @@ class _Reader:
         _, height, width = self.model.input_shape
         if images.ndim == 2 and images.shape[0] <= height and images.shape[1] <= width:
             images = images[np.newaxis]
-        if self.invert and not self.prepare:  # which finds out by itself
+        if self.invert and not self.prepare:
             if images.dtype != np.uint8:
                 raise CommandError(
                     f"--invert: {file} holds {images.dtype} images, expected uint8"
@@ -1571,8 +1611,10 @@ class _Reader:
         if not images:
             _say(f"lenet5c: note: {file}: nothing is found on it, it is blank")
         found = np.array(images, np.uint8).reshape(-1, 1, size, size)
-        # light on black, as the model was trained on, or the other way round
-        return (255 - found if self.model.stage.mean > 0.5 else found), boxes
+        # light on black, as the model was trained on, or the other way round; of floats
+        # the model does not know which it was
+        light = self.model.stage.mean > 0.5 or self.invert
+        return (255 - found if light else found), boxes
 
     def _picture(self, file: str) -> NDArray[np.uint8]:
         """A picture as uint8 (1, C, H, W), no larger than the model's images."""
@@ -1583,26 +1625,24 @@ class _Reader:
             picture = read_picture(Path(file), model.source, model.input_shape[0])
         except ImportError:
             raise CommandError(
-                f"{file}: neither .npy, .csv nor IDX; other images need Pillow: "
+                f"{file}: neither .npy, .npz, .csv nor IDX; other images need Pillow: "
                 "pip install 'lenet5c[images]'"
             ) from None
         except ValueError as error:
-            raise CommandError(f"{error}; .npy, .csv and IDX are read too") from error
+            raise CommandError(
+                f"{error}; .npy, .npz, .csv and IDX are read too"
+            ) from error
         edges = (picture[..., [0, -1], :], picture[..., [0, -1]])
         light = sum(edge.mean() for edge in edges) > 255
+        dark = not model.trained_on_floats and model.stage.mean < 0.5
         if picture.min() == picture.max():
             _say(f"lenet5c: note: {file} is blank, all of its pixels are equal")
-        elif light and not self.invert and model.stage.mean < 0.5:
+        elif light and not self.invert and dark:
             _say(
                 f"lenet5c: note: {file} has light edges, the model was trained on dark "
                 "images: --prepare finds the sign on it, --invert swaps light and dark"
             )
         return picture[np.newaxis]
-
-
-def _is_table(file: str) -> bool:
-    name = file.lower().removesuffix(".gz")
-    return name.endswith((".csv", ".tsv"))
 
 
 def _say(message: str) -> None:

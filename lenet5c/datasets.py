@@ -365,9 +365,10 @@ def read_csv(
     The file is plain or gzipped, in UTF-8, its columns are separated by commas,
     semicolons or tabs, with or without a line of their names. It has a column for each
     pixel of a square, in one channel or three, and one for the label: the first or the
-    last one, told by its name, else the first. Columns before it that are named id,
-    index or nothing are left out. A file of more than 256 MiB is converted once, to
-    one that is memory-mapped, in the folder `tables` of the user's cache.
+    last one, told by its name, else the first, unless that is the same everywhere.
+    Columns before it that are named id, index or nothing are left out. A file of more
+    than 256 MiB is converted once, to one that is memory-mapped, in the folder `tables`
+    of the user's cache.
 
     Parameters
     ----------
@@ -598,6 +599,27 @@ def _read_arrays(folder: Path, name: str, files: list[str]) -> Dataset:
             for key, file in pick(str(folder), files).items()
         },
     )
+
+
+def read_images(path: str | os.PathLike[str]) -> NDArray[Any] | None:
+    """The images in an IDX, .npy, .npz or CSV file, as they are there but upright; None
+    if it is none of these. Of an .npz those to test with, or else the first ones."""
+    place = Path(path)
+    if place.name.lower().endswith(SUFFIXES):
+        return read_csv(place, labels=False)[0]
+    with open(place, "rb") as file:
+        start = file.read(len(NPY_START))
+    if not start.startswith((NPY_START, ZIP_START, GZIP_START, b"\0\0")):
+        return None
+    if start.startswith(ZIP_START):
+        with _opened(place) as archive:
+            names = {named(key).key: key for key in reversed(archive.files)}
+            parts = ("test", "", "validation", "train")
+            of_images = [names[p, "images"] for p in parts if (p, "images") in names]
+            if len(archive.files) != 1 and not of_images:
+                raise ValueError(f"{place}: expected images, got {archive.files}")
+            return np.asarray(archive[[*of_images, *archive.files][0]])
+    return _read_array(place, images=True)
 
 
 def _read_array(path: Path, images: bool) -> NDArray[Any]:

@@ -106,8 +106,9 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     larger: 32x32 for "lenet5", 28x28 for "mlp" and "cnn3".
 
     All values are standardised with one mean and one deviation, those of the training
-    data; around an image is the mean. So 0 to 255 and 0 to 1, uint8 and floats, make no
-    difference. For features of different units put a StandardScaler in front.
+    data; around an image is the mean. So it makes no difference whether pixels go to
+    255 or to 1, as long as they do so in every call. For features of different units
+    put a StandardScaler in front.
 
     Samples that are equal in X and y are one, with the sum of their weights: a weight
     of 2 is a copy, a weight of 0 is none, and the order of the samples has no effect.
@@ -342,6 +343,7 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             X_val, y_val = self._checked(
                 X_val, y_val, reset=False, names=("X_val", "y_val")
             )
+            _check_scale("X_val", X_val, X)
             X, X_val = _of_one_type(X, X_val)
         samples = _distinct(X, codes, weights, seed)
         held_out = None
@@ -441,7 +443,10 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         such images itself. All others are standardised, and small ones enlarged, here.
         """
         check_is_fitted(self)
-        return self._images(self._checked(X, reset=False))
+        X = self._checked(X, reset=False)
+        if hasattr(self, "_scale"):
+            _check_scale("X", X, self._scale)
+        return self._images(X)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -606,6 +611,7 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 )
         mean, deviation = _mean_and_deviation(samples)
         self._size = size
+        self._scale = np.array([samples.X.min(), samples.X.max()])
         self._bytes = samples.X.dtype == np.uint8 and size == self.image_shape_[1:]
         unit = 255 if self._bytes else 1
         # float32, so that a model file, which holds float32, gives the same bits
@@ -774,6 +780,25 @@ PARAMETERS = {
     *signature(LeNet5Classifier.__init__).parameters,
     *signature(LeNet5Classifier.fit).parameters,
 }
+
+
+def _check_scale(argument: str, X: NDArray[Any], fitted: NDArray[Any]) -> None:
+    """Refuse shares of 255 for values that go to 255, and the other way round: a slip
+    that would cost nearly all accuracy without a word."""
+    if not X.size:
+        return
+    (least, most), (_, largest) = ((a.min(), a.max()) for a in (X, fitted))
+    shares = least >= 0 and most <= 1 and not np.array_equal(X, X.astype(np.int64))
+    if shares and fitted.dtype == np.uint8 and largest > 1:
+        raise ValueError(
+            f"{argument}: expected values like those of fit, up to {largest}, got "
+            f"{least:g} to {most:g}: multiply by 255"
+        )
+    if X.dtype == np.uint8 and fitted.dtype.kind == "f" and most > 1 >= largest > 0:
+        raise ValueError(
+            f"{argument}: expected values like those of fit, up to {largest:g}, got "
+            f"{least} to {most}: divide by 255"
+        )
 
 
 def _of_one_type(

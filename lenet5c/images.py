@@ -85,6 +85,8 @@ class InputStage:
                 for _, part in _parts(images, chosen)
             ]
             least, most = min(end[0] for end in ends), max(end[1] for end in ends)
+            if -ROUNDING <= least <= most <= 1 + ROUNDING:
+                return cls(0, 1, least, (max(least, 0.0), min(most, 1.0)))
             return cls(background=least, pixels=(least, most))
         counts = np.zeros(256, np.int64)
         for _, part in _parts(images, chosen):
@@ -232,7 +234,12 @@ def as_images(
     elif array.ndim == 4 and array.shape[1] != channels == array.shape[3]:
         array = array.transpose(0, 3, 1, 2)
     if array.ndim != 4 or array.shape[1] != channels:
-        one = array.ndim == (2 if channels == 1 else 3)
+        one = (
+            array.ndim == (2 if channels == 1 else 3)
+            and (channels == 1 or channels in (original[0], original[-1]))
+            and original[0] <= max(channels, height)
+            and original[-1] <= max(channels, width)
+        )
         raise ValueError(
             f"{argument}: expected {wanted}, got the shape {original}"
             + "; one image alone is image[np.newaxis], or see Model.predictor" * one
@@ -390,7 +397,7 @@ def encode_labels(
         array = _like_known(array, known)
     if (known.dtype.kind == "U") != (array.dtype.kind == "U"):
         raise ValueError(
-            f"{argument}: expected labels among {_some(known)}, got {array[0]!r}"
+            f"{argument}: expected labels among {_some(known)}, got {array[0].item()!r}"
         )
     order = np.argsort(known)
     at = np.minimum(np.searchsorted(known, array, sorter=order), len(known) - 1)
@@ -399,7 +406,7 @@ def encode_labels(
     if wrong.any():
         raise ValueError(
             f"{argument}: expected labels among {_some(known)}, got "
-            f"{array[np.argmax(wrong)]!r}"
+            f"{array[np.argmax(wrong)].item()!r}"
         )
     return known, codes
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet5c.caches import Cache, Converted, Shown, progress, short_hash
-from lenet5c.names import PARTS
+from lenet5c.names import named
 from lenet5c.prepare import NothingFound, Sign, pillow_modules, prepare, prepare_many
 
 __all__ = [
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 FORMAT = "2"  # of the cache: another one lets all pictures be converted anew
-LITTER = {"desktop.ini", "Thumbs.db"}  # and what begins with a dot
+LITTER = {"desktop.ini", "Thumbs.db", "__MACOSX"}  # and what begins with a dot
 HELD_OUT = 6  # one of so many is for testing
 PICTURES_A_THREAD = 8  # that are converted before the next are begun
 MOST_NAMED = 20  # broken pictures in one message
@@ -278,7 +278,8 @@ def _listed(folder: Path) -> tuple[_Parts, str]:
     given: dict[str, Path] = {}
     others = []
     for path in inside:
-        part = PARTS.get(path.name.lower(), "")
+        name = named(path.name)
+        part = "" if name.what or name.of else name.part
         if not part or part in given:
             others.append(path.name)
         else:
@@ -330,11 +331,12 @@ def _classes(
             ) from None
         names = []
         for entry in _entries(path):
-            if not entry.is_file():
+            dangling = entry.is_symlink() and not os.path.exists(entry.path)
+            if not entry.is_file() and not dangling:
                 raise ValueError(
                     f"{path}: expected pictures, got {entry.name}, which is no file"
                 )
-            status = entry.stat()
+            status = entry.stat(follow_symlinks=not dangling)
             what = f"{status.st_size} {status.st_mtime_ns}".encode()
             digest.update(os.fsencode(entry.name) + b"\0" + what + b"\0")
             names.append(entry.name)
@@ -344,12 +346,17 @@ def _classes(
     return classes
 
 
-def files_below(folder: Path) -> list[Path]:
-    """All files in a folder and the folders in it that are not hidden, by name."""
+def files_below(folder: Path, above: tuple[Path, ...] = ()) -> list[Path]:
+    """All files in a folder and the folders in it that are not hidden, by name; a link
+    to one of the folders `above` leads nowhere."""
+    above = (*above, folder.resolve())
     found = []
     for entry in _entries(folder):
         path = folder / entry.name
-        found += files_below(path) if entry.is_dir() else [path]
+        if not entry.is_dir():
+            found.append(path)
+        elif path.resolve() not in above:
+            found += files_below(path, above)
     return found
 
 
@@ -402,6 +409,8 @@ def _converted(
     def read(file: str) -> NDArray[np.uint8] | str:
         try:
             return read_picture(folder / file, (height, width), channels)
+        except FileNotFoundError:  # a link to what is gone
+            return f"{folder / file}: no such file"
         except ValueError as error:
             return str(error)
 

@@ -410,7 +410,8 @@ def _tight(colours: Floats) -> Floats | None:
     for _ in range(2):  # once more with even light
         threshold, separation = _otsu(tone)
         dark = tone <= threshold
-        light_ink = _border(dark).mean() > 0.6 and _reaches(~dark)
+        border = _border(dark).mean()
+        light_ink = border > 0.95 or (border > 0.6 and _reaches(~dark))
         ink = ~dark if light_ink else dark
         if separation < 0.65 or not 0.2 < ink.mean() < 0.95:
             return None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from lenet5c.augment import Augment
+from lenet5c.habits import choose
 from lenet5c.optimizers import SGD, Optimizer
 from lenet5c.schedules import Schedule
 
@@ -51,8 +52,8 @@ def as_recipe(recipe: object) -> Recipe:
         return RECIPES["default"]
     if isinstance(recipe, Recipe):
         return recipe
-    if isinstance(recipe, str) and recipe in RECIPES:
-        return RECIPES[recipe]
+    if isinstance(recipe, str):
+        return choose("recipe", recipe, RECIPES)
     raise ValueError(
         f"recipe: expected {', '.join(map(repr, RECIPES))} or a Recipe, got {recipe!r}"
     )

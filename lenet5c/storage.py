@@ -383,8 +383,18 @@ def _metadata(found: object, form: Form) -> dict[str, str]:
         if (got := metadata.pop(name, None)) != value:
             raise FileFormatError(
                 f"{name}: expected {value!r}, found {reprlib.repr(got)}"
+                + _other_version(name, got, form)
             )
     return metadata
+
+
+def _other_version(name: str, got: object, form: Form) -> str:
+    """What to do about a file of another version."""
+    if name != "format_version" or not isinstance(got, str) or not got.isdecimal():
+        return ""
+    if int(got) < int(form.version):
+        return ": an earlier lenet5c wrote it; train the model anew"
+    return ": a later lenet5c wrote it; install that"
 
 
 def _layout(entries: dict[str, Any]) -> dict[str, tuple[int, ...]]:

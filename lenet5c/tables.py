@@ -11,6 +11,7 @@ import io
 import itertools
 import math
 import os
+import re
 import zlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
@@ -32,6 +33,8 @@ ID_NAMES = {"", "id", "imageid", "image_id", "index", "unnamed: 0"}
 BLOCK = 4 << 20  # characters that are parsed together
 GZIPPED = 8  # times that a gzipped file is smaller
 SMOOTHER = 0.8  # a picture in its own order is smoother than this times another one
+LOOKED_AT = 500  # rows that tell where the label is
+WHOLE = re.compile(r"-?(0|[1-9]\d{0,14})(\.0*)?")  # as people write them
 MOST = float(np.finfo(np.float32).max)
 LEAST_NUMBERED = 16  # columns 0, 1, 2, ... that are no row of pixels
 
@@ -117,14 +120,13 @@ def _read(
 
 
 def _numbers_or_strings(labels: NDArray[np.str_]) -> NDArray[Any]:
-    """int64, if all are whole numbers."""
-    try:
-        numbers = labels.astype(np.float64)
-    except ValueError:
+    """int64, if all are written as whole numbers are."""
+    distinct, positions = np.unique(labels, return_inverse=True)
+    # 01 and 1 are two classes
+    if not all(map(WHOLE.fullmatch, distinct.tolist())):
         return labels
-    exact = np.abs(numbers) < 2**53
-    whole = exact.all() and (numbers == np.trunc(numbers)).all()
-    return numbers.astype(np.int64) if whole else labels
+    numbers = np.array([int(label.partition(".")[0]) for label in distinct.tolist()])
+    return numbers[positions]
 
 
 def _blocks(
@@ -320,9 +322,12 @@ def _described(path: Path) -> _Table:
             raise ValueError(f"{path}: expected rows of pixels, got an empty file")
         delimiter = next((mark for mark in "\t;" if mark in line), ",")
         cells = _cells(line, delimiter)
+        some = [_cells(line, delimiter) for line in itertools.islice(lines, LOOKED_AT)]
     names = [name.lower() for name in cells] if _is_header(cells) else []
     ids = sum(1 for _ in itertools.takewhile(lambda name: name in ID_NAMES, names))
     label = _label_column(path, cells[ids:], names[ids:])
+    if label == 0 and not names and _is_last([cells, *some]):
+        label = -1
     shape = _shape(len(cells) - ids - (label is not None))
     if shape is None:
         raise ValueError(
@@ -344,6 +349,12 @@ def _is_header(cells: list[str]) -> bool:
 def _label_column(path: Path, cells: list[str], names: list[str]) -> int | None:
     """0 or -1, None if all columns are for pixels; by name, else by their number."""
     named = [end for end in (0, -1) if names and names[end] in LABEL_NAMES]
+    inside = [name for name in names[1:-1] if name in LABEL_NAMES]
+    if inside and not named:
+        raise ValueError(
+            f"{path}: line 1: expected the label in the first or the last column, got "
+            f"{inside[0]!r} between pixels"
+        )
     if len(named) == 1:
         return named[0]
     with_label, without = _shape(len(cells) - 1), _shape(len(cells))
@@ -361,6 +372,13 @@ def _label_column(path: Path, cells: list[str], names: list[str]) -> int | None:
     if without:
         return None
     return -1 if _number(cells[-1]) is None and _number(cells[0]) is not None else 0
+
+
+def _is_last(rows: list[list[str]]) -> bool:
+    """Whether the first column is no label, as it is the same in all rows, and the last
+    one may be."""
+    first, last = ({row[end] for row in rows if row} for end in (0, -1))
+    return len(rows) >= LEAST_NUMBERED and len(first) == 1 < len(last)
 
 
 def _shape(pixels: int) -> tuple[int, ...] | None:

@@ -49,7 +49,6 @@ Vector = NDArray[np.float32]
 GUESSING = 0.99  # of the loss of guessing: what comes so near has learned nothing
 LEAST_STEPS = 20  # of a training that should have learned something
 SAFE_EVERY = 16  # batches between two copies of weights that are known to be good
-MOST_COPIED = 1 << 24  # bytes of images that are copied at a time
 
 
 class TrainingError(ArithmeticError):
@@ -262,6 +261,7 @@ class _Run:
         settings, state = self.settings, self.state
         if self.batch == 0:
             self.epoch_began = time.perf_counter()
+            self.model.passes += 1  # one that was begun counts
         state.epoch = epoch
         rate = 0.0
         for positions in self._batches(epoch):
@@ -346,7 +346,6 @@ class _Run:
     def _end_epoch(self, rate: float) -> None:
         """Measure, record, tell, decide whether to go on, save."""
         state = self.state
-        self.model.passes += 1
         self._check_weights()
         seconds = time.perf_counter() - self.epoch_began
         self._update(rate)
@@ -373,7 +372,7 @@ class _Run:
         share = (1 - smoothing) * share + smoothing / classes
         guessing = -float((share * np.log(np.maximum(share, 1e-300))).sum())
         loss = self.history.loss[-1]
-        if loss > GUESSING * guessing:
+        if loss > GUESSING * guessing > 1e-6:  # 0 is that of one class alone
             warnings.warn(
                 f"nothing was learned: the loss of the last epoch, {loss:.4f}, is no "
                 f"better than that of guessing, {guessing:.4f}. A smaller learning "

@@ -152,3 +152,12 @@ def test_mapped_channels_are_moved_without_a_copy(channels, tmp_path):
     found = planes("here", "x", mapped)
     assert found.shape == (5, channels, 28, 30)
     assert np.shares_memory(found, mapped)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [np.array([2**63 + 1, 3], np.uint64), np.array([1e30, 1]), np.array([np.inf, 1])],
+)
+def test_labels_beyond_64_bits_are_refused(labels):
+    with pytest.raises((TypeError, ValueError), match="a: y: expected"):
+        arrays.as_labels("a", "y", labels, 2)

@@ -302,3 +302,86 @@ def test_colours_are_not_prepared(capsys):
     Image.new("RGB", (9, 9)).save("a.png")
     _, err = run("predict", "colour.lenet5c", "--many", "a.png", code=2, capsys=capsys)
     assert "make square grey images" in err
+
+
+def test_emnist_files_are_turned_upright_for_predict_as_well(model_file, capsys):
+    images = DIGITS.test.images[:20]
+    datasets.write_idx(
+        "emnist-digits-test-images-idx3-ubyte",
+        np.ascontiguousarray(images.transpose(0, 2, 1)),
+    )
+    out, _ = run(
+        *("predict", model_file, "emnist-digits-test-images-idx3-ubyte", "--json"),
+        capsys=capsys,
+    )
+    found = [one["class"] for one in json.loads(out)["predictions"]]
+    assert found == lenet5c.load(model_file).predict(images).tolist()
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.npz"])
+def test_whole_floats_in_a_file_are_bytes_for_predict_as_well(name, model_file, capsys):
+    images = DIGITS.test.images[:5]
+    if name == "x.npy":
+        np.save(name, images.astype(float))
+    else:
+        np.savez(name, x_train=images[:1], x_test=images.astype(float))
+    out, _ = run("predict", model_file, name, "--json", capsys=capsys)
+    found = [one["class"] for one in json.loads(out)["predictions"]]
+    assert found == lenet5c.load(model_file).predict(images).tolist()
+
+
+def test_dangling_links_and_loops_do_no_harm(model_file, capsys):
+    pictures("in", DIGITS.test.images[:2], range(2), by_class=False)
+    Path("in", "gone.png").symlink_to("nowhere.png")
+    Path("in", "loop").symlink_to(".")
+    out, err = run(
+        "predict", model_file, "in", "--skip-broken", "--json", capsys=capsys
+    )
+    assert len(json.loads(out)["predictions"]) == 2
+    assert "gone.png" in err
+    _, err = run("predict", model_file, "in", code=2, capsys=capsys)
+    assert "gone.png" in err
+    pictures("mine", DIGITS.train.images[:60], DIGITS.train.labels[:60])
+    Path("mine", "3", "gone.png").symlink_to("nowhere.png")
+    Path("mine", "__MACOSX").mkdir()
+    train = ["train", "--data", "mine", "--epochs", 1, "--output", "m"]
+    _, err = run(*train, code=2, capsys=capsys)
+    assert "gone.png" in err
+    run(*train, "--skip-broken", capsys=capsys)
+
+
+def test_early_stopping_takes_the_validation_folder(capsys):
+    for part, start in (("training_set", 0), ("val", 100), ("test_set", 200)):
+        chosen = slice(start, start + 60)
+        pictures(f"d/{part}", DIGITS.train.images[chosen], DIGITS.train.labels[chosen])
+    train = ["train", "--data", "d", "--epochs", 2, "--output", "m"]
+    run(*train, "--early-stopping", 1, capsys=capsys)
+    _, err = run(*train, "--validation", 0.1, code=2, capsys=capsys)
+    assert "images of its own" in err
+    _, err = run("train", "--early-stopping", 2, code=2, capsys=capsys)
+    assert "--early-stopping needs --validation" in err
+
+
+def test_data_of_one_class_is_said_to_be_so(capsys):
+    np.savez("one.npz", images=DIGITS.train.images[:30], labels=np.full(30, 7))
+    _, err = run("train", "--data", "one.npz", "--output", "m", code=2, capsys=capsys)
+    assert "expected images of two classes at least, all have the label 7" in err
+
+
+def test_a_model_of_floats_is_told_of_dark_ink(capsys):
+    """It does not say which it was trained on."""
+    pytest.importorskip("scipy")
+    model = lenet5c.lenet5()
+    images = (255 - DIGITS.train.images).astype(np.float32) / 255
+    model.fit(images, DIGITS.train.labels, epochs=12)
+    model.save("light.lenet5c")
+    files = [f"{index:02}.png" for index in range(20)]
+    for index, file in enumerate(files):
+        Image.fromarray(on_paper(DIGITS.test.images[index * 17])).save(file)
+    predict = ["predict", "light.lenet5c", "--prepare", *files, "--json"]
+    _, err = run(*predict, capsys=capsys)
+    assert "--invert" in err
+    out, err = run(*predict, "--invert", capsys=capsys)
+    assert err == ""
+    found = [one["class"] for one in json.loads(out)["predictions"]]
+    assert np.mean(found == DIGITS.test.labels[::17][:20]) >= 0.7

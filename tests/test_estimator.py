@@ -976,3 +976,23 @@ def test_without_scikit_learn_it_says_what_to_install(run_python):
     )
     assert "ImportError" in done.stderr
     assert "pip install 'lenet5c[sklearn]'" in done.stderr
+
+
+# Scale
+
+
+def test_values_of_another_scale_are_refused():
+    data = lenet5c.datasets.digits()
+    X, y = data.train.images[:60], data.train.labels[:60]
+    of_bytes = LeNet5Classifier(max_iter=1, image_size=None).fit(X, y)
+    of_shares = LeNet5Classifier(max_iter=1, image_size=None).fit(X / 255, y)
+    with pytest.raises(
+        ValueError, match=r"^X: expected .* up to 255, .*multiply by 255"
+    ):
+        of_bytes.predict(X / 255)
+    with pytest.raises(ValueError, match=r"^X: expected .* up to 1, .*divide by 255"):
+        of_shares.predict(X)
+    with pytest.raises(ValueError, match=r"^X_val: expected .*multiply by 255"):
+        of_bytes.fit(X, y, X_val=X / 255, y_val=y)
+    of_bytes.predict(X.astype(float))
+    of_shares.predict(np.zeros_like(X))

@@ -138,6 +138,12 @@ def test_the_image_is_named(of_bytes):
         of_bytes.predict(images)
 
 
+def test_what_rounding_does_to_0_and_1_makes_no_other_kind():
+    images = SHARES.copy()
+    images[0, 0, :2] = -1e-9, np.nextafter(np.float32(1), 2)
+    assert trained_on(images).stage.pixels == (0, 1)
+
+
 def test_what_rounding_does_to_0_and_1_is_let_through(of_bytes):
     images = SHARES.copy()
     images[0, 0, :2] = -1e-6, 1 + 1e-6

@@ -471,3 +471,45 @@ def test_a_large_file_needs_little_memory(tmp_path):
     count, grown = map(int, done.stdout.split())
     assert count == 40_000
     assert grown < 80
+
+
+# Which column is the label
+
+
+@pytest.mark.parametrize("count", [40, 600])
+def test_a_first_column_of_one_value_is_no_label(count, tmp_path):
+    """scikit-learn's own digits.csv.gz has its labels last, and no names."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 17, (count, 8, 8)).astype(np.uint8)
+    images[:, 0, 0] = 0
+    targets = np.arange(count) % 10
+    table = np.column_stack([images.reshape(count, -1), targets])
+    np.savetxt(tmp_path / "a.csv", table, "%d", ",")
+    found, of = datasets.read_csv(tmp_path / "a.csv")
+    np.testing.assert_array_equal(of, targets)
+    np.testing.assert_array_equal(found.reshape(count, -1), images.reshape(count, -1))
+
+
+def test_a_label_between_pixels_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("a,label,b,c,d\n1,2,3,4,5\n")
+    with pytest.raises(ValueError, match="got 'label' between pixels"):
+        datasets.read_csv(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (["1", "-2", "0"], np.array([1, -2, 0])),
+        (["1.0", "2.0", "0."], np.array([1, 2, 0])),
+        (["01", "1", "2"], np.array(["01", "1", "2"])),
+        (["0e1", "0e2", "1e0"], np.array(["0e1", "0e2", "1e0"])),
+        (["1_0", "10", "2"], np.array(["1_0", "10", "2"])),
+        (["9" * 30, "1", "2"], np.array(["9" * 30, "1", "2"])),
+    ],
+)
+def test_labels_are_numbers_only_if_they_are_written_so(written, read, tmp_path):
+    rows = [f"{label},1,2,3,4" for label in written]
+    (tmp_path / "a.csv").write_text("\n".join(["label,a,b,c,d", *rows]) + "\n")
+    _, of = datasets.read_csv(tmp_path / "a.csv")
+    assert of.dtype.kind == read.dtype.kind
+    np.testing.assert_array_equal(of, read)

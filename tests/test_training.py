@@ -767,6 +767,17 @@ def test_passes_go_on_as_epochs_do(small_images, labels, digest):
     assert len(digests) == 1
 
 
+def test_a_pass_that_was_begun_counts(small_images, labels, digest):
+    """A time limit shorter than an epoch does not show the same images for ever."""
+    model, found = lenet5c.mlp(seed=1), set()
+    for _ in range(3):
+        before = model.state_vector.copy()
+        model.fit(small_images, labels, epochs=1, batch_size=10, max_seconds=1e-9)
+        found.add((model.state_vector != before).tobytes() + digest(model).encode())
+    assert model.passes == 3
+    assert len(found) == 3
+
+
 def test_passes_are_in_the_file_and_the_pickle(small_images, labels, tmp_path):
     model = lenet5c.mlp()
     model.fit(small_images, labels, epochs=4)
@@ -878,6 +889,7 @@ def test_training_that_learned_is_not_warned_of(images, labels, recwarn):
     lenet5c.lenet5().fit(images, labels, epochs=25, label_smoothing=0.2)
     weights = {0: 20.0, 1: 0.1}
     lenet5c.lenet5().fit(images, labels, epochs=25, class_weight=weights)
+    lenet5c.lenet5().fit(images, labels * 0, epochs=25)  # one class alone
     assert not recwarn
 
 

@@ -2237,7 +2237,8 @@ cdef class Trainer:
 
     def __cinit__(
         self, Network network not None, float[::1] parameters not None, stage, shape,
-        int least, Py_ssize_t batch_size, rule, list state not None, float[::1] gradient not None,
+        int least, Py_ssize_t batch_size, rule, list state not None,
+        float[::1] gradient not None,
         int threads, uint64_t seed,
     ):
         cdef Workspace space = Workspace()
