@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from lenet5c.callbacks import logger
 from lenet5c.checks import number, whole
+from lenet5c.habits import explained
 from lenet5c.storage import (
     TEMPORARY,
     FileFormatError,
@@ -36,6 +37,7 @@ FORM = Form("lenet5c-checkpoint", "1", 64 << 20)  # 100,000 epochs are 10 MB of 
 NAME = re.compile(r"checkpoint-(\d{9,})\.safetensors")
 
 
+@explained
 @dataclass(frozen=True)
 class Checkpoint:
     """Where and when `fit` writes down how far it is.

@@ -97,6 +97,7 @@ class Dataset:
         return iter((self.train, self.test))
 
 
+@explained
 def mnist() -> Dataset:
     """Handwritten digits: 60,000 to train, 10,000 to test, (N, 28, 28) uint8.
 
@@ -115,6 +116,7 @@ def mnist() -> Dataset:
     return _find_or_download("mnist")
 
 
+@explained
 def fashion_mnist() -> Dataset:
     """Clothes in ten classes, of the same sizes as MNIST (Xiao, Rasul, Vollgraf, 2017).
 
@@ -126,6 +128,7 @@ def fashion_mnist() -> Dataset:
     return _find_or_download("fashion-mnist")
 
 
+@explained
 def digits() -> Dataset:
     """scikit-learn's handwritten digits, made to look like MNIST: needs no network.
 

@@ -436,6 +436,7 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
         return logits
 
+    @explained
     def to_images(self, X: Any) -> Images:
         """X as the network gets it, (n_samples, C, H, W) uint8 or float32.
 

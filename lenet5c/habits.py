@@ -106,7 +106,11 @@ ARGUMENTS: dict[str, str] = {
         "num_classes n_classes nb_classes nclasses num_labels n_labels num_outputs "
         "n_outputs output_size output_dim out_features class_count n_class outputs"
     ),
-    "channels": "in_channels input_channels num_channels n_channels in_chans in_ch",
+    "folder": "filepath path directory dirpath ckpt_dir",
+    "channels": (
+        "color_mode colour_mode in_channels input_channels num_channels n_channels "
+        "in_chans in_ch"
+    ),
     "the channels come from the layer before": (
         "in_channels input_channels channels in_chans in_ch num_features in_planes"
     ),
@@ -122,7 +126,8 @@ ARGUMENTS: dict[str, str] = {
     "hidden=100": "hidden_layer_sizes hidden_layers",
     "size=28 and channels=1": "input_shape in_shape image_shape img_shape shape",
     "size": (
-        "image_size img_size input_size resolution input_dim side height width rows"
+        "target_size image_size img_size input_size resolution input_dim side height "
+        "width rows"
     ),
     "input_shape": "in_shape image_shape img_shape input_size image_size shape size",
     "the size of the input comes from the layer before": (

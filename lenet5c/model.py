@@ -786,6 +786,7 @@ class Model:
         model.passes, model.trained_on = self.passes, self.trained_on
         return model
 
+    @explained
     def predictor(self) -> "Predictor":
         """A function for one image a call, of the network as it is now.
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lenet5c.checks import as_array, whole
+from lenet5c.habits import explained
 
 __all__ = ["NothingFound", "Sign", "prepare", "prepare_many"]
 
@@ -56,6 +57,7 @@ class Sign(NamedTuple):
     box: tuple[int, int, int, int]
 
 
+@explained
 def prepare(image: Any, size: int = 28) -> NDArray[np.uint8]:
     """The one digit or sign on a photograph or drawing, as MNIST's images were made.
 
@@ -108,6 +110,7 @@ def prepare(image: Any, size: int = 28) -> NDArray[np.uint8]:
     return _drawn(found, max(found.signs, key=lambda sign: sign.weight), size)
 
 
+@explained
 def prepare_many(image: Any, size: int = 28) -> list[Sign]:
     """All digits or signs of a page, each as `prepare` draws it.
 
