@@ -178,7 +178,12 @@ def _header(shape: tuple[int, ...], dtype: Any) -> bytes:
 
 @contextmanager
 def progress(
-    name: str, total: int, what: str, shown: Shown
+    name: str,
+    total: int,
+    what: str,
+    shown: Shown,
+    doing: str = "converting",
+    done: str = "converted",
 ) -> Iterator[Callable[[int], object]]:
     """A function to tell how many of all, pictures for instance, are done."""
     if shown is False:
@@ -189,12 +194,12 @@ def progress(
         return
     bar = _bar(sys.stderr)
     if bar is None:
-        yield _lines(name, total, what, sys.stderr)
+        yield _lines(name, total, f"{what} {done}", sys.stderr)
     else:
         with bar:
-            task = bar.add_task(f"{name}: converting {what}", total=total)
-            yield lambda done: bar.update(task, completed=done)
-    sys.stderr.write(f"{name}: {total:,} {what} converted\n")
+            task = bar.add_task(f"{name}: {doing} {what}", total=total)
+            yield lambda count: bar.update(task, completed=count)
+    sys.stderr.write(f"{name}: {total:,} {what} {done}\n")
     sys.stderr.flush()
 
 
@@ -205,7 +210,7 @@ def _lines(name: str, total: int, what: str, stream: TextIO) -> Callable[[int], 
     def advance(done: int) -> None:
         nonlocal next_line
         if time.perf_counter() >= next_line and done < total:
-            stream.write(f"{name}: {done:,} of {total:,} {what} converted\n")
+            stream.write(f"{name}: {done:,} of {total:,} {what}\n")
             stream.flush()
             next_line = time.perf_counter() + SECONDS_BETWEEN_LINES
 

@@ -198,7 +198,9 @@ def _evaluate(args: argparse.Namespace) -> int:
     source, data = _data_of(args, model)
     split = data.test if args.split == "test" else data.train
     found = model.evaluate(*split)
-    mistakes = _mistakes(model, split, data.files.get(args.split, []))
+    mistakes = []
+    if args.json or data.files:
+        mistakes = _mistakes(model, split, data.files.get(args.split, []))
     passed = args.at_least is None or found.accuracy >= args.at_least
     if args.json:
         _print_json(
@@ -246,13 +248,16 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
+    from lenet5c.caches import Shown, progress
+
     model = load(args.model)
     predictions: list[dict[str, Any]] = []
     rows = []
     broken: list[str] = []
     files = _files(args.files)
     reader = _Reader(model, args.invert, args.prepare, args.many)
-    with _reading(len(files)) as advance:
+    shown: Shown = None if len(files) > FEW_FILES else False
+    with progress("predict", len(files), "files", shown, "reading", "read") as advance:
         for done, file in enumerate(files, 1):
             try:
                 images, boxes = reader.read(file)
@@ -279,8 +284,8 @@ def _predict(args: argparse.Namespace) -> int:
                     | place
                 )
                 name = file if len(images) == 1 else f"{file} [{index}]"
-                shown = (f"{one['class']}  {one['probability']:7.2%}" for one in top)
-                rows.append([name, *shown])
+                cells = (f"{one['class']}  {one['probability']:7.2%}" for one in top)
+                rows.append([name, *cells])
     if broken and not args.skip_broken:
         raise CommandError(_listed(broken))
     for text in broken:
@@ -292,7 +297,7 @@ def _predict(args: argparse.Namespace) -> int:
         print("Nothing was found.")
         return DONE
     ranks = [f"#{rank}" for rank in range(2, max(map(len, rows)))]
-    rows = [row + [""] * (1 + len(ranks) + 1 - len(row)) for row in rows]
+    rows = [row + [""] * (2 + len(ranks) - len(row)) for row in rows]
     _print_table(["image", "class", *ranks], rows)
     return DONE
 
@@ -1534,17 +1539,6 @@ def _files(paths: Sequence[str]) -> list[str]:
 def _listed(texts: Sequence[str]) -> str:
     more = len(texts) - MOST_LISTED
     return "; ".join(texts[:MOST_LISTED]) + (f"; and {more:,} more" if more > 0 else "")
-
-
-@contextmanager
-def _reading(files: int) -> Iterator[Callable[[int], object]]:
-    """Progress on stderr where there are many files."""
-    from lenet5c.caches import progress
-
-    with progress("predict", files, "files", None if files > FEW_FILES else False) as (
-        advance
-    ):
-        yield advance
 
 
 class _Reader:

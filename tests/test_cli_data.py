@@ -385,3 +385,10 @@ def test_a_model_of_floats_is_told_of_dark_ink(capsys):
     assert err == ""
     found = [one["class"] for one in json.loads(out)["predictions"]]
     assert np.mean(found == DIGITS.test.labels[::17][:20]) >= 0.7
+
+
+def test_many_files_are_read_with_progress(model_file, capsys):
+    pictures("in", [DIGITS.test.images[0]] * 101, range(101), by_class=False)
+    out, err = run("predict", model_file, "in", "--json", capsys=capsys)
+    assert len(json.loads(out)["predictions"]) == 101
+    assert err == "predict: 101 files read\n"
