@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import lenet5c
-from lenet5c._core import core
+from lenet5c._support.cores import core
 
 FLOPS_OF_AN_IMAGE = 2 * 1_131_960  # training LeNet-5: forward, and backward to C1
 

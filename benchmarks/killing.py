@@ -19,8 +19,8 @@ from pathlib import Path
 from common import machine, table
 
 import lenet5c
-from lenet5c.checkpoint import FORM
-from lenet5c.storage import read_model_file
+from lenet5c.files.model_file import read_model_file
+from lenet5c.training.checkpoint import FORM
 
 CHILD = """
 import hashlib, json, sys

@@ -99,7 +99,7 @@ def peers(model: lenet5c.Model, folder: Path) -> dict[str, Callable[[int], np.nd
     """By name, what measures so many calls."""
     images, _ = noise(256)
     model.set_input(
-        lenet5c.images.InputStage.of(images[:, None]), (28, 28), model.classes
+        lenet5c.data.images.InputStage.of(images[:, None]), (28, 28), model.classes
     )
     predictor = model.predictor()
     x = np.random.default_rng(0).standard_normal((256, 1, 32, 32)).astype(np.float32)

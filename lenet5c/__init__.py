@@ -15,13 +15,11 @@ if TYPE_CHECKING:
         recipes,
         schedules,
     )
-    from lenet5c._info import __version__, build_info, get_include
-    from lenet5c.augment import Augment
-    from lenet5c.callbacks import EarlyStopping, TrainingState
-    from lenet5c.checkpoint import Checkpoint
+    from lenet5c._support.build import __version__, build_info, get_include
     from lenet5c.convert import from_onnx, from_torch_state_dict
+    from lenet5c.data.augment import Augment
     from lenet5c.estimator import LeNet5Classifier
-    from lenet5c.history import History
+    from lenet5c.files.model_file import FileFormatError
     from lenet5c.layers import (
         AvgPool2d,
         BatchNorm2d,
@@ -37,9 +35,11 @@ if TYPE_CHECKING:
     )
     from lenet5c.model import Evaluation, Model, load
     from lenet5c.networks import cnn3, lenet5, mlp, resnet18
-    from lenet5c.optimizers import SGD, AdamW
-    from lenet5c.storage import FileFormatError
-    from lenet5c.training import TrainingError
+    from lenet5c.training.callbacks import EarlyStopping, TrainingState
+    from lenet5c.training.checkpoint import Checkpoint
+    from lenet5c.training.history import History
+    from lenet5c.training.loop import TrainingError
+    from lenet5c.training.optimizers import SGD, AdamW
 
 __all__ = [
     "SGD",
@@ -90,22 +90,22 @@ __all__ = [
 HOMES = {
     name: home
     for home, names in {
-        "_info": ("__version__", "build_info", "get_include"),
-        "augment": ("Augment",),
-        "callbacks": ("EarlyStopping", "TrainingState"),
-        "checkpoint": ("Checkpoint",),
+        "_support.build": ("__version__", "build_info", "get_include"),
+        "data.augment": ("Augment",),
+        "training.callbacks": ("EarlyStopping", "TrainingState"),
+        "training.checkpoint": ("Checkpoint",),
         "convert": ("from_onnx", "from_torch_state_dict"),
         "estimator": ("LeNet5Classifier",),
-        "history": ("History",),
+        "training.history": ("History",),
         "layers": (
             *("AvgPool2d", "BatchNorm2d", "Conv2d", "Dense", "Dropout", "Flatten"),
             *("GlobalAvgPool2d", "MaxPool2d", "ReLU", "Residual", "Tanh"),
         ),
         "model": ("Evaluation", "Model", "load"),
         "networks": ("cnn3", "lenet5", "mlp", "resnet18"),
-        "optimizers": ("SGD", "AdamW"),
-        "storage": ("FileFormatError",),
-        "training": ("TrainingError",),
+        "training.optimizers": ("SGD", "AdamW"),
+        "files.model_file": ("FileFormatError",),
+        "training.loop": ("TrainingError",),
     }.items()
     for name in names
 }
@@ -122,7 +122,7 @@ def __getattr__(name: str) -> Any:
 
         if find_spec(f"lenet5c.{name}") is not None:
             return import_module(f"lenet5c.{name}")
-    from lenet5c.habits import NAMES, no_attribute
+    from lenet5c._support.habits import NAMES, no_attribute
 
     raise no_attribute("module 'lenet5c'", name, __all__, NAMES)
 

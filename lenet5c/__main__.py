@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command: `lenet5c.cli.main`, or an error of its imports in one line."""
+    """Run one command: `lenet5c.cli.main`, or its imports' error in one line."""
     try:
-        from lenet5c.cli import main as run
+        from lenet5c.cli.main import main as run
     except ImportError as error:
         if sys.stderr is not None:
             print(f"lenet5c: error: {error}", file=sys.stderr)

@@ -14,9 +14,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c.checks import pair, whole
-from lenet5c.habits import explained
-from lenet5c.images import InputStage
+from lenet5c._support.checks import pair, whole
+from lenet5c._support.habits import explained
+from lenet5c.data.images import InputStage
+from lenet5c.files.model_file import FileFormatError, fields, parse_json
 from lenet5c.layers import (
     LAYERS,
     AvgPool2d,
@@ -34,7 +35,6 @@ from lenet5c.layers import (
     walk,
 )
 from lenet5c.model import MOST_PARAMETERS, Model, check_classes
-from lenet5c.storage import FileFormatError, fields, parse_json
 
 __all__ = ["from_onnx", "from_torch_state_dict"]
 

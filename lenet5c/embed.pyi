@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lenet5c.images import InputStage
+from lenet5c.data.images import InputStage
 
 addresses: dict[str, int]
 

@@ -15,7 +15,7 @@ from libc.string cimport memcmp
 
 import numpy
 
-from lenet5c import _core
+from lenet5c._support import cores as _core
 
 cdef extern from "lenet5c.h" nogil:
     int c_abi_version "lenet5c_abi_version"()
@@ -69,7 +69,7 @@ cdef extern from "lenet5c_api.h":
             void *, const float *, const int32_t *, int, float, float *) noexcept nogil
     enum: LENET5C_API_VERSION
 
-from lenet5c.images import as_images
+from lenet5c.data.images import as_images
 
 cdef enum:
     PART = 16  # images that a thread takes at a time

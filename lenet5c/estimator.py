@@ -15,17 +15,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lenet5c.augment import Augment
-from lenet5c.callbacks import EarlyStopping
-from lenet5c.checks import as_array, number, truth, whole
-from lenet5c.habits import explained
-from lenet5c.history import History
-from lenet5c.images import MOST_FLOAT32, InputStage
+from lenet5c._support.checks import as_array, number, truth, whole
+from lenet5c._support.habits import explained
+from lenet5c._support.threads import resolve_threads
+from lenet5c.data.augment import Augment
+from lenet5c.data.images import MOST_FLOAT32, InputStage
 from lenet5c.model import Model
 from lenet5c.networks import NETWORKS
-from lenet5c.optimizers import SGD, AdamW, Optimizer
-from lenet5c.schedules import Schedule
-from lenet5c.threads import resolve_threads
+from lenet5c.training.callbacks import EarlyStopping
+from lenet5c.training.history import History
+from lenet5c.training.optimizers import SGD, AdamW, Optimizer
+from lenet5c.training.schedules import Schedule
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin

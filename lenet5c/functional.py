@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lenet5c._core import core
-from lenet5c.checks import as_array
+from lenet5c._support.checks import as_array
+from lenet5c._support.cores import core
+from lenet5c._support.threads import resolve_threads
 from lenet5c.layers import (
     AvgPool2d,
     Conv2d,
@@ -22,7 +23,6 @@ from lenet5c.layers import (
     Tanh,
     layer_to_dict,
 )
-from lenet5c.threads import resolve_threads
 
 __all__ = [
     "avg_pool2d",

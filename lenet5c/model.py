@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lenet5c._core import core
-from lenet5c.augment import Augment
-from lenet5c.callbacks import Callback, EarlyStopping
-from lenet5c.checks import number, pair, whole
-from lenet5c.habits import Elsewhere, explained, no_attribute
-from lenet5c.history import History
-from lenet5c.images import InputStage, as_images, encode_labels, is_utf8
+from lenet5c._support.checks import number, pair, whole
+from lenet5c._support.cores import core
+from lenet5c._support.habits import Elsewhere, explained, no_attribute
+from lenet5c._support.threads import resolve_threads
+from lenet5c.data.augment import Augment
+from lenet5c.data.images import InputStage, as_images, encode_labels, is_utf8
 from lenet5c.layers import (
     BatchNorm2d,
     Conv2d,
@@ -30,16 +29,17 @@ from lenet5c.layers import (
     layer_to_dict,
     walk,
 )
-from lenet5c.optimizers import Optimizer, as_optimizer, checked_optimizer
-from lenet5c.recipes import Recipe
-from lenet5c.schedules import Schedule
-from lenet5c.threads import resolve_threads
-from lenet5c.training import ClassWeight, Validation, fit
+from lenet5c.training.callbacks import Callback, EarlyStopping
+from lenet5c.training.history import History
+from lenet5c.training.loop import ClassWeight, Validation, fit
+from lenet5c.training.optimizers import Optimizer, as_optimizer, checked_optimizer
+from lenet5c.training.recipes import Recipe
+from lenet5c.training.schedules import Schedule
 
 if TYPE_CHECKING:
-    from lenet5c.checkpoint import Checkpoint
+    from lenet5c.deploy.quantize import QuantizedModel
     from lenet5c.embed import Predictor
-    from lenet5c.quantize import QuantizedModel
+    from lenet5c.training.checkpoint import Checkpoint
 
 __all__ = ["Evaluation", "Model", "load"]
 
@@ -679,7 +679,7 @@ class Model:
         OSError
             If the file cannot be written; an old one is left as it was.
         """
-        from lenet5c.storage import write_model_file
+        from lenet5c.files.model_file import write_model_file
 
         write_model_file(path, *self._contents(self.stage, self.state_vector))
 
@@ -704,7 +704,7 @@ class Model:
             If the images are not uint8 or do not fit, or the model was trained on
             floating images.
         """
-        from lenet5c.quantize import QuantizedModel
+        from lenet5c.deploy.quantize import QuantizedModel
 
         return QuantizedModel(self, calibration_images)
 
@@ -728,7 +728,7 @@ class Model:
         OSError
             If the file cannot be written; an old one is left as it was.
         """
-        from lenet5c.export_c import export_float
+        from lenet5c.deploy.c_export import export_float
 
         export_float(self, path, name)
 
@@ -756,7 +756,7 @@ class Model:
         OSError
             If the file cannot be written; an old one is left as it was.
         """
-        from lenet5c.export_onnx import export_onnx
+        from lenet5c.files.onnx_out import export_onnx
 
         export_onnx(self, path, dtype)
 
@@ -810,7 +810,7 @@ class Model:
     ) -> "Predictor":
         """`predictor` with the parameters and buffers in `vector`."""
         from lenet5c.embed import Predictor
-        from lenet5c.storage import model_file_parts
+        from lenet5c.files.model_file import model_file_parts
 
         content = b"".join(model_file_parts(*self._contents(stage, vector)))
         return Predictor(content, self.classes.tolist(), stage)
@@ -1024,7 +1024,12 @@ def load(path: str | os.PathLike[str]) -> Model:
     OSError
         If it cannot be read.
     """
-    from lenet5c.storage import FileFormatError, fields, parse_json, read_model_file
+    from lenet5c.files.model_file import (
+        FileFormatError,
+        fields,
+        parse_json,
+        read_model_file,
+    )
 
     tensors, metadata = read_model_file(path)
     try:
@@ -1067,7 +1072,7 @@ def load(path: str | os.PathLike[str]) -> Model:
 
 def _training(values: object) -> tuple[int, str | None]:
     """`passes` and `trained_on` of a model file."""
-    from lenet5c.storage import fields
+    from lenet5c.files.model_file import fields
 
     passes, data = fields("training", values, "passes", "data")
     if not (data is None or isinstance(data, str)):

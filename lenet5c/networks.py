@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from lenet5c.checks import pair, truth
-from lenet5c.habits import choose, explained
+from lenet5c._support.checks import pair, truth
+from lenet5c._support.habits import choose, explained
 from lenet5c.layers import (
     AvgPool2d,
     BatchNorm2d,

@@ -16,7 +16,7 @@ from lenet5c import (
     Residual,
     Tanh,
 )
-from lenet5c.images import InputStage
+from lenet5c.data.images import InputStage
 
 # name: layers, input (C, H, W), source (rows, columns), classes
 NETWORKS = {

@@ -176,9 +176,9 @@ def test_exceptions_that_nobody_needs_are_struck_out():
     ("module", "source"),
     [
         ("layers", "from lenet5c.model import Model"),
-        ("layers", "import lenet5c.images"),
+        ("layers", "import lenet5c.data.images"),
         ("layers", "from lenet5c import schedules"),
-        ("layers", "def f():\n    from lenet5c.training import fit"),
+        ("layers", "def f():\n    from lenet5c.training.loop import fit"),
         ("layers", "class A:\n    from lenet5c.model import Model"),
         ("layers", "try:\n    from lenet5c.model import Model\nexcept E:\n    pass"),
         ("layers", "from .model import Model"),

@@ -5,8 +5,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from lenet5c import arrays
-from lenet5c.arrays import as_bytes, planes
+from lenet5c.data import arrays
+from lenet5c.data.arrays import as_bytes, planes
 
 
 def whole(dtype, *shape, most=255):

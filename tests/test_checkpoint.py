@@ -19,9 +19,9 @@ from conftest import python_environment
 
 import lenet5c
 from lenet5c import SGD, AdamW, Augment, Checkpoint, EarlyStopping
-from lenet5c.checkpoint import FORM
-from lenet5c.schedules import ReduceOnPlateau
-from lenet5c.storage import read_model_file
+from lenet5c.files.model_file import read_model_file
+from lenet5c.training.checkpoint import FORM
+from lenet5c.training.schedules import ReduceOnPlateau
 
 
 class Killed(Exception):
@@ -494,7 +494,7 @@ def test_another_version_is_refused_and_named(
     small_images, labels, tmp_path, monkeypatch
 ):
     train("plain", small_images, labels, checkpoint=tmp_path)
-    monkeypatch.setattr(lenet5c._info, "__version__", "77.0")
+    monkeypatch.setattr(lenet5c._support.build, "__version__", "77.0")
     message = f"version: expected '{lenet5c.__version__}', got '77.0'"
     with pytest.raises(ValueError, match=re.escape(message)):
         train("plain", small_images, labels, checkpoint=tmp_path, resume=True)
@@ -575,7 +575,7 @@ def test_a_full_disk_is_a_warning_and_tried_again(
     small_images, labels, tmp_path, monkeypatch
 ):
     expected, history, _ = train("averaged", small_images, labels)
-    real, calls = lenet5c.storage.os.fsync, []
+    real, calls = lenet5c.files.model_file.os.fsync, []
 
     def fsync(descriptor):
         calls.append(descriptor)
@@ -583,7 +583,7 @@ def test_a_full_disk_is_a_warning_and_tried_again(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(descriptor)
 
-    monkeypatch.setattr(lenet5c.storage.os, "fsync", fsync)
+    monkeypatch.setattr(lenet5c.files.model_file.os, "fsync", fsync)
     with pytest.warns(RuntimeWarning, match=r"^checkpoint: .*space.*goes on") as warned:
         found = train("averaged", small_images, labels, checkpoint=tmp_path)
     assert len(warned) == 1
@@ -610,8 +610,8 @@ def test_ctrl_c_while_a_checkpoint_is_written_leaves_no_half_file(
         return wrapped
 
     for name in ("fsync", "replace"):
-        real = getattr(lenet5c.storage.os, name)
-        monkeypatch.setattr(lenet5c.storage.os, name, interrupted(real))
+        real = getattr(lenet5c.files.model_file.os, name)
+        monkeypatch.setattr(lenet5c.files.model_file.os, name, interrupted(real))
     model = network()
     options = MIXES["averaged"]() | {"epochs": 5, "batch_size": 16}
     with pytest.raises(KeyboardInterrupt):

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 import lenet5c
-from lenet5c import bench, cli, compare, datasets
+from lenet5c.cli import bench, compare
+from lenet5c.cli import main as cli
+from lenet5c.data import datasets
 
 COMMANDS = (
     *("train", "evaluate", "predict", "report", "augment"),
@@ -218,8 +220,8 @@ def test_networks_of_relu_start_with_a_smaller_step(
 def test_settings_survive_the_way_to_a_child_process():
     recipe = bench.Recipe(recipe="best", augment={"elastic": (34, 4)}, seed=7)
     again = bench.Recipe(**json.loads(json.dumps(recipe.to_dict())))
-    assert again.new_augment().for_core(lenet5c.images.InputStage()) == (
-        recipe.new_augment().for_core(lenet5c.images.InputStage())
+    assert again.new_augment().for_core(lenet5c.data.images.InputStage()) == (
+        recipe.new_augment().for_core(lenet5c.data.images.InputStage())
     )
     assert again.seed == 7
 
@@ -859,7 +861,7 @@ def test_help_imports_nothing_heavy():
         "try: cli.main(['train', '--help'])\n"
         "except SystemExit: pass\n"
         "heavy = {'rich', 'PIL', 'sklearn', 'matplotlib', 'logging', 'subprocess'}\n"
-        "heavy |= {'importlib.metadata', 'lenet5c.report', 'lenet5c.plots'}\n"
+        "heavy |= {'importlib.metadata', 'lenet5c.report.page', 'lenet5c.plots'}\n"
         "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

@@ -8,7 +8,8 @@ import pytest
 from test_cli import run
 
 import lenet5c
-from lenet5c import cli, datasets
+from lenet5c.cli import main as cli
+from lenet5c.data import datasets
 
 Image = pytest.importorskip("PIL.Image")
 DIGITS = datasets.digits()

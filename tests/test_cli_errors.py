@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from lenet5c import __main__ as entry
-from lenet5c import cli
+from lenet5c.cli import main as cli
 
 PYTHON = [sys.executable, "-m", "lenet5c"]
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import lenet5c
-from lenet5c import cli, datasets
+from lenet5c.cli import main as cli
+from lenet5c.data import datasets
 
 
 @pytest.fixture(scope="module")

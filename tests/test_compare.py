@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 import lenet5c
-from lenet5c import bench, cli, compare, datasets
-from lenet5c.compare import Job
+from lenet5c.cli import bench, compare
+from lenet5c.cli import main as cli
+from lenet5c.cli.compare import Job
+from lenet5c.data import datasets
 
 FUNCTIONS = """
 import os, sys, time

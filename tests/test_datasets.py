@@ -15,8 +15,8 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 
-from lenet5c import arrays, datasets
-from lenet5c.datasets import write_idx
+from lenet5c.data import arrays, datasets
+from lenet5c.data.datasets import write_idx
 
 FILES = tuple(datasets.IDX_FILES)
 

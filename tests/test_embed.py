@@ -73,7 +73,7 @@ def trained():
 def by_the_core(model, images):
     """Logits without the C runtime."""
     y = np.empty((len(images), model.class_count), np.float32)
-    pixels = lenet5c.images.as_images(images, model.input_shape)
+    pixels = lenet5c.data.images.as_images(images, model.input_shape)
     model._network.forward(model.parameter_vector, pixels, model.stage.for_core(), y, 1)
     return y
 
@@ -179,7 +179,9 @@ def test_predict_sees_every_change_of_the_weights(model, images, name):
         expected = by_the_core(changed, images)
         np.testing.assert_allclose(changed.forward(images), expected, atol=2e-5)
         assert step == 0 or np.abs(expected - model.forward(images)).max() > 0.1
-    changed.set_input(lenet5c.images.InputStage(0.5, 0.1, 1), (28, 28), np.arange(10))
+    changed.set_input(
+        lenet5c.data.images.InputStage(0.5, 0.1, 1), (28, 28), np.arange(10)
+    )
     expected = by_the_core(changed, images)
     np.testing.assert_allclose(changed.forward(images), expected, atol=1e-4)
 

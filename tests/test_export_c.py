@@ -16,8 +16,8 @@ from test_runtime import BRANCHING, as_reference, branching_model
 
 import lenet5c
 from lenet5c import Dense, datasets
-from lenet5c.export_c import _c_text, _float_text
-from lenet5c.images import InputStage
+from lenet5c.data.images import InputStage
+from lenet5c.deploy.c_export import _c_text, _float_text
 
 CC = shutil.which("gcc") or shutil.which("clang") or shutil.which("cc")
 pytestmark = pytest.mark.skipif(CC is None, reason="no C compiler")

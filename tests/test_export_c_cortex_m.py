@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import lenet5c
-from lenet5c.images import InputStage
+from lenet5c.data.images import InputStage
 
 SOURCES = Path(__file__).parent / "cortex_m"
 TOOLS = ["arm-none-eabi-gcc", "arm-none-eabi-size", "qemu-system-arm"]

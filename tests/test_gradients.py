@@ -24,7 +24,7 @@ from lenet5c import (
     Residual,
     Tanh,
 )
-from lenet5c._core import core
+from lenet5c._support.cores import core
 
 from . import reference
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import pytest
 
 import lenet5c
-from lenet5c import habits, schedules
+from lenet5c._support import habits
+from lenet5c.training import schedules
 
 
 @habits.explained

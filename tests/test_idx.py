@@ -7,8 +7,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from lenet5c import idx as idx_module
-from lenet5c.idx import read_idx, write_idx
+from lenet5c.data import idx as idx_module
+from lenet5c.data.idx import read_idx, write_idx
 
 DTYPES = ("uint8", "int8", "int16", "int32", "float32", "float64")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import lenet5c
-from lenet5c.images import InputStage, as_images, encode_labels
+from lenet5c.data.images import InputStage, as_images, encode_labels
 
 LENET5 = (1, 32, 32)
 

@@ -11,7 +11,7 @@ import pytest
 
 import lenet5c
 from lenet5c import Conv2d, Dense, Tanh
-from lenet5c.images import InputStage
+from lenet5c.data.images import InputStage
 
 BYTES = np.random.default_rng(0).integers(0, 256, (40, 9, 8), dtype=np.uint8)
 BYTES[0, 0, :2] = 0, 255

@@ -18,7 +18,7 @@ LIMIT = 30  # MB: what training takes does not grow with the size of the images
 TRAIN = """
 import sys, time
 import numpy, lenet5c
-from lenet5c import datasets
+from lenet5c.data import datasets
 
 def network():
     return lenet5c.Model([lenet5c.Dense(10)], input_shape=(1, 28, 28))

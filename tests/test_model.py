@@ -11,7 +11,7 @@ import pytest
 
 import lenet5c
 from lenet5c import AvgPool2d, Conv2d, Dense, FileFormatError, Flatten, Tanh
-from lenet5c.storage import read_model_file, write_model_file
+from lenet5c.files.model_file import read_model_file, write_model_file
 
 from . import reference
 

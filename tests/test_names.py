@@ -2,7 +2,7 @@
 
 import pytest
 
-from lenet5c.names import Name, named, pick, pick_tables
+from lenet5c.data.names import Name, named, pick, pick_tables
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from lenet5c import (
     Tanh,
 )
 from lenet5c.convert import from_onnx
-from lenet5c.export_onnx import OPSET, onnx_bytes
+from lenet5c.files.onnx_out import OPSET, onnx_bytes
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -86,7 +86,7 @@ def network(name, seed=0):
     model.parameter_vector += rng.normal(0, 0.05, model.parameter_count)
     source = (max(1, shape[1] - 3), shape[2])
     images = rng.integers(0, 256, (7, shape[0], *source), dtype=np.uint8)
-    stage = lenet5c.images.InputStage.of(images)
+    stage = lenet5c.data.images.InputStage.of(images)
     model.set_input(stage, source, model.classes)
     return model, images
 

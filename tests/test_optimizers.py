@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import lenet5c
-from lenet5c.optimizers import Optimizer, as_optimizer, checked_optimizer
+from lenet5c.training.optimizers import Optimizer, as_optimizer, checked_optimizer
 
 SIZE = 9_001  # several slices of the vector, the last one ragged
 STEPS = 20

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import lenet5c
-from lenet5c import caches, datasets, pictures
-from lenet5c.datasets import image_folder
+from lenet5c.data import caches, datasets, pictures
+from lenet5c.data.datasets import image_folder
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -842,7 +842,7 @@ def test_a_full_disk_is_said_and_nothing_is_left(room, photos, cache, monkeypatc
 
 FILE_TOO_LARGE = """
 import resource, sys
-from lenet5c.datasets import image_folder
+from lenet5c.data.datasets import image_folder
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
 try:
     image_folder(sys.argv[1], progress=False)
@@ -891,7 +891,8 @@ def test_an_interruption_while_it_is_renamed_leaves_nothing(photos, cache, monke
 
 KILLED = """
 import os
-from lenet5c import datasets, pictures
+from lenet5c.data import datasets
+from lenet5c.data import pictures
 pictures.PICTURES_A_THREAD = 1
 def progress(done, total):
     if done > 5:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import lenet5c
-from lenet5c import plots
+from lenet5c.report import plots
 
 pytest.importorskip("matplotlib")
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import lenet5c
-from lenet5c import prepare as module
-from lenet5c.prepare import NothingFound, Sign, prepare, prepare_many
+from lenet5c.data import prepare as module
+from lenet5c.data.prepare import NothingFound, Sign, prepare, prepare_many
 
 Image = pytest.importorskip("PIL.Image")
 ImageDraw = pytest.importorskip("PIL.ImageDraw")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import lenet5c
-from lenet5c.progress import ProgressBar, epoch_line
+from lenet5c._support.progress import ProgressBar, epoch_line
 
 
 class Terminal(io.StringIO):

@@ -11,8 +11,8 @@ from int8_networks import NETWORKS, network
 
 import lenet5c
 from lenet5c import Conv2d, Dense, ReLU, Tanh, datasets
-from lenet5c.images import InputStage
-from lenet5c.quantize import TANH_TABLE, QuantizedModel, _fixed_point, _rescale
+from lenet5c.data.images import InputStage
+from lenet5c.deploy.quantize import TANH_TABLE, QuantizedModel, _fixed_point, _rescale
 
 needs_mnist = pytest.mark.skipif(
     not os.environ.get("LENET5C_DATA"),
@@ -173,7 +173,7 @@ def test_many_images_are_cut_into_parts(monkeypatch):
     model, images = network("like LeNet-5")
     quantized = model.quantize(images)
     whole = quantized.scores(images)
-    monkeypatch.setattr("lenet5c.quantize.CHUNK", 5000)
+    monkeypatch.setattr("lenet5c.deploy.quantize.CHUNK", 5000)
     np.testing.assert_array_equal(quantized.scores(images), whole)
     again = model.quantize(images)
     np.testing.assert_array_equal(again.scores(images), whole)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import lenet5c
-from lenet5c import plots, report
+from lenet5c.report import page as report
+from lenet5c.report import plots
 
 HOSTILE = [
     "<script>alert(1)</script>",

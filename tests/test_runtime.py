@@ -38,7 +38,7 @@ from lenet5c import (
     Residual,
     Tanh,
 )
-from lenet5c.images import InputStage
+from lenet5c.data.images import InputStage
 from lenet5c.layers import layer_to_dict
 
 SOURCE = Path(lenet5c.get_include(), "lenet5c.c")

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from lenet5c import schedules
+from lenet5c.training import schedules
 
 
 def test_constant_is_one():

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lenet5c import storage
-from lenet5c.storage import FileFormatError, read_model_file, write_model_file
+from lenet5c.files import model_file as storage
+from lenet5c.files.model_file import FileFormatError, read_model_file, write_model_file
 
 MARKS = {"format": "lenet5c", "format_version": "2"}
 
@@ -623,7 +623,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(model, tmp_path):
     before = model.read_bytes()
     code = (
         "import resource, signal, sys, numpy as np\n"
-        "from lenet5c.storage import write_model_file\n"
+        "from lenet5c.files.model_file import write_model_file\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "try: write_model_file(sys.argv[1], {'x': np.ones(100_000, np.float32)}, {})\n"

@@ -10,8 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from lenet5c import datasets, tables
-from lenet5c.datasets import read_csv
+from lenet5c.data import datasets, tables
+from lenet5c.data.datasets import read_csv
 
 
 def pixels(count=30, side=28, channels=1, seed=0):
@@ -451,7 +451,7 @@ def test_of_a_large_table_the_last_sixth_is_kept_to_test_with(large):
 BIG = """
 import sys, resource
 import numpy as np
-from lenet5c import datasets
+from lenet5c.data import datasets
 datasets.MAPPED_FROM = 1 << 20
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 images, labels = datasets.read_csv(sys.argv[1])

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from lenet5c import threads
-from lenet5c._core import core
-from lenet5c.threads import resolve_threads
+from lenet5c._support import threads
+from lenet5c._support.cores import core
+from lenet5c._support.threads import resolve_threads
 
 needs_openmp = pytest.mark.skipif(not core.openmp, reason="built without OpenMP")
 needs_affinity = pytest.mark.skipif(
@@ -58,7 +58,7 @@ def test_none_honours_a_limit_set_by_threadpoolctl(large_machine, limit):
 @needs_openmp
 def test_none_honours_omp_num_threads(run_python):
     code = """
-from lenet5c import threads
+from lenet5c._support import threads
 threads._usable_cpus = lambda: 64
 threads._quota = lambda: 1024
 print(threads.resolve_threads())
@@ -72,7 +72,7 @@ print(threads.resolve_threads())
 def test_none_honours_affinity_set_after_import(run_python):
     code = """
 import os
-from lenet5c import threads
+from lenet5c._support import threads
 threads._quota = lambda: 1024
 print(threads.resolve_threads() == len(os.sched_getaffinity(0)))
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})

@@ -103,7 +103,7 @@ def test_layers_are_taken_in_order(state):
     for name, entry in zip(model.parameters, state, strict=True):
         values = state[entry].reshape(model.parameters[name].shape)
         np.testing.assert_array_equal(model.parameters[name], values)
-    assert model.stage == lenet5c.images.InputStage(0.0, 1.0, 0.0)
+    assert model.stage == lenet5c.data.images.InputStage(0.0, 1.0, 0.0)
     assert model.source == (32, 32)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import lenet5c
 from lenet5c import SGD, AdamW, TrainingError
-from lenet5c.training import History, TrainingState, _share_of_each_class
+from lenet5c.training.loop import History, TrainingState, _share_of_each_class
 
 # Determinism
 

@@ -11,12 +11,12 @@ import reference
 
 import lenet5c
 from lenet5c import SGD, AdamW, Augment, EarlyStopping
-from lenet5c._core import core
-from lenet5c.callbacks import JsonLines, TrainingState
+from lenet5c._support.cores import core
 from lenet5c.layers import layer_to_dict
-from lenet5c.recipes import RECIPES, Recipe
-from lenet5c.schedules import ReduceOnPlateau
-from lenet5c.training import _share_of_each_class
+from lenet5c.training.callbacks import JsonLines, TrainingState
+from lenet5c.training.loop import _share_of_each_class
+from lenet5c.training.recipes import RECIPES, Recipe
+from lenet5c.training.schedules import ReduceOnPlateau
 
 RATE = 0.3
 
@@ -551,7 +551,7 @@ def test_time_ends_training_after_the_batch_that_passes_it(
     most, batches, epochs, small, small_images, labels, monkeypatch
 ):
     clock, weights = Clock(), Weights()
-    monkeypatch.setattr(lenet5c.training, "time", clock)
+    monkeypatch.setattr(lenet5c.training.loop, "time", clock)
     history = small.fit(
         small_images,
         labels,
@@ -596,7 +596,7 @@ def test_images_held_out_are_not_copied(kind, small_images, labels, monkeypatch)
     model.fit(pixels, np.tile(labels, 200), epochs=1, validation=0.75)
     assert taken == [4096, 4096, 808]
     train = ~_share_of_each_class(0.75, np.tile(labels, 200), 0)
-    assert model.stage == lenet5c.images.InputStage.of(pixels[train])
+    assert model.stage == lenet5c.data.images.InputStage.of(pixels[train])
 
 
 MAPPED = """
@@ -733,7 +733,7 @@ def test_one_line_an_epoch_goes_to_pythons_logging(
 
 
 def test_warnings_of_the_library_are_silent_without_a_handler(run_python):
-    code = "from lenet5c.callbacks import logger\nlogger().warning('x')"
+    code = "from lenet5c.training.callbacks import logger\nlogger().warning('x')"
     done = run_python(code)
     assert done.stdout + done.stderr == ""
 

@@ -20,16 +20,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c.callbacks import logger
-from lenet5c.checks import number, whole
-from lenet5c.habits import explained
-from lenet5c.storage import (
+from lenet5c._support.checks import number, whole
+from lenet5c._support.habits import explained
+from lenet5c.files.model_file import (
     TEMPORARY,
     FileFormatError,
     Form,
     read_model_file,
     write_model_file,
 )
+from lenet5c.training.callbacks import logger
 
 __all__ = ["Checkpoint", "CheckpointFolder", "Saved", "as_checkpoint"]
 

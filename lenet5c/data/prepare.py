@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lenet5c.checks import as_array, whole
-from lenet5c.habits import explained
+from lenet5c._support.checks import as_array, whole
+from lenet5c._support.habits import explained
 
 __all__ = ["NothingFound", "Sign", "prepare", "prepare_many"]
 

@@ -24,7 +24,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c.progress import terminal
+from lenet5c._support.progress import terminal
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -153,7 +153,7 @@ class Cache:
                         old.unlink()
             return open(temporary, "x+b"), temporary
         except OSError as error:
-            here = os.path.dirname(__file__)
+            here = os.path.dirname(os.path.dirname(__file__))
             files = [os.path.dirname(frame.filename) for frame in inspect.stack(0)]
             warnings.warn(
                 f"the images are converted to a temporary file, and anew each time: "

@@ -29,28 +29,28 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from lenet5c import datasets
-from lenet5c.augment import Augment
-from lenet5c.bench import (
+from lenet5c.cli.bench import (
     INFERENCE_BATCH,
     epochs_for,
     inference_seconds,
     peak_memory,
 )
-from lenet5c.callbacks import Callback
-from lenet5c.datasets import Dataset, Split
+from lenet5c.data import datasets
+from lenet5c.data.augment import Augment
+from lenet5c.data.datasets import Dataset, Split
+from lenet5c.files.model_file import write_atomically
 from lenet5c.model import Model, load
 from lenet5c.networks import NETWORKS
-from lenet5c.optimizers import SGD, AdamW
-from lenet5c.plots import BLUE, DOTS_PER_INCH, GREY, NORMAL, require_matplotlib
-from lenet5c.recipes import RECIPES, Recipe
-from lenet5c.storage import write_atomically
+from lenet5c.report.plots import BLUE, DOTS_PER_INCH, GREY, NORMAL, require_matplotlib
+from lenet5c.training.callbacks import Callback
+from lenet5c.training.optimizers import SGD, AdamW
+from lenet5c.training.recipes import RECIPES, Recipe
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from lenet5c.progress import ProgressBar
+    from lenet5c._support.progress import ProgressBar
 
 __all__ = [
     "ARTICLE",
@@ -104,7 +104,7 @@ DIRECTIONS = [(0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)]
 CHILD = """
 import sys
 *sys.path[:], job = sys.argv[1:]
-from lenet5c.compare import run_as_child
+from lenet5c.cli.compare import run_as_child
 run_as_child(job)
 """
 

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lenet5c import plots
-from lenet5c._info import __version__
-from lenet5c.history import History
-from lenet5c.images import as_images, encode_labels
+from lenet5c._support.build import __version__
+from lenet5c.data.images import as_images, encode_labels
+from lenet5c.files.model_file import write_atomically
 from lenet5c.model import Evaluation, Model
-from lenet5c.plots import Reliability, printable
-from lenet5c.storage import write_atomically
+from lenet5c.report import plots
+from lenet5c.report.plots import Reliability, printable
+from lenet5c.training.history import History
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

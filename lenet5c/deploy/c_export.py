@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c.c_source import FUNCTIONS, HEAD, PREDICT_FLOAT, PREDICT_INT8, START
+from lenet5c.deploy.c_source import FUNCTIONS, HEAD, PREDICT_FLOAT, PREDICT_INT8, START
+from lenet5c.deploy.quantize import TANH_TABLE, Step, scale_and_shift, steps_of
+from lenet5c.files.model_file import write_atomically
 from lenet5c.layers import (
     BatchNorm2d,
     GlobalAvgPool2d,
@@ -28,12 +30,10 @@ from lenet5c.layers import (
     Residual,
     Shape,
 )
-from lenet5c.quantize import TANH_TABLE, Step, scale_and_shift, steps_of
-from lenet5c.storage import write_atomically
 
 if TYPE_CHECKING:
+    from lenet5c.deploy.quantize import QuantizedLayer, QuantizedModel
     from lenet5c.model import Model
-    from lenet5c.quantize import QuantizedLayer, QuantizedModel
 
 __all__ = ["export_float", "export_int8"]
 

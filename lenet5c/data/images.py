@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lenet5c.checks import as_array, number
+from lenet5c._support.checks import as_array, number
 
 __all__ = ["InputStage", "as_images", "encode_labels", "is_utf8"]
 

@@ -2,8 +2,8 @@
 
 import os
 
-from lenet5c._core import core
-from lenet5c.checks import whole
+from lenet5c._support.checks import whole
+from lenet5c._support.cores import core
 
 __all__ = ["resolve_threads"]
 

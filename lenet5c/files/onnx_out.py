@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c._info import __version__
+from lenet5c._support.build import __version__
+from lenet5c.files.model_file import write_atomically
 from lenet5c.layers import (
     AvgPool2d,
     BatchNorm2d,
@@ -24,7 +25,6 @@ from lenet5c.layers import (
     Shape,
     Tanh,
 )
-from lenet5c.storage import write_atomically
 
 if TYPE_CHECKING:
     from lenet5c.model import Model

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lenet5c._core import core
-from lenet5c.checks import number, whole
-from lenet5c.habits import explained
-from lenet5c.images import InputStage, as_images
+from lenet5c._support.checks import number, whole
+from lenet5c._support.cores import core
+from lenet5c._support.habits import explained
+from lenet5c.data.images import InputStage, as_images
 
 __all__ = ["Augment"]
 

@@ -3,8 +3,8 @@
 import os
 from typing import Any
 
-from lenet5c._core import available, core, isa
-from lenet5c.threads import resolve_threads
+from lenet5c._support.cores import available, core, isa
+from lenet5c._support.threads import resolve_threads
 
 __all__ = ["__version__", "build_info", "get_include"]
 
@@ -34,7 +34,7 @@ def build_info() -> dict[str, Any]:
 
 def get_include() -> str:
     """Folder of the C headers that the package brings along."""
-    package = os.path.dirname(os.path.abspath(__file__))
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     installed = os.path.join(package, "include")
     if os.path.isdir(installed):
         return installed

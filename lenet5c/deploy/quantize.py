@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lenet5c.images import as_images, encode_labels
+from lenet5c.data.images import as_images, encode_labels
 from lenet5c.layers import (
     AvgPool2d,
     BatchNorm2d,
@@ -420,7 +420,7 @@ class QuantizedModel:
         OSError
             If the file cannot be written; an old one is left as it was.
         """
-        from lenet5c.export_c import export_int8
+        from lenet5c.deploy.c_export import export_int8
 
         export_int8(self, path, name)
 

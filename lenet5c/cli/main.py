@@ -24,24 +24,24 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c import datasets
-from lenet5c._info import __version__, build_info, get_include
-from lenet5c.arrays import as_bytes
-from lenet5c.augment import Augment
-from lenet5c.datasets import Dataset
-from lenet5c.habits import did_you_mean, option_for
-from lenet5c.history import History
+from lenet5c._support.build import __version__, build_info, get_include
+from lenet5c._support.habits import did_you_mean, option_for
+from lenet5c.data import datasets
+from lenet5c.data.arrays import as_bytes
+from lenet5c.data.augment import Augment
+from lenet5c.data.datasets import Dataset
 from lenet5c.model import Model, load
 from lenet5c.networks import NETWORKS
-from lenet5c.recipes import RECIPES
-from lenet5c.schedules import SCHEDULES
-from lenet5c.training import TrainingError
+from lenet5c.training.history import History
+from lenet5c.training.loop import TrainingError
+from lenet5c.training.recipes import RECIPES
+from lenet5c.training.schedules import SCHEDULES
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right
 
 if TYPE_CHECKING:
-    from lenet5c.bench import Recipe
-    from lenet5c.progress import ProgressBar
+    from lenet5c._support.progress import ProgressBar
+    from lenet5c.cli.bench import Recipe
 
 DONE, CHECK_FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -124,8 +124,8 @@ def _to_nowhere(*streams: TextIO) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from lenet5c import bench
-    from lenet5c.progress import ProgressBar
+    from lenet5c._support.progress import ProgressBar
+    from lenet5c.cli import bench
 
     output = _writable(args.output)
     recipe = _recipe(args)
@@ -248,7 +248,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from lenet5c.caches import Shown, progress
+    from lenet5c.data.caches import Shown, progress
 
     model = load(args.model)
     predictions: list[dict[str, Any]] = []
@@ -303,7 +303,7 @@ def _predict(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from lenet5c import report
+    from lenet5c.report import page as report
 
     page = report.page_path(args.output)
     _writable(str(page if page.parent.is_dir() else args.output))
@@ -341,7 +341,7 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _augment(args: argparse.Namespace) -> int:
-    from lenet5c import plots
+    from lenet5c.report import plots
 
     output = _picture(args.output)
     augment = replace(Augment(), **_augment_options(args))
@@ -422,7 +422,7 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from lenet5c import compare
+    from lenet5c.cli import compare
 
     trained = _check_compared(args)
     if args.plot is not None:
@@ -479,7 +479,7 @@ def _compare(args: argparse.Namespace) -> int:
 
 def _check_compared(args: argparse.Namespace) -> list[str]:
     """Return those of --networks that are trained, once all of them can be."""
-    from lenet5c.compare import kind_of
+    from lenet5c.cli.compare import kind_of
 
     trained = []
     for network in args.networks:
@@ -499,8 +499,8 @@ def _check_compared(args: argparse.Namespace) -> list[str]:
 
 def _measure_one(args: argparse.Namespace, network: str, seed: int) -> dict[str, Any]:
     """Measure one network in a child process, with its progress on stderr."""
-    from lenet5c.compare import Job, measure_in_child
-    from lenet5c.progress import ProgressBar
+    from lenet5c._support.progress import ProgressBar
+    from lenet5c.cli.compare import Job, measure_in_child
 
     label = f"{network:{max(map(len, args.networks))}}"
     if args.seeds > 1:
@@ -559,7 +559,7 @@ def _duration(seconds: float) -> str:
 
 
 def _bench(args: argparse.Namespace) -> int:
-    from lenet5c import bench
+    from lenet5c.cli import bench
 
     def measured(line: str) -> None:
         _say(f"measured {line}")
@@ -1300,7 +1300,7 @@ def _augment_facts(augment: Augment | None) -> dict[str, Any] | None:
 
 def _data_of(args: argparse.Namespace, model: Model) -> tuple[str, Dataset]:
     """Return --data, or what the model was trained on, and the data set."""
-    from lenet5c.bench import Recipe
+    from lenet5c.cli.bench import Recipe
 
     source = args.data
     if source is None:
@@ -1376,7 +1376,7 @@ def _mistakes(
     model: Model, split: datasets.Split, files: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Return the images that are taken for something else, the surest first."""
-    from lenet5c.images import encode_labels
+    from lenet5c.data.images import encode_labels
 
     images, labels = split
     classes = model.classes
@@ -1402,7 +1402,7 @@ def _mistakes(
 
 def _recipe(args: argparse.Namespace) -> Recipe:
     """Return the settings that the options say, once they fit each other."""
-    from lenet5c.bench import Recipe
+    from lenet5c.cli.bench import Recipe
 
     if args.optimizer == "adamw" and args.momentum is not None:
         raise CommandError("--momentum belongs to --optimizer sgd; adamw has none")
@@ -1509,7 +1509,7 @@ def _writable(output: str, option: str = "--output") -> Path:
 
 def _picture(output: str, option: str = "--output") -> Path:
     """Refuse now a picture that could not be drawn or written in the end."""
-    from lenet5c.plots import require_matplotlib
+    from lenet5c.report.plots import require_matplotlib
 
     path = _writable(output, option)
     if path.suffix.lower() not in PICTURES:
@@ -1522,7 +1522,7 @@ def _picture(output: str, option: str = "--output") -> Path:
 
 def _files(paths: Sequence[str]) -> list[str]:
     """The files, and those in the folders among them, but for hidden ones."""
-    from lenet5c.pictures import files_below
+    from lenet5c.data.pictures import files_below
 
     found = []
     for path in paths:
@@ -1589,7 +1589,7 @@ class _Reader:
         return images, boxes
 
     def _prepared(self, file: str) -> tuple[NDArray[np.uint8], list[Box] | None]:
-        from lenet5c.pictures import NothingFound, prepare, prepare_many
+        from lenet5c.data.pictures import NothingFound, prepare, prepare_many
 
         size = self.model.source[0]
         boxes = None
@@ -1612,7 +1612,7 @@ class _Reader:
 
     def _picture(self, file: str) -> NDArray[np.uint8]:
         """A picture as uint8 (1, C, H, W), no larger than the model's images."""
-        from lenet5c.pictures import read_picture
+        from lenet5c.data.pictures import read_picture
 
         model = self.model
         try:

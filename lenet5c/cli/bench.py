@@ -17,16 +17,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c import datasets
-from lenet5c._info import build_info
-from lenet5c.augment import Augment
-from lenet5c.callbacks import Callback
-from lenet5c.datasets import Dataset
-from lenet5c.history import History
+from lenet5c._support.build import build_info
+from lenet5c.data import datasets
+from lenet5c.data.augment import Augment
+from lenet5c.data.datasets import Dataset
 from lenet5c.model import Model
 from lenet5c.networks import NETWORKS
-from lenet5c.optimizers import OPTIMIZERS, SGD, Optimizer
-from lenet5c.recipes import RECIPES
+from lenet5c.training.callbacks import Callback
+from lenet5c.training.history import History
+from lenet5c.training.optimizers import OPTIMIZERS, SGD, Optimizer
+from lenet5c.training.recipes import RECIPES
 
 RUNS = 5
 SECONDS_OF_A_RUN = 0.2
@@ -156,7 +156,7 @@ class Recipe:
             epochs = epochs_for(len(images))
         checkpoint = None
         if self.checkpoint is not None:
-            from lenet5c.checkpoint import Checkpoint
+            from lenet5c.training.checkpoint import Checkpoint
 
             checkpoint = Checkpoint(self.checkpoint, self.checkpoint_seconds)
         return model.fit(

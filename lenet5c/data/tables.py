@@ -1,7 +1,7 @@
 """Images in CSV files: a row for an image, a column for each pixel and for the label.
 
 N images, C channels, H rows, W columns. A large file is converted once, as
-`lenet5c.caches` says, so that neither it nor its images have to fit into memory.
+`lenet5c.data.caches` says, so that neither it nor its images have to fit into memory.
 """
 
 import csv
@@ -21,8 +21,8 @@ from typing import Any, NamedTuple, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c.caches import Cache, Shown, progress
-from lenet5c.idx import GZIP_START
+from lenet5c.data.caches import Cache, Shown, progress
+from lenet5c.data.idx import GZIP_START
 
 __all__ = ["SUFFIXES", "has_labels", "read_table"]
 

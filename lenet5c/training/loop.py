@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lenet5c._core import core, isa
-from lenet5c.augment import Augment
-from lenet5c.callbacks import (
+from lenet5c._support.checks import as_array, number, whole
+from lenet5c._support.cores import core, isa
+from lenet5c._support.threads import resolve_threads
+from lenet5c.data.augment import Augment
+from lenet5c.data.images import InputStage, as_images, encode_labels
+from lenet5c.layers import layer_to_dict
+from lenet5c.training.callbacks import (
     Callback,
     EarlyStopping,
     JsonLines,
@@ -26,18 +30,14 @@ from lenet5c.callbacks import (
     epoch_function,
     logger,
 )
-from lenet5c.checks import as_array, number, whole
-from lenet5c.history import History
-from lenet5c.images import InputStage, as_images, encode_labels
-from lenet5c.layers import layer_to_dict
-from lenet5c.optimizers import Optimizer, as_optimizer
-from lenet5c.recipes import Recipe, as_recipe
-from lenet5c.schedules import ReduceOnPlateau, Schedule, Watch, as_schedule
-from lenet5c.threads import resolve_threads
+from lenet5c.training.history import History
+from lenet5c.training.optimizers import Optimizer, as_optimizer
+from lenet5c.training.recipes import Recipe, as_recipe
+from lenet5c.training.schedules import ReduceOnPlateau, Schedule, Watch, as_schedule
 
 if TYPE_CHECKING:
-    from lenet5c.checkpoint import Checkpoint, CheckpointFolder, Saved
     from lenet5c.model import Model
+    from lenet5c.training.checkpoint import Checkpoint, CheckpointFolder, Saved
 
 __all__ = ["Callback", "History", "TrainingError", "TrainingState", "fit"]
 
@@ -126,7 +126,7 @@ def fit(
     _check_validation(settings, held_out)
     folder = None
     if checkpoint is not None:
-        from lenet5c.checkpoint import CheckpointFolder, as_checkpoint
+        from lenet5c.training.checkpoint import CheckpointFolder, as_checkpoint
 
         folder = CheckpointFolder(
             as_checkpoint(checkpoint),
@@ -148,7 +148,7 @@ def fit(
             model.set_input(stage, source, classes)
         settings.optimizer.prepare(model.parameter_vector)
         if verbose:
-            from lenet5c.progress import ProgressBar
+            from lenet5c._support.progress import ProgressBar
 
             callbacks = [stack.enter_context(ProgressBar()), *callbacks]
         run = _Run(model, data, settings, callbacks, folder, lines)
@@ -429,7 +429,7 @@ class _Run:
         """The epoch's lines in the log file and in Python's logging."""
         if self.lines is not None:
             self.lines.write(self.state, seconds)
-        from lenet5c.progress import epoch_line
+        from lenet5c._support.progress import epoch_line
 
         logger().info("%s", epoch_line(self.state))
 
@@ -560,7 +560,7 @@ class _Run:
 
 def _frames_of_ours() -> int:
     """How far up the stack the package's caller is, as a warning's `stacklevel`."""
-    here = os.path.dirname(__file__)
+    here = os.path.dirname(os.path.dirname(__file__))
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(here):
         level, frame = level + 1, frame.f_back
@@ -807,7 +807,7 @@ def _fingerprint(
     model: "Model", classes: NDArray[Any], data: _Data, settings: _Settings
 ) -> dict[str, Any]:
     """What must be the same for a training to go on to the bits of an unbroken one."""
-    from lenet5c._info import __version__
+    from lenet5c._support.build import __version__
 
     held_out = data.held_out
     return {

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lenet5c.checks import number, whole
-from lenet5c.habits import explained
+from lenet5c._support.checks import number, whole
+from lenet5c._support.habits import explained
 
 if TYPE_CHECKING:
     import logging

@@ -93,7 +93,7 @@ class History:
         ImportError
             Without matplotlib.
         """
-        from lenet5c.plots import plot_history
+        from lenet5c.report.plots import plot_history
 
         return plot_history(self, path)
 

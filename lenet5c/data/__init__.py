@@ -1,0 +1,1 @@
+"""What comes in: data sets, pictures, tables, augmentation, the input stage."""

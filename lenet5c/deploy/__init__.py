@@ -1,0 +1,1 @@
+"""Other forms of a trained network: C source, 8-bit integers."""

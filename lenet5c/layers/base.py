@@ -1,0 +1,63 @@
+"""What a layer is: its sizes and its parameters. No arithmetic; that is the core's.
+
+Shapes are (C, H, W): channels, rows, columns. After `Flatten` a map is (features, 1,
+1).
+"""
+
+from typing import ClassVar
+
+from lenet5c._support.checks import both
+
+__all__ = ["Layer", "Shape", "padding_of"]
+
+Shape = tuple[int, int, int]
+
+
+class Layer:
+    """Base of all layers, each a frozen dataclass of its options.
+
+    `name` is what parameters and activations are found by.
+    """
+
+    name: str | None
+    kind: ClassVar[str] = ""
+    arithmetic: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.name is None:
+            return
+        if not isinstance(self.name, str):
+            raise TypeError(f"name: expected a text or None, got {self.name!r}")
+        if not 1 <= len(self.name) <= 64:
+            raise ValueError(f"name: expected 1 to 64 characters, got {self.name!r}")
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Output shape for an input of `shape`; ValueError if that is too small."""
+        return shape
+
+    def parameter_shapes(self, shape: Shape) -> dict[str, tuple[int, ...]]:
+        """Shapes of the parameters, in the order of the flat vector."""
+        return {}
+
+    def buffer_shapes(self, shape: Shape) -> dict[str, tuple[int, ...]]:
+        """Shapes of what training measures and no optimizer changes, likewise."""
+        return {}
+
+    def multiply_adds(self, shape: Shape) -> int:
+        """Multiply-adds of the forward pass of one image."""
+        return 0
+
+
+def padding_of(padding: object, kernel: tuple[int, int], stride: int) -> int:
+    """`padding` as a number; TypeError that names the one that a word stands for."""
+    if not isinstance(padding, str):
+        return both("padding", padding, 0)
+    rows, columns = kernel
+    hint = ""
+    if padding.lower() == "valid":
+        hint = "; that is padding=0"
+    elif padding.lower() == "same" and rows == columns and rows % 2 == stride == 1:
+        hint = f"; for this kernel that is padding={rows // 2}"
+    elif padding.lower() == "same":
+        hint = "; there is such a number where kernels are odd squares and stride is 1"
+    raise TypeError(f"padding: expected a whole number, got {padding!r}{hint}")

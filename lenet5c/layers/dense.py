@@ -1,0 +1,38 @@
+"""The fully connected layer."""
+
+import math
+from dataclasses import KW_ONLY, dataclass
+from typing import ClassVar
+
+from lenet5c._support.checks import whole
+from lenet5c._support.habits import explained
+from lenet5c.layers.base import Layer, Shape
+from lenet5c.layers.initial import check_init
+
+__all__ = ["Dense"]
+
+
+@explained
+@dataclass(frozen=True)
+class Dense(Layer):
+    """A fully connected layer: y = weight x + bias, over the flattened input."""
+
+    kind: ClassVar[str] = "dense"
+    outputs: int
+    _: KW_ONLY
+    init: str | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "outputs", whole("outputs", self.outputs, 1))
+        check_init(self.init)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return (self.outputs, 1, 1)
+
+    def parameter_shapes(self, shape: Shape) -> dict[str, tuple[int, ...]]:
+        return {"weight": (self.outputs, math.prod(shape)), "bias": (self.outputs,)}
+
+    def multiply_adds(self, shape: Shape) -> int:
+        return self.outputs * math.prod(shape)

@@ -1,0 +1,23 @@
+"""Flattening."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from lenet5c._support.habits import explained
+from lenet5c.layers.base import Layer, Shape
+
+__all__ = ["Flatten"]
+
+
+@explained
+@dataclass(frozen=True, kw_only=True)
+class Flatten(Layer):
+    """(C, H, W) to (C H W, 1, 1), row-major. `Dense` flattens by itself as well."""
+
+    kind: ClassVar[str] = "flatten"
+    arithmetic: ClassVar[bool] = False
+    name: str | None = None
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return (math.prod(shape), 1, 1)

@@ -1,0 +1,97 @@
+"""All kinds of layers, and layers as plain values."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from inspect import signature
+from typing import Any
+
+from lenet5c.layers.activation import ReLU, Tanh
+from lenet5c.layers.base import Layer, Shape
+from lenet5c.layers.conv import Conv2d
+from lenet5c.layers.dense import Dense
+from lenet5c.layers.dropout import Dropout
+from lenet5c.layers.flatten import Flatten
+from lenet5c.layers.norm import BatchNorm2d
+from lenet5c.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from lenet5c.layers.residual import Residual
+
+__all__ = ["LAYERS", "layer_from_dict", "layer_to_dict", "walk"]
+
+MAX_NESTED = 8  # `Residual` layers inside of each other in a model file
+
+LAYERS: dict[str, type[Layer]] = {
+    layer.kind: layer
+    for layer in (
+        *(
+            Conv2d,
+            Dense,
+            AvgPool2d,
+            MaxPool2d,
+            GlobalAvgPool2d,
+            Tanh,
+            ReLU,
+            BatchNorm2d,
+        ),
+        *(Dropout, Flatten, Residual),
+    )
+}
+
+# Options that came later, written where they are not this: a network that needs none of
+# them has the file that it had before.
+ADDED: dict[str, dict[str, Any]] = {
+    "conv2d": {"bias": True},
+    "max_pool2d": {"padding": 0},
+}
+
+
+def walk(layers: Sequence[Layer], shape: Shape) -> Iterator[tuple[Layer, Shape, Shape]]:
+    """Each layer with its input and output shape, those inside of a `Residual` before
+    it: its `layers`, then its `shortcut`."""
+    for layer in layers:
+        if isinstance(layer, Residual):
+            yield from walk(layer.layers, shape)
+            yield from walk(layer.shortcut, shape)
+        after = layer.output_shape(shape)
+        yield layer, shape, after
+        shape = after
+
+
+def layer_to_dict(layer: Layer) -> dict[str, Any]:
+    """A layer as plain values, for the model file and the core."""
+    added = ADDED.get(layer.kind, {})
+    values: dict[str, Any] = {"kind": layer.kind} | {
+        name: value
+        for name, value in vars(layer).items()
+        if name not in added or value != added[name]
+    }
+    if isinstance(layer, Residual):
+        for branch in ("layers", "shortcut"):
+            values[branch] = [layer_to_dict(inner) for inner in values[branch]]
+    return values
+
+
+def layer_from_dict(values: Mapping[str, Any], depth: int = 0) -> Layer:
+    """The inverse of `layer_to_dict`; ValueError or TypeError for anything else.
+
+    `depth` is how many `Residual` layers it is inside of.
+    """
+    if not isinstance(values, Mapping):
+        raise TypeError(f"layer: expected an object, got {values!r:.80}")
+    options = dict(values)
+    kind = options.pop("kind", None)
+    if not isinstance(kind, str) or kind not in LAYERS:
+        raise ValueError(f"layer: expected a kind of {', '.join(LAYERS)}, got {kind!r}")
+    known = set(signature(LAYERS[kind]).parameters)
+    if not known - ADDED.get(kind, {}).keys() <= set(options) <= known:
+        raise ValueError(
+            f"layer {kind}: expected the options {sorted(known)}, got {sorted(options)}"
+        )
+    if options["name"] is None:
+        raise ValueError(f"layer {kind}: expected a name, got None")
+    for branch in ("layers", "shortcut"):
+        if isinstance(options.get(branch), list):
+            if depth == MAX_NESTED:
+                raise ValueError(f"layers: expected {MAX_NESTED} levels at most")
+            options[branch] = [
+                layer_from_dict(inner, depth + 1) for inner in options[branch]
+            ]
+    return LAYERS[kind](**options)

@@ -1,0 +1,1 @@
+"""What is looked at: plots and the page of a model."""

@@ -1,0 +1,1 @@
+"""Training: epochs and batches, optimizers, schedules, checkpoints, callbacks."""

@@ -1,0 +1,167 @@
+"""Optimizers: what a step does to the flat parameter vector.
+
+To add one: a class with `state_size`, how many vectors of the parameters' length it
+keeps, and `rule`, its name in `OPTIMIZERS`, and its kernel in core/update.pxd.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet5c._support.checks import number
+from lenet5c._support.cores import core
+from lenet5c._support.habits import choose, explained
+
+__all__ = ["SGD", "AdamW", "Optimizer"]
+
+Vector = NDArray[np.float32]
+
+
+class Optimizer:
+    """Base: holds the learning rate and the state, which `step` updates in place."""
+
+    state_size = 0
+
+    def __init__(self, learning_rate: float) -> None:
+        self.learning_rate = number("learning_rate", learning_rate, 0, math.inf)
+        self.steps = 0
+        self.state: list[Vector] = []
+        self._owner: Vector | None = None
+
+    def prepare(self, parameters: Vector) -> None:
+        """Start afresh, unless the steps so far were on these very parameters."""
+        if self._owner is not parameters:
+            self._owner = parameters
+            self.state = [np.zeros_like(parameters) for _ in range(self.state_size)]
+            self.steps = 0
+
+    def step(
+        self, parameters: Vector, gradient: Vector, learning_rate: float, threads: int
+    ) -> None:
+        """One step, in place, at `learning_rate` (a schedule has its say in it)."""
+        self.prepare(parameters)
+        self.steps += 1
+        core.update(
+            self.rule(),
+            parameters,
+            gradient,
+            self.state,
+            learning_rate,
+            self.steps,
+            threads,
+        )
+
+    def rule(self) -> tuple[str | float, ...]:
+        """Name and settings of the step, as the core's `update` takes them."""
+        raise NotImplementedError(f"{type(self).__name__} has no kernel in the core")
+
+    def __repr__(self) -> str:
+        options = {
+            k: v for k, v in vars(self).items() if k not in ("state", "steps", "_owner")
+        }
+        inside = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        return f"{type(self).__name__}({inside})"
+
+
+@explained
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum.
+
+    v = momentum v + g + weight_decay w;  w -= learning_rate v, or with Nesterov's
+    momentum w -= learning_rate (g + weight_decay w + momentum v) (Sutskever et al.
+    2013, as PyTorch writes it).
+
+    Parameters
+    ----------
+    learning_rate : float
+        At least 0.
+    momentum : float
+        0 <= momentum < 1.
+    nesterov : bool
+        Ignored without momentum.
+    weight_decay : float
+        L2 penalty, added to the gradient.
+    """
+
+    state_size = 1
+
+    def __init__(
+        self,
+        learning_rate: float = 0.1,
+        *,
+        momentum: float = 0.9,
+        nesterov: bool = True,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(learning_rate)
+        self.momentum = number("momentum", momentum, 0, 1)
+        self.nesterov = bool(nesterov)
+        self.weight_decay = number("weight_decay", weight_decay, 0, math.inf)
+
+    def rule(self) -> tuple[str | float, ...]:
+        return "sgd", self.momentum, self.nesterov, self.weight_decay
+
+
+@explained
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2).
+
+    Parameters
+    ----------
+    learning_rate : float
+        At least 0.
+    beta1, beta2 : float
+        Decay of the running means of the gradient and its square, 0 <= beta < 1.
+    eps : float
+        Added to the root of the second moment.
+    weight_decay : float
+        Times the learning rate, the share of each weight that a step takes away.
+    """
+
+    state_size = 2
+
+    def __init__(
+        self,
+        learning_rate: float = 1e-3,
+        *,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(learning_rate)
+        self.beta1 = number("beta1", beta1, 0, 1)
+        self.beta2 = number("beta2", beta2, 0, 1)
+        self.eps = number("eps", eps, 0, math.inf)
+        self.weight_decay = number("weight_decay", weight_decay, 0, math.inf)
+
+    def rule(self) -> tuple[str | float, ...]:
+        return "adamw", self.beta1, self.beta2, self.eps, self.weight_decay
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adamw": AdamW}
+
+
+def as_optimizer(optimizer: Any) -> Optimizer:
+    """The optimizer itself, a new one of that name, or the default for None."""
+    if optimizer is None:
+        return SGD()
+    if isinstance(optimizer, str):
+        make: Callable[[], Optimizer] = choose("optimizer", optimizer, OPTIMIZERS)
+        return make()
+    return checked_optimizer(optimizer)
+
+
+def checked_optimizer(optimizer: Any) -> Optimizer:
+    """The optimizer itself, or a TypeError: what keeps a state from step to step."""
+    if not isinstance(optimizer, Optimizer):
+        known = isinstance(optimizer, type) and optimizer in OPTIMIZERS.values()
+        name = optimizer.__name__ if known else "SGD"
+        raise TypeError(
+            f"optimizer: expected an optimizer such as lenet5c.{name}(), "
+            f"got {optimizer!r}"
+        )
+    return optimizer
