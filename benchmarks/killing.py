@@ -19,7 +19,7 @@ from pathlib import Path
 from common import machine, table
 
 import lenet5c
-from lenet5c.files.model_file import read_model_file
+from lenet5c.files.container import read_file
 from lenet5c.training.checkpoint import FORM
 
 CHILD = """
@@ -83,7 +83,7 @@ def damaged(folder: Path) -> int:
     count = 0
     for path in folder.glob("checkpoint-*"):
         try:
-            read_model_file(path, FORM)
+            read_file(path, FORM)
         except lenet5c.FileFormatError:
             count += 1
     return count

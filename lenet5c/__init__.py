@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from lenet5c.convert import from_onnx, from_torch_state_dict
     from lenet5c.data.augment import Augment
     from lenet5c.estimator import LeNet5Classifier
-    from lenet5c.files.model_file import FileFormatError
+    from lenet5c.files.container import FileFormatError
+    from lenet5c.interfaces import Evaluation
     from lenet5c.layers import (
         AvgPool2d,
         BatchNorm2d,
@@ -33,11 +34,11 @@ if TYPE_CHECKING:
         Residual,
         Tanh,
     )
-    from lenet5c.model import Evaluation, Model, load
+    from lenet5c.model import Model, load
     from lenet5c.networks import cnn3, lenet5, mlp, resnet18
+    from lenet5c.report.history import History
     from lenet5c.training.callbacks import EarlyStopping, TrainingState
     from lenet5c.training.checkpoint import Checkpoint
-    from lenet5c.training.history import History
     from lenet5c.training.loop import TrainingError
     from lenet5c.training.optimizers import SGD, AdamW
 
@@ -96,15 +97,16 @@ HOMES = {
         "training.checkpoint": ("Checkpoint",),
         "convert": ("from_onnx", "from_torch_state_dict"),
         "estimator": ("LeNet5Classifier",),
-        "training.history": ("History",),
+        "report.history": ("History",),
         "layers": (
             *("AvgPool2d", "BatchNorm2d", "Conv2d", "Dense", "Dropout", "Flatten"),
             *("GlobalAvgPool2d", "MaxPool2d", "ReLU", "Residual", "Tanh"),
         ),
-        "model": ("Evaluation", "Model", "load"),
+        "interfaces": ("Evaluation",),
+        "model": ("Model", "load"),
         "networks": ("cnn3", "lenet5", "mlp", "resnet18"),
         "training.optimizers": ("SGD", "AdamW"),
-        "files.model_file": ("FileFormatError",),
+        "files.container": ("FileFormatError",),
         "training.loop": ("TrainingError",),
     }.items()
     for name in names

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from lenet5c._support.checks import pair, whole
 from lenet5c._support.habits import explained
 from lenet5c.data.images import InputStage
-from lenet5c.files.model_file import FileFormatError, fields, parse_json
+from lenet5c.files.container import FileFormatError, fields, parse_json
+from lenet5c.files.model_file import check_classes
 from lenet5c.layers import (
     LAYERS,
     AvgPool2d,
@@ -34,14 +35,15 @@ from lenet5c.layers import (
     layer_to_dict,
     walk,
 )
-from lenet5c.model import MOST_PARAMETERS, Model, check_classes
+from lenet5c.model import Model
+from lenet5c.parameters import MAX_PARAMETERS
 
 __all__ = ["from_onnx", "from_torch_state_dict"]
 
 Array = NDArray[Any]
 
 OLDEST_OPSET = 9
-MOST_FILE_BYTES = 8 * MOST_PARAMETERS
+MOST_FILE_BYTES = 8 * MAX_PARAMETERS
 MOST_NODES = 10_000
 MOST_SHAPE_VALUES = 16  # in what is computed to say a shape
 ARITHMETIC = ("Add", "Sub", "Mul", "Div")
@@ -464,7 +466,7 @@ class _Chain:
                     f"expected the {part} {shape}, got {parameters[part].shape}"
                 )
         self.shape = layer.output_shape(self.shape)
-        if math.prod(self.shape) > MOST_PARAMETERS:
+        if math.prod(self.shape) > MAX_PARAMETERS:
             raise ValueError("the map is larger than any machine could hold")
         self.layers.append(layer)
         self.parameters.append(parameters)

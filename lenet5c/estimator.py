@@ -22,8 +22,8 @@ from lenet5c.data.augment import Augment
 from lenet5c.data.images import MOST_FLOAT32, InputStage
 from lenet5c.model import Model
 from lenet5c.networks import NETWORKS
+from lenet5c.report.history import History
 from lenet5c.training.callbacks import EarlyStopping
-from lenet5c.training.history import History
 from lenet5c.training.optimizers import SGD, AdamW, Optimizer
 from lenet5c.training.schedules import Schedule
 

@@ -2,35 +2,40 @@
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lenet5c._support.checks import number, pair, whole
+from lenet5c._support.checks import number, whole
 from lenet5c._support.cores import core
 from lenet5c._support.habits import Elsewhere, explained, no_attribute
 from lenet5c._support.threads import resolve_threads
 from lenet5c.data.augment import Augment
-from lenet5c.data.images import InputStage, as_images, encode_labels, is_utf8
+from lenet5c.data.images import InputStage, as_images, encode_labels
+from lenet5c.graph import fold, lower, specs
+from lenet5c.interfaces import Evaluation
 from lenet5c.layers import (
     BatchNorm2d,
     Conv2d,
     Dense,
     Layer,
-    ReLU,
-    Residual,
     Shape,
-    Tanh,
+    before_relu,
     initialise,
-    layer_from_dict,
-    layer_to_dict,
+    named,
     walk,
 )
+from lenet5c.parameters import (
+    MAX_PARAMETERS,
+    Parameters,
+    aligned,
+    tensor_shapes,
+    views_of,
+)
+from lenet5c.report.history import History
 from lenet5c.training.callbacks import Callback, EarlyStopping
-from lenet5c.training.history import History
 from lenet5c.training.loop import ClassWeight, Validation, fit
 from lenet5c.training.optimizers import Optimizer, as_optimizer, checked_optimizer
 from lenet5c.training.recipes import Recipe
@@ -39,66 +44,16 @@ from lenet5c.training.schedules import Schedule
 if TYPE_CHECKING:
     from lenet5c.deploy.quantize import QuantizedModel
     from lenet5c.embed import Predictor
+    from lenet5c.files.model_file import Contents
     from lenet5c.training.checkpoint import Checkpoint
 
-__all__ = ["Evaluation", "Model", "load"]
+__all__ = ["Model", "load"]
 
 PREDICT_CHUNK = 4096  # images between two looks at Ctrl-C
 MOST_BATCH = 1 << 20
 FEW_IMAGES = 8  # with more, each weight that is loaded serves several in the core
 CACHED_PARAMETERS = 1 << 17  # half a megabyte
 MOST_COPIED = 1 << 24  # bytes of images that are copied at a time
-MOST_PARAMETERS = 1 << 28  # 1 GiB of float32
-
-
-class Evaluation(NamedTuple):
-    """What `Model.evaluate` finds.
-
-    Attributes
-    ----------
-    loss : float
-        Mean cross-entropy in nats.
-    accuracy : float
-        Share of images whose label has the largest probability.
-    confusion : (classes, classes) int64
-        How many images of class `row` were predicted to be of class `column`.
-    """
-
-    loss: float
-    accuracy: float
-    confusion: NDArray[np.int64]
-
-
-class Parameters(Mapping[str, NDArray[np.float32]]):
-    """Parameters by name ("C1.weight"), as views of the model's flat vector.
-
-    Arrays are changed in place: ``model.parameters["C1.bias"][:] = 0``. Assigning to a
-    name copies the values in.
-    """
-
-    def __init__(self, views: dict[str, NDArray[np.float32]]) -> None:
-        self._views = views
-
-    def __getitem__(self, name: str) -> NDArray[np.float32]:
-        return self._views[name]
-
-    def __setitem__(self, name: str, value: ArrayLike) -> None:
-        array = np.asarray(value, np.float32)
-        if array.shape != self._views[name].shape:
-            raise ValueError(
-                f"{name}: expected the shape {self._views[name].shape}, "
-                f"got {array.shape}"
-            )
-        self._views[name][...] = array
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._views)
-
-    def __len__(self) -> int:
-        return len(self._views)
-
-    def __repr__(self) -> str:
-        return f"Parameters({ {name: view.shape for name, view in self.items()} })"
 
 
 @explained
@@ -156,8 +111,10 @@ class Model:
         )
         self.class_count = whole("classes", classes, 2)
         seed = whole("seed", seed, 0, 2**63)
-        self.layers = _named(layers)
-        self.shapes = _shapes(self.layers, self.input_shape)
+        self.layers = named(layers)
+        self.shapes = [self.input_shape]
+        for layer in self.layers:
+            self.shapes.append(layer.output_shape(self.shapes[-1]))
         self._walked = tuple(walk(self.layers, self.input_shape))
         outputs = math.prod(self.shapes[-1])
         if outputs != self.class_count:
@@ -165,22 +122,24 @@ class Model:
                 f"layers: the last one has {outputs} outputs, expected one for each "
                 f"of the {self.class_count} classes"
             )
-        self._tensor_shapes = _tensor_shapes(self.layers, self.input_shape)
+        self._tensor_shapes = tensor_shapes(self.layers, self.input_shape)
         self.parameter_count = sum(map(math.prod, self._tensor_shapes[0].values()))
-        if self.parameter_count > MOST_PARAMETERS:
+        if self.parameter_count > MAX_PARAMETERS:
             raise ValueError(
-                f"layers: expected at most {MOST_PARAMETERS} parameters, "
+                f"layers: expected at most {MAX_PARAMETERS} parameters, "
                 f"got {self.parameter_count}"
             )
         self.multiply_adds = sum(
             layer.multiply_adds(shape) for layer, shape, _ in self._walked
         )
         buffer_count = sum(map(math.prod, self._tensor_shapes[1].values()))
-        self.state_vector = _aligned(self.parameter_count + buffer_count)
+        self.state_vector = aligned(self.parameter_count + buffer_count)
         self.parameter_vector = self.state_vector[: self.parameter_count]
-        self._parameters, self._buffers = _views(self.state_vector, self._tensor_shapes)
+        self._parameters, self._buffers = views_of(
+            self.state_vector, self._tensor_shapes
+        )
         self._initialise(seed)
-        self._network, self._layer_numbers = self._plan()
+        self._network, self._maps = self._plan()
         self._predictor: (
             tuple[Predictor | None, InputStage, NDArray[np.float32]] | None
         ) = None
@@ -500,12 +459,11 @@ class Model:
         For a convolution or dense layer that is followed by an activation, the feature
         map after it, as in the paper; logits where there is none.
         """
-        if not isinstance(layer, str) or layer not in self._layer_numbers:
-            names = ", ".join(self._layer_numbers)
+        if not isinstance(layer, str) or layer not in self._maps:
+            names = ", ".join(self._maps)
             raise ValueError(f"layer: expected one of {names}, got {layer!r}")
-        number, shape = self._layer_numbers[layer]
+        ops, shape = self._maps[layer]
         pixels = self._pixels(images)
-        ops = self._network.op_after(number)
         flat = self._run(pixels, threads, ops, math.prod(shape))
         return flat.reshape(len(flat), *shape)
 
@@ -679,9 +637,9 @@ class Model:
         OSError
             If the file cannot be written; an old one is left as it was.
         """
-        from lenet5c.files.model_file import write_model_file
+        from lenet5c.files import model_file
 
-        write_model_file(path, *self._contents(self.stage, self.state_vector))
+        model_file.write(path, self._contents(self.stage, self.state_vector))
 
     @explained
     def quantize(self, calibration_images: ArrayLike) -> "QuantizedModel":
@@ -774,7 +732,7 @@ class Model:
         """
         values: dict[str, NDArray[np.float32]] = {**self.parameters, **self.buffers}
         model = Model(
-            _folded(self.layers, values),
+            fold(self.layers, values),
             input_shape=self.input_shape,
             classes=self.class_count,
         )
@@ -810,9 +768,11 @@ class Model:
     ) -> "Predictor":
         """`predictor` with the parameters and buffers in `vector`."""
         from lenet5c.embed import Predictor
-        from lenet5c.files.model_file import model_file_parts
+        from lenet5c.files.container import file_parts
+        from lenet5c.files.model_file import metadata_of
 
-        content = b"".join(model_file_parts(*self._contents(stage, vector)))
+        contents = self._contents(stage, vector)
+        content = b"".join(file_parts(contents.tensors, metadata_of(contents)))
         return Predictor(content, self.classes.tolist(), stage)
 
     @explained
@@ -866,35 +826,22 @@ class Model:
             whole("seed", seed, 0, 2**63),
         )
 
-    def _contents(
-        self, stage: InputStage, vector: NDArray[np.float32]
-    ) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
-        """What a model file holds: tensors and metadata."""
-        import json  # here: what reads and writes files is loaded when it is needed
+    def _contents(self, stage: InputStage, vector: NDArray[np.float32]) -> "Contents":
+        """What a model file holds."""
+        from lenet5c.files.model_file import Contents
 
-        source = self.trained_on
-        if source is not None and not is_utf8(source):
-            source = None  # a path that no text can hold
-        metadata = {
-            "network": {
-                "input_shape": list(self.input_shape),
-                "layers": [layer_to_dict(layer) for layer in self.layers],
-            },
-            "input_stage": {
-                "mean": stage.mean,
-                "deviation": stage.deviation,
-                "background": stage.background,
-                "source": list(self.source),
-                "fitted": self.fitted,
-                "pixels": stage.pixels,
-            },
-            "classes": self.classes.tolist(),
-            "training": {"passes": self.passes, "data": source},
-        }
-        parameters, buffers = _views(vector, self._tensor_shapes)
-        return {**parameters, **buffers}, {
-            name: json.dumps(value) for name, value in metadata.items()
-        }
+        parameters, buffers = views_of(vector, self._tensor_shapes)
+        return Contents(
+            self.layers,
+            self.input_shape,
+            {**parameters, **buffers},
+            stage,
+            self.source,
+            self.classes,
+            self.fitted,
+            self.passes,
+            self.trained_on,
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """What pickle and copy.deepcopy keep: all but the compiled network."""
@@ -986,10 +933,10 @@ class Model:
     def _initialise(self, seed: int) -> None:
         """Weights by the activation that follows: He before ReLU, Glorot otherwise."""
         generator = np.random.default_rng(seed)
-        before_relu = _before_relu(self.layers)
+        followed = before_relu(self.layers)
         for layer, *_ in self._walked:
             if isinstance(layer, (Conv2d, Dense)):
-                init = layer.init or ("he" if layer.name in before_relu else "glorot")
+                init = layer.init or ("he" if layer.name in followed else "glorot")
                 weight = self.parameters[f"{layer.name}.weight"]
                 initialise(weight, init, generator)
             elif isinstance(layer, BatchNorm2d):
@@ -997,20 +944,16 @@ class Model:
                 self.buffers[f"{layer.name}.running_var"][:] = 1
 
     def _plan(self) -> tuple[Any, dict[str, tuple[int, Shape]]]:
-        """The compiled network; by layer name, the core's last layer of it."""
-        numbers: dict[str, tuple[int, Shape]] = {}
-        count = 0
-        for layer, _, after in self._walked:
-            count += layer.arithmetic
-            if count:
-                numbers[str(layer.name)] = (count - 1, after)
-        if not count:
+        """The compiled network; by layer name, the map that it makes and its shape."""
+        graph = lower(self.layers, self.input_shape, training=True)
+        if not graph.nodes:
             raise ValueError(
                 "layers: expected at least one layer that computes something"
             )
+        maps = {name: found for name, found in graph.maps.items() if found[0]}
         return core.Network(
-            _specs(self.layers, self.input_shape), self.input_shape
-        ), numbers
+            specs(self.layers, self.input_shape), self.input_shape
+        ), maps
 
 
 @explained
@@ -1024,246 +967,22 @@ def load(path: str | os.PathLike[str]) -> Model:
     OSError
         If it cannot be read.
     """
-    from lenet5c.files.model_file import (
-        FileFormatError,
-        fields,
-        parse_json,
-        read_model_file,
-    )
+    from lenet5c.files import model_file
+    from lenet5c.files.container import FileFormatError
 
-    tensors, metadata = read_model_file(path)
+    contents = model_file.read(path)
     try:
-        network, stage, labels, training = fields(
-            "metadata", metadata, "network", "input_stage", "classes", "training"
+        model = Model(
+            contents.layers,
+            input_shape=contents.input_shape,
+            classes=len(contents.classes),
         )
-        shape, layers = fields(
-            "network", parse_json("network", network), "input_shape", "layers"
-        )
-        *values, source, fitted = fields(
-            "input_stage",
-            parse_json("input_stage", stage),
-            *("mean", "deviation", "background", "pixels", "source", "fitted"),
-        )
-        classes = check_classes(parse_json("classes", labels))
-        if not isinstance(layers, list):
-            raise ValueError(f"layers: expected a list, got {layers!r:.80}")
-        layers = [layer_from_dict(values) for values in layers]
-        _check_sizes(layers, shape, tensors)
-        model = Model(layers, input_shape=tuple(shape), classes=len(classes))
-        for views in (model.parameters, model.buffers):
-            for name in views:
-                views[name] = tensors[name]
-                if name.endswith(".running_var") and (views[name] < 0).any():
-                    raise ValueError(f"{name}: expected no negative variance")
-        if None in values[:3]:
-            raise ValueError(f"input_stage: expected numbers, got {values!r:.80}")
-        input_stage = InputStage.checked(*values)
-        if not isinstance(source, list):
-            raise ValueError(f"source: expected [rows, columns], got {source!r:.80}")
-        model.set_input(input_stage, pair("source", source, 1), classes)
-        if not isinstance(fitted, bool):
-            raise ValueError(f"fitted: expected true or false, got {fitted!r:.80}")
-        model.fitted = fitted
-        model.passes, model.trained_on = _training(parse_json("training", training))
+        model.set_input(contents.stage, contents.source, contents.classes)
     except (TypeError, ValueError, OverflowError) as error:
         raise FileFormatError(f"{os.fspath(path)}: {error}") from error
+    for views in (model.parameters, model.buffers):
+        for name in views:
+            views[name] = contents.tensors[name]
+    model.fitted = contents.fitted
+    model.passes, model.trained_on = contents.passes, contents.trained_on
     return model
-
-
-def _training(values: object) -> tuple[int, str | None]:
-    """`passes` and `trained_on` of a model file."""
-    from lenet5c.files.model_file import fields
-
-    passes, data = fields("training", values, "passes", "data")
-    if not (data is None or isinstance(data, str)):
-        raise ValueError(f"data: expected a text or null, got {data!r:.80}")
-    return whole("passes", passes, 0, 2**31 - 1), data
-
-
-def check_classes(labels: object) -> NDArray[Any]:
-    """The labels of a model file as an array, from which they can be saved again."""
-    sorts = {type(label) for label in labels} if isinstance(labels, list) else set()
-    if len(sorts) != 1 or not sorts <= {int, str, bool}:
-        raise ValueError(
-            "classes: expected integers alone, strings alone or booleans alone, "
-            f"got {labels!r:.80}"
-        )
-    classes = np.array(labels)
-    if classes.dtype.kind not in "iUb" or classes.tolist() != labels:
-        raise ValueError(
-            "classes: expected integers of 64 bits, or strings that do not end in "
-            f"U+0000, got {labels!r:.80}"
-        )
-    if len(np.unique(classes)) < len(classes):
-        raise ValueError(f"classes: two are the same in {labels!r:.80}")
-    return classes
-
-
-def _check_sizes(
-    layers: Sequence[Layer],
-    input_shape: object,
-    tensors: Mapping[str, NDArray[np.float32]],
-) -> None:
-    """Check that the tensors are these layers' parameters, before anything is built."""
-    if not isinstance(input_shape, list) or len(input_shape) != 3:
-        raise ValueError(f"input_shape: expected [C, H, W], got {input_shape!r:.80}")
-    channels, height, width = (whole("input_shape", n, 1) for n in input_shape)
-    shape = channels, height, width
-    for _, *maps in walk(layers, shape):
-        if max(map(math.prod, maps)) > MOST_PARAMETERS:
-            raise ValueError(
-                "layers: a feature map is larger than any machine could hold"
-            )
-    parameters, buffers = _tensor_shapes(layers, shape)
-    expected = parameters | buffers
-    found = {name: tensor.shape for name, tensor in tensors.items()}
-    if found != expected:
-        raise ValueError(f"expected the parameters {expected}, got {found}")
-
-
-def _shapes(layers: Sequence[Layer], input_shape: Shape) -> list[Shape]:
-    """Shapes of all maps, the input's first."""
-    shapes = [input_shape]
-    for layer in layers:
-        shapes.append(layer.output_shape(shapes[-1]))
-    return shapes
-
-
-def _tensor_shapes(
-    layers: Sequence[Layer], input_shape: Shape
-) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
-    """Shapes of the parameters and of the buffers, by name, in the order of the flat
-    vector."""
-    parameters, buffers = {}, {}
-    for layer, before, _ in walk(layers, input_shape):
-        for name, shape in layer.parameter_shapes(before).items():
-            parameters[f"{layer.name}.{name}"] = shape
-        for name, shape in layer.buffer_shapes(before).items():
-            buffers[f"{layer.name}.{name}"] = shape
-    return parameters, buffers
-
-
-def _views(
-    vector: NDArray[np.float32], shapes_by_name: Sequence[Mapping[str, tuple[int, ...]]]
-) -> list[Parameters]:
-    """Consecutive pieces of `vector` by name, for each of the mappings."""
-    found = []
-    start = 0
-    for shapes in shapes_by_name:
-        views = {}
-        for name, shape in shapes.items():
-            end = start + math.prod(shape)
-            views[name] = vector[start:end].reshape(shape)
-            start = end
-        found.append(Parameters(views))
-    return found
-
-
-def _specs(layers: Sequence[Layer], input_shape: Shape) -> list[dict[str, Any]]:
-    """The layers that compute something, with their shapes, for the core."""
-    specs = []
-    shape = input_shape
-    for layer in layers:
-        after = layer.output_shape(shape)
-        spec = layer_to_dict(layer) | {"input_shape": shape, "output_shape": after}
-        if isinstance(layer, Residual):
-            spec["layers"] = _specs(layer.layers, shape)
-            spec["shortcut"] = _specs(layer.shortcut, shape)
-        if layer.arithmetic:
-            specs.append(spec)
-        shape = after
-    return specs
-
-
-def _folded(
-    layers: Sequence[Layer], values: dict[str, NDArray[np.float32]]
-) -> list[Layer]:
-    """The layers of `Model.folded`; the weights and biases in `values` are replaced."""
-    kept: list[Layer] = []
-    for layer in layers:
-        if isinstance(layer, Residual):
-            layer = replace(
-                layer,
-                layers=_folded(layer.layers, values),
-                shortcut=_folded(layer.shortcut, values),
-            )
-        last = kept[-1] if kept else None
-        if not isinstance(layer, BatchNorm2d) or not isinstance(last, (Conv2d, Dense)):
-            kept.append(layer)
-            continue
-        weight, bias, mean, variance = (
-            values[f"{layer.name}.{name}"].astype(np.float64)
-            for name in ("weight", "bias", "running_mean", "running_var")
-        )
-        scale = weight / np.sqrt(variance + layer.eps)
-        kernel = values[f"{last.name}.weight"]
-        by_filter = scale.reshape(-1, *[1] * (kernel.ndim - 1))
-        values[f"{last.name}.weight"] = (kernel * by_filter).astype(np.float32)
-        before = values.get(f"{last.name}.bias", np.float32(0))
-        values[f"{last.name}.bias"] = ((before - mean) * scale + bias).astype(
-            np.float32
-        )
-        if isinstance(last, Conv2d):
-            kept[-1] = replace(last, bias=True)
-    return kept
-
-
-def _before_relu(layers: Sequence[Layer], following: bool = False) -> set[str | None]:
-    """Names of the layers after which the next activation is a ReLU; `following` tells
-    what comes after the last one."""
-    found = set()
-    for layer in reversed(layers):
-        if isinstance(layer, (Tanh, ReLU)):
-            following = isinstance(layer, ReLU)
-        if isinstance(layer, Residual):
-            found |= _before_relu(layer.shortcut, following)
-            inner = _before_relu(layer.layers, following)
-            found |= inner
-            following = layer.layers[0].name in inner
-        if following:
-            found.add(layer.name)
-    return found
-
-
-def _named(layers: Sequence[Layer]) -> tuple[Layer, ...]:
-    """The layers, each with a name of its own."""
-    if not isinstance(layers, (tuple, list)):
-        raise TypeError(f"layers: expected a sequence of layers, got {layers!r}")
-    if not layers:
-        raise ValueError("layers: expected at least one, got none")
-    for layer in layers:
-        if not isinstance(layer, Layer):
-            raise TypeError(f"layers: expected layers, got {layer!r}")
-    names: list[str | None] = []
-    named = _named_branch(layers, {}, names)
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"layers: two are named {name!r}")
-    return named
-
-
-def _named_branch(
-    layers: Sequence[Layer], counts: dict[str, int], names: list[str | None]
-) -> tuple[Layer, ...]:
-    """The layers with names by kind and number where they have none; `counts` of each
-    kind and all `names` go on from branch to branch."""
-    named = []
-    for layer in layers:
-        values = dict(vars(layer))
-        if layer.name is None:
-            counts[layer.kind] = counts.get(layer.kind, 0) + 1
-            values["name"] = f"{layer.kind}_{counts[layer.kind]}"
-        if isinstance(layer, Residual):
-            for branch in ("layers", "shortcut"):
-                values[branch] = _named_branch(values[branch], counts, names)
-        names.append(values["name"])
-        named.append(type(layer)(**values))
-    return tuple(named)
-
-
-def _aligned(count: int) -> NDArray[np.float32]:
-    """`count` zeros that start on a cache line."""
-    line = 64
-    raw = np.zeros(count * 4 + line, np.uint8)
-    start = -raw.ctypes.data % line
-    return raw[start : start + count * 4].view(np.float32)

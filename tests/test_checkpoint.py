@@ -19,7 +19,7 @@ from conftest import python_environment
 
 import lenet5c
 from lenet5c import SGD, AdamW, Augment, Checkpoint, EarlyStopping
-from lenet5c.files.model_file import read_model_file
+from lenet5c.files.container import read_file
 from lenet5c.training.checkpoint import FORM
 from lenet5c.training.schedules import ReduceOnPlateau
 
@@ -306,7 +306,7 @@ def test_without_validation_the_last_are_kept(keep, small_images, labels, tmp_pa
 def test_a_file_says_what_it_is(small_images, labels, tmp_path):
     *_, model = train("averaged", small_images, labels, checkpoint=tmp_path)
     path = max(tmp_path.iterdir())
-    tensors, metadata = read_model_file(path, FORM)
+    tensors, metadata = read_file(path, FORM)
     assert list(tensors) == [
         *("parameters", "safe", "optimizer.0", "optimizer.1", "average")
     ]
@@ -325,7 +325,7 @@ def test_floats_survive_exactly(small_images, labels, tmp_path):
             checkpoint=Checkpoint(tmp_path, 0),
             callbacks=[KillAt(4)],
         )
-    _, metadata = read_model_file(max(tmp_path.iterdir()), FORM)
+    _, metadata = read_file(max(tmp_path.iterdir()), FORM)
     state = json.loads(metadata["state"])
     model, sums = network(), []
 
@@ -619,7 +619,7 @@ def test_ctrl_c_while_a_checkpoint_is_written_leaves_no_half_file(
     monkeypatch.undo()
     assert np.isfinite(model.predict_proba(small_images)).all()
     for path in tmp_path.iterdir():
-        read_model_file(path, FORM)
+        read_file(path, FORM)
     options = {"checkpoint": tmp_path, "resume": True}
     found = train("averaged", small_images, labels, **options)
     assert found[:2] == (expected, history)
@@ -739,7 +739,7 @@ def test_a_training_that_is_killed_again_and_again_ends_in_the_same_bits(tmp_pat
     for _ in range(5):
         run_child(str(folder), kill_after=chance.uniform(0, 0.4))
         for path in folder.glob("checkpoint-*"):
-            read_model_file(path, FORM)
+            read_file(path, FORM)
     assert run_child(str(folder)) == expected
     lines = (tmp_path / "c.log").read_text().splitlines()
     epochs = [json.loads(line)["epoch"] for line in lines]

@@ -857,7 +857,7 @@ def test_debug_shows_the_traceback(capsys):
 
 def test_help_imports_nothing_heavy():
     code = (
-        "import sys; from lenet5c import cli\n"
+        "import sys; from lenet5c.cli import main as cli\n"
         "try: cli.main(['train', '--help'])\n"
         "except SystemExit: pass\n"
         "heavy = {'rich', 'PIL', 'sklearn', 'matplotlib', 'logging', 'subprocess'}\n"

@@ -11,7 +11,7 @@ import pytest
 
 import lenet5c
 from lenet5c import AvgPool2d, Conv2d, Dense, FileFormatError, Flatten, Tanh
-from lenet5c.files.model_file import read_model_file, write_model_file
+from lenet5c.files.container import read_file, write_file
 
 from . import reference
 
@@ -643,10 +643,10 @@ def test_files_that_describe_no_model_are_refused(name, trained, tmp_path):
     """The file itself is sound; what it says makes no sense."""
     path = tmp_path / "model"
     trained.save(path)
-    tensors, metadata = read_model_file(path)
+    tensors, metadata = read_file(path)
     SPOILED[name](tensors, metadata)
     try:
-        write_model_file(path, tensors, metadata)
+        write_file(path, tensors, metadata)
     except ValueError as error:
         pytest.skip(f"not even such a file: {error}")
     with pytest.raises(FileFormatError, match="model: "):
@@ -657,9 +657,9 @@ def test_the_unspoiled_file_is_fine(trained, tmp_path, digest):
     """Or else the test above would prove nothing."""
     path = tmp_path / "model"
     trained.save(path)
-    tensors, metadata = read_model_file(path)
+    tensors, metadata = read_file(path)
     change()(tensors, metadata)
-    write_model_file(path, tensors, metadata)
+    write_file(path, tensors, metadata)
     assert digest(lenet5c.load(path)) == digest(trained)
 
 
@@ -690,13 +690,13 @@ def test_a_small_file_with_hostile_sizes_is_refused_or_cheap(
     )
     path: Path = tmp_path / "model"
     model.save(path)
-    tensors, metadata = read_model_file(path)
+    tensors, metadata = read_file(path)
     network = json.loads(metadata["network"])
     network["input_shape"] = [1, side, side]
     network["layers"][1]["stride"] = stride
     metadata["network"] = json.dumps(network)
     tensors["D.weight"] = np.zeros((2, height * height), np.float32)
-    write_model_file(path, tensors, metadata)
+    write_file(path, tensors, metadata)
     run_python(f"PATH = {str(path)!r}\n{LOAD_HOSTILE}", timeout=20)
 
 

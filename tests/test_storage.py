@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lenet5c.files import model_file as storage
-from lenet5c.files.model_file import FileFormatError, read_model_file, write_model_file
+from lenet5c.files import atomic
+from lenet5c.files import container as storage
+from lenet5c.files.container import FileFormatError, read_file, write_file
 
 MARKS = {"format": "lenet5c", "format_version": "2"}
 
@@ -35,7 +36,7 @@ METADATA = {"network": '{"layers": []}', "classes": "[“ä”, 字, 🙂]", "em
 @pytest.fixture
 def model(tmp_path):
     path = tmp_path / "model.lenet5c"
-    write_model_file(path, tensors(), METADATA)
+    write_file(path, tensors(), METADATA)
     return path
 
 
@@ -69,7 +70,7 @@ def refusal(path, content=None):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(FileFormatError) as caught:
-        read_model_file(path)
+        read_file(path)
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert len(message) < 1000
@@ -82,7 +83,7 @@ def only_file(folder):
 
 
 def test_what_is_written_is_read(model):
-    found, metadata = read_model_file(model)
+    found, metadata = read_file(model)
     assert metadata == METADATA
     assert list(found) == list(tensors())
     for name, array in tensors().items():
@@ -96,14 +97,14 @@ def test_what_is_written_is_read(model):
 
 def test_extreme_values_keep_their_bits(tmp_path):
     bits = np.array([0, 1 << 31, 1, 0x7F7FFFFF, 0xFF7FFFFF, 0x00800000], np.uint32)
-    write_model_file(tmp_path / "m", {"x": bits.view(np.float32)}, {})
-    found, _ = read_model_file(tmp_path / "m")
+    write_file(tmp_path / "m", {"x": bits.view(np.float32)}, {})
+    found, _ = read_file(tmp_path / "m")
     np.testing.assert_array_equal(found["x"].view(np.uint32), bits)
 
 
 def test_neither_tensors_nor_metadata_are_needed(tmp_path):
-    write_model_file(tmp_path / "m", {}, {})
-    assert read_model_file(tmp_path / "m") == ({}, {})
+    write_file(tmp_path / "m", {}, {})
+    assert read_file(tmp_path / "m") == ({}, {})
 
 
 @pytest.mark.parametrize(
@@ -122,8 +123,8 @@ def test_neither_tensors_nor_metadata_are_needed(tmp_path):
 )
 def test_any_layout_of_an_array_is_written_as_the_same_file(change, tmp_path):
     x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
-    write_model_file(tmp_path / "plain", {"x": x}, {})
-    write_model_file(tmp_path / "other", {"x": change(x)}, {})
+    write_file(tmp_path / "plain", {"x": x}, {})
+    write_file(tmp_path / "other", {"x": change(x)}, {})
     assert (tmp_path / "plain").read_bytes() == (tmp_path / "other").read_bytes()
 
 
@@ -156,8 +157,8 @@ def test_safetensors_reads_the_file(model):
 @pytest.mark.parametrize("kind", [str, Path])
 def test_paths_may_be_relative_strings_or_path_like(kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_model_file(kind("model"), tensors(), {})
-    assert list(read_model_file(kind("model"))[0]) == list(tensors())
+    write_file(kind("model"), tensors(), {})
+    assert list(read_file(kind("model"))[0]) == list(tensors())
     assert only_file(tmp_path).name == "model"
 
 
@@ -287,7 +288,7 @@ def test_a_sealed_file_without_faults_is_read(tmp_path):
     """So the refusals above are for the faults that they name."""
     content = sealed(header_of({"x": entry([2], [0, 8])}, a="b"), bytes(8))
     (tmp_path / "m").write_bytes(content)
-    found, metadata = read_model_file(tmp_path / "m")
+    found, metadata = read_file(tmp_path / "m")
     assert metadata == {"a": "b"}
     np.testing.assert_array_equal(found["x"], [0, 0])
 
@@ -414,9 +415,9 @@ def test_the_digest_must_be_in_lower_case(model):
 
 def test_reading_takes_little_more_memory_than_the_file(tmp_path):
     size = 4_000_000
-    write_model_file(tmp_path / "m", {"x": np.ones(size // 4, np.float32)}, {})
+    write_file(tmp_path / "m", {"x": np.ones(size // 4, np.float32)}, {})
     tracemalloc.start()
-    read_model_file(tmp_path / "m")
+    read_file(tmp_path / "m")
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1.3 * size
@@ -424,9 +425,9 @@ def test_reading_takes_little_more_memory_than_the_file(tmp_path):
 
 def test_a_folder_or_a_missing_file_is_an_os_error(tmp_path):
     with pytest.raises(IsADirectoryError):
-        read_model_file(tmp_path)
+        read_file(tmp_path)
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        read_model_file(tmp_path / "nowhere")
+        read_file(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(
@@ -452,7 +453,7 @@ def test_other_arrays_are_refused_before_anything_is_written(
     array, error, said, tmp_path
 ):
     with pytest.raises(error) as caught:
-        write_model_file(tmp_path / "m", {**tensors(), "F6.bias": array}, {})
+        write_file(tmp_path / "m", {**tensors(), "F6.bias": array}, {})
     assert "tensor 'F6.bias': expected" in str(caught.value)
     assert said in str(caught.value)
     assert not list(tmp_path.iterdir())
@@ -484,13 +485,13 @@ def test_other_names_and_metadata_are_refused_before_anything_is_written(
 ):
     arrays = dict.fromkeys(names, np.ones(1, np.float32))
     with pytest.raises(error, match=r"^(tensors|metadata)\b.*: "):
-        write_model_file(tmp_path / "m", arrays, metadata)
+        write_file(tmp_path / "m", arrays, metadata)
     assert not list(tmp_path.iterdir())
 
 
 def test_the_largest_header_that_is_written_is_read(tmp_path):
     def header_bytes(text):
-        write_model_file(tmp_path / "m", {}, {"x": text})
+        write_file(tmp_path / "m", {}, {"x": text})
         return int.from_bytes((tmp_path / "m").read_bytes()[:8], "little")
 
     room = 65536 - header_bytes("") + 7
@@ -500,7 +501,7 @@ def test_the_largest_header_that_is_written_is_read(tmp_path):
             break
         except ValueError:
             room -= 1
-    assert read_model_file(tmp_path / "m")[1] == {"x": "x" * room}
+    assert read_file(tmp_path / "m")[1] == {"x": "x" * room}
 
 
 class Crash(Exception):
@@ -540,16 +541,16 @@ def test_a_failure_at_any_step_leaves_the_old_file_and_no_other(
         def __exit__(self, *_):
             self.file.close()
 
-    monkeypatch.setattr(storage, "open", counted(counting_open), raising=False)
+    monkeypatch.setattr(atomic, "open", counted(counting_open), raising=False)
     for name in ("fsync", "replace"):
-        monkeypatch.setattr(storage.os, name, counted(getattr(os, name)))
+        monkeypatch.setattr(atomic.os, name, counted(getattr(os, name)))
     monkeypatch.setattr(Path, "chmod", counted(Path.chmod))
 
     outcomes = []
     while True:
         calls, fail_at = 0, len(outcomes) + 1
         try:
-            write_model_file(model, tensors(1), {"new": "yes"})
+            write_file(model, tensors(1), {"new": "yes"})
         except Crash:
             outcomes.append(model.read_bytes() == before)
             assert only_file(tmp_path) == model
@@ -558,7 +559,7 @@ def test_a_failure_at_any_step_leaves_the_old_file_and_no_other(
     monkeypatch.undo()
     # open, chmod, four writes, flush, fsync, replace; then comes the folder's fsync
     assert outcomes == [True] * 9 + [False]
-    found, metadata = read_model_file(model)
+    found, metadata = read_file(model)
     assert metadata == {"new": "yes"}
     np.testing.assert_array_equal(found["C1.bias"], tensors(1)["C1.bias"])
 
@@ -580,9 +581,9 @@ def test_the_content_reaches_the_disk_before_its_name_and_then_the_folder(
         events.append("replace")
         replace(source, target)
 
-    monkeypatch.setattr(storage.os, "fsync", noted_fsync)
-    monkeypatch.setattr(storage.os, "replace", noted_replace)
-    write_model_file(model, tensors(), METADATA)
+    monkeypatch.setattr(atomic.os, "fsync", noted_fsync)
+    monkeypatch.setattr(atomic.os, "replace", noted_replace)
+    write_file(model, tensors(), METADATA)
     assert events == [model.stat().st_size, "replace", "folder"]
 
 
@@ -592,9 +593,9 @@ def test_an_interrupted_write_leaves_no_temporary_file(error, tmp_path, monkeypa
         assert only_file(tmp_path).name.startswith(".")
         raise error
 
-    monkeypatch.setattr(storage.os, "fsync", fail)
+    monkeypatch.setattr(atomic.os, "fsync", fail)
     with pytest.raises(error):
-        write_model_file(tmp_path / "m", tensors(), {})
+        write_file(tmp_path / "m", tensors(), {})
     assert not list(tmp_path.iterdir())
 
 
@@ -609,13 +610,13 @@ def test_a_file_system_that_cannot_sync_folders_is_no_failure(
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
             raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(storage.os, "fsync", fsync)
+    monkeypatch.setattr(atomic.os, "fsync", fsync)
     if fails:
         with pytest.raises(OSError, match=os.strerror(number)):
-            write_model_file(tmp_path / "m", tensors(), {})
+            write_file(tmp_path / "m", tensors(), {})
     else:
-        write_model_file(tmp_path / "m", tensors(), {})
-    assert list(read_model_file(tmp_path / "m")[0]) == list(tensors())
+        write_file(tmp_path / "m", tensors(), {})
+    assert list(read_file(tmp_path / "m")[0]) == list(tensors())
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a file-size limit is a POSIX thing")
@@ -623,10 +624,10 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(model, tmp_path):
     before = model.read_bytes()
     code = (
         "import resource, signal, sys, numpy as np\n"
-        "from lenet5c.files.model_file import write_model_file\n"
+        "from lenet5c.files.container import write_file\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
-        "try: write_model_file(sys.argv[1], {'x': np.ones(100_000, np.float32)}, {})\n"
+        "try: write_file(sys.argv[1], {'x': np.ones(100_000, np.float32)}, {})\n"
         "except OSError as error: sys.exit(error.errno)"
     )
     ran = subprocess.run([sys.executable, "-c", code, str(model)], check=False)
@@ -639,7 +640,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(model, tmp_path):
 def test_a_new_file_has_the_permissions_of_the_umask(umask, tmp_path):
     old = os.umask(umask)
     try:
-        write_model_file(tmp_path / "m", tensors(), {})
+        write_file(tmp_path / "m", tensors(), {})
     finally:
         os.umask(old)
     assert stat.S_IMODE((tmp_path / "m").stat().st_mode) == 0o666 & ~umask
@@ -648,11 +649,9 @@ def test_a_new_file_has_the_permissions_of_the_umask(umask, tmp_path):
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o444, 0o666])
 def test_a_file_that_is_replaced_keeps_its_permissions(mode, model):
     model.chmod(mode)
-    write_model_file(model, tensors(1), {})
+    write_file(model, tensors(1), {})
     assert stat.S_IMODE(model.stat().st_mode) == mode
-    np.testing.assert_array_equal(
-        read_model_file(model)[0]["scale"], tensors(1)["scale"]
-    )
+    np.testing.assert_array_equal(read_file(model)[0]["scale"], tensors(1)["scale"])
 
 
 def test_a_symbolic_link_stays_one(model, tmp_path):
@@ -660,29 +659,27 @@ def test_a_symbolic_link_stays_one(model, tmp_path):
     folder.mkdir()
     link = folder / "link"
     link.symlink_to(model)
-    write_model_file(link, tensors(1), {})
+    write_file(link, tensors(1), {})
     assert link.is_symlink()
     assert only_file(folder) == link
-    np.testing.assert_array_equal(
-        read_model_file(model)[0]["scale"], tensors(1)["scale"]
-    )
+    np.testing.assert_array_equal(read_file(model)[0]["scale"], tensors(1)["scale"])
 
 
 def test_only_regular_files_are_replaced(tmp_path):
     with pytest.raises(IsADirectoryError) as caught:
-        write_model_file(tmp_path, tensors(), {})
+        write_file(tmp_path, tensors(), {})
     assert caught.value.filename == str(tmp_path)
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with pytest.raises(OSError, match="expected the name of a regular file"):
-        write_model_file(pipe, tensors(), {})
+        write_file(pipe, tensors(), {})
     assert only_file(tmp_path) == pipe
     assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError) as caught:
-        write_model_file(tmp_path / "nowhere" / "m", tensors(), {})
+        write_file(tmp_path / "nowhere" / "m", tensors(), {})
     assert str(caught.value.filename) == str(tmp_path / "nowhere")
 
 
@@ -690,5 +687,5 @@ def test_a_missing_folder_is_named(tmp_path):
 def test_other_paths_are_a_type_error(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TypeError):
-        write_model_file(path, tensors(), {})
+        write_file(path, tensors(), {})
     assert not list(tmp_path.iterdir())

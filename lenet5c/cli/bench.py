@@ -23,8 +23,8 @@ from lenet5c.data.augment import Augment
 from lenet5c.data.datasets import Dataset
 from lenet5c.model import Model
 from lenet5c.networks import NETWORKS
+from lenet5c.report.history import History
 from lenet5c.training.callbacks import Callback
-from lenet5c.training.history import History
 from lenet5c.training.optimizers import OPTIMIZERS, SGD, Optimizer
 from lenet5c.training.recipes import RECIPES
 

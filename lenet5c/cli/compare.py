@@ -38,7 +38,7 @@ from lenet5c.cli.bench import (
 from lenet5c.data import datasets
 from lenet5c.data.augment import Augment
 from lenet5c.data.datasets import Dataset, Split
-from lenet5c.files.model_file import write_atomically
+from lenet5c.files.atomic import write_atomically
 from lenet5c.model import Model, load
 from lenet5c.networks import NETWORKS
 from lenet5c.report.plots import BLUE, DOTS_PER_INCH, GREY, NORMAL, require_matplotlib

@@ -32,7 +32,7 @@ from lenet5c.data.augment import Augment
 from lenet5c.data.datasets import Dataset
 from lenet5c.model import Model, load
 from lenet5c.networks import NETWORKS
-from lenet5c.training.history import History
+from lenet5c.report.history import History
 from lenet5c.training.loop import TrainingError
 from lenet5c.training.recipes import RECIPES
 from lenet5c.training.schedules import SCHEDULES

@@ -6,7 +6,6 @@ source holds, so that a change is noticed.
 """
 
 import hashlib
-import inspect
 import itertools
 import os
 import re
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet5c._support.progress import terminal
+from lenet5c._support.warn import callers_level
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -153,13 +153,11 @@ class Cache:
                         old.unlink()
             return open(temporary, "x+b"), temporary
         except OSError as error:
-            here = os.path.dirname(os.path.dirname(__file__))
-            files = [os.path.dirname(frame.filename) for frame in inspect.stack(0)]
             warnings.warn(
                 f"the images are converted to a temporary file, and anew each time: "
                 f"{self._target.parent} cannot be written ({error.strerror})",
                 RuntimeWarning,
-                stacklevel=next(n for n, at in enumerate(files, 1) if at != here),
+                stacklevel=callers_level(),
             )
             return tempfile.TemporaryFile(), None
 

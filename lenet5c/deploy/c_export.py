@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from lenet5c.deploy.c_source import FUNCTIONS, HEAD, PREDICT_FLOAT, PREDICT_INT8, START
 from lenet5c.deploy.quantize import TANH_TABLE, Step, scale_and_shift, steps_of
-from lenet5c.files.model_file import write_atomically
+from lenet5c.files.atomic import write_atomically
+from lenet5c.interfaces import Network
 from lenet5c.layers import (
     BatchNorm2d,
     GlobalAvgPool2d,
@@ -33,7 +34,6 @@ from lenet5c.layers import (
 
 if TYPE_CHECKING:
     from lenet5c.deploy.quantize import QuantizedLayer, QuantizedModel
-    from lenet5c.model import Model
 
 __all__ = ["export_float", "export_int8"]
 
@@ -57,7 +57,7 @@ KEYWORDS = """
 """
 
 
-def export_float(model: "Model", path: str | os.PathLike[str], name: str) -> None:
+def export_float(model: Network, path: str | os.PathLike[str], name: str) -> None:
     """What `Model.export_c` does."""
     if not np.isfinite(model.parameter_vector).all():
         raise ValueError("model: expected finite parameters, got a NaN or infinity")
@@ -82,7 +82,7 @@ def export_float(model: "Model", path: str | os.PathLike[str], name: str) -> Non
 
 
 def _float_layers(
-    code: "_Code", model: "Model", layers: Sequence[Layer], shape: Shape
+    code: "_Code", model: Network, layers: Sequence[Layer], shape: Shape
 ) -> Shape:
     """Add what these layers make of a map; the shape that it has in C, where a
     `Flatten` at the end may have moved nothing."""
@@ -110,7 +110,7 @@ def _is_alone(layer: Layer) -> bool:
     return isinstance(layer, (BatchNorm2d, GlobalAvgPool2d, Residual))
 
 
-def _float_step(code: "_Code", model: "Model", step: Step) -> None:
+def _float_step(code: "_Code", model: Network, step: Step) -> None:
     code.begin(step)
     if step.kind == "conv":
         weight = model.parameters[f"{step.name}.weight"]
@@ -135,7 +135,7 @@ def _float_step(code: "_Code", model: "Model", step: Step) -> None:
         code.flatten(step.input_shape)
 
 
-def _float_layer(code: "_Code", model: "Model", layer: Layer, shape: Shape) -> None:
+def _float_layer(code: "_Code", model: Network, layer: Layer, shape: Shape) -> None:
     """Add a layer that is no part of a chain."""
     (channels, height, width), after = shape, layer.output_shape(shape)
     name = str(layer.name)
@@ -160,7 +160,7 @@ def _float_layer(code: "_Code", model: "Model", layer: Layer, shape: Shape) -> N
 
 
 def _float_residual(
-    code: "_Code", model: "Model", layer: Residual, shape: Shape
+    code: "_Code", model: Network, layer: Residual, shape: Shape
 ) -> None:
     """Add both branches and their sum."""
     before, ends = code.at, []
@@ -457,7 +457,7 @@ class _Code:
     def write(
         self,
         path: str | os.PathLike[str],
-        model: "Model | QuantizedModel",
+        model: "Network | QuantizedModel",
         predict: str,
         words: dict[str, Any],
     ) -> None:
@@ -508,7 +508,7 @@ def _filled(template: str, name: str, words: dict[str, Any]) -> str:
     return Template(template).substitute(words)
 
 
-def _input_sizes(model: "Model | QuantizedModel") -> str:
+def _input_sizes(model: "Network | QuantizedModel") -> str:
     channels, height, width = model.input_shape
     return f"{channels}, {model.source[0]}, {model.source[1]}, {height}, {width}"
 

@@ -10,12 +10,13 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lenet5c.data.images import as_images, encode_labels
+from lenet5c.interfaces import Network
 from lenet5c.layers import (
     AvgPool2d,
     BatchNorm2d,
@@ -31,9 +32,6 @@ from lenet5c.layers import (
     Shape,
     Tanh,
 )
-
-if TYPE_CHECKING:
-    from lenet5c.model import Model
 
 __all__ = [
     "LayerError",
@@ -95,7 +93,7 @@ class Step:
     eps: float = 0.0
 
 
-def steps_of(model: "Model") -> list[Step]:
+def steps_of(model: Network) -> list[Step]:
     """The steps of a model's layers, in their order."""
     steps: list[Step] = []
     _append_steps(steps, model.layers, model.input_shape, 0, inside=False)
@@ -117,7 +115,7 @@ def _append_steps(
             layers[position + 1 :], inside
         ):
             continue
-        activation = {Tanh: "tanh", ReLU: "relu"}.get(type(layer))
+        activation = layer.kind if isinstance(layer, (Tanh, ReLU)) else None
         if activation and fusing is not None:
             last = str(layer.name)
             steps[fusing] = replace(steps[fusing], last=last, activation=activation)
@@ -177,7 +175,7 @@ def _order_is_free(layers: Sequence[Layer], inside: bool) -> bool:
 
 
 def scale_and_shift(
-    model: "Model", name: str, eps: float
+    model: Network, name: str, eps: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """What a batch normalisation multiplies with and adds in prediction, (C,) each."""
     weight = model.parameters[f"{name}.weight"].astype(np.float64)
@@ -295,7 +293,7 @@ class QuantizedModel:
     classes : (classes,) array
     """
 
-    def __init__(self, model: "Model", calibration_images: ArrayLike) -> None:
+    def __init__(self, model: Network, calibration_images: ArrayLike) -> None:
         if not model.stage.takes_bytes:
             raise ValueError(
                 "model: expected one that was trained on uint8 images, or on floats "
@@ -469,7 +467,7 @@ def _as_bytes(argument: str, images: ArrayLike, shape: Shape) -> NDArray[np.uint
 
 
 def _quantized(
-    model: "Model",
+    model: Network,
     step: Step,
     scales: Sequence[float],
     last: bool,
@@ -519,7 +517,7 @@ def _quantized(
 
 
 def _unit_of_output(
-    model: "Model", step: Step, least: float, pixels: NDArray[np.uint8]
+    model: Network, step: Step, least: float, pixels: NDArray[np.uint8]
 ) -> tuple[float, float]:
     """What one unit stands for before the step's activation, and after it."""
     if step.activation == "tanh":
@@ -533,7 +531,7 @@ def _largest_product_sum(weight: NDArray[np.int8]) -> int:
     return MOST * int(magnitudes.max())
 
 
-def _largest_activation(model: "Model", step: Step, pixels: NDArray[np.uint8]) -> float:
+def _largest_activation(model: Network, step: Step, pixels: NDArray[np.uint8]) -> float:
     at_once = max(1, CHUNK // math.prod(step.output_shape))
     return max(
         float(

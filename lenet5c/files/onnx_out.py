@@ -3,13 +3,14 @@
 import json
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lenet5c._support.build import __version__
-from lenet5c.files.model_file import write_atomically
+from lenet5c.files.atomic import write_atomically
+from lenet5c.interfaces import Network
 from lenet5c.layers import (
     AvgPool2d,
     BatchNorm2d,
@@ -26,9 +27,6 @@ from lenet5c.layers import (
     Tanh,
 )
 
-if TYPE_CHECKING:
-    from lenet5c.model import Model
-
 __all__ = ["OPSET", "export_onnx"]
 
 OPSET = 18
@@ -37,13 +35,13 @@ INPUT, LOGITS, PROBABILITIES = "images", "logits", "probabilities"
 
 
 def export_onnx(
-    model: "Model", path: str | os.PathLike[str], dtype: str | None = None
+    model: Network, path: str | os.PathLike[str], dtype: str | None = None
 ) -> None:
     """What `Model.export_onnx` does."""
     write_atomically(path, [onnx_bytes(model, dtype)])
 
 
-def onnx_bytes(model: "Model", dtype: str | None = None) -> bytes:
+def onnx_bytes(model: Network, dtype: str | None = None) -> bytes:
     """The file that `Model.export_onnx` writes."""
     try:
         import onnx
@@ -116,14 +114,14 @@ class _Graph:
     A node that is a layer has the layer's name, all others have none.
     """
 
-    def __init__(self, model: "Model") -> None:
+    def __init__(self, model: Network) -> None:
         self.nodes: list[Any] = []
         self.constants: dict[str, NDArray[Any]] = {**model.parameters, **model.buffers}
         self._tensor = INPUT  # what the next node reads
         self._flat = False  # whether that is (N, features), else (N, C, H, W)
         self._taken = {INPUT, LOGITS, PROBABILITIES, *self.constants}
 
-    def add_input_stage(self, model: "Model", dtype: str) -> None:
+    def add_input_stage(self, model: Network, dtype: str) -> None:
         """Add what turns images into the network's input."""
         *of_bytes, background, scale, offset = map(np.float32, model.stage.for_core())
         if dtype == "uint8":

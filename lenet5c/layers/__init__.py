@@ -3,20 +3,21 @@
 One file a family. Shapes are (C, H, W): channels, rows, columns.
 """
 
-from lenet5c.layers.activation import ReLU, Tanh
+from lenet5c.layers.activation import Activation, ReLU, Tanh
 from lenet5c.layers.base import Layer, Shape
 from lenet5c.layers.conv import Conv2d
 from lenet5c.layers.dense import Dense
 from lenet5c.layers.dropout import Dropout
 from lenet5c.layers.flatten import Flatten
-from lenet5c.layers.initial import initialise
-from lenet5c.layers.listed import LAYERS, layer_from_dict, layer_to_dict, walk
+from lenet5c.layers.initial import before_relu, initialise
+from lenet5c.layers.listed import LAYERS, layer_from_dict, layer_to_dict, named, walk
 from lenet5c.layers.norm import BatchNorm2d
 from lenet5c.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from lenet5c.layers.residual import Residual
 
 __all__ = [
     "LAYERS",
+    "Activation",
     "AvgPool2d",
     "BatchNorm2d",
     "Conv2d",
@@ -30,8 +31,10 @@ __all__ = [
     "Residual",
     "Shape",
     "Tanh",
+    "before_relu",
     "initialise",
     "layer_from_dict",
     "layer_to_dict",
+    "named",
     "walk",
 ]

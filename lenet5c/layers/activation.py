@@ -6,12 +6,16 @@ from typing import ClassVar
 from lenet5c._support.habits import explained
 from lenet5c.layers.base import Layer
 
-__all__ = ["ReLU", "Tanh"]
+__all__ = ["Activation", "ReLU", "Tanh"]
+
+
+class Activation(Layer):
+    """Element by element; part of the layer before it where that takes one."""
 
 
 @explained
 @dataclass(frozen=True, kw_only=True)
-class Tanh(Layer):
+class Tanh(Activation):
     """Hyperbolic tangent, element by element."""
 
     kind: ClassVar[str] = "tanh"
@@ -20,7 +24,7 @@ class Tanh(Layer):
 
 @explained
 @dataclass(frozen=True, kw_only=True)
-class ReLU(Layer):
+class ReLU(Activation):
     """max(0, x), element by element."""
 
     kind: ClassVar[str] = "relu"

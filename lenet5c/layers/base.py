@@ -7,8 +7,9 @@ Shapes are (C, H, W): channels, rows, columns. After `Flatten` a map is (feature
 from typing import ClassVar
 
 from lenet5c._support.checks import both
+from lenet5c._support.habits import did_you_mean
 
-__all__ = ["Layer", "Shape", "padding_of"]
+__all__ = ["Layer", "Shape", "check_init", "padding_of"]
 
 Shape = tuple[int, int, int]
 
@@ -22,6 +23,7 @@ class Layer:
     name: str | None
     kind: ClassVar[str] = ""
     arithmetic: ClassVar[bool] = True
+    takes_activation: ClassVar[bool] = False  # whether one after it is computed with it
 
     def __post_init__(self) -> None:
         if self.name is None:
@@ -61,3 +63,12 @@ def padding_of(padding: object, kernel: tuple[int, int], stride: int) -> int:
     elif padding.lower() == "same":
         hint = "; there is such a number where kernels are odd squares and stride is 1"
     raise TypeError(f"padding: expected a whole number, got {padding!r}{hint}")
+
+
+def check_init(init: str | None) -> None:
+    names = ("glorot", "he", "lecun")
+    if init is not None and init not in names:
+        raise ValueError(
+            f"init: expected 'glorot', 'he', 'lecun' or None, got {init!r}"
+            + did_you_mean(init, names)
+        )

@@ -6,8 +6,7 @@ from typing import ClassVar
 
 from lenet5c._support.checks import both, pair, truth, whole
 from lenet5c._support.habits import explained
-from lenet5c.layers.base import Layer, Shape, padding_of
-from lenet5c.layers.initial import check_init
+from lenet5c.layers.base import Layer, Shape, check_init, padding_of
 
 __all__ = ["Conv2d"]
 
@@ -35,6 +34,7 @@ class Conv2d(Layer):
     """
 
     kind: ClassVar[str] = "conv2d"
+    takes_activation: ClassVar[bool] = True
     filters: int
     kernel_size: int | tuple[int, int]
     _: KW_ONLY

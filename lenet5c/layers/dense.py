@@ -6,8 +6,7 @@ from typing import ClassVar
 
 from lenet5c._support.checks import whole
 from lenet5c._support.habits import explained
-from lenet5c.layers.base import Layer, Shape
-from lenet5c.layers.initial import check_init
+from lenet5c.layers.base import Layer, Shape, check_init
 
 __all__ = ["Dense"]
 
@@ -18,6 +17,7 @@ class Dense(Layer):
     """A fully connected layer: y = weight x + bias, over the flattened input."""
 
     kind: ClassVar[str] = "dense"
+    takes_activation: ClassVar[bool] = True
     outputs: int
     _: KW_ONLY
     init: str | None = None

@@ -1,22 +1,16 @@
 """How weights start."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c._support.habits import did_you_mean
+from lenet5c.layers.activation import Activation, ReLU
+from lenet5c.layers.base import Layer
+from lenet5c.layers.residual import Residual
 
-__all__ = ["check_init", "initialise"]
-
-
-def check_init(init: str | None) -> None:
-    names = ("glorot", "he", "lecun")
-    if init is not None and init not in names:
-        raise ValueError(
-            f"init: expected 'glorot', 'he', 'lecun' or None, got {init!r}"
-            + did_you_mean(init, names)
-        )
+__all__ = ["before_relu", "initialise"]
 
 
 def initialise(
@@ -37,3 +31,20 @@ def initialise(
     }[init]
     limit = math.sqrt(3 * variance)
     weight[...] = generator.uniform(-limit, limit, weight.shape)
+
+
+def before_relu(layers: Sequence[Layer], following: bool = False) -> set[str | None]:
+    """Names of the layers after which the next activation is a ReLU; `following` tells
+    what comes after the last one."""
+    found = set()
+    for layer in reversed(layers):
+        if isinstance(layer, Activation):
+            following = isinstance(layer, ReLU)
+        if isinstance(layer, Residual):
+            found |= before_relu(layer.shortcut, following)
+            inner = before_relu(layer.layers, following)
+            found |= inner
+            following = layer.layers[0].name in inner
+        if following:
+            found.add(layer.name)
+    return found

@@ -14,7 +14,7 @@ from lenet5c.layers.norm import BatchNorm2d
 from lenet5c.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from lenet5c.layers.residual import Residual
 
-__all__ = ["LAYERS", "layer_from_dict", "layer_to_dict", "walk"]
+__all__ = ["LAYERS", "layer_from_dict", "layer_to_dict", "named", "walk"]
 
 MAX_NESTED = 8  # `Residual` layers inside of each other in a model file
 
@@ -95,3 +95,39 @@ def layer_from_dict(values: Mapping[str, Any], depth: int = 0) -> Layer:
                 layer_from_dict(inner, depth + 1) for inner in options[branch]
             ]
     return LAYERS[kind](**options)
+
+
+def named(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """The layers, each with a name of its own."""
+    if not isinstance(layers, (tuple, list)):
+        raise TypeError(f"layers: expected a sequence of layers, got {layers!r}")
+    if not layers:
+        raise ValueError("layers: expected at least one, got none")
+    for layer in layers:
+        if not isinstance(layer, Layer):
+            raise TypeError(f"layers: expected layers, got {layer!r}")
+    names: list[str | None] = []
+    named = _named_branch(layers, {}, names)
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"layers: two are named {name!r}")
+    return named
+
+
+def _named_branch(
+    layers: Sequence[Layer], counts: dict[str, int], names: list[str | None]
+) -> tuple[Layer, ...]:
+    """The layers with names by kind and number where they have none; `counts` of each
+    kind and all `names` go on from branch to branch."""
+    named = []
+    for layer in layers:
+        values = dict(vars(layer))
+        if layer.name is None:
+            counts[layer.kind] = counts.get(layer.kind, 0) + 1
+            values["name"] = f"{layer.kind}_{counts[layer.kind]}"
+        if isinstance(layer, Residual):
+            for branch in ("layers", "shortcut"):
+                values[branch] = _named_branch(values[branch], counts, names)
+        names.append(values["name"])
+        named.append(type(layer)(**values))
+    return tuple(named)

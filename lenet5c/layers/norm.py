@@ -30,6 +30,7 @@ class BatchNorm2d(Layer):
     """
 
     kind: ClassVar[str] = "batch_norm2d"
+    takes_activation: ClassVar[bool] = True
     momentum: float = 0.1
     eps: float = 1e-5
     name: str | None = None

@@ -23,6 +23,7 @@ class Residual(Layer):
     """
 
     kind: ClassVar[str] = "residual"
+    takes_activation: ClassVar[bool] = True
     layers: Sequence[Layer]
     shortcut: Sequence[Layer] = ()
     _: KW_ONLY

@@ -22,11 +22,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from lenet5c._support.build import __version__
 from lenet5c.data.images import as_images, encode_labels
-from lenet5c.files.model_file import write_atomically
-from lenet5c.model import Evaluation, Model
+from lenet5c.files.atomic import write_atomically
+from lenet5c.interfaces import Evaluation, Network
 from lenet5c.report import plots
+from lenet5c.report.history import History
 from lenet5c.report.plots import Reliability, printable
-from lenet5c.training.history import History
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -198,7 +198,7 @@ def page_path(path: PathLike) -> Path:
 
 
 def write_report(
-    model: Model,
+    model: Network,
     images: ArrayLike,
     labels: ArrayLike,
     path: PathLike,
@@ -350,7 +350,7 @@ def _learning(album: _Album, lists: Lists) -> _Section:
     return section
 
 
-def _confusion(album: _Album, model: Model, found: Evaluation) -> _Section:
+def _confusion(album: _Album, model: Network, found: Evaluation) -> _Section:
     classes = model.classes.tolist()
     figure = album.add(
         "confusion_matrix",
@@ -375,7 +375,7 @@ def _confusion(album: _Album, model: Model, found: Evaluation) -> _Section:
     return _Section("confusion", "Confusion matrix", parts)
 
 
-def _classes(model: Model, found: Evaluation) -> _Section:
+def _classes(model: Network, found: Evaluation) -> _Section:
     of = scores(found.confusion)
     rows = [
         [name, _share(p), _share(r), _share(f), f"{n:,}"]
@@ -419,7 +419,7 @@ def _calibration(
 
 def _mistakes(
     album: _Album,
-    model: Model,
+    model: Network,
     pixels: NDArray[Any],
     codes: NDArray[np.int32],
     probabilities: NDArray[np.float64],
@@ -450,7 +450,7 @@ def _mistakes(
     return section
 
 
-def _filters(album: _Album, model: Model) -> _Section:
+def _filters(album: _Album, model: Network) -> _Section:
     section = _Section("filters", "Filters of the first layer", [])
     if not model.parameter_count:
         section.parts.append(_text("No layer of this network has weights."))
@@ -470,7 +470,7 @@ def _filters(album: _Album, model: Model) -> _Section:
 
 def _maps(
     album: _Album,
-    model: Model,
+    model: Network,
     pixels: NDArray[Any],
     codes: NDArray[np.int32],
     correct: NDArray[np.bool_],
@@ -495,7 +495,7 @@ def _maps(
     return section
 
 
-def _summary(model: Model) -> _Section:
+def _summary(model: Network) -> _Section:
     channels, height, width = model.input_shape
     rows, columns = model.source
     note = f"Input: {_count(channels, 'channel')} of {height}x{width}"

@@ -17,25 +17,24 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lenet5c._support.checks import as_array, whole
 from lenet5c.data.augment import Augment
-from lenet5c.files.model_file import write_atomically
+from lenet5c.files.atomic import write_atomically
+from lenet5c.interfaces import Network
 from lenet5c.layers import AvgPool2d, Conv2d, MaxPool2d
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from lenet5c.model import Model
-    from lenet5c.training.history import History
-
     Layout = Literal["constrained", "compressed"] | None
-    PathLike = str | os.PathLike[str] | None
+
+PathLike = str | os.PathLike[str] | None
 
 __all__ = [
     "CALIBRATION_BINS",
@@ -73,8 +72,14 @@ LINE = 0.19  # from one line of text to the next
 SMALL, NORMAL = 8, 9.5  # points
 
 
+class Lists(Protocol):
+    """A `History`."""
+
+    def to_dict(self) -> dict[str, list[float]]: ...
+
+
 def plot_history(
-    history: History | Mapping[str, Sequence[float | None]],
+    history: Lists | Mapping[str, Sequence[float | None]],
     path: PathLike = None,
 ) -> Figure:
     """Draw loss, accuracy and learning rate, epoch by epoch.
@@ -398,7 +403,7 @@ def plot_mistakes(
     return _written(figure, path)
 
 
-def plot_filters(model: Model, path: PathLike = None) -> Figure:
+def plot_filters(model: Network, path: PathLike = None) -> Figure:
     """Draw the weights of the first layer: filters, or what each unit looks at.
 
     White is 0, orange below, purple above. Filters of three channels are shown as
@@ -439,7 +444,7 @@ def plot_filters(model: Model, path: PathLike = None) -> Figure:
     return _written(figure, path)
 
 
-def feature_layers(model: Model) -> list[tuple[str, tuple[int, int, int]]]:
+def feature_layers(model: Network) -> list[tuple[str, tuple[int, int, int]]]:
     """Names and output shapes (C, H, W) of the layers that have maps to look at.
 
     They are the convolutions and poolings whose maps are larger than one pixel.
@@ -451,7 +456,9 @@ def feature_layers(model: Model) -> list[tuple[str, tuple[int, int, int]]]:
     ]
 
 
-def plot_feature_maps(model: Model, image: ArrayLike, path: PathLike = None) -> Figure:
+def plot_feature_maps(
+    model: Network, image: ArrayLike, path: PathLike = None
+) -> Figure:
     """Draw what the convolutions and poolings make of one image.
 
     Parameters
@@ -638,7 +645,7 @@ def _shown(
     return mean
 
 
-def _first_weights(model: Model) -> tuple[NDArray[np.float32], str]:
+def _first_weights(model: Network) -> tuple[NDArray[np.float32], str]:
     """Weights (F, C, KH, KW) of the first layer that has some, and its name."""
     for layer, shape in zip(model.layers, model.shapes, strict=False):
         if layer.parameter_shapes(shape):

@@ -13,12 +13,12 @@ import numpy as np
 
 from lenet5c._support.checks import number, whole
 from lenet5c._support.habits import explained
+from lenet5c.interfaces import Trainable
 
 if TYPE_CHECKING:
     import logging
     from types import TracebackType
 
-    from lenet5c.model import Model
 
 __all__ = [
     "Callback",
@@ -47,7 +47,7 @@ class TrainingState:
     included.
     """
 
-    model: "Model"
+    model: Trainable
     epochs: int
     batches: int
     total_images: int

@@ -22,13 +22,8 @@ from numpy.typing import NDArray
 
 from lenet5c._support.checks import number, whole
 from lenet5c._support.habits import explained
-from lenet5c.files.model_file import (
-    TEMPORARY,
-    FileFormatError,
-    Form,
-    read_model_file,
-    write_model_file,
-)
+from lenet5c.files.atomic import TEMPORARY
+from lenet5c.files.container import FileFormatError, Form, read_file, write_file
 from lenet5c.training.callbacks import logger
 
 __all__ = ["Checkpoint", "CheckpointFolder", "Saved", "as_checkpoint"]
@@ -151,7 +146,7 @@ class CheckpointFolder:
         }
         filled = {name: vector for name, vector in tensors.items() if vector.size}
         try:
-            write_model_file(self._path(step), filled, metadata, FORM)
+            write_file(self._path(step), filled, metadata, FORM)
             self._damaged.discard(step)
             steps = self._steps()
             good = [other for other in steps if other not in self._damaged]
@@ -187,7 +182,7 @@ class CheckpointFolder:
         for step in reversed(self._steps()):
             path = self._path(step)
             try:
-                tensors, metadata = read_model_file(path, FORM)
+                tensors, metadata = read_file(path, FORM)
                 settings = json.loads(metadata["settings"])
                 state = json.loads(metadata["state"])
             except (FileFormatError, KeyError, ValueError) as error:

@@ -3,7 +3,6 @@
 import math
 import os
 import re
-import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,9 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 from lenet5c._support.checks import as_array, number, whole
 from lenet5c._support.cores import core, isa
 from lenet5c._support.threads import resolve_threads
+from lenet5c._support.warn import callers_level
 from lenet5c.data.augment import Augment
 from lenet5c.data.images import InputStage, as_images, encode_labels
+from lenet5c.interfaces import Trainable
 from lenet5c.layers import layer_to_dict
+from lenet5c.report.history import History
 from lenet5c.training.callbacks import (
     Callback,
     EarlyStopping,
@@ -30,13 +32,11 @@ from lenet5c.training.callbacks import (
     epoch_function,
     logger,
 )
-from lenet5c.training.history import History
 from lenet5c.training.optimizers import Optimizer, as_optimizer
 from lenet5c.training.recipes import Recipe, as_recipe
 from lenet5c.training.schedules import ReduceOnPlateau, Schedule, Watch, as_schedule
 
 if TYPE_CHECKING:
-    from lenet5c.model import Model
     from lenet5c.training.checkpoint import Checkpoint, CheckpointFolder, Saved
 
 __all__ = ["Callback", "History", "TrainingError", "TrainingState", "fit"]
@@ -56,7 +56,7 @@ class TrainingError(ArithmeticError):
 
 
 def fit(
-    model: "Model",
+    model: Trainable,
     images: ArrayLike,
     labels: ArrayLike,
     *,
@@ -203,7 +203,7 @@ class _Run:
 
     def __init__(
         self,
-        model: "Model",
+        model: Trainable,
         data: _Data,
         settings: _Settings,
         callbacks: Sequence[Callback],
@@ -378,7 +378,7 @@ class _Run:
                 f"better than that of guessing, {guessing:.4f}. A smaller learning "
                 "rate or more epochs may help; or images and labels do not belong "
                 "together",
-                stacklevel=_frames_of_ours(),
+                stacklevel=callers_level(),
             )
 
     def _update(self, rate: float) -> None:
@@ -558,15 +558,6 @@ class _Run:
         return vectors
 
 
-def _frames_of_ours() -> int:
-    """How far up the stack the package's caller is, as a warning's `stacklevel`."""
-    here = os.path.dirname(os.path.dirname(__file__))
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(here):
-        level, frame = level + 1, frame.f_back
-    return level
-
-
 def _or(value: Any, default: Any) -> Any:
     return default if value is None else value
 
@@ -603,7 +594,7 @@ def _split(
     pixels: NDArray[Any],
     codes: NDArray[np.int32],
     classes: NDArray[Any],
-    model: "Model",
+    model: Trainable,
     seed: int,
 ) -> tuple[NDArray[np.intp], _HeldOut | None]:
     """Positions of the training images, and the images held out."""
@@ -656,14 +647,14 @@ def _share_of_each_class(
     return chosen
 
 
-def _batch_count(model: "Model", images: int, size: int) -> int:
+def _batch_count(model: Trainable, images: int, size: int) -> int:
     """Batches of an epoch. The last one may be smaller; one that is too small for batch
     normalisation joins the batch before it."""
     alone = 0 < images % size < model.least_batch and images > size
     return -(-images // size) - alone
 
 
-def _check_batch_norm(model: "Model", settings: _Settings, images: int) -> None:
+def _check_batch_norm(model: Trainable, settings: _Settings, images: int) -> None:
     """Refuse batches whose statistics are not those of the whole batch."""
     if model.buffers and settings.accumulate > 1:
         raise ValueError(
@@ -783,7 +774,7 @@ def _check_validation(settings: _Settings, held_out: _HeldOut | None) -> None:
 
 
 def _input_of(
-    model: "Model", data: _Data, found: "Saved | None"
+    model: Trainable, data: _Data, found: "Saved | None"
 ) -> tuple[InputStage, tuple[int, int]]:
     """What is done to images and how large they are: as the model has it, as the
     checkpoint has it, or as the training images have it."""
@@ -804,7 +795,7 @@ def _input_of(
 
 
 def _fingerprint(
-    model: "Model", classes: NDArray[Any], data: _Data, settings: _Settings
+    model: Trainable, classes: NDArray[Any], data: _Data, settings: _Settings
 ) -> dict[str, Any]:
     """What must be the same for a training to go on to the bits of an unbroken one."""
     from lenet5c._support.build import __version__

@@ -1,0 +1,399 @@
+"""The container of model files: a strict subset of safetensors, guarded by a SHA-256.
+
+    8 bytes   length of the header, little-endian
+    header    JSON in UTF-8, at most 64 KiB, padded with spaces
+    payload   the tensors, little-endian float32, in the order of the header, no gaps
+
+The header begins with `{"__metadata__":{"sha256":"` and 64 hexadecimal digits: the
+SHA-256 of the whole file in which these 64 digits are zeros. So it covers the payload
+and the header alike, and any flipped bit is found. The metadata also hold `format`
+"lenet5c" and `format_version` "2". Any reader of safetensors can open such a file.
+
+Reading never runs code from the file, reads it once, and takes no more memory than the
+file is long, plus a quarter.
+"""
+
+import io
+import json
+import math
+import os
+import re
+import reprlib
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet5c.files.atomic import write_atomically
+
+__all__ = [
+    "FileFormatError",
+    "Form",
+    "fields",
+    "file_parts",
+    "parse_json",
+    "read_file",
+    "write_file",
+]
+
+Tensor = NDArray[np.float32]
+
+
+class Form(NamedTuple):
+    """What a file says it is, in its metadata, and how long its header may be."""
+
+    name: str
+    version: str
+    most_header_bytes: int
+
+    @property
+    def marks(self) -> dict[str, str]:
+        """What the metadata hold for it."""
+        return {"format": self.name, "format_version": self.version}
+
+
+MODEL = Form("lenet5c", "2", 64 * 1024)
+MOST_DIMENSIONS = 8
+LENGTH_BYTES = 8
+ALIGNMENT = 8  # of the payload in the file, as in other writers of safetensors
+START = b'{"__metadata__":{"sha256":"'
+BLANK = b"0" * 64
+FLOAT32 = np.dtype("<f4")
+SURROGATE = re.compile("[\\ud800-\\udfff]")
+
+
+class FileFormatError(ValueError):
+    """The file is damaged, or is no model file."""
+
+
+def write_file(
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, NDArray[Any]],
+    metadata: Mapping[str, str],
+    form: Form = MODEL,
+) -> None:
+    """Write a model file, atomically: a crash leaves the old file or the new one.
+
+    A new file gets the permissions that the umask leaves, an old one keeps its own. A
+    symbolic link stays one: the file that it points to is replaced.
+
+    Parameters
+    ----------
+    path : str or path-like
+    tensors : mapping of str to float32 array
+        Any byte order and strides; no empty arrays, finite values only.
+    metadata : mapping of str to str
+        `sha256`, `format` and `format_version` are taken.
+    form : Form
+        Which sort of file it is.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If something cannot be stored. Nothing has been written then.
+    OSError
+        If the file cannot be written. The old one, if any, is as it was; unless the
+        very last step failed, to make the new one last: then that is in place.
+    """
+    write_atomically(path, file_parts(tensors, metadata, form))
+
+
+def file_parts(
+    tensors: Mapping[str, NDArray[Any]],
+    metadata: Mapping[str, str],
+    form: Form = MODEL,
+) -> list[bytes | memoryview]:
+    """The file that `write_file` writes, in parts that follow each other."""
+    header = _header(tensors, metadata, form)
+    payload = [_bytes_of(array) for array in tensors.values()]
+    digest = _sha256([header, *payload]).encode()
+    at = LENGTH_BYTES + len(START)
+    header = header[:at] + digest + header[at + len(digest) :]
+    return [header, *payload]
+
+
+def read_file(
+    path: str | os.PathLike[str], form: Form = MODEL
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a file that `write_file` wrote.
+
+    Returns
+    -------
+    tensors : dict of str to float32 array
+        In the order of the file; writable views of one array.
+    metadata : dict of str to str
+        As it was given.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is damaged or no model file: what was expected and what was found.
+    OSError
+        If it cannot be read.
+    """
+    name = os.fspath(path)
+    with open(name, "rb") as file:
+        try:
+            return _read(file, os.fstat(file.fileno()).st_size, form)
+        except FileFormatError as error:
+            error.args = (f"{name}: {error}",)
+            raise
+
+
+def _header(
+    tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str], form: Form
+) -> bytes:
+    """Everything before the payload, with zeros in place of the digest."""
+    if taken := metadata.keys() & {"sha256", *form.marks}:
+        raise ValueError(f"metadata: {sorted(taken)} are taken by the format itself")
+    for name, text in metadata.items():
+        _check_text("metadata: name", name)
+        _check_text(f"metadata {name!r}", text)
+    header: dict[str, Any] = {
+        "__metadata__": {"sha256": BLANK.decode(), **form.marks, **metadata}
+    }
+    begin = 0
+    for name, array in tensors.items():
+        _check_text("tensors: name", name)
+        if name == "__metadata__":
+            raise ValueError(f"tensors: no tensor can have the name {name!r}")
+        _check_array(name, array)
+        end = begin + array.size * FLOAT32.itemsize
+        header[name] = {
+            "dtype": "F32",
+            "shape": list(array.shape),
+            "data_offsets": [begin, end],
+        }
+        begin = end
+    json_text = json.dumps(header, ensure_ascii=False, separators=(",", ":"))
+    encoded = json_text.encode()
+    encoded += b" " * (-(LENGTH_BYTES + len(encoded)) % ALIGNMENT)
+    if len(encoded) > form.most_header_bytes:
+        raise ValueError(
+            f"metadata: expected a header of at most {form.most_header_bytes} bytes, "
+            f"got {len(encoded)}"
+        )
+    return len(encoded).to_bytes(LENGTH_BYTES, "little") + encoded
+
+
+def _check_text(what: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{what}: expected a str, got {value!r}")
+    if SURROGATE.search(value):
+        raise ValueError(f"{what}: expected text that UTF-8 can encode, got {value!r}")
+
+
+def _check_array(name: str, array: object) -> None:
+    if not isinstance(array, np.ndarray) or array.dtype.newbyteorder("<") != FLOAT32:
+        found = getattr(array, "dtype", type(array).__name__)
+        raise TypeError(f"tensor {name!r}: expected a float32 array, got {found}")
+    if array.size == 0 or array.ndim > MOST_DIMENSIONS:
+        raise ValueError(
+            f"tensor {name!r}: expected at most {MOST_DIMENSIONS} dimensions, none of "
+            f"them 0, got the shape {array.shape}"
+        )
+    if not np.isfinite(array).all():
+        raise ValueError(
+            f"tensor {name!r}: expected finite values, got NaN or infinity"
+        )
+
+
+def _bytes_of(array: NDArray[Any]) -> memoryview:
+    """The bytes of the array as the file holds them; copied only if they are not so."""
+    return np.ascontiguousarray(array, FLOAT32).reshape(-1).view(np.uint8).data
+
+
+def _sha256(parts: Iterable[bytes | memoryview]) -> str:
+    import hashlib  # here: loads OpenSSL, which not every program needs
+
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _read(
+    file: io.BufferedReader, size: int, form: Form
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and metadata of an open file of `size` bytes."""
+    length_bytes = file.read(LENGTH_BYTES)
+    length = int.from_bytes(length_bytes, "little")
+    least, most = len(START) + len(BLANK), form.most_header_bytes
+    if len(length_bytes) < LENGTH_BYTES or not least <= length <= most:
+        raise FileFormatError(
+            "expected a model file, which starts with the length of its header, "
+            f"{least} to {most}, found {length_bytes!r}"
+        )
+    header = file.read(length)
+    if len(header) < length:
+        raise FileFormatError(
+            f"the file is truncated: expected a header of {length} bytes, "
+            f"found {len(header)}"
+        )
+    entries = parse_json("a header", header)
+    if not isinstance(entries, dict):
+        raise FileFormatError(
+            f"expected a header that is a JSON object, found {reprlib.repr(entries)}"
+        )
+    metadata = _metadata(entries.pop("__metadata__", None), form)
+    if not header.startswith(START):
+        raise FileFormatError(
+            f"expected a header that starts with {START!r}, "
+            f"found {header[: len(START)]!r}"
+        )
+    layout = _layout(entries)
+    count = sum(math.prod(shape) for shape in layout.values())
+    expected = LENGTH_BYTES + length + count * FLOAT32.itemsize
+    if size != expected:
+        problem = "is truncated" if size < expected else "has trailing bytes"
+        raise FileFormatError(
+            f"the file {problem}: expected {expected} bytes, found {size}"
+        )
+
+    values = np.empty(count, FLOAT32)
+    payload = values.view(np.uint8).data
+    if (got := file.readinto(payload)) != len(payload):
+        raise FileFormatError(
+            f"expected a payload of {len(payload)} bytes, found {got}"
+        )
+    at = len(START)
+    blanked = START + BLANK + header[at + len(BLANK) :]
+    digest = _sha256([length_bytes, blanked, payload])
+    noted = metadata.pop("sha256")
+    if not header.startswith(f'{digest}"'.encode(), at):
+        raise FileFormatError(
+            f"the file is damaged: expected the SHA-256 {noted!r:.70}, found {digest!r}"
+        )
+    return _views(np.asarray(values, np.float32), layout), metadata
+
+
+def parse_json(what: str, text: bytes | str) -> Any:
+    """The value of a text in JSON, refusing whatever readers of JSON disagree on.
+
+    These are bytes that are not UTF-8, a key that an object has twice, NaN and
+    Infinity, half a surrogate pair, and -0 as a whole number.
+
+    Raises
+    ------
+    FileFormatError
+        That `what` was expected in JSON, and what was found.
+    """
+
+    def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError(f"two keys are the same, of {reprlib.repr(sorted(found))}")
+        return found
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON")
+
+    def whole(digits: str) -> int:
+        if digits == "-0":
+            raise ValueError("-0, which has to be 0 or -0.0")
+        return int(digits)
+
+    try:
+        value = json.loads(
+            text if isinstance(text, str) else text.decode("utf-8"),
+            object_pairs_hook=without_duplicates,
+            parse_constant=refuse,
+            parse_int=whole,
+        )
+        json.dumps(value, ensure_ascii=False).encode()  # fails for half a pair
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(f"expected {what} in JSON, found: {error}") from error
+    return value
+
+
+def fields(what: str, found: object, *names: str) -> list[Any]:
+    """The values of a JSON object that has these keys and no others.
+
+    Raises
+    ------
+    FileFormatError
+        If it is no object or has other keys.
+    """
+    if not isinstance(found, dict) or found.keys() != set(names):
+        raise FileFormatError(
+            f"{what}: expected exactly {sorted(names)}, found {reprlib.repr(found)}"
+        )
+    return [found[name] for name in names]
+
+
+def _metadata(found: object, form: Form) -> dict[str, str]:
+    """The metadata with `sha256`, without what marks the format."""
+    if not isinstance(found, dict):
+        raise FileFormatError(
+            f"expected a model file with '__metadata__', found {reprlib.repr(found)}"
+        )
+    for name, text in found.items():
+        if not isinstance(text, str):
+            raise FileFormatError(
+                f"metadata: expected texts, found {reprlib.repr({name: text})}"
+            )
+    metadata = dict(found)
+    for name, value in form.marks.items():
+        if (got := metadata.pop(name, None)) != value:
+            raise FileFormatError(
+                f"{name}: expected {value!r}, found {reprlib.repr(got)}"
+                + _other_version(name, got, form)
+            )
+    return metadata
+
+
+def _other_version(name: str, got: object, form: Form) -> str:
+    """What to do about a file of another version."""
+    if name != "format_version" or not isinstance(got, str) or not got.isdecimal():
+        return ""
+    if int(got) < int(form.version):
+        return ": an earlier lenet5c wrote it; train the model anew"
+    return ": a later lenet5c wrote it; install that"
+
+
+def _layout(entries: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The shapes by name, once offsets and shapes are known to fit each other."""
+    layout: dict[str, tuple[int, ...]] = {}
+    begin = 0
+    for name, entry in entries.items():
+        tensor = f"tensor {reprlib.repr(name)}"
+        dtype, shape, offsets = fields(tensor, entry, "dtype", "shape", "data_offsets")
+        if dtype != "F32":
+            raise FileFormatError(
+                f"{tensor}: expected the dtype 'F32', found {reprlib.repr(dtype)}"
+            )
+        if not _whole_numbers(shape, 1) or len(shape) > MOST_DIMENSIONS:
+            raise FileFormatError(
+                f"{tensor}: expected a shape of at most {MOST_DIMENSIONS} whole "
+                f"numbers of at least 1, found {reprlib.repr(shape)}"
+            )
+        expected = [begin, begin + math.prod(shape) * FLOAT32.itemsize]
+        if not _whole_numbers(offsets, 0) or offsets != expected:
+            raise FileFormatError(
+                f"{tensor}: expected the data_offsets {reprlib.repr(expected)}, for "
+                f"its shape, no gap and no overlap, found {reprlib.repr(offsets)}"
+            )
+        layout[name] = tuple(shape)
+        begin = offsets[1]
+    return layout
+
+
+def _whole_numbers(values: object, least: int) -> bool:
+    return isinstance(values, list) and all(
+        type(value) is int and least <= value < 2**63 for value in values
+    )
+
+
+def _views(values: Tensor, layout: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    begin = 0
+    for name, shape in layout.items():
+        end = begin + math.prod(shape)
+        tensors[name] = values[begin:end].reshape(shape)
+        if not np.isfinite(tensors[name]).all():
+            raise FileFormatError(
+                f"tensor {name!r}: expected finite values, found others"
+            )
+        begin = end
+    return tensors

@@ -1,0 +1,345 @@
+"""The one lowering of a list of layers: what is computed when, and from which maps.
+
+A layer says what it is; a node of the graph says what it reads, what else is computed
+with it and how long the map that it writes is needed. The core's planner, the 8-bit
+integers and all exports walk these nodes. Map 0 is the input, map i + 1 is what node i
+writes.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet5c.layers import (
+    Activation,
+    BatchNorm2d,
+    Conv2d,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    Residual,
+    Shape,
+    layer_to_dict,
+)
+
+__all__ = [
+    "Graph",
+    "Life",
+    "Node",
+    "fold",
+    "lower",
+    "place",
+    "scale_and_shift",
+    "specs",
+]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One layer that computes something, with the activation after it if it takes one.
+
+    Attributes
+    ----------
+    layer : Layer
+        A `Residual` stands for the sum of its branches, whose nodes come before it.
+    last : str
+        Name of the last layer in it.
+    input_shape, output_shape : (C, H, W)
+        Of a sum, both are the shape of what is added.
+    sources : tuple of int
+        The maps that it reads, two for a sum.
+    activation : Activation or None
+    norm_follows : bool
+        Whether it is a convolution whose map only a batch normalisation reads.
+    """
+
+    layer: Layer
+    last: str
+    input_shape: Shape
+    output_shape: Shape
+    sources: tuple[int, ...]
+    activation: Activation | None = None
+    norm_follows: bool = False
+
+    @property
+    def kind(self) -> str:
+        """Of the layer."""
+        return self.layer.kind
+
+    @property
+    def name(self) -> str:
+        """Of the layer, which its parameters have."""
+        return str(self.layer.name)
+
+
+class Life(NamedTuple):
+    """When a piece of memory is needed, from `first` to `last`, and how much of it."""
+
+    first: int
+    last: int
+    size: int
+
+
+class Graph(NamedTuple):
+    """Nodes in the order in which they run.
+
+    Attributes
+    ----------
+    nodes : list of Node
+    input_shape : (C, H, W)
+    maps : dict of str to (int, Shape)
+        By the name of every layer, the map that it makes and the layer's output shape.
+    """
+
+    nodes: list[Node]
+    input_shape: Shape
+    maps: dict[str, tuple[int, Shape]]
+
+    @property
+    def shapes(self) -> list[Shape]:
+        """Of all maps."""
+        return [self.input_shape, *(node.output_shape for node in self.nodes)]
+
+    @property
+    def last_reads(self) -> list[int]:
+        """By map, the number of the last node that reads it; of the last map, that of a
+        node behind all others, and of one that nobody reads, its own writer's."""
+        last = [index - 1 for index in range(len(self.nodes) + 1)]
+        for number, node in enumerate(self.nodes):
+            for source in node.sources:
+                last[source] = number
+        last[-1] = len(self.nodes)
+        return last
+
+    def lives(self, size: Callable[[Shape], int] = math.prod) -> list[Life]:
+        """Of all maps in prediction, node i running at the time i."""
+        return [
+            Life(index - 1, last, size(shape))
+            for index, (last, shape) in enumerate(
+                zip(self.last_reads, self.shapes, strict=True)
+            )
+        ]
+
+
+def lower(
+    layers: Sequence[Layer],
+    input_shape: Shape,
+    *,
+    training: bool = False,
+    fuse: bool = True,
+    flatten: str = "never",
+) -> Graph:
+    """The graph of these layers.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        With names.
+    input_shape : (C, H, W)
+    training : bool
+        Whether dropout is a node; in prediction it does nothing.
+    fuse : bool
+        Whether an activation becomes part of the node before it.
+    flatten : {"never", "reorders", "always"}
+        Where `Flatten` is a node: nowhere, as where maps lie (C, H, W) in memory; where
+        it changes the order of a map that lies (H, W, C); or everywhere.
+    """
+    lowering = _Lowering(training, fuse, flatten)
+    lowering.branch(layers, input_shape, 0, inside=False)
+    return Graph(lowering.nodes, input_shape, lowering.maps)
+
+
+class _Lowering:
+    def __init__(self, training: bool, fuse: bool, flatten: str) -> None:
+        self.training, self.fuse, self.flatten = training, fuse, flatten
+        self.nodes: list[Node] = []
+        self.maps: dict[str, tuple[int, Shape]] = {}
+
+    def branch(
+        self, layers: Sequence[Layer], shape: Shape, source: int, inside: bool
+    ) -> int:
+        """Append the nodes of layers that read map `source`; the map that they make.
+
+        `inside` of a branch, whose map is added to another.
+        """
+        last = None  # the node whose map only the next layer reads
+        for position, layer in enumerate(layers):
+            after = layer.output_shape(shape)
+            if isinstance(layer, Dropout) and not self.training:
+                self.maps[str(layer.name)] = source, after
+                continue
+            if isinstance(layer, Flatten) and self._moves_nothing(
+                layers[position + 1 :], inside
+            ):
+                self.maps[str(layer.name)] = source, after
+                if self.flatten == "never":
+                    shape = after
+                continue
+            if self._joins(layer, last):
+                assert last is not None
+                assert isinstance(layer, Activation)
+                self.nodes[last] = replace(
+                    self.nodes[last], last=str(layer.name), activation=layer
+                )
+            else:
+                source = self._append(layer, shape, after, source, last)
+                if not isinstance(layer, Flatten):
+                    last = source - 1
+            self.maps[str(layer.name)] = source, after
+            shape = after
+        return source
+
+    def _append(
+        self, layer: Layer, shape: Shape, after: Shape, source: int, last: int | None
+    ) -> int:
+        sources: tuple[int, ...] = (source,)
+        if isinstance(layer, Residual):
+            sources = tuple(
+                self.branch(branch, shape, source, inside=True)
+                for branch in (layer.layers, layer.shortcut)
+            )
+            shape = after
+        elif isinstance(layer, BatchNorm2d) and last is not None:
+            before = self.nodes[last]
+            if isinstance(before.layer, Conv2d) and before.activation is None:
+                self.nodes[last] = replace(before, norm_follows=True)
+        self.nodes.append(Node(layer, str(layer.name), shape, after, sources))
+        return len(self.nodes)
+
+    def _joins(self, layer: Layer, last: int | None) -> bool:
+        """Whether it is an activation that node number `last` takes in."""
+        if not self.fuse or not isinstance(layer, Activation) or last is None:
+            return False
+        node = self.nodes[last]
+        return node.layer.takes_activation and node.activation is None
+
+    def _moves_nothing(self, following: Sequence[Layer], inside: bool) -> bool:
+        """Whether a `Flatten` before these layers is no node."""
+        if self.flatten != "reorders":
+            return self.flatten == "never"
+        rest = (
+            layer
+            for layer in following
+            if not isinstance(layer, (Activation, Flatten, Dropout))
+        )
+        reader = next(rest, None)
+        return not inside if reader is None else isinstance(reader, Dense)
+
+
+def place(lives: Sequence[Life]) -> tuple[list[int], int]:
+    """Places in one memory, and how long it is.
+
+    Two that overlap in time do not overlap in place. Taken in the order of their first
+    time, at the first gap that is large enough.
+    """
+    places = [0] * len(lives)
+    taken: list[tuple[int, int, Life]] = []
+    for number in sorted(range(len(lives)), key=lambda n: lives[n].first):
+        life, at = lives[number], 0
+        for start, end, other in sorted(taken):
+            if other.last < life.first or life.last < other.first:
+                continue
+            if start - at >= life.size:
+                break
+            at = max(at, end)
+        places[number] = at
+        taken.append((at, at + life.size, life))
+    return places, max((end for _, end, _ in taken), default=0)
+
+
+def fold(
+    layers: Sequence[Layer], values: dict[str, NDArray[np.float32]]
+) -> list[Layer]:
+    """The layers without the batch normalisations that are right after a convolution or
+    a dense layer; the weights and biases in `values` are replaced, computed in
+    float64."""
+    kept: list[Layer] = []
+    for layer in layers:
+        if isinstance(layer, Residual):
+            layer = replace(
+                layer,
+                layers=fold(layer.layers, values),
+                shortcut=fold(layer.shortcut, values),
+            )
+        last = kept[-1] if kept else None
+        if not isinstance(layer, BatchNorm2d) or not isinstance(last, (Conv2d, Dense)):
+            kept.append(layer)
+            continue
+        before = values.get(f"{last.name}.bias", 0.0)
+        scale, shift = scale_and_shift(values, str(layer.name), layer.eps, before)
+        kernel = values[f"{last.name}.weight"]
+        by_filter = scale.reshape(-1, *[1] * (kernel.ndim - 1))
+        values[f"{last.name}.weight"] = (kernel * by_filter).astype(np.float32)
+        values[f"{last.name}.bias"] = shift.astype(np.float32)
+        if isinstance(last, Conv2d):
+            kept[-1] = replace(last, bias=True)
+    return kept
+
+
+def scale_and_shift(
+    values: Mapping[str, NDArray[np.float32]],
+    name: str,
+    eps: float,
+    before: NDArray[np.float32] | float = 0.0,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What a batch normalisation multiplies with and adds in prediction, (C,) each,
+    where `before` was added to its input."""
+    weight, bias, mean, variance = (
+        values[f"{name}.{part}"].astype(np.float64)
+        for part in ("weight", "bias", "running_mean", "running_var")
+    )
+    scale = weight / np.sqrt(variance + eps)
+    return scale, (before - mean) * scale + bias
+
+
+def for_core(graph: Graph, input_gradient: bool = False) -> list[dict[str, Any]]:
+    """The nodes as plain values: "kind" and the layer's options, both shapes,
+    "sources", "activation" (as plain values) or None, "norm_follows", and for each
+    source "needs", whether the gradient of that map is computed, and "adds", whether a
+    later node has written it before."""
+    needed = [input_gradient]
+    for node in graph.nodes:
+        below = any(needed[source] for source in node.sources)
+        needed.append(bool(node.layer.parameter_shapes(node.input_shape)) or below)
+    written: set[int] = set()
+    nodes: list[dict[str, Any]] = []
+    for node in reversed(graph.nodes):
+        adds = []
+        for source in node.sources:
+            adds.append(source in written)
+            written.add(source)
+        options = layer_to_dict(node.layer)
+        nodes.append(
+            options
+            | {
+                "input_shape": node.input_shape,
+                "output_shape": node.output_shape,
+                "sources": node.sources,
+                "activation": node.activation and layer_to_dict(node.activation),
+                "norm_follows": node.norm_follows,
+                "needs": tuple(needed[source] for source in node.sources),
+                "adds": tuple(adds),
+            }
+        )
+    return nodes[::-1]
+
+
+def specs(layers: Sequence[Layer], input_shape: Shape) -> list[dict[str, Any]]:
+    """The layers that compute something, with their shapes, for the core."""
+    found = []
+    shape = input_shape
+    for layer in layers:
+        after = layer.output_shape(shape)
+        spec = layer_to_dict(layer) | {"input_shape": shape, "output_shape": after}
+        if isinstance(layer, Residual):
+            spec["layers"] = specs(layer.layers, shape)
+            spec["shortcut"] = specs(layer.shortcut, shape)
+        if layer.arithmetic:
+            found.append(spec)
+        shape = after
+    return found
