@@ -29,6 +29,11 @@ def _double(array: ArrayLike) -> Array:
     return np.asarray(array, np.float64)
 
 
+def _map(x: Array) -> Array:
+    """(N, I) as (N, I, 1, 1); a map as it is."""
+    return x.reshape(*x.shape, *[1] * (4 - x.ndim))
+
+
 def _pad(x: Array, padding: int) -> Array:
     return np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
 
@@ -327,7 +332,6 @@ def network_gradients(
     magnitudes: dict[str, Array] = {}
     logits = network_forward(layers, parameters, x, True)[-1]
     dy = softmax_cross_entropy_backward(logits.reshape(len(logits), -1), labels)
-    dy = dy.reshape(logits.shape)
     _backward(layers, parameters, _double(x), dy, gradients, magnitudes)
     return gradients, magnitudes
 
@@ -342,6 +346,7 @@ def _backward(
 ) -> Array:
     """Add the gradients of these layers' parameters; the gradient of x."""
     maps = network_forward(layers, parameters, x, True)
+    dy = dy.reshape(maps[-1].shape)
     for (kind, options), before in zip(reversed(layers), maps[-2::-1], strict=True):
         window = _window(kind, options)
         if kind in ("conv2d", "dense", "batch_norm2d"):
@@ -352,19 +357,20 @@ def _backward(
             }[kind]
             name = options["name"]
             weight = parameters[f"{name}.weight"]
-            inputs = before.reshape(len(before), -1) if kind == "dense" else before
-            flat = dy.reshape(len(dy), -1) if kind == "dense" else dy
-            dx, dweight, dbias = backward(inputs, weight, flat, **window)
+            inputs, outer = _map(before), _map(dy)
+            if kind == "dense":
+                inputs, outer = (a.reshape(len(a), -1) for a in (inputs, outer))
+            dx, dweight, dbias = backward(inputs, weight, outer, **window)
             gradients[f"{name}.weight"] = dweight
             if options.get("bias", True):
                 gradients[f"{name}.bias"] = dbias
             if kind == "batch_norm2d":
-                n = batch_norm2d(before, np.ones(len(dbias)), np.zeros(len(dbias)))
-                dbias = np.abs(dy).sum(axis=(0, 2, 3))
-                dweight = np.abs(dy * n).sum(axis=(0, 2, 3))
+                n = batch_norm2d(inputs, np.ones(len(dbias)), np.zeros(len(dbias)))
+                dbias = np.abs(outer).sum(axis=(0, 2, 3))
+                dweight = np.abs(outer * n).sum(axis=(0, 2, 3))
             else:
                 _, dweight, dbias = backward(
-                    np.abs(inputs), weight, np.abs(flat), **window
+                    np.abs(inputs), weight, np.abs(outer), **window
                 )
             magnitudes |= {f"{name}.weight": dweight, f"{name}.bias": dbias}
             dy = dx.reshape(before.shape)
@@ -382,6 +388,8 @@ def _backward(
             )
         elif kind == "flatten":
             dy = dy.reshape(before.shape)
+        elif kind == "dropout":
+            dy = _drop(options, parameters, dy)
         else:
             simple = {
                 "avg_pool2d": avg_pool2d_backward,
@@ -390,7 +398,7 @@ def _backward(
                 "tanh": tanh_backward,
                 "relu": relu_backward,
             }[kind]
-            dy = simple(before, dy, **window)
+            dy = simple(_map(before), _map(dy), **window).reshape(before.shape)
     return dy
 
 
@@ -405,6 +413,14 @@ def _window(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: options[name] for name in wanted if name in options}
 
 
+def _drop(
+    options: Mapping[str, Any], parameters: Mapping[str, ArrayLike], x: Array
+) -> Array:
+    """x times "name.mask" in `parameters`, whose zeros are what is dropped."""
+    mask = parameters.get(f"{options['name']}.mask")
+    return x if mask is None else x * _double(mask).reshape(x.shape)
+
+
 def _layer(
     kind: str,
     options: Mapping[str, Any],
@@ -415,9 +431,11 @@ def _layer(
     if kind == "residual":
         branches = options["layers"], options.get("shortcut", ())
         y, z = (network_forward(b, parameters, x, training)[-1] for b in branches)
-        return y + z
+        return y + z.reshape(y.shape)
     if kind == "flatten":
         return x.reshape(len(x), -1)
+    if kind == "dropout":
+        return _drop(options, parameters, x) if training else x
     if kind == "batch_norm2d":
         name = options["name"]
         values = [parameters[f"{name}.weight"], parameters[f"{name}.bias"]]
@@ -425,12 +443,13 @@ def _layer(
             zeros = np.zeros(x.shape[1])
             values.append(parameters.get(f"{name}.running_mean", zeros))
             values.append(parameters.get(f"{name}.running_var", zeros + 1))
-        maps = x.reshape(*x.shape, *[1] * (4 - x.ndim))
-        y = batch_norm2d(maps, *values, **_window(kind, options))
+        y = batch_norm2d(_map(x), *values, **_window(kind, options))
         return y.reshape(x.shape)
     if kind == "dense":
         x = x.reshape(len(x), -1)
-    function = {
+    elif kind not in ("tanh", "relu"):
+        x = _map(x)
+    functions = {
         "conv2d": conv2d,
         "dense": dense,
         "avg_pool2d": avg_pool2d,
@@ -438,7 +457,10 @@ def _layer(
         "global_avg_pool2d": global_avg_pool2d,
         "tanh": tanh,
         "relu": relu,
-    }[kind]
+    }
+    if kind not in functions:
+        raise ValueError(f"the reference has no layer of kind {kind!r}")
+    function = functions[kind]
     if kind in ("conv2d", "dense"):
         weight = parameters[f"{options['name']}.weight"]
         bias = parameters.get(f"{options['name']}.bias")

@@ -350,6 +350,11 @@ cdef class Network:
         ):
             raise MemoryError("could not allocate the plan")
         self.op_by_op = runs_op_by_op(layers) if op_by_op is None else op_by_op
+        for layer in layers:
+            if not self.op_by_op and layer["kind"] in OP_BY_OP:
+                raise ValueError(
+                    f"a layer of kind {layer['kind']!r} does not run block by block"
+                )
         self.op_of_layer = []
         self.sizes[0] = size_of(input_shape)
         self.plan_layers(layers, 0)
@@ -1092,6 +1097,9 @@ cdef Correlation *new_parts(Op *op, size_t most) except NULL:
     return op.backward
 
 
+OP_BY_OP = ("residual", "batch_norm2d")  # kinds that need two maps or the whole batch
+
+
 def count_layers(layers):
     """How many layers there are, those inside of others included."""
     return len(layers) + sum(
@@ -1104,7 +1112,7 @@ def count_layers(layers):
 def runs_op_by_op(layers):
     """Whether a layer needs the whole batch or two maps, or the convolutions' weights are
     too many for a buffer in each shard."""
-    if any(layer["kind"] in ("residual", "batch_norm2d") for layer in layers):
+    if any(layer["kind"] in OP_BY_OP for layer in layers):
         return True
     weights = sum(
         layer["input_shape"][0] * layer["output_shape"][0]
