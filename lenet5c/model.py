@@ -135,11 +135,10 @@ class Model:
         buffer_count = sum(map(math.prod, self._tensor_shapes[1].values()))
         self.state_vector = aligned(self.parameter_count + buffer_count)
         self.parameter_vector = self.state_vector[: self.parameter_count]
-        self._parameters, self._buffers = views_of(
-            self.state_vector, self._tensor_shapes
-        )
-        self._initialise(seed)
+        shapes = self._tensor_shapes
+        self._parameters, self._buffers = views_of(self.state_vector, shapes)
         self._network, self._maps = self._plan()
+        self._initialise(seed)
         self._predictor: (
             tuple[Predictor | None, InputStage, NDArray[np.float32]] | None
         ) = None
@@ -773,7 +772,14 @@ class Model:
 
         contents = self._contents(stage, vector)
         content = b"".join(file_parts(contents.tensors, metadata_of(contents)))
-        return Predictor(content, self.classes.tolist(), stage)
+        try:
+            return Predictor(content, self.classes.tolist(), stage)
+        except ValueError as error:
+            kinds = ", ".join(sorted({layer.kind for layer, *_ in self._walked}))
+            raise ValueError(
+                f"expected a model that the C runtime opens, got one of the kinds "
+                f"{kinds}: {error}"
+            ) from error
 
     @explained
     def trainer(
@@ -934,7 +940,7 @@ class Model:
         """Weights by the activation that follows: He before ReLU, Glorot otherwise."""
         generator = np.random.default_rng(seed)
         followed = before_relu(self.layers)
-        for layer, *_ in self._walked:
+        for layer, shape, _ in self._walked:
             if isinstance(layer, (Conv2d, Dense)):
                 init = layer.init or ("he" if layer.name in followed else "glorot")
                 weight = self.parameters[f"{layer.name}.weight"]
@@ -942,6 +948,10 @@ class Model:
             elif isinstance(layer, BatchNorm2d):
                 self.parameters[f"{layer.name}.weight"][:] = 1
                 self.buffers[f"{layer.name}.running_var"][:] = 1
+            elif layer.parameter_shapes(shape):
+                raise ValueError(
+                    f"{layer.name}: no initial parameters for the kind {layer.kind!r}"
+                )
 
     def _plan(self) -> tuple[Any, dict[str, tuple[int, Shape]]]:
         """The compiled network; by layer name, the map that it makes and its shape."""

@@ -83,6 +83,8 @@ def run(layers, stored, x, inside):
             x = each(x, lambda _, q: max(0, q))
         elif isinstance(layer, Flatten):
             x = x.reshape(-1, 1, 1)
+        else:
+            raise ValueError(f"the reference of int8 has no kind {layer.kind!r}")
     return x
 
 

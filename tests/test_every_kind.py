@@ -1,8 +1,9 @@
 """Every kind of layer, with every option that changes what it computes, goes through
 everything that knows kinds, and comes out as in the float64 reference or is refused.
 
-A new kind or option: a line in `CASES`. A new thing that knows kinds: a function, and its
-line in `CONSUMERS`. What a consumer cannot do stands in `REFUSED`, and nowhere else.
+A new kind or option: a line in `CASES`. A new thing that knows kinds: a function, and
+its line in `CONSUMERS`. What a consumer cannot do stands in `REFUSED`, and nowhere
+else.
 """
 
 import ctypes
@@ -38,9 +39,12 @@ from lenet5c import (
     Residual,
     Tanh,
 )
+from lenet5c._support.cores import core
+from lenet5c.deploy import c_export as export_c
+from lenet5c.deploy import quantize
 from lenet5c.functional import AS_IT_IS
+from lenet5c.graph import specs
 from lenet5c.layers import LAYERS, Layer, layer_to_dict, walk
-from lenet5c.model import _specs, core
 
 CC = shutil.which("gcc") or shutil.which("clang") or shutil.which("cc")
 IMAGES = 19  # more than one block of any core, and the last one is not full
@@ -102,7 +106,10 @@ CASES: dict[str, tuple[Sequence[Layer], tuple[int, int, int]]] = {
         [Conv2d(3, 2, bias=False), BatchNorm2d(eps=0.3), Conv2d(3, 2)],
         (2, 4, 5),
     ),
-    "norm: after dense": ([Dense(6), BatchNorm2d(eps=0.3), Tanh(), Dense(3)], (2, 3, 4)),
+    "norm: after dense": (
+        [Dense(6), BatchNorm2d(eps=0.3), Tanh(), Dense(3)],
+        (2, 3, 4),
+    ),
     "norm: first": ([BatchNorm2d(eps=0.3), Conv2d(3, 2)], (2, 4, 5)),
     "norm: after activation": (
         [Conv2d(3, 2), ReLU(), BatchNorm2d(eps=0.3), Conv2d(3, 2)],
@@ -154,7 +161,8 @@ CASES: dict[str, tuple[Sequence[Layer], tuple[int, int, int]]] = {
     ),
     "residual: dropout, last": ([Conv2d(3, 2), Residual([Dropout(0.4)])], (2, 4, 3)),
 }
-NOT_IN_PREDICTION = {"name", "init", "momentum"}  # options that no output depends on
+# Options that neither logits nor gradients depend on; `momentum` has a test of its own.
+NOT_COMPUTED_WITH = {"name", "init", "momentum"}
 
 WITH_NORM_OR_RESIDUAL = [
     name
@@ -252,10 +260,10 @@ class Gradients:
 
     def mask(self, layer: Dropout, shape: Any) -> Any:
         """What the layer multiplies with: it depends on the number of its op alone."""
-        number, _ = self.model._layer_numbers[str(layer.name)]
-        before = self.model._network.op_after(number) - 1
+        number, _ = self.model._maps[str(layer.name)]
+        before = number - 1
         layers = [*[AvgPool2d(1, name="_")] * before, layer]
-        network = core.Network(_specs(layers, shape), shape, True, op_by_op=False)
+        network = core.Network(specs(layers, shape), shape, True, op_by_op=False)
         ones = np.ones((IMAGES, math.prod(shape)), np.float32)
         dx, nothing = np.empty_like(ones), np.empty(0, np.float32)
         images = ones.reshape(IMAGES, *shape)
@@ -283,7 +291,9 @@ class Gradients:
     def check_reference(self) -> None:
         """Against a central difference in a random direction."""
         rng, step = np.random.default_rng(0), 1e-7
-        along = {key: rng.normal(size=value.shape) for key, value in self.expected.items()}
+        along = {
+            key: rng.normal(size=value.shape) for key, value in self.expected.items()
+        }
         dx = rng.normal(size=self.dx.shape)
         ends = []
         for moved in (step, -step):
@@ -319,8 +329,8 @@ def by_reference(case: Case) -> None:
 
 def planned(case: Case, op_by_op: bool | None) -> Any:
     shape = case.model.input_shape
-    specs = _specs(case.model.layers, shape)
-    return core.Network(specs, shape, input_gradient=True, op_by_op=op_by_op)
+    layers = specs(case.model.layers, shape)
+    return core.Network(layers, shape, input_gradient=True, op_by_op=op_by_op)
 
 
 def by_core(case: Case, op_by_op: bool | None) -> None:
@@ -381,7 +391,7 @@ def by_onnx_in(case: Case) -> None:
 
 
 def by_torch_names(case: Case) -> None:
-    """Weights by the names of nn.Sequential, a residual's branches being two of them."""
+    """Weights by the names of nn.Sequential; a residual's branches are two of them."""
     model = Model(
         case.model.layers, input_shape=case.model.input_shape, classes=case.classes
     )
@@ -488,8 +498,25 @@ def test_every_kind_and_every_option_has_a_case() -> None:
                 seen[layer.kind].setdefault(option, set()).add(value)
     for kind, layer_type in LAYERS.items():
         assert seen[kind], f"no case for the kind {kind}"
-        for option in {each.name for each in fields(layer_type)} - NOT_IN_PREDICTION:
+        for option in {each.name for each in fields(layer_type)} - NOT_COMPUTED_WITH:
             assert len(seen[kind][option]) > 1, f"one case alone: {kind}, {option}"
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.3])
+def test_running_statistics_move_by_momentum(momentum: float) -> None:
+    layers = [BatchNorm2d(momentum=momentum, name="norm"), Dense(3)]
+    case = Case("momentum", layers, (2, 3, 4))
+    x = case.rng.normal(size=case.images.shape).astype(np.float32)
+    labels = case.model.classes[np.arange(IMAGES) % case.classes]
+    case.model.train_step(x, labels, lenet5c.SGD(0.1))
+    for part, batch in (
+        ("mean", x.mean(axis=(0, 2, 3))),
+        ("var", x.var(axis=(0, 2, 3), ddof=1)),
+    ):
+        before = case.values[f"norm.running_{part}"]
+        expected = before + momentum * (batch - before)
+        found = case.model.buffers[f"norm.running_{part}"]
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_the_table_of_refusals_has_names_of_the_others_alone() -> None:
@@ -567,14 +594,80 @@ class Cube(Layer):
     name: str | None = None
 
 
-# These take a layer by what it says of itself, and compute nothing of their own.
+@dataclass(frozen=True, kw_only=True)
+class Scale(Cube):
+    kind: ClassVar[str] = "scale"
+
+    def parameter_shapes(self, shape: Any) -> dict[str, tuple[int, ...]]:
+        return {"weight": shape}
+
+
+# These take what a layer says of itself, and compute nothing.
 GENERIC = {"PyTorch names", "model file", "summary"}
+# This one never sees a kind, but what is in a file.
+FROM_A_FILE = {"ONNX in"}
 
 
 @pytest.fixture
 def cube(monkeypatch: pytest.MonkeyPatch) -> Case:
     """A network with a layer of that kind, which nothing has refused yet."""
     monkeypatch.setitem(LAYERS, Cube.kind, Cube)
-    with monkeypatch.context() as patched:
-        patched.setattr(Model, "_initialise", lambda *_: None)
-        return Case("cube", [Cube(), Dense(3)], (2, 3, 4))
+    monkeypatch.setattr(Model, "_initialise", lambda *_: None)
+    monkeypatch.setattr(Model, "_plan", lambda *_: (None, {}))
+    return Case("cube", [Cube(), Dense(3)], (2, 3, 4))
+
+
+@pytest.mark.parametrize("consumer", CONSUMERS.keys() - GENERIC - FROM_A_FILE)
+def test_a_made_up_kind_is_refused(consumer: str, cube: Case) -> None:
+    check_refusal(cube, consumer)
+
+
+def test_no_model_has_a_made_up_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(layer: Layer, match: str) -> None:
+        with pytest.raises(ValueError, match=match):
+            Model([layer, Dense(3)], input_shape=(2, 3, 4), classes=3)
+
+    refused(Cube(), "no kernel .*'cube'")
+    monkeypatch.setattr(Model, "_plan", lambda *_: (None, {}))
+    refused(Scale(), "initial parameters .*'scale'")
+
+
+def test_no_model_file_has_a_made_up_kind(
+    cube: Case, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cube.model.save(tmp_path / "net.lenet5c")
+    monkeypatch.delitem(LAYERS, "cube")
+    with pytest.raises(lenet5c.FileFormatError, match=r"expected a kind of .* 'cube'"):
+        lenet5c.load(tmp_path / "net.lenet5c")
+
+
+def test_an_operator_of_onnx_that_is_no_layer_is_refused(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    case_of("relu: first").model.export_onnx(tmp_path / "net.onnx")
+    network = onnx.load(tmp_path / "net.onnx")
+    (node,) = (node for node in network.graph.node if node.op_type == "Relu")
+    node.op_type = "Elu"
+    onnx.save(network, tmp_path / "net.onnx")
+    with pytest.raises(lenet5c.FileFormatError, match=r"\(Elu\): expected one of"):
+        lenet5c.from_onnx(tmp_path / "net.onnx")
+
+
+def test_a_made_up_step_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By all that is made of the steps of a network, not only where they are made."""
+    case = case_of("relu: first")
+    quantized = case.model.quantize(case.images)
+    first, *rest = quantized.layers
+    step = replace(first.step, kind="cube")
+    quantized.layers = [replace(first, step=step), *rest]
+    with pytest.raises(ValueError, match=r"int8.*'cube'"):
+        quantized.scores(case.images)
+    with pytest.raises(ValueError, match=r"int8 C.*'cube'"):
+        quantized.export_c(tmp_path / "net.h")
+    for module in (export_c, quantize):
+        monkeypatch.setattr(module, "steps_of", lambda _: [step])
+    with pytest.raises(ValueError, match=r"int8.*'cube'"):
+        case.model.quantize(case.images)
+    with pytest.raises(ValueError, match=r"C code.*'cube'"):
+        case.model.export_c(tmp_path / "net.h")

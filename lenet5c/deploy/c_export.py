@@ -133,6 +133,8 @@ def _float_step(code: "_Code", model: Network, step: Step) -> None:
         code.call(activation, math.prod(step.output_shape), x="{x}")
     elif step.kind == "flatten":
         code.flatten(step.input_shape)
+    elif step.kind not in ("conv", "avg_pool", "max_pool"):
+        raise ValueError(f"{step.name}: no C code for a step of kind {step.kind!r}")
 
 
 def _float_layer(code: "_Code", model: Network, layer: Layer, shape: Shape) -> None:
@@ -157,6 +159,8 @@ def _float_layer(code: "_Code", model: Network, layer: Layer, shape: Shape) -> N
         code.use("scale_float")
         code.own()
         code.call("scale", array, height * width, channels, x="{x}")
+    else:
+        raise ValueError(f"{name}: no C code for a layer of kind {layer.kind!r}")
 
 
 def _float_residual(
@@ -248,7 +252,7 @@ def _int8_step(code: "_Code", layer: "QuantizedLayer") -> None:
         code.call(step.kind, _window(step), to=step.output_shape)
     elif step.kind == "flatten":
         code.flatten(step.input_shape)
-    else:
+    elif step.kind in ("tanh", "relu"):
         numbers = [math.prod(step.output_shape)]
         if layer.multiplier is not None:
             code.use("rescale")
@@ -256,6 +260,8 @@ def _int8_step(code: "_Code", layer: "QuantizedLayer") -> None:
         code.own()
         code.use(f"{step.kind}_int8")
         code.call(step.kind, *numbers, x="{x}")
+    else:
+        raise ValueError(f"{step.name}: no int8 C for a step of kind {step.kind!r}")
 
 
 def _int8_scale(code: "_Code", layer: "QuantizedLayer") -> None:

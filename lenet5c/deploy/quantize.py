@@ -160,7 +160,14 @@ def _step_of(
         return replace(step, padding=getattr(layer, "padding", 0))
     if isinstance(layer, BatchNorm2d):
         return replace(step, kind="scale", eps=layer.eps)
-    return replace(step, kind="add") if isinstance(layer, Residual) else step
+    if isinstance(layer, Residual):
+        return replace(step, kind="add")
+    if isinstance(layer, (Tanh, ReLU, Flatten)):
+        return step
+    raise ValueError(
+        f"{name}: expected a layer that C code and int8 have, got the kind "
+        f"{layer.kind!r}"
+    )
 
 
 def _order_is_free(layers: Sequence[Layer], inside: bool) -> bool:
@@ -484,8 +491,10 @@ def _quantized(
         return QuantizedLayer(step, 1 / MOST, multiplier=multiplier, shift=shift)
     if step.kind == "avg_pool" and last:
         return QuantizedLayer(step, scale / math.prod(step.kernel))
-    if step.kind not in ("conv", "scale"):
+    if step.kind in ("avg_pool", "max_pool", "relu", "flatten"):
         return QuantizedLayer(step, scale)
+    if step.kind not in ("conv", "scale"):
+        raise ValueError(f"{step.name}: int8 has no step of kind {step.kind!r}")
     if step.kind == "scale":
         real, real_bias = scale_and_shift(model, step.name, step.eps)
         real = real[:, None, None, None]
@@ -585,10 +594,12 @@ def _run(
         y, activation = x.reshape(shape).astype(np.int64), None
     elif step.kind == "relu":
         y, activation = x.astype(np.int64), "relu"
-    else:
+    elif step.kind in ("avg_pool", "max_pool"):
         y, activation = _pooled(step, x, last), None
         if last:
             return y.astype(np.int32)
+    else:
+        raise ValueError(f"{step.name}: int8 has no step of kind {step.kind!r}")
     if activation == "tanh":
         most = len(TANH_TABLE) - 1
         both_sides = np.concatenate([-TANH_TABLE[:0:-1], TANH_TABLE])
