@@ -617,7 +617,7 @@ def cube(monkeypatch: pytest.MonkeyPatch) -> Case:
     return Case("cube", [Cube(), Dense(3)], (2, 3, 4))
 
 
-@pytest.mark.parametrize("consumer", CONSUMERS.keys() - GENERIC - FROM_A_FILE)
+@pytest.mark.parametrize("consumer", sorted(CONSUMERS.keys() - GENERIC - FROM_A_FILE))
 def test_a_made_up_kind_is_refused(consumer: str, cube: Case) -> None:
     check_refusal(cube, consumer)
 
