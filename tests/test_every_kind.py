@@ -666,7 +666,7 @@ def test_a_made_up_step_is_refused(
     with pytest.raises(ValueError, match=r"int8 C.*'cube'"):
         quantized.export_c(tmp_path / "net.h")
     for module in (export_c, quantize):
-        monkeypatch.setattr(module, "steps_of", lambda _: [step])
+        monkeypatch.setattr(module, "steps_of", lambda *_: [step])
     with pytest.raises(ValueError, match=r"int8.*'cube'"):
         case.model.quantize(case.images)
     with pytest.raises(ValueError, match=r"C code.*'cube'"):

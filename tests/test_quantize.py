@@ -12,7 +12,8 @@ from int8_networks import NETWORKS, network
 import lenet5c
 from lenet5c import Conv2d, Dense, ReLU, Tanh, datasets
 from lenet5c.data.images import InputStage
-from lenet5c.deploy.quantize import TANH_TABLE, QuantizedModel, _fixed_point, _rescale
+from lenet5c.deploy.int8 import TANH_TABLE, _rescale, fixed_point
+from lenet5c.deploy.quantize import QuantizedModel
 
 needs_mnist = pytest.mark.skipif(
     not os.environ.get("LENET5C_DATA"),
@@ -147,7 +148,7 @@ def test_halves_are_rounded_upwards():
 
 @pytest.mark.parametrize("ratio", [1e-12, 1e-3, 0.5, 1.0, 3.7, 2.0**29])
 def test_multipliers_use_all_of_their_bits(ratio):
-    multiplier, shift = _fixed_point(np.array([ratio]))
+    multiplier, shift = fixed_point(np.array([ratio]))
     assert multiplier[0] / 2.0**shift == pytest.approx(ratio, rel=2**-20)
     assert multiplier.dtype == np.int32
     assert 1 <= shift <= 62
@@ -156,7 +157,7 @@ def test_multipliers_use_all_of_their_bits(ratio):
 
 
 def test_multipliers_too_large_for_their_bits_saturate():
-    multiplier, shift = _fixed_point(np.array([1e30, 1.0]))
+    multiplier, shift = fixed_point(np.array([1e30, 1.0]))
     assert multiplier.tolist() == [2**31 - 1, 2]
     assert shift == 1
 

@@ -13,15 +13,16 @@ import re
 import textwrap
 from collections.abc import Sequence
 from string import Template
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lenet5c.deploy.c_source import FUNCTIONS, HEAD, PREDICT_FLOAT, PREDICT_INT8, START
-from lenet5c.deploy.quantize import TANH_TABLE, Step, scale_and_shift, steps_of
+from lenet5c.deploy.int8 import TANH_TABLE, Quantized, QuantizedLayer
+from lenet5c.deploy.steps import Step, steps_of
 from lenet5c.files.atomic import write_atomically
+from lenet5c.graph import scale_and_shift
 from lenet5c.interfaces import Network
 from lenet5c.layers import (
     BatchNorm2d,
@@ -31,9 +32,6 @@ from lenet5c.layers import (
     Residual,
     Shape,
 )
-
-if TYPE_CHECKING:
-    from lenet5c.deploy.quantize import QuantizedLayer, QuantizedModel
 
 __all__ = ["export_float", "export_int8"]
 
@@ -87,9 +85,8 @@ def _float_layers(
     """Add what these layers make of a map; the shape that it has in C, where a
     `Flatten` at the end may have moved nothing."""
     count = next((i for i, layer in enumerate(layers) if _is_alone(layer)), len(layers))
-    chain: Any = SimpleNamespace(layers=layers[:count], input_shape=shape)
     lies = shape
-    for step in steps_of(chain):
+    for step in steps_of(layers[:count], shape):
         _float_step(code, model, step)
         lies = step.output_shape
     if count == len(layers):
@@ -153,9 +150,10 @@ def _float_layer(code: "_Code", model: Network, layer: Layer, shape: Shape) -> N
         code.use("global_avg_pool_float")
         code.call("global_avg_pool", channels, height * width, to=after)
     elif isinstance(layer, BatchNorm2d):
-        both = scale_and_shift(model, name, layer.eps)
-        values = np.stack(both).astype(np.float32)
-        array = code.array(f"{name}_scale", values, "scales, then shifts, of channels")
+        values = {**model.parameters, **model.buffers}
+        both = scale_and_shift(values, name, layer.eps)
+        numbers = np.stack(both).astype(np.float32)
+        array = code.array(f"{name}_scale", numbers, "scales, then shifts, of channels")
         code.use("scale_float")
         code.own()
         code.call("scale", array, height * width, channels, x="{x}")
@@ -185,9 +183,7 @@ def _float_residual(
     code.call("add", math.prod(after), x=f"{{x}}, maps + @{ends[1]}@")
 
 
-def export_int8(
-    quantized: "QuantizedModel", path: str | os.PathLike[str], name: str
-) -> None:
+def export_int8(quantized: Quantized, path: str | os.PathLike[str], name: str) -> None:
     """What `QuantizedModel.export_c` does."""
     code = _Code(name, "int8_t", "uint8_t", quantized.input_shape)
     code.array("pixels", quantized.table, "what a byte becomes")
@@ -236,7 +232,7 @@ def export_int8(
     code.write(path, quantized, PREDICT_INT8, words)
 
 
-def _int8_step(code: "_Code", layer: "QuantizedLayer") -> None:
+def _int8_step(code: "_Code", layer: QuantizedLayer) -> None:
     """Add a step that reads one map."""
     step = layer.step
     if step.kind == "conv":
@@ -264,7 +260,7 @@ def _int8_step(code: "_Code", layer: "QuantizedLayer") -> None:
         raise ValueError(f"{step.name}: no int8 C for a step of kind {step.kind!r}")
 
 
-def _int8_scale(code: "_Code", layer: "QuantizedLayer") -> None:
+def _int8_scale(code: "_Code", layer: QuantizedLayer) -> None:
     step = layer.step
     arrays = [
         code.array(f"{step.name}_{part}", values, what)
@@ -282,7 +278,7 @@ def _int8_scale(code: "_Code", layer: "QuantizedLayer") -> None:
     code.call("scale", *arrays, *numbers, x="{x}")
 
 
-def _int8_conv(code: "_Code", layer: "QuantizedLayer") -> None:
+def _int8_conv(code: "_Code", layer: QuantizedLayer) -> None:
     step = layer.step
     assert layer.weight is not None
     assert layer.bias is not None
@@ -463,7 +459,7 @@ class _Code:
     def write(
         self,
         path: str | os.PathLike[str],
-        model: "Network | QuantizedModel",
+        model: Network | Quantized,
         predict: str,
         words: dict[str, Any],
     ) -> None:
@@ -514,7 +510,7 @@ def _filled(template: str, name: str, words: dict[str, Any]) -> str:
     return Template(template).substitute(words)
 
 
-def _input_sizes(model: "Network | QuantizedModel") -> str:
+def _input_sizes(model: Network | Quantized) -> str:
     channels, height, width = model.input_shape
     return f"{channels}, {model.source[0]}, {model.source[1]}, {height}, {width}"
 

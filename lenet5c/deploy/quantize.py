@@ -9,218 +9,37 @@ KH KW  rows and columns of a kernel
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lenet5c.data.images import as_images, encode_labels
-from lenet5c.interfaces import Network
-from lenet5c.layers import (
-    AvgPool2d,
-    BatchNorm2d,
-    Conv2d,
-    Dense,
-    Dropout,
-    Flatten,
-    GlobalAvgPool2d,
-    Layer,
-    MaxPool2d,
-    ReLU,
-    Residual,
-    Shape,
-    Tanh,
+from lenet5c.deploy.c_export import export_int8
+from lenet5c.deploy.int8 import (
+    MAX_INT8,
+    MAX_SUM,
+    TANH_ONE,
+    TANH_TABLE,
+    QuantizedLayer,
+    fixed_point,
+    largest_product_sum,
+    run,
 )
+from lenet5c.deploy.steps import Step, steps_of
+from lenet5c.graph import scale_and_shift
+from lenet5c.interfaces import Network
+from lenet5c.layers import Shape
 
 __all__ = [
     "LayerError",
     "QuantizationReport",
-    "QuantizedLayer",
     "QuantizedModel",
-    "Step",
-    "steps_of",
 ]
 
-MOST = 127  # of an int8; -128 is not used
-MOST_SUM = 1 << 30  # of a bias, and of the products that are added to it
-MOST_SHIFT = 62
-LEAST_WEIGHT_SCALE = 2.0**-16  # of the largest one in the layer
-TANH_ONE = 256  # the argument 1.0 in the table of tanh
-TANH_TABLE = np.rint(MOST * np.tanh(np.arange(800) / TANH_ONE)).astype(np.int8)
-EXACT_IN_FLOAT32 = 1 << 24
+MIN_WEIGHT_SCALE = 2.0**-16  # of the largest one in the layer
 CHUNK = 1 << 22  # numbers of the largest matrix that is made of the images at a time
-
-
-@dataclass(frozen=True)
-class Step:
-    """What is computed in one go: a layer, with the activation after it if it has one.
-
-    A dense layer is a convolution whose kernel covers its input, and global average
-    pooling has a window that does. Dropout is no step, and `Flatten` is one only where
-    it changes what the layers after it do.
-
-    Attributes
-    ----------
-    kind : {"conv", "scale", "add", "avg_pool", "max_pool", "tanh", "relu", "flatten"}
-        A batch normalisation is a scale, the end of a `Residual` an addition.
-    name : str
-        Of the layer that has the parameters.
-    last : str
-        Name of the last layer in it: its activations are the output of the step.
-    input_shape, output_shape : (C, H, W)
-    kernel : (KH, KW)
-    stride, padding : int
-    activation : {"tanh", "relu"} or None
-        Of a convolution, a scale or an addition.
-    sources : tuple of int
-        The maps that it reads, two for an addition: 0 is the input, i + 1 the output of
-        step i.
-    eps : float
-        Of a batch normalisation.
-    """
-
-    kind: str
-    name: str
-    last: str
-    input_shape: Shape
-    output_shape: Shape
-    kernel: tuple[int, int] = (1, 1)
-    stride: int = 1
-    padding: int = 0
-    activation: str | None = None
-    sources: tuple[int, ...] = (0,)
-    eps: float = 0.0
-
-
-def steps_of(model: Network) -> list[Step]:
-    """The steps of a model's layers, in their order."""
-    steps: list[Step] = []
-    _append_steps(steps, model.layers, model.input_shape, 0, inside=False)
-    return steps
-
-
-def _append_steps(
-    steps: list[Step], layers: Sequence[Layer], shape: Shape, source: int, inside: bool
-) -> int:
-    """Append the steps of layers that read map `source`; the map that they make.
-
-    `inside` of a branch, whose map is added to another.
-    """
-    fusing = None  # the step that an activation would be part of
-    for position, layer in enumerate(layers):
-        if isinstance(layer, Dropout):
-            continue
-        if isinstance(layer, Flatten) and _order_is_free(
-            layers[position + 1 :], inside
-        ):
-            continue
-        activation = layer.kind if isinstance(layer, (Tanh, ReLU)) else None
-        if activation and fusing is not None:
-            last = str(layer.name)
-            steps[fusing] = replace(steps[fusing], last=last, activation=activation)
-            fusing = None
-            continue
-        after = layer.output_shape(shape)
-        if isinstance(layer, Residual):
-            sources = tuple(
-                _append_steps(steps, branch, shape, source, inside=True)
-                for branch in (layer.layers, layer.shortcut)
-            )
-            shape = after
-        else:
-            sources = (source,)
-        step = _step_of(layer, shape, after, sources)
-        steps.append(step)
-        if step.kind in ("conv", "scale", "add"):
-            fusing = len(steps) - 1
-        elif step.kind != "flatten":
-            fusing = None
-        source, shape = len(steps), after
-    return source
-
-
-def _step_of(
-    layer: Layer, shape: Shape, after: Shape, sources: tuple[int, ...]
-) -> Step:
-    name = str(layer.name)
-    step = Step(layer.kind, name, name, shape, after, sources=sources)
-    if isinstance(layer, Conv2d):
-        step = replace(step, kind="conv", kernel=layer.kernel, stride=layer.stride)
-        return replace(step, padding=layer.padding)
-    if isinstance(layer, Dense):
-        return replace(step, kind="conv", kernel=shape[1:])
-    if isinstance(layer, GlobalAvgPool2d):
-        return replace(step, kind="avg_pool", kernel=shape[1:])
-    if isinstance(layer, (AvgPool2d, MaxPool2d)):
-        assert layer.stride is not None
-        kernel = (layer.kernel_size, layer.kernel_size)
-        kind = "avg_pool" if isinstance(layer, AvgPool2d) else "max_pool"
-        step = replace(step, kind=kind, kernel=kernel, stride=layer.stride)
-        return replace(step, padding=getattr(layer, "padding", 0))
-    if isinstance(layer, BatchNorm2d):
-        return replace(step, kind="scale", eps=layer.eps)
-    if isinstance(layer, Residual):
-        return replace(step, kind="add")
-    if isinstance(layer, (Tanh, ReLU, Flatten)):
-        return step
-    raise ValueError(
-        f"{name}: expected a layer that C code and int8 have, got the kind "
-        f"{layer.kind!r}"
-    )
-
-
-def _order_is_free(layers: Sequence[Layer], inside: bool) -> bool:
-    """Whether these layers do the same with a map that has not been flattened."""
-    rest = (
-        layer
-        for layer in layers
-        if not isinstance(layer, (Tanh, ReLU, Flatten, Dropout))
-    )
-    following = next(rest, None)
-    return not inside if following is None else isinstance(following, Dense)
-
-
-def scale_and_shift(
-    model: Network, name: str, eps: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What a batch normalisation multiplies with and adds in prediction, (C,) each."""
-    weight = model.parameters[f"{name}.weight"].astype(np.float64)
-    variance = model.buffers[f"{name}.running_var"].astype(np.float64)
-    scale = weight / np.sqrt(variance + eps)
-    return scale, (
-        model.parameters[f"{name}.bias"] - model.buffers[f"{name}.running_mean"] * scale
-    )
-
-
-@dataclass(frozen=True)
-class QuantizedLayer:
-    """A step in integers.
-
-    Attributes
-    ----------
-    step : Step
-    scale : float
-        What one unit of the output stands for.
-    weight : (F, C, KH, KW) int8, (C, 1, 1, 1) of a scale, or None
-    bias : (F,) int32, or None
-    multiplier : (F,) int32, (1,) before a table of tanh, (2,) of an addition, or None
-        Sums, times this, over 2 to the `shift`, are the output before its activation.
-        None where there is nothing to rescale.
-    shift : int
-    """
-
-    step: Step
-    scale: float
-    weight: NDArray[np.int8] | None = None
-    bias: NDArray[np.int32] | None = None
-    multiplier: NDArray[np.int32] | None = None
-    shift: int = 1
-
-    @property
-    def is_raw(self) -> bool:
-        """Whether the sums of a convolution are its output."""
-        return self.weight is not None and self.multiplier is None
 
 
 class LayerError(NamedTuple):
@@ -316,12 +135,12 @@ class QuantizedModel:
         self._float = model
         stage_scale, offset, background, *_ = model.stage.for_core()
         reals = np.append(np.arange(256) * stage_scale + offset, background)
-        self.input_scale = float(np.abs(reals).max()) / MOST or 1.0
+        self.input_scale = float(np.abs(reals).max()) / MAX_INT8 or 1.0
         table = np.rint(reals / self.input_scale).astype(np.int8)
         self.table, self.background = table[:256], int(table[256])
         self.layers: list[QuantizedLayer] = []
         scales = [self.input_scale]  # by map
-        steps = steps_of(model)
+        steps = steps_of(model.layers, model.input_shape)
         for step in steps:
             given = [scales[source] for source in step.sources]
             layer = _quantized(model, step, given, step is steps[-1], pixels)
@@ -425,8 +244,6 @@ class QuantizedModel:
         OSError
             If the file cannot be written; an old one is left as it was.
         """
-        from lenet5c.deploy.c_export import export_int8
-
         export_int8(self, path, name)
 
     def __repr__(self) -> str:
@@ -462,7 +279,7 @@ class QuantizedModel:
         maps: list[NDArray[Any]] = [x]
         for layer in self.layers:
             given = [maps[source] for source in layer.step.sources]
-            maps.append(_run(layer, given, layer is self.layers[-1]))
+            maps.append(run(layer, given, layer is self.layers[-1]))
             yield maps[-1]
 
 
@@ -483,12 +300,12 @@ def _quantized(
     """The step for maps in units of `scales`."""
     scale = scales[0]
     if step.kind == "add":
-        unit, out = _unit_of_output(model, step, max(scales) / MOST, pixels)
-        multiplier, shift = _fixed_point(np.array(scales) / unit)
+        unit, out = _unit_of_output(model, step, max(scales) / MAX_INT8, pixels)
+        multiplier, shift = fixed_point(np.array(scales) / unit)
         return QuantizedLayer(step, out, multiplier=multiplier, shift=shift)
     if step.kind == "tanh":
-        multiplier, shift = _fixed_point(np.array([scale * TANH_ONE]))
-        return QuantizedLayer(step, 1 / MOST, multiplier=multiplier, shift=shift)
+        multiplier, shift = fixed_point(np.array([scale * TANH_ONE]))
+        return QuantizedLayer(step, 1 / MAX_INT8, multiplier=multiplier, shift=shift)
     if step.kind == "avg_pool" and last:
         return QuantizedLayer(step, scale / math.prod(step.kernel))
     if step.kind in ("avg_pool", "max_pool", "relu", "flatten"):
@@ -496,7 +313,9 @@ def _quantized(
     if step.kind not in ("conv", "scale"):
         raise ValueError(f"{step.name}: int8 has no step of kind {step.kind!r}")
     if step.kind == "scale":
-        real, real_bias = scale_and_shift(model, step.name, step.eps)
+        real, real_bias = scale_and_shift(
+            {**model.parameters, **model.buffers}, step.name, step.eps
+        )
         real = real[:, None, None, None]
     else:
         shape = (step.output_shape[0], step.input_shape[0], *step.kernel)
@@ -505,15 +324,15 @@ def _quantized(
         real_bias = model.parameters.get(f"{step.name}.bias", zeros).astype(np.float64)
     raw = last and step.kind == "conv" and step.activation is None
     # one unit of each filter's weights
-    units = np.abs(real).max(axis=(1, 2, 3)) / MOST
-    units = np.maximum(units, units.max() * LEAST_WEIGHT_SCALE)
-    units = np.maximum(units, np.abs(real_bias) / (scale * (MOST_SUM - 1)))
+    units = np.abs(real).max(axis=(1, 2, 3)) / MAX_INT8
+    units = np.maximum(units, units.max() * MIN_WEIGHT_SCALE)
+    units = np.maximum(units, np.abs(real_bias) / (scale * (MAX_SUM - 1)))
     if raw:
         units[:] = units.max()
     units[units == 0] = 1.0
     weight = np.rint(real / units[:, None, None, None]).astype(np.int8)
     bias = np.rint(real_bias / (units * scale)).astype(np.int32)
-    if _largest_product_sum(weight) > MOST_SUM:
+    if largest_product_sum(weight) > MAX_SUM:
         raise ValueError(
             f"model: {step.name} adds up {weight[0].size} products, more than "
             "32 bits hold for certain"
@@ -521,7 +340,7 @@ def _quantized(
     if raw:
         return QuantizedLayer(step, float(units[0] * scale), weight, bias)
     unit, out = _unit_of_output(model, step, float(units.max() * scale), pixels)
-    multiplier, shift = _fixed_point(units * (scale / unit))
+    multiplier, shift = fixed_point(units * (scale / unit))
     return QuantizedLayer(step, out, weight, bias, multiplier, shift)
 
 
@@ -530,14 +349,9 @@ def _unit_of_output(
 ) -> tuple[float, float]:
     """What one unit stands for before the step's activation, and after it."""
     if step.activation == "tanh":
-        return 1 / TANH_ONE, 1 / MOST
-    scale = max(_largest_activation(model, step, pixels) / MOST, least)
+        return 1 / TANH_ONE, 1 / MAX_INT8
+    scale = max(_largest_activation(model, step, pixels) / MAX_INT8, least)
     return scale, scale
-
-
-def _largest_product_sum(weight: NDArray[np.int8]) -> int:
-    magnitudes = np.abs(weight.astype(np.int64)).sum(axis=(1, 2, 3))
-    return MOST * int(magnitudes.max())
 
 
 def _largest_activation(model: Network, step: Step, pixels: NDArray[np.uint8]) -> float:
@@ -548,97 +362,3 @@ def _largest_activation(model: Network, step: Step, pixels: NDArray[np.uint8]) -
         )
         for start in range(0, len(pixels), at_once)
     )
-
-
-def _fixed_point(ratios: NDArray[np.float64]) -> tuple[NDArray[np.int32], int]:
-    """Multipliers and the largest shift s with ratios = multipliers / 2^s."""
-    _, exponent = math.frexp(float(ratios.max()))
-    shift = min(max(31 - exponent, 1), MOST_SHIFT)
-    scaled = np.minimum(np.rint(np.ldexp(ratios, shift)), 2**31 - 1)
-    return scaled.astype(np.int32), shift
-
-
-def _rescale(
-    sums: NDArray[np.int64], multiplier: NDArray[np.int32], shift: int
-) -> NDArray[np.int64]:
-    """sums * multiplier / 2^shift, rounded to the nearest, halves upwards."""
-    return _shifted(sums * multiplier.astype(np.int64), shift)
-
-
-def _shifted(product: NDArray[np.int64], shift: int) -> NDArray[np.int64]:
-    return (product + (1 << (shift - 1))) >> shift
-
-
-def _run(
-    layer: QuantizedLayer, maps: Sequence[NDArray[np.int8]], last: bool
-) -> NDArray[Any]:
-    """The layer's output (N, F, OH, OW) for its maps (N, C, H, W)."""
-    step, x = layer.step, maps[0]
-    shape = (len(x), *step.output_shape)
-    if step.kind == "add":
-        assert layer.multiplier is not None
-        both = np.stack(maps, axis=-1).astype(np.int64)
-        y = _shifted(both @ layer.multiplier.astype(np.int64), layer.shift)
-        activation = step.activation
-    elif step.kind in ("conv", "scale"):
-        y = _sums(layer, x)
-        if layer.multiplier is None:
-            return y.astype(np.int32)
-        y = _rescale(y, layer.multiplier[:, None, None], layer.shift)
-        activation = step.activation
-    elif step.kind == "tanh":
-        assert layer.multiplier is not None
-        y = _rescale(x.astype(np.int64), layer.multiplier, layer.shift)
-        activation = "tanh"
-    elif step.kind == "flatten":
-        y, activation = x.reshape(shape).astype(np.int64), None
-    elif step.kind == "relu":
-        y, activation = x.astype(np.int64), "relu"
-    elif step.kind in ("avg_pool", "max_pool"):
-        y, activation = _pooled(step, x, last), None
-        if last:
-            return y.astype(np.int32)
-    else:
-        raise ValueError(f"{step.name}: int8 has no step of kind {step.kind!r}")
-    if activation == "tanh":
-        most = len(TANH_TABLE) - 1
-        both_sides = np.concatenate([-TANH_TABLE[:0:-1], TANH_TABLE])
-        y = both_sides[np.clip(y, -most, most) + most]
-    else:
-        y = np.clip(y, 0 if activation == "relu" else -MOST, MOST)
-    return y.astype(np.int32 if last else np.int8)
-
-
-def _sums(layer: QuantizedLayer, x: NDArray[np.int8]) -> NDArray[np.int64]:
-    """The convolution and its bias: exact, as no sum leaves the integers of a float."""
-    step, weight, bias = layer.step, layer.weight, layer.bias
-    assert weight is not None
-    assert bias is not None
-    if step.kind == "scale":
-        products: NDArray[np.int64] = x.astype(np.int64) * weight[:, 0]
-        return products + bias[:, None, None]
-    exact = _largest_product_sum(weight) < EXACT_IN_FLOAT32
-    dtype = np.float32 if exact else np.float64
-    side = (step.padding, step.padding)
-    x = np.pad(x, ((0, 0), (0, 0), side, side)).astype(dtype)
-    windows = np.lib.stride_tricks.sliding_window_view(x, step.kernel, axis=(2, 3))
-    windows = windows[:, :, :: step.stride, :: step.stride].transpose(0, 2, 3, 1, 4, 5)
-    rows = windows.reshape(-1, math.prod(weight.shape[1:]))
-    sums = rows @ weight.reshape(len(weight), -1).T.astype(dtype)
-    _, height, width = step.output_shape
-    by_pixel = sums.astype(np.int64).reshape(-1, height, width, len(weight)) + bias
-    by_map: NDArray[np.int64] = by_pixel.transpose(0, 3, 1, 2)
-    return by_map
-
-
-def _pooled(step: Step, x: NDArray[np.int8], sums: bool) -> NDArray[np.int64]:
-    side = (step.padding, step.padding)
-    x = np.pad(x, ((0, 0), (0, 0), side, side), constant_values=-128)  # never a maximum
-    windows = np.lib.stride_tricks.sliding_window_view(x, step.kernel, axis=(2, 3))
-    windows = windows[:, :, :: step.stride, :: step.stride]
-    if step.kind == "max_pool":
-        largest: NDArray[np.int64] = windows.max(axis=(4, 5)).astype(np.int64)
-        return largest
-    total: NDArray[np.int64] = windows.sum(axis=(4, 5), dtype=np.int64)
-    count = math.prod(step.kernel)
-    return total if sums else (2 * total + count) // (2 * count)

@@ -4,7 +4,7 @@ One file a family. Shapes are (C, H, W): channels, rows, columns.
 """
 
 from lenet5c.layers.activation import Activation, ReLU, Tanh
-from lenet5c.layers.base import Layer, Shape
+from lenet5c.layers.base import Layer, Shape, Window
 from lenet5c.layers.conv import Conv2d
 from lenet5c.layers.dense import Dense
 from lenet5c.layers.dropout import Dropout
@@ -31,6 +31,7 @@ __all__ = [
     "Residual",
     "Shape",
     "Tanh",
+    "Window",
     "before_relu",
     "initialise",
     "layer_from_dict",

@@ -4,14 +4,22 @@ Shapes are (C, H, W): channels, rows, columns. After `Flatten` a map is (feature
 1).
 """
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from lenet5c._support.checks import both
 from lenet5c._support.habits import did_you_mean
 
-__all__ = ["Layer", "Shape", "check_init", "padding_of"]
+__all__ = ["Layer", "Shape", "Window", "check_init", "padding_of"]
 
 Shape = tuple[int, int, int]
+
+
+class Window(NamedTuple):
+    """What one output looks at: rows and columns, their step, zeros around the map."""
+
+    kernel: tuple[int, int] = (1, 1)
+    stride: int = 1
+    padding: int = 0
 
 
 class Layer:
@@ -36,6 +44,10 @@ class Layer:
     def output_shape(self, shape: Shape) -> Shape:
         """Output shape for an input of `shape`; ValueError if that is too small."""
         return shape
+
+    def window(self, shape: Shape) -> Window:
+        """What one output looks at, in an input of `shape`."""
+        return Window()
 
     def parameter_shapes(self, shape: Shape) -> dict[str, tuple[int, ...]]:
         """Shapes of the parameters, in the order of the flat vector."""

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from lenet5c._support.checks import both, pair, truth, whole
 from lenet5c._support.habits import explained
-from lenet5c.layers.base import Layer, Shape, check_init, padding_of
+from lenet5c.layers.base import Layer, Shape, Window, check_init, padding_of
 
 __all__ = ["Conv2d"]
 
@@ -60,6 +60,9 @@ class Conv2d(Layer):
         """Rows and columns of the kernel."""
         assert isinstance(self.kernel_size, tuple)
         return self.kernel_size
+
+    def window(self, shape: Shape) -> Window:
+        return Window(self.kernel, self.stride, self.padding)
 
     def output_shape(self, shape: Shape) -> Shape:
         _, height, width = shape

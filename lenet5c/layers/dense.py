@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from lenet5c._support.checks import whole
 from lenet5c._support.habits import explained
-from lenet5c.layers.base import Layer, Shape, check_init
+from lenet5c.layers.base import Layer, Shape, Window, check_init
 
 __all__ = ["Dense"]
 
@@ -27,6 +27,9 @@ class Dense(Layer):
         super().__post_init__()
         object.__setattr__(self, "outputs", whole("outputs", self.outputs, 1))
         check_init(self.init)
+
+    def window(self, shape: Shape) -> Window:
+        return Window(shape[1:])
 
     def output_shape(self, shape: Shape) -> Shape:
         return (self.outputs, 1, 1)

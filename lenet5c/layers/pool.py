@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from lenet5c._support.checks import both
 from lenet5c._support.habits import explained
-from lenet5c.layers.base import Layer, Shape, padding_of
+from lenet5c.layers.base import Layer, Shape, Window, padding_of
 
 __all__ = ["AvgPool2d", "GlobalAvgPool2d", "MaxPool2d"]
 
@@ -20,6 +20,11 @@ class _Pool2d(Layer):
         stride = size if self.stride is None else both("stride", self.stride, 1)
         object.__setattr__(self, "kernel_size", size)
         object.__setattr__(self, "stride", stride)
+
+    def window(self, shape: Shape) -> Window:
+        assert self.stride is not None
+        square = self.kernel_size, self.kernel_size
+        return Window(square, self.stride, getattr(self, "padding", 0))
 
     def _pooled(self, shape: Shape, padding: int) -> Shape:
         channels, height, width = shape
@@ -97,6 +102,9 @@ class GlobalAvgPool2d(Layer):
 
     kind: ClassVar[str] = "global_avg_pool2d"
     name: str | None = None
+
+    def window(self, shape: Shape) -> Window:
+        return Window(shape[1:])
 
     def output_shape(self, shape: Shape) -> Shape:
         return (shape[0], 1, 1)

@@ -1,0 +1,91 @@
+"""What integers and C code compute in one go, from the nodes of the graph."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lenet5c.graph import Node, lower
+from lenet5c.layers import BatchNorm2d, Layer, Shape
+
+__all__ = ["Step", "steps_of"]
+
+# By the kind of a layer, what its step is called.
+KINDS = {
+    "conv2d": "conv",
+    "dense": "conv",  # whose kernel covers its input
+    "batch_norm2d": "scale",
+    "residual": "add",
+    "avg_pool2d": "avg_pool",
+    "global_avg_pool2d": "avg_pool",  # whose window covers its input
+    "max_pool2d": "max_pool",
+    "tanh": "tanh",
+    "relu": "relu",
+    "flatten": "flatten",
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is computed in one go: a layer, with the activation after it if it has one.
+
+    A dense layer is a convolution whose kernel covers its input, and global average
+    pooling has a window that does. Dropout is no step, and `Flatten` is one only where
+    it changes what the layers after it do.
+
+    Attributes
+    ----------
+    kind : {"conv", "scale", "add", "avg_pool", "max_pool", "tanh", "relu", "flatten"}
+        A batch normalisation is a scale, the end of a `Residual` an addition.
+    name : str
+        Of the layer that has the parameters.
+    last : str
+        Name of the last layer in it: its activations are the output of the step.
+    input_shape, output_shape : (C, H, W)
+    kernel : (KH, KW)
+    stride, padding : int
+    activation : {"tanh", "relu"} or None
+        Of a convolution, a scale or an addition.
+    sources : tuple of int
+        The maps that it reads, two for an addition: 0 is the input, i + 1 the output of
+        step i.
+    eps : float
+        Of a batch normalisation.
+    """
+
+    kind: str
+    name: str
+    last: str
+    input_shape: Shape
+    output_shape: Shape
+    kernel: tuple[int, int] = (1, 1)
+    stride: int = 1
+    padding: int = 0
+    activation: str | None = None
+    sources: tuple[int, ...] = (0,)
+    eps: float = 0.0
+
+
+def steps_of(layers: Sequence[Layer], input_shape: Shape) -> list[Step]:
+    """The steps of these layers, in their order."""
+    return [
+        _step(node) for node in lower(layers, input_shape, flatten="reorders").nodes
+    ]
+
+
+def _step(node: Node) -> Step:
+    for layer in filter(None, (node.layer, node.activation)):
+        if layer.kind not in KINDS:
+            raise ValueError(
+                f"{layer.name}: expected a layer that C code and int8 have, got the "
+                f"kind {layer.kind!r}"
+            )
+    return Step(
+        KINDS[node.kind],
+        node.name,
+        node.last,
+        node.input_shape,
+        node.output_shape,
+        *node.layer.window(node.input_shape),
+        activation=None if node.activation is None else KINDS[node.activation.kind],
+        sources=node.sources,
+        eps=node.layer.eps if isinstance(node.layer, BatchNorm2d) else 0.0,
+    )
