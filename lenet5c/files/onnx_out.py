@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 
 from lenet5c._support.build import __version__
 from lenet5c.files.atomic import write_atomically
+from lenet5c.graph import Node, lower
 from lenet5c.interfaces import Network
 from lenet5c.layers import (
+    Activation,
     AvgPool2d,
     BatchNorm2d,
     Conv2d,
     Dense,
-    Dropout,
     Flatten,
     GlobalAvgPool2d,
     Layer,
     MaxPool2d,
     ReLU,
     Residual,
-    Shape,
     Tanh,
 )
 
@@ -58,8 +58,9 @@ def onnx_bytes(model: Network, dtype: str | None = None) -> bytes:
         raise ValueError("model: expected finite parameters, got a NaN or infinity")
     graph = _Graph(model)
     graph.add_input_stage(model, dtype)
-    for layer, shape in zip(model.layers, model.shapes, strict=False):
-        graph.add_layer(layer, shape)
+    lowered = lower(model.layers, model.input_shape, fuse=False, flatten="always")
+    for node in lowered.nodes:
+        graph.add_node(node)
     graph.add_outputs()
     element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     size = (model.input_shape[0], *model.source)
@@ -119,6 +120,7 @@ class _Graph:
         self.constants: dict[str, NDArray[Any]] = {**model.parameters, **model.buffers}
         self._tensor = INPUT  # what the next node reads
         self._flat = False  # whether that is (N, features), else (N, C, H, W)
+        self._maps: list[tuple[str, bool]] = []  # by map, the same two
         self._taken = {INPUT, LOGITS, PROBABILITIES, *self.constants}
 
     def add_input_stage(self, model: Network, dtype: str) -> None:
@@ -136,46 +138,32 @@ class _Graph:
             ends = [0, 0, *room // 2], [0, 0, *room - room // 2]
             pads = np.concatenate(ends, dtype=np.int64)
             self._add("Pad", "centred", {"pads": pads, "background": background})
+        self._maps = [(self._tensor, self._flat)]
 
-    def add_layer(self, layer: Layer, shape: Shape) -> None:
-        """Add a layer whose input is of this shape; Dropout does nothing here."""
-        name = str(layer.name)
-        if isinstance(layer, Dropout):
-            return
-        if isinstance(layer, Residual):
-            self._add_residual(layer, shape)
-            return
-        if isinstance(layer, Flatten):
-            self._flatten(name)
-            return
-        if isinstance(layer, Dense):
-            self._flatten()
-        elif self._flat and not isinstance(layer, (Tanh, ReLU)):
-            self._add("Reshape", "map", {"shape": np.array([0, *shape], np.int64)})
-            self._flat = False
-        operator, attributes = _operator(layer)
-        parts = [*layer.parameter_shapes(shape), *layer.buffer_shapes(shape)]
-        parameters = [f"{name}.{part}" for part in parts]
-        self._node(operator, parameters, name, name, attributes)
-
-    def _add_residual(self, layer: Residual, shape: Shape) -> None:
-        """Add both branches, which begin at one tensor, and their sum."""
-        began = self._tensor, self._flat
-        ends = []
-        for branch in (layer.layers, layer.shortcut):
-            self._tensor, self._flat = began
-            before = shape
-            for inner in branch:
-                self.add_layer(inner, before)
-                before = inner.output_shape(before)
-            if self._flat:
-                wanted = np.array([0, *before], np.int64)
-                self._add("Reshape", "map", {"shape": wanted})
+    def add_node(self, node: Node) -> None:
+        """Add a layer."""
+        inputs = []
+        for source in node.sources:
+            self._tensor, self._flat = self._maps[source]
+            if isinstance(node.layer, Dense):
+                self._flatten()
+            elif self._flat and not isinstance(node.layer, (Activation, Flatten)):
+                shape = np.array([0, *node.input_shape], np.int64)
+                self._add("Reshape", "map", {"shape": shape})
                 self._flat = False
-            ends.append(self._tensor)
-        name = str(layer.name)
-        self._tensor = ends[0]
-        self._node("Add", ends[1:], name, name, {})
+            inputs.append(self._tensor)
+        if isinstance(node.layer, Flatten):
+            self._flatten(node.name)
+        else:
+            operator, attributes = _operator(node.layer)
+            shape_of = (node.layer.parameter_shapes, node.layer.buffer_shapes)
+            parts = [part for shapes in shape_of for part in shapes(node.input_shape)]
+            parameters = [f"{node.name}.{part}" for part in parts]
+            self._tensor = inputs[0]
+            self._node(
+                operator, [*inputs[1:], *parameters], node.name, node.name, attributes
+            )
+        self._maps.append((self._tensor, self._flat))
 
     def add_outputs(self) -> None:
         """Call what comes last the logits, and add the probabilities."""
@@ -228,28 +216,31 @@ class _Graph:
 
 def _operator(layer: Layer) -> tuple[str, dict[str, Any]]:
     """The ONNX operator of a layer, and its attributes."""
-    if isinstance(layer, Dense):
-        return "Gemm", {"transB": 1}
-    if isinstance(layer, Conv2d):
-        return "Conv", {
-            "kernel_shape": layer.kernel,
-            "strides": [layer.stride] * 2,
-            "pads": [layer.padding] * 4,
-        }
-    if isinstance(layer, BatchNorm2d):
-        return "BatchNormalization", {"epsilon": layer.eps}
-    if isinstance(layer, GlobalAvgPool2d):
-        return "GlobalAveragePool", {}
-    if isinstance(layer, (AvgPool2d, MaxPool2d)):
-        attributes = {
-            "kernel_shape": [layer.kernel_size] * 2,
-            "strides": [layer.stride] * 2,
-        }
-        if isinstance(layer, AvgPool2d):
-            return "AveragePool", attributes
-        if layer.padding:
-            attributes["pads"] = [layer.padding] * 4
-        return "MaxPool", attributes
-    if isinstance(layer, (Tanh, ReLU)):
-        return "Tanh" if isinstance(layer, Tanh) else "Relu", {}
-    raise TypeError(f"{layer.name}: expected a layer that ONNX has, got {layer!r}")
+    match layer:
+        case Conv2d():
+            return "Conv", _window(layer)
+        case Dense():
+            return "Gemm", {"transB": 1}
+        case AvgPool2d():
+            return "AveragePool", _window(layer)
+        case MaxPool2d():
+            return "MaxPool", _window(layer)
+        case GlobalAvgPool2d():
+            return "GlobalAveragePool", {}
+        case BatchNorm2d():
+            return "BatchNormalization", {"epsilon": layer.eps}
+        case Residual():
+            return "Add", {}
+        case Tanh():
+            return "Tanh", {}
+        case ReLU():
+            return "Relu", {}
+    raise TypeError(
+        f"{layer.name}: expected a layer that ONNX has, got the kind {layer.kind!r}"
+    )
+
+
+def _window(layer: Conv2d | AvgPool2d | MaxPool2d) -> dict[str, Any]:
+    kernel, stride, padding = layer.window((0, 0, 0))
+    pads = {"pads": [padding] * 4} if padding or isinstance(layer, Conv2d) else {}
+    return {"kernel_shape": kernel, "strides": [stride] * 2} | pads
