@@ -144,11 +144,12 @@ def extensions():
     )
     cpu.extra_compile_args = ["-O2", "-g0", "-fvisibility=hidden"]
     embed.sources.append("csrc/lenet5c.c")
-    embed.depends += [f"csrc/lenet5c{end}.h" for end in ("", "_api", "_kernels")]
+    embed.depends += ["csrc/lenet5c.h", "csrc/lenet5c_api.h"]
+    embed.depends += sorted(map(str, Path("csrc/runtime").iterdir()))
     embed.include_dirs = ["csrc"]
     embed.define_macros = [
         ("LENET5C_API", ""),  # no other module shall see the runtime's own names
-        ("LENET5C_MOST_LANES", "lenet5c_most_lanes"),
+        ("LENET5C_MAX_LANES", "lenet5c_max_lanes"),
     ]
     embed.extra_compile_args = ["-O3", "-g0", "-fvisibility=hidden"]
     cores = [core(name, flags, network.sources[0]) for name, flags in CORES.items()]

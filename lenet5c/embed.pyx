@@ -40,9 +40,9 @@ cdef extern from "lenet5c.h" nogil:
 cdef extern from *:
     """
     /* csrc/lenet5c.c chooses no kernels with more lanes: those of the core decide */
-    int lenet5c_most_lanes = 4;
+    int lenet5c_max_lanes = 4;
     """
-    int lenet5c_most_lanes
+    int lenet5c_max_lanes
 
 cdef extern from "lenet5c_api.h":
     ctypedef struct lenet5c_api:
@@ -74,7 +74,7 @@ from lenet5c.data.images import as_images
 cdef enum:
     PART = 16  # images that a thread takes at a time
 
-lenet5c_most_lanes = {"avx512": 16, "avx2": 8}.get(_core.isa, 4)
+lenet5c_max_lanes = {"avx512": 16, "avx2": 8}.get(_core.isa, 4)
 
 ctypedef int (*TrainStep)(
     void *, const uint8_t *, const float *, const int32_t *, int, float, float *

@@ -13,7 +13,7 @@
  */
 #include "lenet5c.c"
 
-enum { MOST_WORKSPACE = 1 << 17, MOST_OPS = 60, MOST_BYTES = 1 << 17 };
+enum { MAX_WORKSPACE = 1 << 17, MAX_OPS = 60, MAX_BYTES = 1 << 17 };
 
 static void correct_checksum(unsigned char *bytes, size_t size)
 {
@@ -30,7 +30,7 @@ static void run(const lenet5c_model *model)
     const int classes = lenet5c_classes(model);
     const size_t size = lenet5c_workspace_size(model);
     if (lenet5c_input(model, &input)) abort();
-    if (size > MOST_WORKSPACE || model->op_count > MOST_OPS) return;
+    if (size > MAX_WORKSPACE || model->op_count > MAX_OPS) return;
     for (int half = 1; half <= 2; half++) {
         lenet5c_layout layout = {.count = 1,
             .height = (input.height + half - 1) / half,
@@ -92,7 +92,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 #ifdef LENET5C_FUZZ_MAIN
 int main(int count, char **arguments)
 {
-    static unsigned char bytes[MOST_BYTES], copy[MOST_BYTES];
+    static unsigned char bytes[MAX_BYTES], copy[MAX_BYTES];
     for (int i = 1; i < count; i++) {
         FILE *file = fopen(arguments[i], "rb");
         size_t size = file ? fread(bytes, 1, sizeof bytes, file) : 0;
@@ -165,7 +165,7 @@ static size_t change(unsigned char *text, size_t size, size_t max_size)
  * are none that fit. */
 static size_t rebuild(const struct file *file, unsigned char *bytes, size_t max_size)
 {
-    static char tensors[MOST_HEADER], head[MOST_HEADER];
+    static char tensors[MAX_HEADER], head[MAX_HEADER];
     static const char *const keys[] = {"input_shape", "layers", NULL};
     struct text values[2], item;
     const struct text stage = file->input_stage, network = file->network;
@@ -181,12 +181,12 @@ static size_t rebuild(const struct file *file, unsigned char *bytes, size_t max_
         struct text end;
         int64_t taps, border;
         int name;
-        if (c * h * w > MOST_BYTES || !read_layer(item, &layer)) return 0;
+        if (c * h * w > MAX_BYTES || !read_layer(item, &layer)) return 0;
         border = 2 * layer.padding;
-        taps = layer.kind == CONV ? c * layer.kh * layer.kw : c * h * w;
-        if (layer.kind == CONV || layer.kind == DENSE) {
+        taps = layer.kind == &conv2d_kind ? c * layer.kh * layer.kw : c * h * w;
+        if (layer.kind == &conv2d_kind || layer.kind == &dense_kind) {
             const int64_t count = layer.filters * taps;
-            if (4 * (begin + count + layer.filters) + MOST_HEADER > (int64_t)max_size)
+            if (4 * (begin + count + layer.filters) + MAX_HEADER > (int64_t)max_size)
                 return 0;
             end = layer.name;
             skip_string(&end);
@@ -194,7 +194,7 @@ static size_t rebuild(const struct file *file, unsigned char *bytes, size_t max_
             if (name < 1 || used + 2 * (size_t)name + 400 > sizeof tensors) return 0;
             used += (size_t)sprintf(tensors + used, ",\"%.*s.weight\":{\"dtype\":\"F32\",",
                 name, (const char *)layer.name.at + 2);
-            if (layer.kind == CONV)
+            if (layer.kind == &conv2d_kind)
                 used += (size_t)sprintf(tensors + used, "\"shape\":[%d,%d,%d,%d]",
                     layer.filters, (int)c, layer.kh, layer.kw);
             else
@@ -210,19 +210,20 @@ static size_t rebuild(const struct file *file, unsigned char *bytes, size_t max_
                 4 * (int)(begin + layer.filters));
             begin += layer.filters;
         }
-        if (layer.kind == CONV || layer.kind == AVG_POOL || layer.kind == MAX_POOL) {
+        if (layer.kind == &conv2d_kind || layer.kind == &avg_pool2d_kind ||
+            layer.kind == &max_pool2d_kind) {
             if (layer.kh > h + border || layer.kw > w + border) return 0;
             h = (h + border - layer.kh) / layer.stride + 1;
             w = (w + border - layer.kw) / layer.stride + 1;
         }
-        if (layer.kind == CONV) c = layer.filters;
-        if (layer.kind == FLATTEN) c *= h * w;
-        if (layer.kind == DENSE) c = layer.filters;
-        if (layer.kind == FLATTEN || layer.kind == DENSE) h = w = 1;
+        if (layer.kind == &conv2d_kind) c = layer.filters;
+        if (layer.kind == &flatten_kind) c *= h * w;
+        if (layer.kind == &dense_kind) c = layer.filters;
+        if (layer.kind == &flatten_kind || layer.kind == &dense_kind) h = w = 1;
     }
     c *= h * w;
     length = (size_t)(stage.end - stage.at) + (size_t)(network.end - network.at);
-    if (c < 2 || c > 400 || used + length + 2600 > MOST_HEADER) return 0;
+    if (c < 2 || c > 400 || used + length + 2600 > MAX_HEADER) return 0;
     length = (size_t)sprintf(head,
         "{\"__metadata__\":{\"sha256\":\"%064d\",\"format\":\"lenet5c\","
         "\"format_version\":\"2\",\"network\":\"%.*s\",\"input_stage\":\"%.*s\","
@@ -244,11 +245,11 @@ static size_t rebuild(const struct file *file, unsigned char *bytes, size_t max_
 
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed)
 {
-    static unsigned char text[MOST_BYTES], payload[MOST_BYTES];
+    static unsigned char text[MAX_BYTES], payload[MAX_BYTES];
     size_t length = 0, rest;
     struct file file = {0};
     state = seed;
-    if (size < 8 || max_size > MOST_BYTES) return LLVMFuzzerMutate(data, size, max_size);
+    if (size < 8 || max_size > MAX_BYTES) return LLVMFuzzerMutate(data, size, max_size);
     for (int i = 3; i >= 0; i--) length = length << 8 | data[i];
     if (length > size - 8 || length == 0) length = size - 8;
     rest = size - 8 - length;
@@ -263,7 +264,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsi
     memcpy(data + 8, text, length);
     memcpy(data + 8 + length, payload, rest);
     size = 8 + length + rest;
-    if (random_below(3) && length <= MOST_HEADER) {
+    if (random_below(3) && length <= MAX_HEADER) {
         struct text header = {text, text + length, 0}, key, item;
         int first = 1;
         if (is_json(header) && next_item(&header, &first, &key, &item) &&

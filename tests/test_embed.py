@@ -2,6 +2,7 @@
 
 import copy
 import ctypes
+import os
 import shutil
 import subprocess
 import sysconfig
@@ -14,6 +15,8 @@ import pytest
 
 import lenet5c
 from lenet5c import SGD, AdamW, embed
+
+CC = shutil.which(os.environ.get("CC", "cc"))
 
 # Signatures are a contract: a function may be added, none may change or go.
 SIGNATURES = {
@@ -442,9 +445,26 @@ def test_images_larger_than_the_input_cannot_be_the_source(model):
 
 def test_the_header_and_the_sources_are_where_get_include_says():
     folder = Path(lenet5c.get_include())
-    names = {"lenet5c.h", "lenet5c.c", "lenet5c_kernels.h", "lenet5c_api.h"}
+    names = {"lenet5c.h", "lenet5c.c", "runtime", "lenet5c_api.h"}
     assert names <= {path.name for path in folder.iterdir()}
     assert (Path(lenet5c.__file__).parent / "embed.pxd").exists()
+
+
+def test_what_a_c_program_copies_is_all_it_needs(tmp_path):
+    """lenet5c.h, lenet5c.c and the folder runtime/, as docs/embedding.md says."""
+    if CC is None:
+        pytest.skip("needs a C compiler")
+    folder = Path(lenet5c.get_include())
+    for name in ("lenet5c.h", "lenet5c.c"):
+        shutil.copy(folder / name, tmp_path)
+    shutil.copytree(folder / "runtime", tmp_path / "runtime")
+    program = (
+        '#include "lenet5c.h"\nint main(void) { return lenet5c_open(0, 0) == 0; }\n'
+    )
+    (tmp_path / "program.c").write_text(program)
+    command = [CC, "-O0", "program.c", "lenet5c.c", "-o", "program", "-lm"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    subprocess.run([tmp_path / "program"], check=True)
 
 
 def test_the_module_exports_nothing_but_its_initialisation():

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from lenet5c import (
     Tanh,
 )
 from lenet5c.data.images import InputStage
-from lenet5c.layers import layer_to_dict
+from lenet5c.layers import LAYERS, layer_to_dict
 
 SOURCE = Path(lenet5c.get_include(), "lenet5c.c")
 FUZZ = Path(__file__).with_name("fuzz_lenet5c.c")
@@ -49,7 +50,7 @@ FLAGS = ["-std=c11", "-fPIC", "-fvisibility=hidden", f"-I{SOURCE.parent}"]
 FLAGS += ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
 BUILDS = {  # how the code is compiled
     "best": ["-O2"],
-    "avx2": ["-O1", "-DLENET5C_MOST_LANES=most_lanes"],
+    "avx2": ["-O1", "-DLENET5C_MAX_LANES=max_lanes"],
     "portable": ["-O3", "-DLENET5C_PORTABLE"],
     "wide": ["-O1", "-DLENET5C_PORTABLE", "-DLENET5C_LANES=16", "-Wno-psabi"],
     "scalar": ["-O0", "-DLENET5C_SCALAR"],
@@ -176,14 +177,14 @@ class Opened:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runtime")
-    Path(folder, "most_lanes.c").write_text("int most_lanes = 8;\n")
+    Path(folder, "max_lanes.c").write_text("int max_lanes = 8;\n")
     return folder
 
 
 def shared_object(folder: Path, name: str) -> Runtime:
     path = folder / f"{name}.so"
     if not path.exists():
-        sources = [SOURCE, folder / "most_lanes.c"]
+        sources = [SOURCE, folder / "max_lanes.c"]
         run(CC, *FLAGS, *BUILDS[name], "-shared", *sources, "-o", path)
     return Runtime(path)
 
@@ -1175,10 +1176,28 @@ def test_numbers_are_read_to_the_last_bit(best: Runtime, tiny: bytes) -> None:
 # What it needs, and what it leaves alone.
 
 
+def test_every_kind_of_layer_has_its_place() -> None:
+    """One that the package has and kinds.def has not would be refused."""
+    folder = SOURCE.parent / "runtime"
+    listed = re.findall(
+        r"^LENET5C_KIND\((\w+)\)", (folder / "kinds.def").read_text(), re.M
+    )
+    assert sorted(listed) == sorted(LAYERS)
+    text = "".join(path.read_text() for path in folder.glob("*.h"))
+    defined = dict(re.findall(r"(\w+)_kind = \{\s*\.name = \"(\w+)\"", text))
+    assert defined == {kind: kind for kind in LAYERS}
+    named = re.search(r"option_names\[\] = \{(.*?)NULL", text, re.S)
+    assert named is not None
+    options = {
+        name for layer in LAYERS.values() for name in signature(layer).parameters
+    }
+    assert set(re.findall(r"\w+", named[1])) == options | {"kind"}
+
+
 @pytest.mark.skipif(NM is None, reason="needs nm")
 def test_exports_what_the_header_declares(best: Runtime) -> None:
     done = run(NM, "-D", "--defined-only", best.path)
-    names = {line.split()[-1] for line in done.stdout.splitlines()} - {"most_lanes"}
+    names = {line.split()[-1] for line in done.stdout.splitlines()} - {"max_lanes"}
     header = SOURCE.with_suffix(".h").read_text()
     declared = set(re.findall(r"LENET5C_API[^;(]*?\b(lenet5c_\w+)\(", header))
     assert names == declared

@@ -1,0 +1,40 @@
+/* tanh and ReLU: at the end of the op before them, or ops of their own. */
+
+static void add_activation(struct planner *plan, int activation)
+{
+    if (plan->may_activate) {
+        last_op(plan)->activation = activation;
+        plan->may_activate = 0;
+        return;
+    }
+    struct op *op = add_op(plan, plan->model->kernels->run_activation);
+    op->activation = activation;
+    op->size = (ptrdiff_t)map_size(plan);
+    set_same_map(plan);
+}
+
+static int plan_tanh(struct planner *plan, const struct layer *layer)
+{
+    (void)layer;
+    add_activation(plan, TANH);
+    return 1;
+}
+
+static int plan_relu(struct planner *plan, const struct layer *layer)
+{
+    (void)layer;
+    add_activation(plan, RELU);
+    return 1;
+}
+
+static const struct kind tanh_kind = {
+    .name = "tanh",
+    .plan = plan_tanh,
+    .takes_flat = 1,
+};
+
+static const struct kind relu_kind = {
+    .name = "relu",
+    .plan = plan_relu,
+    .takes_flat = 1,
+};

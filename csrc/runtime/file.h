@@ -1,0 +1,158 @@
+/* The file: a header in JSON, then numbers. docs/model_file.md says what is refused. */
+
+struct file {
+    const unsigned char *bytes, *payload;
+    size_t size;
+    uint64_t floats; /* of the payload */
+    struct text entries;
+    int tensors;
+    struct text network, input_stage, classes;
+};
+
+/* Whether it says how the model was trained: read by others alone. */
+static int is_training(struct text t)
+{
+    static const char *const keys[] = {"passes", "data", NULL};
+    struct text values[2];
+    int64_t passes;
+    return is_json(t) && get_object(t, keys, values) == 3 &&
+           get_whole(values[0], &passes) && passes >= 0 && passes <= INT32_MAX &&
+           (begins_with(values[1], '"') || begins_with(values[1], 'n'));
+}
+
+static int check_metadata(struct file *file, struct text metadata)
+{
+    static const char *const keys[] = {"sha256", "format", "format_version", "network",
+        "input_stage", "classes", "training", NULL};
+    struct text values[7];
+    if (get_object(metadata, keys, values) != 0x7f) return LENET5C_BAD_HEADER;
+    for (int i = 0; i < 7; i++)
+        if (!begins_with(values[i], '"')) return LENET5C_BAD_HEADER;
+    if (!string_is(values[1], "lenet5c") || !string_is(values[2], "2"))
+        return LENET5C_BAD_HEADER;
+    if (!is_training(inside(values[6]))) return LENET5C_BAD_HEADER;
+    file->network = inside(values[3]);
+    file->input_stage = inside(values[4]);
+    file->classes = inside(values[5]);
+    return !is_json(file->network)       ? LENET5C_BAD_NETWORK
+           : !is_json(file->input_stage) ? LENET5C_BAD_INPUT
+           : !is_json(file->classes)     ? LENET5C_BAD_CLASSES
+                                         : LENET5C_OK;
+}
+
+static const char *const tensor_keys[] = {"dtype", "shape", "data_offsets", NULL};
+
+/* The tensor at `entry` begins where the last one ended: file->floats, which is moved on.
+ */
+static int check_tensor(struct file *file, struct text entry)
+{
+    struct text values[3], item;
+    int first = 1, count = 0;
+    uint64_t floats = 1;
+    int64_t value;
+    if (get_object(entry, tensor_keys, values) != 7 || !string_is(values[0], "F32") ||
+        !begins_with(values[1], '[') || !begins_with(values[2], '['))
+        return LENET5C_BAD_HEADER;
+    for (; next_item(&values[1], &first, NULL, &item); count++) {
+        if (count == MAX_DIMENSIONS || !get_whole(item, &value) || value < 1)
+            return LENET5C_BAD_HEADER;
+        if ((uint64_t)value > MAX_FLOATS / floats) return LENET5C_BAD_NETWORK;
+        floats *= (uint64_t)value;
+    }
+    for (first = 1, count = 0; next_item(&values[2], &first, NULL, &item); count++) {
+        if (!get_whole(item, &value) || value < 0 || count == 2 ||
+            (uint64_t)value != 4 * (file->floats + (count ? floats : 0)))
+            return LENET5C_BAD_HEADER;
+    }
+    if (count != 2) return LENET5C_BAD_HEADER;
+    file->floats += floats;
+    return LENET5C_OK;
+}
+
+static int check_header(struct file *file, const void *bytes, size_t size)
+{
+    static const char start[] = "{\"__metadata__\":{\"sha256\":\"";
+    uint64_t length = 0;
+    struct text header, key, item;
+    int first = 1, code;
+    file->bytes = bytes;
+    file->size = size;
+    if (size < 8) return LENET5C_BAD_HEADER;
+    for (int i = 7; i >= 0; i--) length = length << 8 | file->bytes[i];
+    if (length < MIN_HEADER || length > MAX_HEADER) return LENET5C_BAD_HEADER;
+    if (size - 8 < length) return LENET5C_BAD_SIZE;
+    file->payload = file->bytes + 8 + length;
+    header = (struct text){file->bytes + 8, file->payload, 0};
+    if (memcmp(header.at, start, sizeof start - 1) != 0 || !is_json(header))
+        return LENET5C_BAD_HEADER;
+    next_item(&header, &first, &key, &item);
+    code = check_metadata(file, item);
+    if (code) return code;
+    file->entries = header;
+    file->floats = 0;
+    file->tensors = 0;
+    while (next_item(&header, &first, &key, &item)) {
+        code = check_tensor(file, item);
+        if (code) return code;
+        file->tensors++;
+    }
+    return (size - 8 - length) / 4 == file->floats && (size - 8 - length) % 4 == 0
+               ? LENET5C_OK
+               : LENET5C_BAD_SIZE;
+}
+
+/* Where the tensor `layer`.`parameter` lies, in floats, if it has that shape; or -1. */
+static int64_t find_tensor(const struct file *file, struct text layer,
+    const char *parameter, const int *shape, int dimensions)
+{
+    struct text t = file->entries, key, item, values[3], side;
+    int first = 0;
+    while (next_item(&t, &first, &key, &item)) {
+        int64_t size;
+        int count = 0, start = 1;
+        if (!same_string(layer, parameter, key)) continue;
+        get_object(item, tensor_keys, values);
+        for (; next_item(&values[1], &start, NULL, &side); count++)
+            if (count == dimensions || !get_whole(side, &size) || size != shape[count])
+                return -1;
+        if (count != dimensions) return -1;
+        start = 1;
+        next_item(&values[2], &start, NULL, &item);
+        return get_whole(item, &size) ? size / 4 : -1;
+    }
+    return -1;
+}
+
+/* The 64 digits of the SHA-256 of a file in which its own digits, at DIGITS, are zeros. */
+static void file_sha256(const unsigned char *bytes, size_t size, char *digits)
+{
+    static const char zeros[] =
+        "0000000000000000000000000000000000000000000000000000000000000000";
+    struct sha256 s = {{0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f,
+                           0x9b05688c, 0x1f83d9ab, 0x5be0cd19},
+        0, {0}};
+    sha256_add(&s, bytes, DIGITS);
+    sha256_add(&s, (const unsigned char *)zeros, 64);
+    sha256_add(&s, bytes + DIGITS + 64, size - DIGITS - 64);
+    sha256_end(&s, digits);
+}
+
+static int check_payload(const struct file *file)
+{
+    char digits[65] = {[64] = '"'};
+    file_sha256(file->bytes, file->size, digits);
+    if (memcmp(file->bytes + DIGITS, digits, 65) != 0) return LENET5C_BAD_CHECKSUM;
+    for (const unsigned char *p = file->payload; p < file->bytes + file->size; p += 4)
+        if ((p[3] & 0x7f) == 0x7f && p[2] & 0x80) return LENET5C_BAD_VALUE;
+    return LENET5C_OK;
+}
+
+static float payload_float(const struct file *file, int64_t at)
+{
+    const unsigned char *p = file->payload + 4 * at;
+    const uint32_t bits =
+        (uint32_t)p[3] << 24 | (uint32_t)p[2] << 16 | (uint32_t)p[1] << 8 | (uint32_t)p[0];
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}

@@ -1,0 +1,64 @@
+/* What a network is while it runs: ops, one after the other, each of which reads a map and
+ * writes one; and the kernels of an instruction set, which do their arithmetic.
+ */
+
+enum activation { NO_ACTIVATION, TANH, RELU };
+
+struct op;
+typedef void tile_function(const struct op *, const float *, const float *, float *);
+
+struct tile {
+    int width;   /* registers of channels, or filters where lanes are columns */
+    int columns; /* columns, or registers of columns */
+    int sums;    /* beside each other */
+    tile_function *run;
+};
+
+/* Tiles of one width, side by side. */
+struct piece {
+    tile_function *tile;
+    int count;         /* how many */
+    int columns;       /* of one */
+    ptrdiff_t part;    /* floats that lie together, for the activation */
+    ptrdiff_t weights; /* floats of one */
+    ptrdiff_t step;    /* from one to the next in the output */
+};
+
+/* A step of the network. Steps and sizes are in floats. */
+struct op {
+    void (*run)(const struct op *, const float *x, float *y);
+    ptrdiff_t x, y; /* where the maps lie in the workspace */
+    int activation;
+    int channels, height, width; /* of the input; CP channels in layout HWC */
+    int out_h, out_w;
+    int window, maximum, stride;
+    int hcw;                      /* layout of the maps: HCW, or else HWC */
+    int top, left, bottom, right; /* of a padding */
+    ptrdiff_t taps_a, taps_t;
+    ptrdiff_t step_a, step_t;
+    ptrdiff_t x_row, x_column, x_channel; /* from one output to the next */
+    ptrdiff_t y_row, y_column, x_to_y;
+    int parts;
+    ptrdiff_t size;
+    ptrdiff_t other; /* from one map to the one that is added to it */
+    const float *weights;
+    ptrdiff_t point; /* floats of the weights for one of six points, or 0 */
+    struct piece pieces[2];
+};
+
+struct kernels {
+    const char *name;
+    int lanes;
+    const struct tile *tiles, *row_tiles;
+    size_t tile_count, row_tile_count;
+    void (*run_product)(const struct op *, const float *, float *);
+    void (*run_pairs)(const struct op *, const float *, float *);
+    void (*run_pool_hwc)(const struct op *, const float *, float *);
+    void (*run_pool_hcw)(const struct op *, const float *, float *);
+    void (*run_activation)(const struct op *, const float *, float *);
+    void (*run_sum)(const struct op *, const float *, float *);
+    void (*run_scale)(const struct op *, const float *, float *);
+    void (*fill)(float *, ptrdiff_t, float);
+    void (*scale_bytes)(const uint8_t *, ptrdiff_t, float *, int, float, float);
+    void (*softmax)(float *, int, float);
+};

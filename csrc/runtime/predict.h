@@ -1,0 +1,67 @@
+/* Prediction. */
+
+static int predict(const lenet5c_model *m, void *workspace, const uint8_t *bytes,
+    const float *floats, const lenet5c_layout *given, int *classes, float *probabilities,
+    float *logits)
+{
+    lenet5c_layout layout;
+    float *maps;
+    if (!m || !workspace || !(bytes || floats) || !given || given->count < 0)
+        return LENET5C_BAD_ARGUMENT;
+    layout = *given;
+    if (layout.height < 1 || layout.width < 1 || layout.height > m->input.height ||
+        layout.width > m->input.width)
+        return LENET5C_BAD_IMAGE;
+    if (!layout.image_step && !layout.channel_step && !layout.row_step &&
+        !layout.column_step) {
+        layout.column_step = 1;
+        layout.row_step = layout.width;
+        layout.channel_step = layout.height * layout.row_step;
+        layout.image_step = m->input.channels * layout.channel_step;
+    }
+    maps = (float *)(void *)align(workspace);
+    for (int n = 0; n < layout.count; n++) {
+        const ptrdiff_t at = n * layout.image_step;
+        const size_t k = (size_t)m->class_count;
+        float *y = maps + m->output;
+        int best = 0;
+        if (!gather(
+                m, bytes ? bytes + at : NULL, floats ? floats + at : NULL, &layout, maps))
+            return LENET5C_BAD_PIXELS;
+        for (int i = 0; i < m->op_count; i++)
+            m->ops[i].run(&m->ops[i], maps + m->ops[i].x, maps + m->ops[i].y);
+        for (int i = 1; i < m->class_count; i++)
+            if (y[i] > y[best]) best = i;
+        if (classes) classes[n] = best;
+        if (logits) memcpy(logits + (size_t)n * k, y, k * sizeof(float));
+        if (probabilities) {
+            m->kernels->softmax(y, m->class_count, y[best]);
+            memcpy(probabilities + (size_t)n * k, y, k * sizeof(float));
+        }
+    }
+    return LENET5C_OK;
+}
+
+int lenet5c_predict_u8(const lenet5c_model *model, void *workspace, const uint8_t *pixels,
+    const lenet5c_layout *layout, int *classes, float *probabilities, float *logits)
+{
+    return predict(model, workspace, pixels, NULL, layout, classes, probabilities, logits);
+}
+
+int lenet5c_predict_f32(const lenet5c_model *model, void *workspace, const float *pixels,
+    const lenet5c_layout *layout, int *classes, float *probabilities, float *logits)
+{
+    return predict(model, workspace, NULL, pixels, layout, classes, probabilities, logits);
+}
+
+int lenet5c_classify(const lenet5c_model *model, void *workspace, const uint8_t *image)
+{
+    int found = 0, code;
+    lenet5c_layout layout = {0};
+    if (!model) return LENET5C_BAD_ARGUMENT;
+    layout.count = 1;
+    layout.height = model->input.source_height;
+    layout.width = model->input.source_width;
+    code = lenet5c_predict_u8(model, workspace, image, &layout, &found, NULL, NULL);
+    return code ? code : found;
+}
