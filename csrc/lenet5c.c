@@ -36,9 +36,10 @@
 #include "runtime/file.h"
 
 /* What plans: layers, a file for each family of kinds.def, then the rest of the model. */
-#include "runtime/plan.h"
 #include "runtime/name.h"
+#include "runtime/plan.h"
 #include "runtime/layer.h"
+#include "runtime/tensors.h"
 #include "runtime/pack.h"
 #include "runtime/product.h"
 #include "runtime/norm.h"

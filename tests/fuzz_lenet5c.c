@@ -165,7 +165,7 @@ static size_t change(unsigned char *text, size_t size, size_t max_size)
  * are none that fit. */
 static size_t rebuild(const struct file *file, unsigned char *bytes, size_t max_size)
 {
-    static char tensors[MAX_HEADER], head[MAX_HEADER];
+    static char tensors[MAX_BYTES], head[MAX_BYTES];
     static const char *const keys[] = {"input_shape", "layers", NULL};
     struct text values[2], item;
     const struct text stage = file->input_stage, network = file->network;
@@ -186,8 +186,7 @@ static size_t rebuild(const struct file *file, unsigned char *bytes, size_t max_
         taps = layer.kind == &conv2d_kind ? c * layer.kh * layer.kw : c * h * w;
         if (layer.kind == &conv2d_kind || layer.kind == &dense_kind) {
             const int64_t count = layer.filters * taps;
-            if (4 * (begin + count + layer.filters) + MAX_HEADER > (int64_t)max_size)
-                return 0;
+            if (4 * (begin + count + layer.filters) > (int64_t)max_size) return 0;
             end = layer.name;
             skip_string(&end);
             name = (int)(end.at - layer.name.at) - 4; /* its quotes are \" */
@@ -223,7 +222,7 @@ static size_t rebuild(const struct file *file, unsigned char *bytes, size_t max_
     }
     c *= h * w;
     length = (size_t)(stage.end - stage.at) + (size_t)(network.end - network.at);
-    if (c < 2 || c > 400 || used + length + 2600 > MAX_HEADER) return 0;
+    if (c < 2 || c > 400 || used + length + 2600 > sizeof head) return 0;
     length = (size_t)sprintf(head,
         "{\"__metadata__\":{\"sha256\":\"%064d\",\"format\":\"lenet5c\","
         "\"format_version\":\"2\",\"network\":\"%.*s\",\"input_stage\":\"%.*s\","
@@ -264,7 +263,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsi
     memcpy(data + 8, text, length);
     memcpy(data + 8 + length, payload, rest);
     size = 8 + length + rest;
-    if (random_below(3) && length <= MAX_HEADER) {
+    if (random_below(3)) {
         struct text header = {text, text + length, 0}, key, item;
         int first = 1;
         if (is_json(header) && next_item(&header, &first, &key, &item) &&

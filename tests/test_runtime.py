@@ -1173,6 +1173,108 @@ def test_numbers_are_read_to_the_last_bit(best: Runtime, tiny: bytes) -> None:
     assert not is_rate(f"-0.{smallest}{'0' * 300}1")
 
 
+# Much of it.
+
+
+def labelled(labels: list[Any]) -> Model:
+    count = len(labels)
+    model = Model([AvgPool2d(7), Dense(count)], input_shape=(1, 14, 14), classes=count)
+    model.set_input(InputStage(), (14, 14), np.array(labels))
+    return model
+
+
+@pytest.mark.parametrize("text", ["a label of 25 letters {}", "字母 {}", "{}"])
+def test_50_000_labels(best: Runtime, text: str) -> None:
+    labels = [text.format(i) for i in range(50_000)]
+    model = labelled(labels)
+    opened = best.open(saved(model))
+    assert opened.names() == labels
+    images = np.random.default_rng(0).integers(0, 256, (2, 1, 14, 14)).astype(np.uint8)
+    assert_same(model, opened, images)
+    read = lenet5c.load("model.lenet5c")
+    assert read.classes.tolist() == labels
+    np.testing.assert_array_equal(read.predict(images), model.predict(images))
+    classify = read.predictor()
+    assert [classify(image) for image in images] == read.predict(images).tolist()
+
+
+def test_two_labels_of_many_are_the_same(best: Runtime) -> None:
+    labels = [f"{i:06}" for i in range(20_000)]
+    content = saved(labelled(labels))
+    for i, k in ((0, 19_999), (7, 8), (12_345, 3)):
+        changed = list(labels)
+        changed[i] = labels[k]
+        other = with_texts(content, classes=json.dumps(changed))
+        assert not both_open(best, other)
+        assert best.refusal(other) == CODES["BAD_CLASSES"]
+
+
+def test_labels_of_too_many_characters_are_refused(
+    best: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NumPy gives each label the room of the longest."""
+    labels = [str(i) for i in range(1 << 12)]
+    content = saved(labelled(labels))
+    for length, opens in ((1 << 14, True), ((1 << 14) + 1, False)):
+        text = json.dumps(["x" * length, *labels[1:]])
+        other = with_texts(content, classes=text)
+        assert best.refusal(other) == (0 if opens else CODES["BAD_CLASSES"])
+        if not opens:  # what opens takes Python long
+            assert not package_opens(other)
+    monkeypatch.setattr("lenet5c.model.MOST_LABEL_CHARACTERS", 100)
+    said = "classes: expected at most 100 characters, .* got 2 times 51"
+    with pytest.raises(ValueError, match=said):
+        labelled(["a", "b" * 51]).save("model.lenet5c")
+
+
+def deep_model(count: int) -> Model:
+    """With branches and normalisations; their tensors are not in the order of use."""
+    layers: list[Any] = []
+    while len(layers) < count - 2:
+        layers += [Conv2d(3, 3, padding=1), BatchNorm2d(), Tanh(), AvgPool2d(1)]
+        layers += [Residual([Conv2d(3, 1)]), Dropout(0.5), ReLU(), Conv2d(3, 1)]
+    return Model([*layers, Dense(4), Tanh()], input_shape=(1, 5, 4), classes=4)
+
+
+def test_1_000_layers(best: Runtime) -> None:
+    model = deep_model(1000)
+    assert len(model.layers) >= 1000
+    content = saved(model)
+    opened = best.open(content)
+    images = np.random.default_rng(0).integers(0, 256, (2, 1, 5, 4)).astype(np.uint8)
+    found, expected = opened.predict(images)[2], logits_of(model, images)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
+    read = lenet5c.load("model.lenet5c")
+    np.testing.assert_array_equal(read.forward(images), model.forward(images))
+
+
+def test_tensors_in_any_order_of_many(best: Runtime) -> None:
+    header, payload = taken_apart(saved(deep_model(100)))
+    names = [name for name in header if name != "__metadata__"]
+    random.Random(0).shuffle(names)
+    entries, parts, at = {}, [], 0
+    for name in names:
+        begin, end = header[name]["data_offsets"]
+        entries[name] = header[name] | {"data_offsets": [at, at + end - begin]}
+        parts.append(payload[begin:end])
+        at += end - begin
+    shuffled = {"__metadata__": header["__metadata__"], **entries}
+    content = put_together(shuffled, b"".join(parts))
+    assert both_open(best, content)
+    images = np.random.default_rng(0).integers(0, 256, (2, 1, 5, 4)).astype(np.uint8)
+    expected = best.open(saved(deep_model(100))).predict(images)[2]
+    np.testing.assert_array_equal(best.open(content).predict(images)[2], expected)
+
+
+def test_what_a_model_file_cannot_hold_is_refused_when_it_is_saved() -> None:
+    model = labelled([f"{i}{'x' * 1000}" for i in range(20_000)])
+    with pytest.raises(
+        ValueError, match=r"at most 16777216 bytes, got \d+, of which \d+ are 'classes'"
+    ):
+        model.save("model.lenet5c")
+    assert not Path("model.lenet5c").exists()
+
+
 # What it needs, and what it leaves alone.
 
 

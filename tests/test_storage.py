@@ -19,6 +19,7 @@ from lenet5c.files import container as storage
 from lenet5c.files.container import FileFormatError, read_file, write_file
 
 MARKS = {"format": "lenet5c", "format_version": "2"}
+MOST = storage.MODEL.most_header_bytes
 
 
 def tensors(seed=0):
@@ -204,14 +205,14 @@ def test_other_files_are_refused(content, tmp_path):
     refusal(tmp_path / "file", content)
 
 
-@pytest.mark.parametrize("length", [65537, 2**31, 2**32, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("length", [MOST + 1, 2**31, 2**32, 2**63, 2**64 - 1])
 def test_a_huge_header_is_refused_before_it_is_read(length, tmp_path):
     path = tmp_path / "m"
     with open(path, "wb") as file:
         file.write(length.to_bytes(8, "little"))
         file.truncate(1 << 30)
     tracemalloc.start()
-    assert "65536" in refusal(path)
+    assert str(MOST) in refusal(path)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 100_000
@@ -475,8 +476,8 @@ def test_other_arrays_are_refused_before_anything_is_written(
         ((), {"x": None}, TypeError),
         ((), {"x": b"x"}, TypeError),
         ((), {"x": "\ud800"}, ValueError),
-        ((), {"x": "x" * 65536}, ValueError),
-        ((), {"x": "字" * 22000}, ValueError),
+        ((), {"x": "x" * MOST}, ValueError),
+        ((), {"x": "字" * (MOST // 3)}, ValueError),
     ],
     ids=lambda value: str(value)[:40].encode("ascii", "replace").decode(),
 )
@@ -494,14 +495,20 @@ def test_the_largest_header_that_is_written_is_read(tmp_path):
         write_file(tmp_path / "m", {}, {"x": text})
         return int.from_bytes((tmp_path / "m").read_bytes()[:8], "little")
 
-    room = 65536 - header_bytes("") + 7
+    room = MOST - header_bytes("") + 7
     while room:
         try:
-            assert header_bytes("x" * room) == 65536
+            assert header_bytes("x" * room) == MOST
             break
         except ValueError:
             room -= 1
     assert read_file(tmp_path / "m")[1] == {"x": "x" * room}
+
+
+def test_a_header_that_is_too_long_says_what_makes_it_long(tmp_path):
+    said = rf"at most {MOST} bytes, got \d+, of which {MOST} are 'classes'"
+    with pytest.raises(ValueError, match=said):
+        write_model_file(tmp_path / "m", {}, {"network": "x", "classes": "x" * MOST})
 
 
 class Crash(Exception):

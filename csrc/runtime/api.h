@@ -44,12 +44,12 @@ int lenet5c_input(const lenet5c_model *model, lenet5c_input_info *info)
 
 int lenet5c_classes(const lenet5c_model *model)
 {
-    return model ? model->class_count : LENET5C_BAD_ARGUMENT;
+    return model ? model->classes.count : LENET5C_BAD_ARGUMENT;
 }
 
 const char *lenet5c_class_name(const lenet5c_model *model, int k)
 {
-    return model && k >= 0 && k < model->class_count ? model->classes[k].text : NULL;
+    return model && k >= 0 && k < model->classes.count ? model->classes.all[k].text : NULL;
 }
 
 const char *lenet5c_instruction_set(const lenet5c_model *model)

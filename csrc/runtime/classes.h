@@ -18,12 +18,12 @@ static int plan_classes(struct planner *plan)
     lenet5c_model *m = plan->model;
     struct text classes = plan->file->classes, item;
     int32_t sort = 0;
-    int first = 1, count = 0;
+    int first = 1, count, seen = 0, longest = 0;
     if (!begins_with(classes, '[')) return LENET5C_BAD_CLASSES;
-    m->class_count = count_items(classes);
-    if (m->class_count < 2 || m->class_count > MAX_SIDE) return LENET5C_BAD_CLASSES;
-    m->classes = take(plan, (uint64_t)m->class_count * sizeof *m->classes);
-    for (; next_item(&classes, &first, NULL, &item); count++) {
+    count = count_items(classes);
+    if (count < 2 || count > MAX_SIDE) return LENET5C_BAD_CLASSES;
+    take_names(plan, &m->classes, count);
+    for (; next_item(&classes, &first, NULL, &item); seen++) {
         int32_t c = peek(item);
         int64_t value;
         if (get_whole(item, &value)) {
@@ -31,13 +31,19 @@ static int plan_classes(struct planner *plan)
         } else if (c == 't' || c == 'f') {
             item = constant(c == 't' ? "\"True\"" : "\"False\"");
             c = 't';
-        } else if (c != '"') {
+        } else if (c == '"') {
+            const int length = string_length(item);
+            if (length > longest) longest = length;
+        } else {
             return LENET5C_BAD_CLASSES;
         }
-        if (count > 0 && c != sort) return LENET5C_BAD_CLASSES;
+        if (seen > 0 && c != sort) return LENET5C_BAD_CLASSES;
         sort = c;
-        if (!add_name(plan, m->classes, count, item)) return LENET5C_BAD_CLASSES;
-        if (plan->memory && ends_with_zero(&m->classes[count])) return LENET5C_BAD_CLASSES;
+        add_name(plan, &m->classes, item);
+        if (plan->memory && ends_with_zero(&m->classes.all[seen]))
+            return LENET5C_BAD_CLASSES;
     }
-    return m->class_count == plan->channels ? LENET5C_OK : LENET5C_BAD_NETWORK;
+    if (plan->memory && !sort_names(&m->classes)) return LENET5C_BAD_CLASSES;
+    if ((int64_t)count * longest > MAX_CHARACTERS) return LENET5C_BAD_CLASSES;
+    return count == plan->channels ? LENET5C_OK : LENET5C_BAD_NETWORK;
 }

@@ -101,28 +101,6 @@ static int check_header(struct file *file, const void *bytes, size_t size)
                : LENET5C_BAD_SIZE;
 }
 
-/* Where the tensor `layer`.`parameter` lies, in floats, if it has that shape; or -1. */
-static int64_t find_tensor(const struct file *file, struct text layer,
-    const char *parameter, const int *shape, int dimensions)
-{
-    struct text t = file->entries, key, item, values[3], side;
-    int first = 0;
-    while (next_item(&t, &first, &key, &item)) {
-        int64_t size;
-        int count = 0, start = 1;
-        if (!same_string(layer, parameter, key)) continue;
-        get_object(item, tensor_keys, values);
-        for (; next_item(&values[1], &start, NULL, &side); count++)
-            if (count == dimensions || !get_whole(side, &size) || size != shape[count])
-                return -1;
-        if (count != dimensions) return -1;
-        start = 1;
-        next_item(&values[2], &start, NULL, &item);
-        return get_whole(item, &size) ? size / 4 : -1;
-    }
-    return -1;
-}
-
 /* The 64 digits of the SHA-256 of a file in which its own digits, at DIGITS, are zeros. */
 static void file_sha256(const unsigned char *bytes, size_t size, char *digits)
 {

@@ -90,6 +90,10 @@ static int32_t next(struct text *t)
 {
     struct text outer = *t;
     int32_t c;
+    if (t->at != t->end && (c = *t->at) >= ' ' && c < 0x80 && c != '"' && c != '\\') {
+        t->at++; /* most are like this */
+        return c;
+    }
     if (!t->nested) return utf8_next(t);
     if (t->at == t->end) return END;
     outer.nested = 0;
@@ -224,19 +228,6 @@ static int string_is(struct text t, const char *wanted)
     for (; *wanted; wanted++)
         if (string_next(&t) != *wanted) return 0;
     return string_next(&t) == END;
-}
-
-/* Whether string a, and then `ending`, is string b. */
-static int same_string(struct text a, const char *ending, struct text b)
-{
-    int32_t c;
-    next(&a);
-    next(&b);
-    while ((c = string_next(&a)) >= 0)
-        if (string_next(&b) != c) return 0;
-    for (; *ending; ending++)
-        if (string_next(&b) != *ending) return 0;
-    return string_next(&b) == END;
 }
 
 static int string_length(struct text t)

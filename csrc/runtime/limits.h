@@ -3,7 +3,7 @@
 enum {
     DIGITS = 8 + 27, /* where the SHA-256 lies in the file */
     MIN_HEADER = 27 + 64,
-    MAX_HEADER = 1 << 16,
+    MAX_HEADER = 1 << 24,
     /* of a map, and of all parameters; filled up to registers they fit a ptrdiff_t */
     MAX_FLOATS = sizeof(size_t) > 4 ? 1 << 28 : 1 << 24,
     MAX_PADDED = sizeof(size_t) > 4 ? INT32_MAX : MAX_FLOATS,
@@ -13,6 +13,7 @@ enum {
     MAX_DEPTH = 4 + 2 * MAX_NESTED, /* of JSON: network, layers, layer, kernel_size */
     MAX_MAPS = 2 * MAX_NESTED + 4,  /* alive at a time */
     MAX_NAME = 64,
+    MAX_CHARACTERS = 1 << 26, /* of labels, each as long as the longest */
     ALIGNMENT = 64
 };
 

@@ -55,9 +55,8 @@ static int plan_list(struct planner *plan, struct text layers)
         struct text rest = layers, next_text;
         struct layer layer = {0}, after = {0};
         int start = 0;
-        if (!read_layer(item, &layer) ||
-            !add_name(plan, plan->names, plan->name_count++, layer.name))
-            return 0;
+        if (!read_layer(item, &layer)) return 0;
+        add_name(plan, &plan->layers, layer.name);
         if (folded) { /* into the layer before it */
             folded = 0;
             continue;
@@ -89,9 +88,11 @@ static int plan_layers(struct planner *plan)
     plan->channels = sizes[0];
     plan->hcw = 1;
     plan->map = place_map(plan, map_size(plan));
-    plan->names = take(plan, (uint64_t)count_layers(values[1], 0) * sizeof *plan->names);
-    if (!plan_list(plan, values[1])) return LENET5C_BAD_NETWORK;
-    if (!plan->computes || plan->parameters != plan->file->tensors)
+    take_names(plan, &plan->layers, count_layers(values[1], 0));
+    if (!index_tensors(plan) || !plan_list(plan, values[1])) return LENET5C_BAD_NETWORK;
+    if (plan->memory && !sort_names(&plan->layers)) return LENET5C_BAD_NETWORK;
+    if (!plan->computes || plan->parameters != plan->file->tensors ||
+        plan->floats != plan->file->floats)
         return LENET5C_BAD_NETWORK;
     if (plan->hcw || plan->height * plan->width > 1) add_flatten(plan);
     m->output = (ptrdiff_t)plan->maps[plan->map].begin;

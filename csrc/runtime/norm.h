@@ -18,17 +18,15 @@ struct norm {
 static int find_norm(
     struct planner *plan, const struct layer *layer, int channels, struct norm *norm)
 {
-    const struct file *file = plan->file;
-    norm->weight = find_tensor(file, layer->name, ".weight", &channels, 1);
-    norm->bias = find_tensor(file, layer->name, ".bias", &channels, 1);
-    norm->mean = find_tensor(file, layer->name, ".running_mean", &channels, 1);
-    norm->variance = find_tensor(file, layer->name, ".running_var", &channels, 1);
+    norm->weight = find_tensor(plan, layer->name, ".weight", &channels, 1);
+    norm->bias = find_tensor(plan, layer->name, ".bias", &channels, 1);
+    norm->mean = find_tensor(plan, layer->name, ".running_mean", &channels, 1);
+    norm->variance = find_tensor(plan, layer->name, ".running_var", &channels, 1);
     norm->eps = layer->eps;
-    plan->parameters += 4;
     if (norm->weight < 0 || norm->bias < 0 || norm->mean < 0 || norm->variance < 0)
         return 0;
-    for (int c = 0; c < channels; c++)
-        if (payload_float(file, norm->variance + c) < 0) return 0;
+    for (int c = 0; plan->memory && c < channels; c++)
+        if (payload_float(plan->file, norm->variance + c) < 0) return 0;
     return 1;
 }
 

@@ -14,10 +14,9 @@ struct parameters {
 static int find_parameters(struct planner *plan, const struct layer *layer,
     const int *shape, int dimensions, struct parameters *of)
 {
-    of->weight = find_tensor(plan->file, layer->name, ".weight", shape, dimensions);
+    of->weight = find_tensor(plan, layer->name, ".weight", shape, dimensions);
     of->bias = -1;
-    plan->parameters += 1 + layer->bias;
-    if (layer->bias) of->bias = find_tensor(plan->file, layer->name, ".bias", shape, 1);
+    if (layer->bias) of->bias = find_tensor(plan, layer->name, ".bias", shape, 1);
     return of->weight >= 0 && (of->bias >= 0 || !layer->bias);
 }
 

@@ -2,12 +2,6 @@
  * twice: without memory it only counts what the model will need.
  */
 
-/* A label or the name of a layer, in UTF-8. */
-struct name {
-    char *text; /* a zero follows */
-    size_t length;
-};
-
 struct lenet5c_model {
     const struct kernels *kernels;
     lenet5c_input_info input;
@@ -15,11 +9,11 @@ struct lenet5c_model {
     float float_scale, float_offset; /* a float likewise, if it */
     float least, most;               /* lies in this range */
     int takes_bytes;
-    int class_count, op_count;
+    int op_count;
     ptrdiff_t output;   /* where the logits lie in the workspace */
     uint64_t workspace; /* floats */
     struct op *ops;
-    struct name *classes;
+    struct names classes;
     void *owned; /* what lenet5c_close gives back, or NULL */
 };
 
@@ -44,16 +38,43 @@ struct planner {
     int may_activate; /* whether the last op takes an activation */
     int computes;     /* whether there is a layer that computes something */
     int parameters;
-    struct name *names; /* of the layers so far */
-    int name_count;
-    int depth; /* how many residual layers the present one is inside of */
+    uint64_t floats;      /* of all parameters */
+    struct names layers;  /* so far */
+    struct names tensors; /* of the file */
+    struct text *entries; /* what it says of each */
+    int depth;            /* how many residual layers the present one is inside of */
 };
 
-static void *take(struct planner *plan, uint64_t size)
+static void *take_bytes(struct planner *plan, uint64_t size)
 {
     void *taken = plan->memory ? plan->memory + plan->used : NULL;
-    plan->used += (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    plan->used += size;
     return taken;
+}
+
+/* The same, aligned. */
+static void *take(struct planner *plan, uint64_t size)
+{
+    plan->used = (plan->used + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    return take_bytes(plan, size);
+}
+
+static void take_names(struct planner *plan, struct names *names, int most)
+{
+    names->all = take(plan, (uint64_t)most * sizeof *names->all);
+    names->order = take(plan, (uint64_t)most * sizeof *names->order);
+    names->count = 0;
+}
+
+static void add_name(struct planner *plan, struct names *names, struct text t)
+{
+    const struct name name = {NULL, unpack(t, NULL)};
+    char *to = take_bytes(plan, name.length + 1);
+    if (to) {
+        names->all[names->count] = (struct name){to, name.length};
+        to[unpack(t, to)] = 0;
+    }
+    names->count++;
 }
 
 static int round_up(int n, int to) { return (n + to - 1) / to * to; }

@@ -22,7 +22,7 @@ static int predict(const lenet5c_model *m, void *workspace, const uint8_t *bytes
     maps = (float *)(void *)align(workspace);
     for (int n = 0; n < layout.count; n++) {
         const ptrdiff_t at = n * layout.image_step;
-        const size_t k = (size_t)m->class_count;
+        const size_t k = (size_t)m->classes.count;
         float *y = maps + m->output;
         int best = 0;
         if (!gather(
@@ -30,12 +30,12 @@ static int predict(const lenet5c_model *m, void *workspace, const uint8_t *bytes
             return LENET5C_BAD_PIXELS;
         for (int i = 0; i < m->op_count; i++)
             m->ops[i].run(&m->ops[i], maps + m->ops[i].x, maps + m->ops[i].y);
-        for (int i = 1; i < m->class_count; i++)
+        for (int i = 1; i < m->classes.count; i++)
             if (y[i] > y[best]) best = i;
         if (classes) classes[n] = best;
         if (logits) memcpy(logits + (size_t)n * k, y, k * sizeof(float));
         if (probabilities) {
-            m->kernels->softmax(y, m->class_count, y[best]);
+            m->kernels->softmax(y, m->classes.count, y[best]);
             memcpy(probabilities + (size_t)n * k, y, k * sizeof(float));
         }
     }

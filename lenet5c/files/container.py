@@ -1,7 +1,7 @@
 """The container of model files: a strict subset of safetensors, guarded by a SHA-256.
 
     8 bytes   length of the header, little-endian
-    header    JSON in UTF-8, at most 64 KiB, padded with spaces
+    header    JSON in UTF-8, at most 16 MiB, padded with spaces
     payload   the tensors, little-endian float32, in the order of the header, no gaps
 
 The header begins with `{"__metadata__":{"sha256":"` and 64 hexadecimal digits: the
@@ -45,7 +45,7 @@ class Form(NamedTuple):
 
     name: str
     version: str
-    most_header_bytes: int
+    max_header_bytes: int
 
     @property
     def marks(self) -> dict[str, str]:
@@ -53,8 +53,8 @@ class Form(NamedTuple):
         return {"format": self.name, "format_version": self.version}
 
 
-MODEL = Form("lenet5c", "2", 64 * 1024)
-MOST_DIMENSIONS = 8
+MODEL = Form("lenet5c", "2", 16 << 20)  # 50,000 labels of 300 letters
+MAX_DIMENSIONS = 8
 LENGTH_BYTES = 8
 ALIGNMENT = 8  # of the payload in the file, as in other writers of safetensors
 START = b'{"__metadata__":{"sha256":"'
@@ -169,10 +169,12 @@ def _header(
     json_text = json.dumps(header, ensure_ascii=False, separators=(",", ":"))
     encoded = json_text.encode()
     encoded += b" " * (-(LENGTH_BYTES + len(encoded)) % ALIGNMENT)
-    if len(encoded) > form.most_header_bytes:
+    if len(encoded) > form.max_header_bytes:
+        longest = max(metadata, key=lambda name: len(metadata[name]), default="")
         raise ValueError(
-            f"metadata: expected a header of at most {form.most_header_bytes} bytes, "
-            f"got {len(encoded)}"
+            f"metadata: expected a header of at most {form.max_header_bytes} bytes, "
+            f"got {len(encoded)}, of which {len(metadata.get(longest, ''))} are "
+            f"{longest!r}"
         )
     return len(encoded).to_bytes(LENGTH_BYTES, "little") + encoded
 
@@ -188,9 +190,9 @@ def _check_array(name: str, array: object) -> None:
     if not isinstance(array, np.ndarray) or array.dtype.newbyteorder("<") != FLOAT32:
         found = getattr(array, "dtype", type(array).__name__)
         raise TypeError(f"tensor {name!r}: expected a float32 array, got {found}")
-    if array.size == 0 or array.ndim > MOST_DIMENSIONS:
+    if array.size == 0 or array.ndim > MAX_DIMENSIONS:
         raise ValueError(
-            f"tensor {name!r}: expected at most {MOST_DIMENSIONS} dimensions, none of "
+            f"tensor {name!r}: expected at most {MAX_DIMENSIONS} dimensions, none of "
             f"them 0, got the shape {array.shape}"
         )
     if not np.isfinite(array).all():
@@ -219,7 +221,7 @@ def _read(
     """The tensors and metadata of an open file of `size` bytes."""
     length_bytes = file.read(LENGTH_BYTES)
     length = int.from_bytes(length_bytes, "little")
-    least, most = len(START) + len(BLANK), form.most_header_bytes
+    least, most = len(START) + len(BLANK), form.max_header_bytes
     if len(length_bytes) < LENGTH_BYTES or not least <= length <= most:
         raise FileFormatError(
             "expected a model file, which starts with the length of its header, "
@@ -363,9 +365,9 @@ def _layout(entries: dict[str, Any]) -> dict[str, tuple[int, ...]]:
             raise FileFormatError(
                 f"{tensor}: expected the dtype 'F32', found {reprlib.repr(dtype)}"
             )
-        if not _whole_numbers(shape, 1) or len(shape) > MOST_DIMENSIONS:
+        if not _whole_numbers(shape, 1) or len(shape) > MAX_DIMENSIONS:
             raise FileFormatError(
-                f"{tensor}: expected a shape of at most {MOST_DIMENSIONS} whole "
+                f"{tensor}: expected a shape of at most {MAX_DIMENSIONS} whole "
                 f"numbers of at least 1, found {reprlib.repr(shape)}"
             )
         expected = [begin, begin + math.prod(shape) * FLOAT32.itemsize]

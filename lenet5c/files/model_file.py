@@ -21,6 +21,8 @@ from lenet5c.files.container import (
 from lenet5c.layers import Layer, Shape, layer_from_dict, layer_to_dict, walk
 from lenet5c.parameters import MAX_PARAMETERS, tensor_shapes
 
+MAX_LABEL_CHARACTERS = 1 << 26  # each label as long as the longest: 256 MiB
+
 __all__ = ["Contents", "check_classes", "metadata_of", "read", "write"]
 
 
@@ -56,6 +58,8 @@ class Contents(NamedTuple):
 def metadata_of(contents: Contents) -> dict[str, str]:
     """All but the tensors, as texts of JSON."""
     stage, data = contents.stage, contents.trained_on
+    if contents.classes.dtype.kind == "U":
+        _check_room(len(contents.classes), contents.classes.dtype.itemsize // 4)
     if data is not None and not is_utf8(data):
         data = None  # a path that no text can hold
     metadata = {
@@ -150,6 +154,8 @@ def check_classes(labels: object) -> NDArray[Any]:
             "classes: expected integers alone, strings alone or booleans alone, "
             f"got {labels!r:.80}"
         )
+    if isinstance(labels, list) and sorts == {str}:
+        _check_room(len(labels), max(map(len, labels)))
     classes = np.array(labels)
     if classes.dtype.kind not in "iUb" or classes.tolist() != labels:
         raise ValueError(
@@ -159,6 +165,15 @@ def check_classes(labels: object) -> NDArray[Any]:
     if len(np.unique(classes)) < len(classes):
         raise ValueError(f"classes: two are the same in {labels!r:.80}")
     return classes
+
+
+def _check_room(count: int, longest: int) -> None:
+    """NumPy gives each label the room of the longest one."""
+    if count * longest > MAX_LABEL_CHARACTERS:
+        raise ValueError(
+            f"classes: expected at most {MAX_LABEL_CHARACTERS:,} characters, the "
+            f"number of labels times the longest, got {count:,} times {longest:,}"
+        )
 
 
 def _check_sizes(
@@ -180,7 +195,9 @@ def _check_sizes(
     expected = parameters | buffers
     found = {name: tensor.shape for name, tensor in tensors.items()}
     if found != expected:
-        raise ValueError(f"expected the parameters {expected}, got {found}")
+        raise ValueError(
+            f"expected the parameters {expected!r:.2000}, got {found!r:.2000}"
+        )
     for name, tensor in tensors.items():
         if name.endswith(".running_var") and (tensor < 0).any():
             raise ValueError(f"{name}: expected no negative variance")

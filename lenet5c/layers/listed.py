@@ -1,5 +1,6 @@
 """All kinds of layers, and layers as plain values."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from inspect import signature
 from typing import Any
@@ -108,8 +109,8 @@ def named(layers: Sequence[Layer]) -> tuple[Layer, ...]:
             raise TypeError(f"layers: expected layers, got {layer!r}")
     names: list[str | None] = []
     named = _named_branch(layers, {}, names)
-    for name in names:
-        if names.count(name) > 1:
+    for name, count in Counter(names).items():
+        if count > 1:
             raise ValueError(f"layers: two are named {name!r}")
     return named
 
