@@ -116,7 +116,7 @@ def core(name, flags, source):
     return Extension(
         f"lenet5c._core_{name}",
         [str(copy)],
-        depends=["csrc/lanes.h", "csrc/openmp.h", source],
+        depends=["csrc/elementary.h", "csrc/lanes.h", "csrc/openmp.h", source],
         include_dirs=["csrc"],
         define_macros=[*MACROS, ("PyInit_network", f"PyInit__core_{name}")],
         extra_compile_args=[*COMPILE, *flags],
@@ -144,7 +144,7 @@ def extensions():
     )
     cpu.extra_compile_args = ["-O2", "-g0", "-fvisibility=hidden"]
     embed.sources.append("csrc/lenet5c.c")
-    embed.depends += ["csrc/lenet5c.h", "csrc/lenet5c_api.h"]
+    embed.depends += ["csrc/lenet5c.h", "csrc/lenet5c_api.h", "csrc/elementary.h"]
     embed.depends += sorted(map(str, Path("csrc/runtime").iterdir()))
     embed.include_dirs = ["csrc"]
     embed.define_macros = [

@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#include "elementary.h"
 #if defined(__SSE__)
 #include <immintrin.h>
 #endif
@@ -198,50 +199,31 @@ static inline lanes lanes_min(lanes a, lanes b) { return lanes_choose(a < b, a, 
 static inline lanes lanes_max(lanes a, lanes b) { return lanes_choose(a > b, a, b); }
 #endif
 
-/* tanh(x) = x P(x^2) / Q(x^2): fitted by docs/fit_tanh.py, relative error 2.1e-8 before
- * rounding, 4 ulp after it. Held at +-7.9, where it is 1 to the same 4 ulp and no rounding
- * lifts it above 1. NaN stays NaN. */
+#define LENET5C_LANES_FMA(a, b, c) ((a) * (b) + (c))
+
+/* tanh(x), to 4 units in the last place. NaN stays NaN. */
 static inline lanes lanes_tanh(lanes x)
 {
-    const lanes most = lanes_set(7.9f);
+    const lanes most = lanes_set(LENET5C_TANH_MOST);
     lanes u, p, q;
     x = lanes_max(-most, lanes_min(most, x));
     u = x * x;
-    p = lanes_set(1.335463080e-08f);
-    p = p * u + 2.060905854e-05f;
-    p = p * u + 3.495586615e-03f;
-    p = p * u + 1.338102434e-01f;
-    p = p * u + 9.999999795e-01f;
-    q = lanes_set(7.776545255e-07f);
-    q = q * u + 3.285632392e-04f;
-    q = q * u + 2.587697638e-02f;
-    q = q * u + 4.671433994e-01f;
-    q = q * u + 1.0f;
+    LENET5C_TANH(p, q, u, lanes_set, LENET5C_LANES_FMA);
     return x * p / q;
 }
 
-/* exp(x) = 2^n exp(r), n = round(x / log 2), |r| <= log(2) / 2, Taylor series of exp(r) to
- * r^7 / 7! (next term 5e-9). Below -87, where the result leaves the normal floats, it is
- * exp(-87) = 1.6e-38; for x <= 0 alone, which is what softmax needs. NaN stays NaN. */
+/* exp(x) for x <= 0 alone, which is what softmax needs; below -87 it is exp(-87) = 1.6e-38.
+ * NaN stays NaN. */
 static inline lanes lanes_exp(lanes x)
 {
     const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
     lanes n, r, y;
     ilanes bits;
-    x = lanes_max(lanes_set(-87.0f), x);
-    n = x * 1.44269504f + magic;
+    x = lanes_max(lanes_set(LENET5C_EXP_LEAST), x);
+    n = x * LENET5C_EXP_TURNS + magic;
     memcpy(&bits, &n, sizeof bits);
     n = n - magic;
-    r = x - n * 0.693359375f; /* log 2 in two parts: n times the first is exact */
-    r = r + n * 2.12194440e-4f;
-    y = lanes_set(1.0f / 5040);
-    y = y * r + 1.0f / 720;
-    y = y * r + 1.0f / 120;
-    y = y * r + 1.0f / 24;
-    y = y * r + 1.0f / 6;
-    y = y * r + 0.5f;
-    y = y * r + 1.0f;
-    y = y * r + 1.0f;
+    LENET5C_EXP(y, r, x, n, lanes_set, LENET5C_LANES_FMA);
     bits = ((bits - 0x4B400000) + 127) << 23;
     memcpy(&n, &bits, sizeof n);
     return y * n;

@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #endif
 
+#include "elementary.h"
 #include "runtime/limits.h"
 
 /* What computes. */

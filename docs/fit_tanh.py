@@ -1,4 +1,4 @@
-"""Fit the rational approximation of tanh in csrc/lanes.h.
+"""Fit the rational approximation of tanh in csrc/elementary.h.
 
 tanh(x) = x P(x^2) / Q(x^2) on [-9, 9], P and Q of degree 4, by iteratively reweighted
 least squares on the relative error (Lawson's algorithm on the linearised problem).

@@ -445,17 +445,17 @@ def test_images_larger_than_the_input_cannot_be_the_source(model):
 
 def test_the_header_and_the_sources_are_where_get_include_says():
     folder = Path(lenet5c.get_include())
-    names = {"lenet5c.h", "lenet5c.c", "runtime", "lenet5c_api.h"}
+    names = {"lenet5c.h", "lenet5c.c", "runtime", "elementary.h", "lenet5c_api.h"}
     assert names <= {path.name for path in folder.iterdir()}
     assert (Path(lenet5c.__file__).parent / "embed.pxd").exists()
 
 
 def test_what_a_c_program_copies_is_all_it_needs(tmp_path):
-    """lenet5c.h, lenet5c.c and the folder runtime/, as docs/embedding.md says."""
+    """lenet5c.h, lenet5c.c, elementary.h and runtime/, as docs/embedding.md says."""
     if CC is None:
         pytest.skip("needs a C compiler")
     folder = Path(lenet5c.get_include())
-    for name in ("lenet5c.h", "lenet5c.c"):
+    for name in ("lenet5c.h", "lenet5c.c", "elementary.h"):
         shutil.copy(folder / name, tmp_path)
     shutil.copytree(folder / "runtime", tmp_path / "runtime")
     program = (

@@ -663,11 +663,11 @@ def test_a_made_up_step_is_refused(
     quantized.layers = [replace(first, step=step), *rest]
     with pytest.raises(ValueError, match=r"int8.*'cube'"):
         quantized.scores(case.images)
-    with pytest.raises(ValueError, match=r"int8 C.*'cube'"):
+    with pytest.raises(ValueError, match=r"C export.*'cube'"):
         quantized.export_c(tmp_path / "net.h")
     for module in (export_c, quantize):
         monkeypatch.setattr(module, "steps_of", lambda *_: [step])
     with pytest.raises(ValueError, match=r"int8.*'cube'"):
         case.model.quantize(case.images)
-    with pytest.raises(ValueError, match=r"C code.*'cube'"):
+    with pytest.raises(ValueError, match=r"C export.*'cube'"):
         case.model.export_c(tmp_path / "net.h")

@@ -1221,7 +1221,7 @@ def test_labels_of_too_many_characters_are_refused(
         assert best.refusal(other) == (0 if opens else CODES["BAD_CLASSES"])
         if not opens:  # what opens takes Python long
             assert not package_opens(other)
-    monkeypatch.setattr("lenet5c.model.MOST_LABEL_CHARACTERS", 100)
+    monkeypatch.setattr("lenet5c.files.model_file.MAX_LABEL_CHARACTERS", 100)
     said = "classes: expected at most 100 characters, .* got 2 times 51"
     with pytest.raises(ValueError, match=said):
         labelled(["a", "b" * 51]).save("model.lenet5c")

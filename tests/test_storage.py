@@ -19,7 +19,7 @@ from lenet5c.files import container as storage
 from lenet5c.files.container import FileFormatError, read_file, write_file
 
 MARKS = {"format": "lenet5c", "format_version": "2"}
-MOST = storage.MODEL.most_header_bytes
+MOST = storage.MODEL.max_header_bytes
 
 
 def tensors(seed=0):
@@ -508,7 +508,7 @@ def test_the_largest_header_that_is_written_is_read(tmp_path):
 def test_a_header_that_is_too_long_says_what_makes_it_long(tmp_path):
     said = rf"at most {MOST} bytes, got \d+, of which {MOST} are 'classes'"
     with pytest.raises(ValueError, match=said):
-        write_model_file(tmp_path / "m", {}, {"network": "x", "classes": "x" * MOST})
+        write_file(tmp_path / "m", {}, {"network": "x", "classes": "x" * MOST})
 
 
 class Crash(Exception):

@@ -55,52 +55,33 @@ INLINE vec LENET5C_SET(all)(float value)
 #define store LENET5C_SET(store)
 #define all LENET5C_SET(all)
 
-/* tanh(x) = x P(x^2) / Q(x^2), the fit of lanes.h: 4 units in the last place. */
+/* tanh(x), to 4 units in the last place */
 INLINE vec LENET5C_SET(tanh)(vec x)
 {
-    const vec most = all(7.9f);
+    const vec most = all(LENET5C_TANH_MOST);
     vec u, p, q;
     x = LENET5C_MAX(-most, LENET5C_MIN(most, x));
     u = x * x;
-    p = all(1.335463080e-08f);
-    p = FMA(p, u, all(2.060905854e-05f));
-    p = FMA(p, u, all(3.495586615e-03f));
-    p = FMA(p, u, all(1.338102434e-01f));
-    p = FMA(p, u, all(9.999999795e-01f));
-    q = all(7.776545255e-07f);
-    q = FMA(q, u, all(3.285632392e-04f));
-    q = FMA(q, u, all(2.587697638e-02f));
-    q = FMA(q, u, all(4.671433994e-01f));
-    q = FMA(q, u, all(1.0f));
+    LENET5C_TANH(p, q, u, all, FMA);
     return x * p / q;
 }
 
-/* exp(x) for x <= 0, as in lanes.h: 2^n times the Taylor series of the rest; 0 where a
- * float would be subnormal. */
+/* exp(x) for x <= 0; 0 where a float would be subnormal. */
 INLINE vec LENET5C_SET(exp)(vec x)
 {
     const vec magic = all(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
-    const vec least = all(-87.0f), given = x;
+    const vec least = all(LENET5C_EXP_LEAST), given = x;
     vec rounded, n, r, y;
     x = LENET5C_MAX(least, x);
-    rounded = FMA(x, all(1.44269504f), magic);
+    rounded = FMA(x, all(LENET5C_EXP_TURNS), magic);
     n = rounded - magic;
-    r = x - n * 0.693359375f; /* log 2 in two parts */
-    r = FMA(n, all(2.12194440e-4f), r);
-    y = all(1.0f / 5040);
-    y = FMA(y, r, all(1.0f / 720));
-    y = FMA(y, r, all(1.0f / 120));
-    y = FMA(y, r, all(1.0f / 24));
-    y = FMA(y, r, all(1.0f / 6));
-    y = FMA(y, r, all(0.5f));
-    y = FMA(y, r, all(1.0f));
-    y = FMA(y, r, all(1.0f));
+    LENET5C_EXP(y, r, x, n, all, FMA);
     for (int i = 0; i < V; i++) { /* 2^n is built from its bits, the last ones of n */
         float power, from;
         uint32_t bits;
         memcpy(&bits, (const char *)&rounded + 4 * i, 4);
         memcpy(&from, (const char *)&given + 4 * i, 4);
-        bits = from < -87.0f ? 0 : (bits + 127) << 23;
+        bits = from < LENET5C_EXP_LEAST ? 0 : (bits + 127) << 23;
         memcpy(&power, &bits, 4);
         memcpy((char *)&n + 4 * i, &power, 4);
     }

@@ -1,5 +1,6 @@
 """A trained network as one C99 file: docs/c_export.md.
 
+The code is in csrc/templates: pieces of C, of which a file takes those that it uses.
 Maps are [H][W][C] in C, so that what a row of a kernel covers lies together.
 
     C F    channels of a map, of the map after it
@@ -12,13 +13,12 @@ import os
 import re
 import textwrap
 from collections.abc import Sequence
-from string import Template
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c.deploy.c_source import FUNCTIONS, HEAD, PREDICT_FLOAT, PREDICT_INT8, START
+from lenet5c._support.build import get_include
 from lenet5c.deploy.int8 import TANH_TABLE, Quantized, QuantizedLayer
 from lenet5c.deploy.steps import Step, steps_of
 from lenet5c.files.atomic import write_atomically
@@ -36,13 +36,12 @@ from lenet5c.layers import (
 __all__ = ["export_float", "export_int8"]
 
 COLUMNS = 92
-LANES = 8  # floats of a vector in the C code
-MOST_VECTORS = 14  # sums at a time: with their operands, the registers of AVX2
-DENSE_VECTORS = 15  # one pixel: its operands come from memory
-TILE = DENSE_VECTORS * LANES
+LANES = 8  # filters lie in whole vectors of so many, whatever the processor has
+MOST_VECTORS = 2  # in a block of filters
+DENSE_VECTORS = 6  # where the output is one pixel
 TAPS = 16  # int8 taps are filled up to a multiple of it
 LIMITS = {"tanh": "-799, 799", "relu": "0, 127", None: "-127, 127"}  # of int8
-KEYWORDS = """
+RESERVED = """
     alignas alignof and and_eq asm auto bitand bitor bool break case catch char
     class compl concept const consteval constexpr constinit const_cast continue
     co_await co_return co_yield decltype default delete do double dynamic_cast else
@@ -52,7 +51,17 @@ KEYWORDS = """
     short signed sizeof static static_assert static_cast struct switch template this
     thread_local throw true try typedef typeid typename typeof typeof_unqual union
     unsigned using virtual void volatile wchar_t while xor xor_eq
-"""
+    BUFSIZ EOF HUGE_VAL I INFINITY NAN NULL assert complex errno imaginary linux main
+    offsetof setjmp stderr stdin stdout unix va_arg va_copy va_end va_start
+"""  # keywords of C and C++, names that their headers and compilers define
+# A line that is replaced; a word of the head; a name, or an enumerator's value.
+FILLED = re.compile(
+    r"^.*(here: \w+).*\n|(\$[A-Z]+)|\b(?:(digits)|DIGITS|LENET5C)(_\w+)?( = 1)?\b", re.M
+)
+# What a piece of C defines: a macro, a struct, a function.
+DEFINED = re.compile(
+    r"^(?:#define (\w+)|\} (\w+);|[\w ]+ (digits_\w+)\([^;{}]*\)\n\{)", re.M
+)
 
 
 def export_float(model: Network, path: str | os.PathLike[str], name: str) -> None:
@@ -65,18 +74,17 @@ def export_float(model: Network, path: str | os.PathLike[str], name: str) -> Non
     stage = ", ".join(_float_text(value) for value in (scale, offset, background))
     model = model.folded()
     code = _Code(name, "float", "float" if of_floats else "uint8_t", model.input_shape)
-    code.use("vectors", "input_float", "softmax")
     code.call("input", _input_sizes(model), stage, x="image, {x}")
     code.flatten(_float_layers(code, model, model.layers, model.input_shape))
+    code.calls.append(f"logits = maps + @{code.at}@;")
     words = {
-        "WHAT": "Computed in float32.",
-        "SCORE": "probability",
-        "RESULT": "float *probabilities",
-        "RESULTS": "probabilities  ",
-        "MEMBERS": f"    float maps[{code.memory}];\n",
-        "MEMORY": f"{4 * code.memory:,}",
+        "$WHAT": "Computed in float32.",
+        "$SCORE": "probability",
+        "$RESULTS": "probabilities  ",
+        "digits_result": "float",
+        "digits_results": "probabilities",
     }
-    code.write(path, model, PREDICT_FLOAT, words)
+    code.write(path, model, "float32.c", words)
 
 
 def _float_layers(
@@ -114,24 +122,22 @@ def _float_step(code: "_Code", model: Network, step: Step) -> None:
         bias = model.parameters.get(f"{step.name}.bias")
         if bias is None:
             bias = np.zeros(len(weight), np.float32)
-        block, at_once = _tile(step)
+        block = _block(step)
         blocks = _blocks(_in_rows(weight, step), bias, block)
         what = f"blocks of {block} filters: biases, then the weights, tap by tap"
-        array = code.array(f"{step.name}_weight", blocks, what)
-        code.use("conv_float")
-        code.call("conv", array, _window(step), block, at_once, to=step.output_shape)
+        array = code.array(code.of_layer(step.name, "weight"), blocks, what)
+        code.call("conv", array, _window(step), block, to=step.output_shape)
+        if step.activation:
+            code.call(step.activation, math.prod(step.output_shape), x="{x}")
     elif step.kind in ("avg_pool", "max_pool"):
-        code.use(f"{step.kind}_float")
         code.call(step.kind, _window(step), to=step.output_shape)
-    activation = step.activation if step.kind == "conv" else step.kind
-    if activation in ("tanh", "relu"):
-        code.use(f"{activation}_float")
+    elif step.kind in ("tanh", "relu"):
         code.own()
-        code.call(activation, math.prod(step.output_shape), x="{x}")
+        code.call(step.kind, math.prod(step.output_shape), x="{x}")
     elif step.kind == "flatten":
         code.flatten(step.input_shape)
-    elif step.kind not in ("conv", "avg_pool", "max_pool"):
-        raise ValueError(f"{step.name}: no C code for a step of kind {step.kind!r}")
+    else:
+        raise _unknown(step.kind, step.name)
 
 
 def _float_layer(code: "_Code", model: Network, layer: Layer, shape: Shape) -> None:
@@ -144,21 +150,19 @@ def _float_layer(code: "_Code", model: Network, layer: Layer, shape: Shape) -> N
     code.begin(Step(layer.kind, name, name, shape, after))
     if isinstance(layer, MaxPool2d):
         sizes = (layer.kernel_size, layer.stride, layer.padding, *after[1:])
-        code.use("padded_max_pool")
-        code.call("padded_max_pool", channels, height, width, *sizes, to=after)
+        code.call("max_pool_padded", channels, height, width, *sizes, to=after)
     elif isinstance(layer, GlobalAvgPool2d):
-        code.use("global_avg_pool_float")
-        code.call("global_avg_pool", channels, height * width, to=after)
+        code.call("channel_means", height * width, channels, to=after)
     elif isinstance(layer, BatchNorm2d):
-        values = {**model.parameters, **model.buffers}
-        both = scale_and_shift(values, name, layer.eps)
-        numbers = np.stack(both).astype(np.float32)
-        array = code.array(f"{name}_scale", numbers, "scales, then shifts, of channels")
-        code.use("scale_float")
+        parameters = {**model.parameters, **model.buffers}
+        both = scale_and_shift(parameters, name, layer.eps)
+        values = np.stack(both).astype(np.float32)
+        what = "scales, then shifts, of channels"
+        array = code.array(code.of_layer(name, "scales"), values, what)
         code.own()
         code.call("scale", array, height * width, channels, x="{x}")
     else:
-        raise ValueError(f"{name}: no C code for a layer of kind {layer.kind!r}")
+        raise _unknown(layer.kind, name)
 
 
 def _float_residual(
@@ -179,19 +183,17 @@ def _float_residual(
     code.begin(Step(layer.kind, str(layer.name), str(layer.name), shape, after))
     code.at = ends[0]
     code.own()
-    code.use("add_float")
     code.call("add", math.prod(after), x=f"{{x}}, maps + @{ends[1]}@")
 
 
 def export_int8(quantized: Quantized, path: str | os.PathLike[str], name: str) -> None:
     """What `QuantizedModel.export_c` does."""
     code = _Code(name, "int8_t", "uint8_t", quantized.input_shape)
-    code.array("pixels", quantized.table, "what a byte becomes")
+    pixels = code.array("pixels", quantized.table, "what a byte becomes")
     if quantized.has_tanh:
         code.array("tanh_table", TANH_TABLE, "127 tanh(i / 256)")
-        code.use("tanh_table")
-    code.use("input_int8")
-    code.call("input", _input_sizes(quantized), quantized.background, x="image, {x}")
+    image = "image, {x}"
+    code.call("input", pixels, _input_sizes(quantized), quantized.background, x=image)
     places = [code.at]  # of the maps that steps read
     steps = [layer.step for layer in quantized.layers]
     for number, layer in enumerate(quantized.layers):
@@ -203,33 +205,28 @@ def export_int8(quantized: Quantized, path: str | os.PathLike[str], name: str) -
         last = step is steps[-1]
         scores = last and (step.kind == "avg_pool" or layer.is_raw)
         if scores and step.kind == "avg_pool":
-            code.use("avg_pool_scores")
             code.call("avg_pool_scores", _window(step), x="{x}, scores")
         elif step.kind == "add":
             assert layer.multiplier is not None
             code.own()
-            code.use("rescale", "add_int8")
-            numbers = (*layer.multiplier.tolist(), layer.shift, LIMITS[step.activation])
+            numbers = (*layer.multiplier.tolist(), layer.shift, code.limits(step))
             other = f"{{x}}, maps + @{places[step.sources[1]]}@"
             code.call("add", math.prod(step.output_shape), *numbers, x=other)
         else:
             _int8_step(code, layer)
         if last and not scores:
             channels, height, width = step.output_shape
-            code.use("widen")
             code.call("widen", height * width, channels, x="{x}, scores")
         places.append(code.at)
-    classes = len(quantized.classes)
     words = {
-        "WHAT": "Computed in 8-bit integers.",
-        "SCORE": "score",
-        "RESULT": "int32_t *scores",
-        "RESULTS": f"scores         logits in units of {quantized.scale:.6g}; ",
-        "MEMBERS": f"    int32_t scores[{classes}];\n    int16_t patch[{code.taps}];\n"
-        f"    int8_t maps[{code.memory}];\n",
-        "MEMORY": f"{4 * classes + 2 * code.taps + code.memory:,}",
+        "$WHAT": "Computed in 8-bit integers.",
+        "$SCORE": "score",
+        "$RESULTS": f"scores         logits in units of {quantized.scale:.6g}; ",
+        "digits_result": "int32_t",
+        "digits_results": "scores",
     }
-    code.write(path, quantized, PREDICT_INT8, words)
+    scratch = 4 * len(quantized.classes) + 2 * code.taps
+    code.write(path, quantized, "int8.c", words, scratch)
 
 
 def _int8_step(code: "_Code", layer: QuantizedLayer) -> None:
@@ -240,30 +237,28 @@ def _int8_step(code: "_Code", layer: QuantizedLayer) -> None:
     elif step.kind == "scale":
         _int8_scale(code, layer)
     elif step.kind == "max_pool" and step.padding:
-        code.use("padded_max_pool")
         sizes = (step.kernel[0], step.stride, step.padding, *step.output_shape[1:])
-        code.call("padded_max_pool", *step.input_shape, *sizes, to=step.output_shape)
+        code.call("max_pool_padded", *step.input_shape, *sizes, to=step.output_shape)
     elif step.kind in ("avg_pool", "max_pool"):
-        code.use(f"{step.kind}_int8")
         code.call(step.kind, _window(step), to=step.output_shape)
     elif step.kind == "flatten":
         code.flatten(step.input_shape)
-    elif step.kind in ("tanh", "relu"):
-        numbers = [math.prod(step.output_shape)]
-        if layer.multiplier is not None:
-            code.use("rescale")
-            numbers += [int(layer.multiplier[0]), layer.shift]
+    elif step.kind == "relu":
         code.own()
-        code.use(f"{step.kind}_int8")
-        code.call(step.kind, *numbers, x="{x}")
+        code.call("relu", math.prod(step.output_shape), x="{x}")
+    elif step.kind == "tanh":
+        assert layer.multiplier is not None
+        numbers = (int(layer.multiplier[0]), layer.shift, code.table("tanh"))
+        code.own()
+        code.call("tanh", math.prod(step.output_shape), *numbers, x="{x}")
     else:
-        raise ValueError(f"{step.name}: no int8 C for a step of kind {step.kind!r}")
+        raise _unknown(step.kind, step.name)
 
 
 def _int8_scale(code: "_Code", layer: QuantizedLayer) -> None:
     step = layer.step
     arrays = [
-        code.array(f"{step.name}_{part}", values, what)
+        code.array(code.of_layer(step.name, part), values, what)
         for part, values, what in (
             ("weight", layer.weight, "of channels"),
             ("bias", layer.bias, "in units of the products"),
@@ -273,8 +268,7 @@ def _int8_scale(code: "_Code", layer: QuantizedLayer) -> None:
     ]
     channels, height, width = step.output_shape
     code.own()
-    code.use("rescale", "scale_int8")
-    numbers = (layer.shift, LIMITS[step.activation], height * width, channels)
+    numbers = (layer.shift, code.limits(step), height * width, channels)
     code.call("scale", *arrays, *numbers, x="{x}")
 
 
@@ -287,22 +281,22 @@ def _int8_conv(code: "_Code", layer: QuantizedLayer) -> None:
     rows = np.pad(rows, ((0, 0), (0, taps - rows.shape[1])))
     code.taps = max(code.taps, taps)
     group = next(count for count in (4, 3, 2, 1) if len(rows) % count == 0)
-    code.use("conv_sums")
     what = f"[{len(rows)}][{taps}], a filter's taps in a row"
     arrays = [
-        code.array(f"{step.name}_weight", rows, what),
-        code.array(f"{step.name}_bias", layer.bias, "in units of the sums"),
+        code.array(code.of_layer(step.name, "weight"), rows, what),
+        code.array(
+            code.of_layer(step.name, "bias"), layer.bias, "in units of the sums"
+        ),
     ]
     if layer.multiplier is None:
-        code.use("conv_scores")
         patch = "{x}, scores, workspace->patch"
         code.call("conv_scores", *arrays, _window(step), taps, group, x=patch)
         return
     what = f"of the sums, over 2^{layer.shift}"
-    arrays.append(code.array(f"{step.name}_multiplier", layer.multiplier, what))
-    code.use("rescale", "conv_int8")
+    of_filters = code.of_layer(step.name, "multiplier")
+    arrays.append(code.array(of_filters, layer.multiplier, what))
     patch = "{x}, {y}, workspace->patch"
-    numbers = (layer.shift, LIMITS[step.activation], _window(step), taps, group)
+    numbers = (layer.shift, code.limits(step), _window(step), taps, group)
     code.call("conv", *arrays, *numbers, x=patch, to=step.output_shape)
 
 
@@ -321,18 +315,20 @@ class _Code:
         if not isinstance(name, str):
             raise TypeError(f"name: expected a text, got {name!r}")
         if (
-            not re.fullmatch("[A-Za-z][A-Za-z0-9_]{0,30}", name)
-            or name in KEYWORDS.split()
+            not re.fullmatch("[A-Za-z](_?[A-Za-z0-9]){,30}", name)
+            or len(name) > 31
+            or name in RESERVED.split()
         ):
             raise ValueError(
-                "name: expected a C identifier that is no keyword, begins with a "
-                f"letter and has at most 31 characters, got {name!r:.80}"
+                "name: expected a C identifier that begins with a letter, has at most "
+                "31 characters and no underscore at its end or beside another one, and "
+                f"is no keyword or standard name, got {name!r:.80}"
             )
         self.name = name
         self.number = number
         self.pixel = pixel
-        self.used: set[str] = set()
-        self.names: set[str] = set()
+        self.used = {"digits_predict"}
+        self.layer_names: dict[str, str] = {}
         self.arrays: list[str] = []
         self.bytes = 0
         self.layers: list[str] = []
@@ -342,16 +338,23 @@ class _Code:
         self.held: list[int] = []
         self.taps = 1
 
-    def use(self, *functions: str) -> None:
-        """Take these functions of c_source into the file."""
-        self.used.update(functions)
+    def of_layer(self, layer: str, part: str) -> str:
+        """The name of a layer's array, without the network's.
+
+        What stands for the layer has no underscore: layer b of a network net_a and
+        layer a_b of a network net have two names.
+        """
+        if layer not in self.layer_names:
+            plain = re.sub("[^A-Za-z0-9]", "", layer)[:16] or "layer"
+            name, number = plain, 1
+            while name in self.layer_names.values():
+                number += 1
+                name = f"{plain}n{number}"
+            self.layer_names[layer] = name
+        return f"{self.layer_names[layer]}_{part}"
 
     def array(self, name: str, values: NDArray[Any], what: str) -> str:
         """Add a constant array; what it is called in C."""
-        name = re.sub("[^A-Za-z0-9]+", "_", name).strip("_")
-        while name.lower() in self.names:
-            name += "_"
-        self.names.add(name.lower())
         name = f"{self.name}_{name}"
         real = values.dtype == np.float32
         kind = "float" if real else f"{values.dtype}_t"
@@ -363,6 +366,13 @@ class _Code:
         )
         self.bytes += values.nbytes
         return name
+
+    def limits(self, step: Step) -> str:
+        """Between which a rescaled number lies, and the table to look it up in."""
+        return f"{LIMITS[step.activation]}, {self.table(step.activation)}"
+
+    def table(self, activation: str | None) -> str:
+        return f"{self.name}_tanh_table" if activation == "tanh" else "0"
 
     def begin(self, step: Step) -> None:
         """A comment, and the zeros around the input."""
@@ -377,7 +387,6 @@ class _Code:
         if step.padding and step.kind == "conv":
             channels, height, width = step.input_shape
             both = 2 * step.padding
-            self.use("pad")
             self.call(
                 "pad",
                 channels,
@@ -401,13 +410,13 @@ class _Code:
             self.sizes.append(math.prod(to))
         given = x.format(x=now, y=f"maps + @{self.at}@")
         text = ", ".join([given, *map(str, numbers)])
+        self.used.add(f"digits_{function}")
         self.calls.append(f"{self.name}_{function}({text});")
 
     def flatten(self, shape: Shape) -> None:
         """Bring the map into the order [C][H][W], if that is another one."""
         channels, pixels = shape[0], shape[1] * shape[2]
         if channels > 1 and pixels > 1:
-            self.use("flatten")
             self.call("flatten", pixels, channels, to=shape)
 
     def own(self) -> None:
@@ -419,95 +428,139 @@ class _Code:
             both = f"maps + @{self.at}@, maps + @{before}@"
             self.calls.append(f"memcpy({both}, {size} * sizeof({self.number}));")
 
-    @property
-    def starts(self) -> list[int]:
-        """Where the maps lie in the workspace.
+    def placed(self) -> tuple[list[str], int]:
+        """The calls with the places of the maps, and the numbers that these take.
 
-        In a chain they take turns at both its ends. Otherwise each, the largest first,
-        is put into the first gap between those that are needed at the same time.
+        In a chain maps take turns at both ends of the workspace. Otherwise each, the
+        largest first, is put into the first gap between those that are needed at the
+        same time.
         """
         needed: dict[int, list[int]] = {}
         for call, text in enumerate(self.calls):
             for found in re.findall("@([0-9]+)@", text):
                 needed.setdefault(int(found), []).append(call)
+        starts: dict[int, int] = {}
         if all(
             needed[index][-1] <= needed[index + 1][0]
             for index in range(len(self.sizes) - 1)
         ):
             pairs = zip(self.sizes, [*self.sizes[1:], 0], strict=True)
             most = max(map(sum, pairs))
-            return [
-                most - size if index % 2 else 0 for index, size in enumerate(self.sizes)
-            ]
-        needed[self.at].append(len(self.calls))  # the logits
-        starts: dict[int, int] = {}
-        for index in sorted(needed, key=lambda index: -self.sizes[index]):
-            first, *_, last = [*needed[index], needed[index][-1]]
-            start = 0
-            for other in sorted(starts, key=starts.__getitem__):
-                apart = needed[other][-1] < first or last < needed[other][0]
-                if not apart and starts[other] < start + self.sizes[index]:
-                    start = max(start, starts[other] + self.sizes[other])
-            starts[index] = start
-        return [starts[index] for index in range(len(self.sizes))]
-
-    @property
-    def memory(self) -> int:
-        """Numbers of all maps in the workspace."""
-        return max(map(sum, zip(self.starts, self.sizes, strict=True)))
+            for index, size in enumerate(self.sizes):
+                starts[index] = most - size if index % 2 else 0
+        else:
+            for index in sorted(needed, key=lambda index: -self.sizes[index]):
+                first, last = needed[index][0], needed[index][-1]
+                start = 0
+                for other in sorted(starts, key=starts.__getitem__):
+                    apart = needed[other][-1] < first or last < needed[other][0]
+                    if not apart and starts[other] < start + self.sizes[index]:
+                        start = max(start, starts[other] + self.sizes[other])
+                starts[index] = start
+        calls = [
+            re.sub("@([0-9]+)@", lambda at: str(starts[int(at[1])]), call)
+            for call in self.calls
+        ]
+        return calls, max(start + self.sizes[index] for index, start in starts.items())
 
     def write(
         self,
         path: str | os.PathLike[str],
         model: Network | Quantized,
-        predict: str,
-        words: dict[str, Any],
+        template: str,
+        words: dict[str, str],
+        scratch: int = 0,
     ) -> None:
-        """Put the file together."""
-        starts = self.starts
-        calls = [
-            _wrapped(re.sub("@([0-9]+)@", lambda at: str(starts[int(at[1])]), call), 8)
-            for call in self.calls
-        ]
+        """Put the file together; the workspace has `scratch` bytes beside the maps."""
+        calls, size = self.placed()
+        memory = size * (4 if self.number == "float" else 1) + scratch
+        labels = [_c_text(str(label)) for label in model.classes.tolist()]
+        sizes = (model.input_shape[0], *model.source, len(labels))
+        names = ("CHANNELS", "ROWS", "COLUMNS", "CLASSES")
         words = {
-            "FILE": _plain(os.path.basename(os.fspath(path))),
-            "CONSTANTS": f"{self.bytes:,}",
-            "LAYERS": "".join(f" *     {layer}\n" for layer in self.layers),
-            "CHANNELS": model.input_shape[0],
-            "ROWS": model.source[0],
-            "COLUMNS": model.source[1],
-            "CLASSES": len(model.classes),
-            "NAMES": "".join(
-                f"    {_c_text(str(c))},\n" for c in model.classes.tolist()
-            ),
-            "PIXEL": self.pixel,
-            "NUMBER": self.number,
-            "TILE": TILE,
-            "CALLS": "\n".join([*calls, ""]),
-            "LAST": f"maps + {starts[self.at]}",
-            "VALUE": "(int8_t)v",
-            "RANGE": "0 to 255"
+            "$FILE": _plain(os.path.basename(os.fspath(path))),
+            "$CONSTANTS": f"{self.bytes:,}",
+            "$MEMORY": f"{memory:,}",
+            "$LAYERS": "".join(f" *     {layer}\n" for layer in self.layers),
+            "$RANGE": "0 to 255"
             if self.pixel == "uint8_t"
             else "as the training images",
+            "digits_pixel": self.pixel,
+            "digits_number": self.number,
+            "DIGITS_SPELLED": f"{self.name.upper()}_H_{self.name}",
+            "DIGITS_MAPS": str(size),
+            "DIGITS_TAPS": str(self.taps),
+            "DIGITS_SCORES": str(len(labels)),
+            "here: names": f"const char *const {self.name}_class_names[] = {{\n"
+            + "".join(f"    {label},\n" for label in labels)
+            + "};\n",
+            "here: calls": "".join(_wrapped(call, 8) + "\n" for call in calls),
+            **{f"DIGITS_{n} = 1": str(s) for n, s in zip(names, sizes, strict=True)},
             **words,
         }
-        if "tanh_table" in self.used:
-            words["VALUE"] = f"most > 127 ? {self.name}_tanh_of(v) : (int8_t)v"
-        if not self.used.isdisjoint({"avg_pool_int8", "avg_pool_scores"}):
-            self.use("window_sum")
-        functions = [text for key, text in FUNCTIONS.items() if key in self.used]
-        before = _filled(HEAD + START, self.name, words)
-        after = _filled("".join(functions) + predict, self.name, words)
-        write_atomically(
-            path, [part.encode() for part in (before, *self.arrays, after)]
-        )
+        workspace, code = _pieces(template, self.used)
+        macros = sorted(set(re.findall(r"^#define (\w+)", code, re.M)))
+        code += "".join(f"#undef {macro}\n" for macro in macros)
+        words["here: workspace"] = self.filled(workspace, words)
+        words["here: code"] = "".join(self.arrays) + self.filled(code, words)
+        text = self.filled(_template("network.h"), words)
+        write_atomically(path, [text.encode()])
+
+    def filled(self, text: str, words: dict[str, str]) -> str:
+        """A piece of C with this network's names, sizes and code."""
+
+        def replaced(found: re.Match[str]) -> str:
+            key = found[1] or found[2] or found[0]
+            if key in words and not found[5]:
+                return words[key]
+            name = (self.name if found[3] else self.name.upper()) + (found[4] or "")
+            return f"{name} = {words[key]}" if found[5] else name
+
+        return FILLED.sub(replaced, text)
 
 
-def _filled(template: str, name: str, words: dict[str, Any]) -> str:
-    """The C code with its names and numbers."""
-    template = re.sub(r"\bdigits", name, template)
-    template = re.sub(r"\bDIGITS", name.upper(), template)
-    return Template(template).substitute(words)
+def _template(file: str) -> str:
+    with open(
+        os.path.join(get_include(), "templates", file), encoding="utf-8"
+    ) as opened:
+        return opened.read()
+
+
+def _pieces(template: str, used: set[str]) -> tuple[str, str]:
+    """The struct of the workspace, and the functions `used` with what they use.
+
+    A piece stands between empty lines, outside of braces and of #if.
+    """
+    pieces, lines, depth = [], [], 0
+    for file in ("../elementary.h", "common.h", template):
+        guard = r"#ifndef (\w+_H)\n#define \1\n((.*\n)*)#endif\n"
+        text = re.sub(guard, r"\2", _template(file))
+        for line in [*text.splitlines(), ""]:
+            depth += line.count("{") - line.count("}")
+            depth += line.startswith("#if") - line.startswith("#endif")
+            if line or depth:
+                lines.append(line + "\n")
+            else:
+                pieces.append("".join(lines))
+                lines = []
+    defining = {
+        name: piece
+        for piece in pieces
+        for names in DEFINED.findall(piece)
+        for name in names
+    }
+    workspace = defining.pop("digits_workspace")
+    taken, wanted = set(), list(used)
+    while wanted:
+        piece = defining.get(wanted.pop(), "")
+        if piece not in taken:
+            taken.add(piece)
+            wanted += re.findall(r"\w+", piece)
+    return workspace, "".join(piece + "\n" for piece in pieces if piece in taken)
+
+
+def _unknown(kind: str, name: str) -> ValueError:
+    return ValueError(f"C export: no code for layers of kind {kind!r}, as {name!r} is")
 
 
 def _input_sizes(model: Network | Quantized) -> str:
@@ -528,16 +581,12 @@ def _window(step: Step) -> str:
     return f"{channels}, {width}, {size}, {out}"
 
 
-def _tile(step: Step) -> tuple[int, int]:
-    """Filters and pixels in a row that are computed at a time."""
+def _block(step: Step) -> int:
+    """Filters whose weights lie together: all that one pixel has, or less."""
     filters, _, columns = step.output_shape
     vectors = -(-filters // LANES)
-    if columns == 1:
-        blocks = -(-vectors // DENSE_VECTORS)
-        return -(-vectors // blocks) * LANES, 1
-    of_filters = 2 if vectors > 1 else 1
-    tiles = -(-columns * of_filters // MOST_VECTORS)
-    return of_filters * LANES, -(-columns // tiles)
+    blocks = -(-vectors // (DENSE_VECTORS if columns == 1 else MOST_VECTORS))
+    return -(-vectors // blocks) * LANES
 
 
 def _in_rows(weight: NDArray[Any], step: Step) -> NDArray[Any]:

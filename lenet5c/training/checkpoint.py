@@ -1,6 +1,6 @@
 """Checkpoint: a killed training goes on as if nothing had happened.
 
-A checkpoint is a file of the model file's container (lenet5c/storage.py), named after
+A checkpoint is a file of the model file's container (files/container.py), named after
 the number of steps done. Its tensors are the flat vectors of the training: parameters,
 the optimizer's state, averages, best weights. Its metadata are `settings`, which a
 training that goes on must share, and `state`, where it was; both are JSON, in which
