@@ -1,8 +1,9 @@
 /* libFuzzer target: whatever a model file holds, the C runtime refuses or runs it.
  *
- *     python tests/test_runtime.py corpus        writes model files to start from
+ *     PYTHONPATH=tests python tests/runtime/test_runtime.py corpus
+ *                                               writes model files to start from
  *     clang -g -O2 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
- *         -Icsrc tests/fuzz_lenet5c.c -o fuzz
+ *         -Icsrc tests/runtime/fuzz_lenet5c.c -o fuzz
  *     ./fuzz -max_len=6000 -max_total_time=1200 corpus
  *
  * Mutations keep the checksum right, mostly, and the length of the header. Some write the

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_cli import run
 
 import lenet5c
 from lenet5c.cli import main as cli
 from lenet5c.data import datasets
+
+from .test_cli import run
 
 Image = pytest.importorskip("PIL.Image")
 DIGITS = datasets.digits()

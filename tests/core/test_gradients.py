@@ -26,7 +26,7 @@ from lenet5c import (
 )
 from lenet5c._support.cores import core
 
-from . import reference
+from .. import reference
 
 # Of the sum of the absolute values of the products that make an entry; about four times
 # the largest error found.

@@ -1,7 +1,7 @@
 """The C runtime, lenet5c.c, against the package: same results, same refusals.
 
-As a program (`python tests/test_runtime.py FOLDER`) it writes small models, which the
-fuzzer starts from: fuzz_lenet5c.c.
+As a program (`PYTHONPATH=tests python tests/runtime/test_runtime.py FOLDER`) it writes
+small models, which the fuzzer starts from: fuzz_lenet5c.c.
 """
 
 import copy

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import reference
 from int8_networks import NETWORKS, network
-from test_runtime import BRANCHING, as_reference, branching_model
 
 import lenet5c
 from lenet5c import Dense, datasets
 from lenet5c.data.images import InputStage
 from lenet5c.deploy.c_export import _c_text, _float_text
+
+from ..runtime.test_runtime import BRANCHING, as_reference, branching_model
 
 CC = shutil.which("gcc") or shutil.which("clang") or shutil.which("cc")
 pytestmark = pytest.mark.skipif(CC is None, reason="no C compiler")
