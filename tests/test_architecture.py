@@ -1,38 +1,20 @@
-"""The floors: a file imports only from floors below its own, without exceptions.
+"""A file imports only from floors below its own, which stand in docs/architecture.py.
 
-A folder is a floor; so is each file that is in none. Within a folder files import each
+A room is a folder, or a file that is in none. Within a folder files import each
 other, but never in a circle. Imports inside functions and for type checkers count.
 """
 
 import ast
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from architecture import FLOOR, imports_of, room_of
 
 import lenet5c
 
 PACKAGE = Path(lenet5c.__file__).parent
-FLOORS = [
-    ["core", "_cpu"],
-    ["_support"],
-    ["layers", "embed"],
-    ["data", "functional"],
-    ["graph", "interfaces", "parameters"],
-    ["files"],
-    ["report", "deploy"],
-    ["training"],
-    ["model"],
-    ["networks", "convert"],
-    ["estimator"],
-    ["cli"],
-    ["datasets", "optimizers", "pictures", "plots", "recipes", "schedules", "__main__"],
-    ["__init__"],
-]
-FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 # Not NumPy and not the standard library, inside functions alone: a module that is
 # itself imported inside functions alone may import them at its head.
@@ -54,52 +36,11 @@ EXTRAS = {
 }
 
 
-class Import(NamedTuple):
-    """One import: "lenet5c.data.images" or "numpy", and where it stands."""
-
-    target: str
-    in_function: bool
-    for_types: bool
-
-
-def imports_of(source: str) -> Iterator[Import]:
-    """All imports; names taken from a package of ours become modules of it."""
-    yield from _walk(ast.parse(source), False, False)
-
-
-def _walk(node: ast.AST, in_function: bool, for_types: bool) -> Iterator[Import]:
-    if isinstance(node, ast.Import):
-        for alias in node.names:
-            yield Import(alias.name, in_function, for_types)
-    elif isinstance(node, ast.ImportFrom):
-        module = "." * node.level + (node.module or "")
-        for alias in node.names:
-            longer = f"{module}.{alias.name}"
-            found = module == "lenet5c" or _is_ours(longer)
-            yield Import(longer if found else module, in_function, for_types)
-    if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-        for child in node.body:
-            yield from _walk(child, in_function, True)
-        for child in node.orelse:
-            yield from _walk(child, in_function, for_types)
-        return
-    inside = in_function or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-    for child in ast.iter_child_nodes(node):
-        yield from _walk(child, inside, for_types)
-
-
-def _is_ours(name: str) -> bool:
-    path = PACKAGE.parent.joinpath(*name.split("."))
-    return name.startswith("lenet5c.") and (
-        path.is_dir() or path.with_suffix(".py").is_file()
-    )
-
-
 def problems(module: str, source: str) -> list[str]:
     """What is wrong with the imports of the module "data.images" of the package."""
     found = []
-    room = module.split(".")[0]
-    for item in imports_of(source):
+    room = room_of(module)
+    for item in imports_of(source, PACKAGE):
         first, _, rest = item.target.partition(".")
         if first in ("numpy", *sys.stdlib_module_names):
             continue
@@ -109,7 +50,7 @@ def problems(module: str, source: str) -> list[str]:
             elif not (item.in_function or item.for_types or module in ON_DEMAND):
                 found.append(f"{item.target} is imported by everyone who imports this")
             continue
-        ours = rest.split(".")[0]
+        ours = room_of(rest)
         if ours in ON_DEMAND and not (item.in_function or item.for_types):
             found.append(f"{ours} is imported by everyone who imports this")
         if ours not in FLOOR:
@@ -134,8 +75,8 @@ def test_a_file_imports_only_from_floors_below(module):
 
 
 def test_every_file_has_a_floor():
-    rooms = {module.split(".")[0] for module in SOURCES}
-    assert set(FLOOR) - rooms == {"_cpu", "embed"}
+    rooms = {room_of(module) for module in SOURCES}
+    assert set(FLOOR) - rooms == {"csrc", "embed"}
     assert rooms <= set(FLOOR)
 
 
@@ -144,7 +85,7 @@ def test_no_file_imports_itself_in_a_circle():
     imports = {
         module: {
             item.target.partition(".")[2]
-            for item in imports_of(path.read_text("utf-8"))
+            for item in imports_of(path.read_text("utf-8"), PACKAGE)
             if item.target.startswith("lenet5c.")
         }
         & SOURCES.keys()
