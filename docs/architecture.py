@@ -98,7 +98,8 @@ class Room(NamedTuple):
     imports: set[str]
 
 
-SUFFIXES = (".py", ".pyx", ".pxd", ".c", ".h", ".def", ".in")
+SUFFIXES = (".py", ".pyx", ".pxd")
+C_SUFFIXES = (".c", ".h", ".def")
 PLAIN = (".py", ".pxd")  # not said: what most files of a folder are
 SENTENCES = {  # of folders that are no packages of Python
     "csrc": "C: one image at a time without Python, and the ground of all kernels.",
@@ -123,11 +124,12 @@ def rooms() -> dict[str, Room]:
 
 def _room(name: str) -> Room:
     folder = ROOT / ("csrc" if name == "csrc" else f"lenet5c/{name}")
+    suffixes = C_SUFFIXES if name == "csrc" else SUFFIXES
     if not folder.is_dir():
         paths = [folder.with_suffix(end) for end in SUFFIXES]
         paths = [path for path in paths if path.exists()]
         return Room(paths[0].name, _sentence(paths[0]), {}, _imports(name, paths))
-    paths = sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix in suffixes)
     files: dict[str, list[str]] = {}
     for path in paths:
         if path.stem != "__init__":
@@ -159,6 +161,9 @@ def _imports(name: str, paths: list[Path]) -> set[str]:
             r'^cdef extern from "', source, re.M
         ):
             found.add("csrc")
+    for room in found - {name}:
+        if FLOOR.get(room, len(FLOORS)) >= FLOOR[name]:
+            sys.exit(f"{name} imports {room}, which is on no floor below (FLOORS)")
     return found - {name}
 
 
