@@ -14,7 +14,7 @@ import lenet5c
 
 MEMORY = """
 import sys, lenet5c, numpy
-from lenet5c.cli.bench import peak_memory
+from lenet5c.cli.measure import peak_memory
 random = numpy.random.default_rng(0)
 images = random.integers(0, 256, (16384, 28, 28), dtype=numpy.uint8)
 lenet5c.lenet5().fit(images, random.integers(0, 10, 16384), epochs=1,

@@ -20,8 +20,8 @@ PACKAGE = Path(lenet5c.__file__).parent
 # itself imported inside functions alone may import them at its head.
 ON_DEMAND = {"estimator"}
 EXTRAS = {
-    "cli.compare": {"matplotlib"},
-    "cli.main": {"rich", "PIL"},
+    "cli.comparison_chart": {"matplotlib"},
+    "cli.output": {"rich"},
     "_support.progress": {"rich"},
     "convert": {"onnx"},
     "data.caches": {"rich"},

@@ -1,583 +1,214 @@
-"""The command `compare`: networks trained and measured, each in a process of its own.
+"""`lenet5c compare`: networks side by side, as a table and a picture."""
 
-A network is named in one of three ways: by its name in `NETWORKS`, trained with its
-recipe of `RECIPES_OF`; as a model file, which is measured and not trained; or as a
-Python function that returns a Model, trained as `lenet5c train` does by default. The
-figures of the article that is compared with are in `ARTICLE`.
-"""
-
-from __future__ import annotations
-
-import importlib
-import importlib.util
-import inspect
-import io
-import json
-import os
-import statistics
-import subprocess
+import argparse
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from functools import partial
-from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import numpy as np
-
-from lenet5c.cli.bench import (
-    INFERENCE_BATCH,
-    epochs_for,
-    inference_seconds,
-    peak_memory,
-)
-from lenet5c.data import datasets
-from lenet5c.data.augment import Augment
-from lenet5c.data.datasets import Dataset, Split
-from lenet5c.files.atomic import write_atomically
-from lenet5c.model import Model, load
+from lenet5c._support.build import build_info
+from lenet5c.cli.arguments import COUNT, FRACTION, add_threads, names
+from lenet5c.cli.data import add_data
+from lenet5c.cli.errors import CHECK_FAILED, DONE, INTERRUPTED, CommandError
+from lenet5c.cli.output import picture_path, print_json, print_table, say
+from lenet5c.data.datasets import Dataset
 from lenet5c.networks import NETWORKS
-from lenet5c.report.plots import BLUE, DOTS_PER_INCH, GREY, NORMAL, require_matplotlib
-from lenet5c.training.callbacks import Callback
-from lenet5c.training.optimizers import SGD, AdamW
-from lenet5c.training.recipes import RECIPES, Recipe
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from lenet5c._support.progress import ProgressBar
-
-__all__ = [
-    "ARTICLE",
-    "RECIPES_OF",
-    "Article",
-    "Job",
-    "MeasurementError",
-    "drawable",
-    "kind_of",
-    "load_data",
-    "measure",
-    "measure_in_child",
-    "plot",
-    "summary",
-]
-
-# Tuned on held-out training images of MNIST; docs/compare.md has what was tried.
-RECIPES_OF: dict[str, Recipe] = {
-    "lenet5": Recipe(
-        epochs=15,
-        optimizer=partial(SGD, 0.1, weight_decay=2e-4),
-        augment=Augment(shift=1.5, rotate=8, scale=0.1),
-    ),
-    "mlp": Recipe(
-        epochs=40,
-        optimizer=partial(AdamW, 2e-3),
-        augment=Augment(shift=1, rotate=5, scale=0.05),
-    ),
-    "cnn3": Recipe(
-        epochs=7,
-        optimizer=partial(AdamW, 2e-3),
-        augment=Augment(shift=2, rotate=10, scale=0.1),
-    ),
-    "resnet18": Recipe(
-        epochs=7,
-        batch_size=128,
-        optimizer=partial(SGD, 0.1, weight_decay=5e-4),
-        augment=Augment(shift=2, rotate=10, scale=0.1),
-    ),
-}
-
-# Of the picture: times in seconds, every third of them where they are many, and in
-# which directions a name may stand that is not right beside its point.
-TICKS = [
-    *(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300),
-    *(600, 1200, 1800, 3600, 7200, 18_000, 36_000, 72_000, 108_000),
-]
-DIRECTIONS = [(0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)]
-
-# The child imports from where the parent does, whatever folder it runs in.
-CHILD = """
-import sys
-*sys.path[:], job = sys.argv[1:]
-from lenet5c.cli.compare import run_as_child
-run_as_child(job)
-"""
+NAME = "compare"
+SUMMARY = "Train networks, each in a process of its own, and measure them."
+EXAMPLES = (
+    "lenet5c compare --data mnist",
+    "lenet5c compare --data mnist --networks lenet5,mlp --seeds 5 --plot mnist.png",
+    "lenet5c compare --data mnist --networks lenet5,mine.py:network,old.lenet5c",
+)
 
 
-class MeasurementError(RuntimeError):
-    """The child process could not measure what it was asked to."""
-
-
-@dataclass(frozen=True)
-class Article:
-    """One line of the article's table; its training times are of another machine."""
-
-    parameters: int
-    accuracy: float
-    training_seconds: float
-
-
-ARTICLE: dict[str, Article] = {
-    "lenet5": Article(61_706, 0.985, 300),
-    "mlp": Article(80_000, 0.978, 180),
-    "cnn3": Article(100_000, 0.992, 120),
-    "resnet18": Article(11_000_000, 0.995, 600),
-}
-
-
-@dataclass(frozen=True)
-class Job:
-    """One training and its measurement, in values that JSON can carry.
-
-    network : a name of NETWORKS, a model file, or ``module:function`` or
-        ``file.py:function``
-    data : as `lenet5c.datasets.load` takes it
-    seed : of the initial weights, the order of the images and the augmentation
-    epochs : None is the recipe's
-    validation : share of the training images to measure on, None for the test images
-    threads : None takes all
-    """
-
-    network: str
-    data: str
-    seed: int = 0
-    epochs: int | None = None
-    validation: float | None = None
-    threads: int | None = None
-
-
-def kind_of(network: str) -> str:
-    """Return whether `network` names a "network", a "function" or a "model" file.
-
-    Raises
-    ------
-    ValueError
-        If it is none of these: an unknown name, or a file that is not there.
-    """
-    if network in NETWORKS:
-        return "network"
-    source, _, function = network.rpartition(":")
-    if source and function.isidentifier():
-        if source.endswith(".py") and not Path(source).is_file():
-            raise ValueError(f"{network}: there is no file {source}")
-        return "function"
-    if Path(network).is_file():
-        return "model"
-    raise ValueError(
-        f"expected {', '.join(NETWORKS)}, a model file, module:function or "
-        f"file.py:function, got {network!r}"
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_data(parser, "digits", pictures=False)
+    parser.add_argument(
+        "--networks",
+        type=names,
+        default=list(NETWORKS),
+        metavar="NAME,...",
+        help=f"any of {', '.join(NETWORKS)}, each trained with its recipe; model "
+        "files, which are not trained; Python functions that return a Model, as "
+        "module:function or file.py:function, trained as `train` does (default: "
+        f"{','.join(NETWORKS)}; on 60,000 images resnet18 takes minutes)",
+    )
+    parser.add_argument(
+        "--epochs", type=COUNT, metavar="E", help="default: those of the recipes"
+    )
+    parser.add_argument(
+        "--seeds",
+        type=COUNT,
+        default=1,
+        metavar="N",
+        help="train with the seeds 0 to N-1; show means, and the standard deviation "
+        "of the accuracy (default: 1)",
+    )
+    parser.add_argument(
+        "--validation",
+        type=FRACTION,
+        metavar="FRACTION",
+        help="hold out this share of the training images and measure on them; the "
+        "test images are left alone, as they should be while recipes are chosen",
+    )
+    add_threads(parser)
+    parser.add_argument(
+        "--plot",
+        metavar="FILE",
+        help="draw accuracy against training time, as PNG, SVG or PDF",
     )
 
 
-def load_data(source: str, validation: float | None) -> Dataset:
-    """Load the data; with `validation`, its test images are held out training images.
+def run(args: argparse.Namespace) -> int:
+    from lenet5c.cli import comparison, comparison_chart
 
-    They are drawn once: the same for each network and each seed.
-    """
-    data = datasets.load(source)
-    if validation is None:
-        return data
-    images, labels = data.train
-    order = np.random.default_rng(0).permutation(len(images))
-    count = round(validation * len(images))
-    if not 0 < count < len(images):
-        raise ValueError(
-            f"--validation: {validation:g} of {len(images)} images leaves none to "
-            + ("train on" if count else "measure on")
-        )
-    held_out, rest = np.sort(order[:count]), np.sort(order[count:])
-    return Dataset(
-        data.name,
-        Split(images[rest], labels[rest]),
-        Split(images[held_out], labels[held_out]),
+    trained = _check_networks(args)
+    if args.plot is not None:
+        if not trained:
+            raise CommandError("--plot needs a network that is trained")
+        picture_path(args.plot, "--plot")
+    data = comparison.load_data(args.data, args.validation)
+    measured_on = "test" if args.validation is None else "held-out"
+    say(
+        f"{data.name}: {len(data.train.images):,} training images, "
+        f"{len(data.test.images):,} {measured_on} images"
     )
-
-
-def measure(job: Job, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
-    """Train as `job` says in this process and measure it.
-
-    Returns
-    -------
-    dict
-        seed, parameters, multiply_adds, model_bytes, loss, accuracy,
-        inference_images_per_second; and, None for a model file, recipe, epochs,
-        training_seconds, training_images_per_second and peak_memory_bytes (of the
-        whole process, with Python and the data set, while it trains).
-    """
-    data = load_data(job.data, job.validation)
-    found: dict[str, Any] = {"seed": job.seed, "recipe": None, "epochs": None}
-    seconds = speed = memory = None
-    if kind_of(job.network) == "model":
-        model = load(job.network)
-        size = os.path.getsize(job.network)
+    rows, interrupted = _rows(args, trained)
+    if not rows:
+        raise KeyboardInterrupt
+    if args.json:
+        facts = _facts(args, data, measured_on)
+        print_json({**facts, "interrupted": interrupted, "networks": rows})
     else:
-        model, recipe = _new_model(job, data)
-        if job.epochs is not None:
-            recipe = replace(recipe, epochs=job.epochs)
-        _forget_peak_memory()
-        started = time.perf_counter()
-        model.fit(
-            *data.train,
-            recipe=recipe,
-            seed=job.seed,
-            threads=job.threads,
-            callbacks=callbacks,
-        )
-        seconds = time.perf_counter() - started
-        memory = peak_memory()
-        speed = len(data.train.images) * recipe.epochs / seconds
-        found |= {"recipe": _recipe_facts(recipe), "epochs": recipe.epochs}
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder, "model.lenet5c")
-            model.save(file)
-            size = file.stat().st_size
-    images, labels = data.test
-    result = model.evaluate(images, labels, threads=job.threads)
-    return found | {
-        "parameters": model.parameter_count,
-        "multiply_adds": model.multiply_adds,
-        "model_bytes": size,
-        "loss": result.loss,
-        "accuracy": result.accuracy,
-        "training_seconds": seconds,
-        "training_images_per_second": speed,
-        "inference_images_per_second": INFERENCE_BATCH
-        / inference_seconds(model, images, INFERENCE_BATCH, job.threads),
-        "peak_memory_bytes": memory,
-    }
+        _print_rows(rows, args.seeds)
+    if args.plot is not None and comparison_chart.drawable(rows):
+        comparison_chart.plot(rows, args.plot, measured_on)
+        say(f"Picture written to {args.plot}")
+    if interrupted:
+        say("\r" * sys.stderr.isatty() + "lenet5c: interrupted")
+        return INTERRUPTED
+    return CHECK_FAILED if any(row["error"] is not None for row in rows) else DONE
 
 
-def _forget_peak_memory() -> None:
-    """Start the peak afresh: reading the data may have taken more than training will.
+def _check_networks(args: argparse.Namespace) -> list[str]:
+    """Return those of --networks that are trained, once all of them can be."""
+    from lenet5c.cli.comparison import kind_of
 
-    Linux alone can do that (proc(5), /proc/pid/clear_refs).
-    """
-    with suppress(OSError), open("/proc/self/clear_refs", "w") as file:
-        file.write("5")
-
-
-def _new_model(job: Job, data: Dataset) -> tuple[Model, Recipe]:
-    """Return the untrained network for the data, and what it is trained with."""
-    images, labels = data.train
-    if job.network in NETWORKS:
-        function: Callable[..., Any] = NETWORKS[job.network]
-        recipe = RECIPES_OF[job.network]
-    else:
-        function = _function(job.network)
-        recipe = replace(RECIPES["default"], epochs=epochs_for(len(images)))
-    options = {
-        "classes": len(np.unique(labels)),
-        "channels": images.shape[1] if images.ndim == 4 else 1,
-        "seed": job.seed,
-    }
-    accepted = inspect.signature(function).parameters
-    model = function(**{name: options[name] for name in options if name in accepted})
-    if not isinstance(model, Model):
-        raise TypeError(
-            f"{job.network}: expected a function that returns a Model, it returned "
-            f"{type(model).__name__}"
-        )
-    return model, recipe
-
-
-def _function(network: str) -> Callable[..., Any]:
-    """Return what ``module:function`` or ``file.py:function`` names."""
-    source, _, name = network.rpartition(":")
-    if source.endswith(".py"):
-        path = Path(source).resolve()
-        sys.path.insert(0, str(path.parent))  # as `python file.py` does
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        if spec is None or spec.loader is None:
-            raise ImportError(f"{source} cannot be imported")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[path.stem] = module
-        spec.loader.exec_module(module)
-    else:
-        sys.path.append(os.getcwd())
-        module = importlib.import_module(source)
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise TypeError(f"{network}: {source} has no function {name}")
-    return function  # type: ignore[no-any-return]
-
-
-def _recipe_facts(recipe: Recipe) -> dict[str, Any]:
-    """Return the recipe in values that JSON can carry."""
-    augment = None if recipe.augment is None else asdict(recipe.augment)
-    return vars(recipe) | {"optimizer": repr(recipe.optimizer()), "augment": augment}
-
-
-def measure_in_child(job: Job, bar: ProgressBar | None = None) -> dict[str, Any]:
-    """Return `measure(job)` of a fresh process, so that its memory is its own.
-
-    Parameters
-    ----------
-    job : Job
-    bar : ProgressBar, optional
-        Is shown the child's progress.
-
-    Raises
-    ------
-    MeasurementError
-        With the child's own message, or how it ended.
-    """
-    result: dict[str, Any] | None = None
-    with subprocess.Popen(
-        [sys.executable, "-c", CHILD, *sys.path, json.dumps(asdict(job))],
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # Ctrl-C is the parent's to answer
-    ) as child:
+    trained = []
+    for network in args.networks:
         try:
-            for line in child.stdout or ():
-                message = json.loads(line)
-                if "error" in message:
-                    raise MeasurementError(message["error"])
-                if "result" in message:
-                    result = message["result"]
-                elif bar is not None:
-                    show = bar.on_epoch_end if message["end"] else bar.on_batch_end
-                    show(SimpleNamespace(**message["state"]))
-        except BaseException:
-            child.kill()
-            raise
-    if result is None:
-        code = child.returncode
-        raise MeasurementError(
-            "the process was killed, as the system does when memory runs out"
-            if code == -9
-            else f"the process ended with {code}"
-        )
-    return result
-
-
-def run_as_child(job_json: str) -> None:
-    """Do the child's part of `measure_in_child`: write messages to stdout, a line each.
-
-    Whatever else is printed, as by a function of the user's, goes to stderr.
-
-    Parameters
-    ----------
-    job_json : str
-        The fields of a Job as JSON.
-    """
-    pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    sys.stdout = sys.stderr
-
-    def send(**message: Any) -> None:
-        print(json.dumps(message), file=pipe, flush=True)
-
-    try:
-        send(result=measure(Job(**json.loads(job_json)), callbacks=[_Reporter(send)]))
-    except MemoryError:
-        send(error="out of memory")
-    except Exception as error:  # a function of the user's may raise anything
-        expected = isinstance(
-            error, (ValueError, ArithmeticError, ImportError, OSError)
-        )
-        text = " ".join(str(error).split())
-        send(error=text if expected and text else f"{type(error).__name__}: {text}")
-
-
-class _Reporter:
-    """Callback that sends the numbers of a progress bar, at most ten times a second."""
-
-    def __init__(self, send: Callable[..., None]) -> None:
-        self._send = send
-        self._next = 0.0
-
-    def on_batch_end(self, state: Any) -> None:
-        now = time.perf_counter()
-        if now >= self._next:
-            self._next = now + 0.1
-            self.on_epoch_end(state, end=False)
-
-    def on_epoch_end(self, state: Any, end: bool = True) -> None:
-        numbers = {name: it for name, it in vars(state).items() if name != "model"}
-        self._send(state=numbers, end=end)
-
-
-def summary(
-    network: str, runs: Sequence[dict[str, Any]], error: str | None = None
-) -> dict[str, Any]:
-    """Return the row of one network.
-
-    Parameters
-    ----------
-    network : str
-    runs : sequence of dict
-        What `measure` returned, one for each seed.
-    error : str, optional
-        Why there are not more of them.
-
-    Returns
-    -------
-    dict
-        network, error, article, runs; what is the same for all of them; the means of
-        what is measured, and accuracy_deviation: the sample standard deviation, None
-        for fewer than two runs.
-    """
-    row: dict[str, Any] = {
-        "network": network,
-        "error": error,
-        "article": asdict(ARTICLE[network]) if network in ARTICLE else None,
-    }
-    if runs:
-        measured = (
-            *("loss", "accuracy", "training_seconds", "training_images_per_second"),
-            *("inference_images_per_second", "peak_memory_bytes"),
-        )
-        row |= {name: value for name, value in runs[0].items() if name != "seed"}
-        for name in measured:
-            values = [run[name] for run in runs if run[name] is not None]
-            row[name] = statistics.mean(values) if values else None
-        accuracies = [run["accuracy"] for run in runs]
-        row["accuracy_deviation"] = (
-            statistics.stdev(accuracies) if len(runs) > 1 else None
-        )
-    row["runs"] = [
-        {name: value for name, value in run.items() if name != "recipe"} for run in runs
-    ]
-    return row
-
-
-class Point(NamedTuple):
-    """Of the picture: x and y, the standard deviation of y, the name and its colour."""
-
-    seconds: float
-    percent: float
-    deviation: float
-    name: str
-    colour: str
-
-
-def drawable(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows that `plot` draws: of networks that were trained."""
-    return [
-        row
-        for row in rows
-        if row["error"] is None and row["training_seconds"] is not None
-    ]
-
-
-def plot(
-    rows: Iterable[dict[str, Any]],
-    path: str | os.PathLike[str],
-    measured_on: str = "test",
-) -> Figure:
-    """Draw accuracy against training time, a point for each network.
-
-    Parameters
-    ----------
-    rows : iterable of dict
-        As `summary` returns them. Those that were not trained, or failed, are left out.
-        The article's points are grey, those of several seeds have bars of one standard
-        deviation.
-    path : path-like
-        Where to write the picture, as its name ends in: .png, .svg or .pdf.
-    measured_on : str
-        Which images: "test" or "held-out".
-
-    Raises
-    ------
-    ValueError
-        If there is no row to draw.
-    """
-    require_matplotlib()
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
-
-    drawn = drawable(rows)
-    if not drawn:
-        raise ValueError("plot: there is no network that was trained")
-    points = []
-    for row in drawn:
-        name, article = row["network"], row["article"]
-        deviation = 100 * (row["accuracy_deviation"] or 0.0)
-        seconds, accuracy = row["training_seconds"], 100 * row["accuracy"]
-        points.append(Point(seconds, accuracy, deviation, Path(name).name, BLUE))
-        if article is not None:
-            seconds, accuracy = article["training_seconds"], 100 * article["accuracy"]
-            points.append(Point(seconds, accuracy, 0.0, f"{name}, article", GREY))
-    figure = Figure(figsize=(8, 5), dpi=DOTS_PER_INCH, layout="constrained")
-    axes = figure.subplots()
-    for x, y, deviation, _, colour in points:
-        axes.plot(x, y, "o", color=colour, markersize=7)
-        if deviation:
-            axes.errorbar(x, y, deviation, color=colour, capsize=3)
-    axes.set_xscale("log")
-    axes.margins(x=0.15, y=0.15)
-    axes.set_xlabel("Training time")
-    axes.set_ylabel(f"Accuracy on the {measured_on} images, %")
-    shortest, longest = axes.get_xlim()
-    ticks = TICKS[:: 3 if longest > 100 * shortest else 1]
-    seen = [shortest <= tick <= longest for tick in ticks]
-    axes.xaxis.set_major_locator(
-        FixedLocator(ticks) if sum(seen) > 1 else MaxNLocator(4)
-    )
-    axes.xaxis.set_major_formatter(lambda seconds, _: _time(seconds))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.grid(color="#e4e4e4")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    _write_names(figure, axes, points)
-    stream = io.BytesIO()
-    figure.savefig(stream, format=Path(path).suffix[1:].lower() or "png")
-    write_atomically(path, [stream.getvalue()])
-    return figure
-
-
-def _time(seconds: float) -> str:
-    for unit, length in (("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:g} {unit}"
-    return f"{seconds:g} s"
-
-
-def _write_names(figure: Figure, axes: Axes, points: Sequence[Point]) -> None:
-    """Write the names beside their points, each at the nearest place that is free."""
-    from matplotlib.transforms import Bbox
-
-    figure.draw_without_rendering()  # from here on the axes stay where they are
-    figure.set_layout_engine("none")
-    dot = DOTS_PER_INCH / 72
-    taken = []
-    for x, y, deviation, *_ in points:
-        ends = axes.transData.transform([(x, y - deviation), (x, y + deviation)])
-        taken.append(Bbox(ends).padded(5 * dot))
-    places = [(right, 0, 8) for right in (1, -1)]
-    places += [(right, up, 8 * k) for k in range(1, 16) for right, up in DIRECTIONS]
-    for x, y, _, name, colour in points:
-        text = axes.annotate(
-            name,
-            (x, y),
-            xytext=(0, 0),
-            textcoords="offset points",
-            color=colour,
-            fontsize=NORMAL,
-            parse_math=False,
-        )
-        for right, up, distance in places:
-            text.set_horizontalalignment(("center", "left", "right")[right])
-            text.set_verticalalignment(("center", "bottom", "top")[up])
-            text.set_position((distance * right, distance * up))
-            box = text.get_window_extent().padded(dot)
-            inside = axes.bbox.x0 < box.x0 and box.x1 < axes.bbox.x1
-            inside = inside and axes.bbox.y0 < box.y0 and box.y1 < axes.bbox.y1
-            if inside and not box.count_overlaps(taken):
-                break
-        taken.append(box)
-        if distance > 8:  # a line leads from the point to its name
-            axes.annotate(
-                "",
-                (x, y),
-                xytext=text.get_position(),
-                textcoords="offset points",
-                arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7},
+            kind = kind_of(network)
+        except ValueError as error:
+            raise CommandError(f"--networks: {error}") from error
+        if kind != "model":
+            trained.append(network)
+        elif args.validation is not None:
+            raise CommandError(
+                f"--validation: {network} is not trained here, and may know the images "
+                "held out"
             )
+    return trained
+
+
+def _rows(
+    args: argparse.Namespace, trained: Sequence[str]
+) -> tuple[list[dict[str, Any]], bool]:
+    """Measure the networks; return a row for each, and whether that was interrupted."""
+    from lenet5c.cli.comparison import MeasurementError, summary
+
+    rows = []
+    interrupted = False
+    for network in args.networks:
+        runs: list[dict[str, Any]] = []
+        error = None
+        try:
+            for seed in range(args.seeds if network in trained else 1):
+                runs.append(_measure_one(args, network, seed))
+        except MeasurementError as failure:
+            error = str(failure)
+        except KeyboardInterrupt:
+            interrupted = True
+        if runs or error is not None:
+            rows.append(summary(network, runs, error))
+        if interrupted:
+            break
+    return rows, interrupted
+
+
+def _measure_one(args: argparse.Namespace, network: str, seed: int) -> dict[str, Any]:
+    """Measure one network in a child process, with its progress on stderr."""
+    from lenet5c._support.progress import ProgressBar
+    from lenet5c.cli.comparison import Job, measure_in_child
+
+    label = f"{network:{max(map(len, args.networks))}}"
+    if args.seeds > 1:
+        label += f"  seed {seed:{len(str(args.seeds - 1))}}"
+    job = Job(network, args.data, seed, args.epochs, args.validation, args.threads)
+    with ProgressBar(label) as bar:
+        return measure_in_child(job, bar)
+
+
+def _facts(args: argparse.Namespace, data: Dataset, measured_on: str) -> dict[str, Any]:
+    info = build_info()
+    return {
+        "data": args.data,
+        "training_images": len(data.train.images),
+        "measured_on": measured_on,
+        "measured_images": len(data.test.images),
+        "seeds": args.seeds,
+        "isa": info["isa"],
+        "threads": args.threads or info["threads"],
+    }
+
+
+def _print_rows(rows: Sequence[dict[str, Any]], seeds: int) -> None:
+    """Print a row for each network and, below it, what the article says of it."""
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+        "parameters": lambda of: f"{of['parameters']:,}",
+        "accuracy": lambda of: f"{of['accuracy']:.2%}",
+        "+-": lambda of: f"{100 * of['accuracy_deviation']:.2f}",
+        "time": lambda of: _duration(of["training_seconds"]),
+        "memory": lambda of: _megabytes(of["peak_memory_bytes"]),
+        "train/s": lambda of: f"{of['training_images_per_second']:,.0f}",
+        "predict/s": lambda of: f"{of['inference_images_per_second']:,.0f}",
+        "file": lambda of: _short(of["model_bytes"] / 1e6),
+    }
+    if seeds == 1:
+        del columns["+-"]
+    cells = []
+    for row in rows:
+        shown = {"accuracy": "failed"}
+        if row["error"] is None:
+            known = set(columns)
+            if row["training_seconds"] is None:
+                known -= {"time", "memory", "train/s"}
+            if row["accuracy_deviation"] is None:
+                known.discard("+-")
+            shown = {name: columns[name](row) for name in known}
+        cells.append([row["network"], *(shown.get(name, "") for name in columns)])
+        if row["article"] is not None:
+            said = {
+                "parameters": f"{row['article']['parameters']:,}",
+                "accuracy": f"{row['article']['accuracy']:.1%} ",  # below the others
+                "time": _duration(row["article"]["training_seconds"]),
+            }
+            cells.append(["  article", *(said.get(name, "") for name in columns)])
+    print_table(["network", *columns], cells)
+    means = f", means of {seeds} seeds" if seeds > 1 else ""
+    print(f"\nTime of training, images a second, memory and file in MB{means}.")
+    for row in rows:
+        if row["error"] is not None:
+            print(f"{row['network']} failed: {row['error']}")
+
+
+def _short(number: float) -> str:
+    return f"{number:.2f}" if number < 10 else f"{number:,.0f}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 60 else f"{seconds / 60:.1f} min"
+
+
+def _megabytes(count: int | None) -> str:
+    return "unknown" if count is None else f"{count / 1e6:,.0f}"

@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import NamedTuple
 
+from lenet5c._support.text import listing
+
 __all__ = ["PARTS", "Name", "named", "pick", "pick_tables", "trains"]
 
 PARTS = {
@@ -102,8 +104,7 @@ def pick(
         keys - chosen.keys(), key=lambda key: (key[0] != "train", key)
     ):
         lacking = ", ".join(f"{part} {what}" for part, what in missing)
-        names = sorted(names if seen is None else seen)
-        got = ", ".join(names[:20]) + ", ..." * (len(names) > 20)
+        got = listing(sorted(names if seen is None else seen))
         raise ValueError(
             f"{where}: expected {EXPECTED}; got {got or 'nothing'}; missing: {lacking}"
         )

@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import os
 import sys
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet5c._support.text import listing
 from lenet5c.data.caches import Cache, Converted, Shown, progress, short_hash
 from lenet5c.data.names import named
 from lenet5c.data.prepare import (
@@ -43,7 +44,6 @@ FORMAT = "2"  # of the cache: another one lets all pictures be converted anew
 LITTER = {"desktop.ini", "Thumbs.db", "__MACOSX"}  # and what begins with a dot
 HELD_OUT = 6  # one of so many is for testing
 PICTURES_A_THREAD = 8  # that are converted before the next are begun
-MOST_NAMED = 20  # broken pictures in one message
 
 
 class _Class(NamedTuple):
@@ -184,22 +184,16 @@ def _broken(folder: Path, files: list[str], broken: dict[int, str]) -> str:
         return f"{first}. skip_broken leaves it out"
     return (
         f"{folder}: {len(broken)} of {len(files):,} files are broken or no pictures: "
-        f"{_some(files[number] for number in broken)}. The first one: {first}. "
+        f"{listing(files[number] for number in broken)}. The first one: {first}. "
         "skip_broken leaves them out"
     )
-
-
-def _some(names: Iterable[str]) -> str:
-    listed = list(names)
-    more = len(listed) - MOST_NAMED
-    return ", ".join(listed[:MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _tell_left_out(folder: Path, files: list[str], kept: NDArray[np.bool_]) -> None:
     broken = [files[number] for number in np.flatnonzero(~kept)]
     sys.stderr.write(
         f"{folder.resolve().name}: {len(broken):,} of {len(files):,} files left out, "
-        f"broken or no pictures: {_some(broken)}\n"
+        f"broken or no pictures: {listing(broken)}\n"
     )
     sys.stderr.flush()
 

@@ -13,14 +13,13 @@ import numpy as np
 import pytest
 
 import lenet5c
-from lenet5c.cli import bench, compare
+from lenet5c.cli import comparison, measure, settings
 from lenet5c.cli import main as cli
+from lenet5c.cli.evaluate import print_confusion
+from lenet5c.cli.predict import Reader
 from lenet5c.data import datasets
 
-COMMANDS = (
-    *("train", "evaluate", "predict", "report", "augment"),
-    *("compare", "bench", "info", "export", "config"),
-)
+COMMANDS = [command.NAME for command in cli.COMMANDS]
 PYTHON = [sys.executable, "-m", "lenet5c"]
 
 
@@ -46,8 +45,8 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(bench, "SECONDS_OF_A_RUN", 0.01)
-    monkeypatch.setattr(bench, "RUNS", 1)
+    monkeypatch.setattr(measure, "SECONDS_OF_A_RUN", 0.01)
+    monkeypatch.setattr(measure, "RUNS", 1)
 
 
 def run(*arguments, code=0, capsys):
@@ -218,8 +217,8 @@ def test_networks_of_relu_start_with_a_smaller_step(
 
 
 def test_settings_survive_the_way_to_a_child_process():
-    recipe = bench.Recipe(recipe="best", augment={"elastic": (34, 4)}, seed=7)
-    again = bench.Recipe(**json.loads(json.dumps(recipe.to_dict())))
+    recipe = settings.Settings(recipe="best", augment={"elastic": (34, 4)}, seed=7)
+    again = settings.Settings(**json.loads(json.dumps(recipe.to_dict())))
     assert again.new_augment().for_core(lenet5c.data.images.InputStage()) == (
         recipe.new_augment().for_core(lenet5c.data.images.InputStage())
     )
@@ -279,7 +278,7 @@ def test_the_json_of_a_training_has_all_its_settings(folder, capsys):
     assert result["augment"] == dataclasses.asdict(lenet5c.Augment(shift=1))
     assert result["recipe"]["label_smoothing"] == 0.1
     assert result["stopped_early"] is False
-    assert {field.name for field in dataclasses.fields(bench.Recipe)} == set(
+    assert {field.name for field in dataclasses.fields(settings.Settings)} == set(
         result["recipe"]
     )
 
@@ -398,7 +397,7 @@ def test_the_table_of_epochs_has_a_row_for_each(folder, options, capsys):
 
 
 def test_fewer_images_get_more_epochs():
-    assert [bench.epochs_for(n) for n in (10, 1437, 12_000, 60_000, 10**7)] == [
+    assert [settings.epochs_for(n) for n in (10, 1437, 12_000, 60_000, 10**7)] == [
         30,
         30,
         15,
@@ -492,7 +491,7 @@ def test_many_classes_are_listed_with_their_commonest_mistake(capsys):
     classes = np.array([f"sign {k}" for k in range(20)])
     confusion = np.diag(np.arange(20) + 1)
     confusion[3, 7], confusion[3, 8] = 2, 4
-    cli._print_confusion(classes, confusion)
+    print_confusion(classes, confusion)
     header, *rows = capsys.readouterr().out.splitlines()
     assert header.split()[:4] == ["class", "images", "recall", "precision"]
     assert len(rows) == 20
@@ -606,7 +605,7 @@ def test_a_large_picture_is_brought_to_the_size_of_the_model(
 
 
 def images_of(file, model):
-    return cli._Reader(model, invert=False, prepare=False, many=False).read(file)[0]
+    return Reader(model, invert=False, prepare=False, many=False).read(file)[0]
 
 
 def test_a_picture_keeps_its_aspect(folder, model_file):
@@ -732,7 +731,7 @@ def test_json_is_the_only_thing_on_stdout(
         ],
         1,
     )
-    monkeypatch.setattr(compare, "measure_in_child", lambda job, bar: measured)
+    monkeypatch.setattr(comparison, "measure_in_child", lambda job, bar: measured)
     if command in ("train", "compare", "bench"):
         arguments += ["--threads", 1]
     out, _ = run(command, *arguments, "--json", capsys=capsys)

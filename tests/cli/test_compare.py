@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 import lenet5c
-from lenet5c.cli import bench, compare
+from lenet5c.cli import comparison, comparison_chart, measure
 from lenet5c.cli import main as cli
-from lenet5c.cli.compare import Job
+from lenet5c.cli.comparison import Job
+from lenet5c.cli.settings import epochs_for
 from lenet5c.data import datasets
 
 FUNCTIONS = """
@@ -71,8 +72,8 @@ RUN = {
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(bench, "SECONDS_OF_A_RUN", 0.01)
-    monkeypatch.setattr(bench, "RUNS", 1)
+    monkeypatch.setattr(measure, "SECONDS_OF_A_RUN", 0.01)
+    monkeypatch.setattr(measure, "RUNS", 1)
 
 
 @pytest.fixture
@@ -110,26 +111,26 @@ def run(*arguments, code=0, capsys):
 
 def row(network, accuracy=0.99, seconds=60.0, error=None, **changes):
     measured = RUN | {"accuracy": accuracy, "training_seconds": seconds} | changes
-    return compare.summary(network, [measured], error)
+    return comparison.summary(network, [measured], error)
 
 
 @pytest.mark.parametrize("network", ["lenet5", "mlp", "cnn3", "resnet18"])
 def test_each_network_has_a_recipe_and_a_line_in_the_article(network):
-    recipe = compare.RECIPES_OF[network]
+    recipe = comparison.RECIPES_OF[network]
     assert isinstance(recipe.optimizer(), lenet5c.SGD | lenet5c.AdamW)
-    article = compare.ARTICLE[network]
+    article = comparison.ARTICLE[network]
     built = lenet5c.networks.NETWORKS[network]()
     assert built.parameter_count == pytest.approx(article.parameters, rel=0.05)
     assert 0.97 < article.accuracy < 1
     assert 60 < article.training_seconds <= 600
-    assert compare.RECIPES_OF.keys() == compare.ARTICLE.keys()
+    assert comparison.RECIPES_OF.keys() == comparison.ARTICLE.keys()
 
 
 def test_a_network_by_name_is_trained_with_its_recipe(quick):
-    found = compare.measure(Job("mlp", "digits", seed=3, epochs=2, threads=1))
+    found = comparison.measure(Job("mlp", "digits", seed=3, epochs=2, threads=1))
     data = datasets.digits()
     model = lenet5c.mlp(seed=3)
-    model.fit(*data.train, recipe=compare.RECIPES_OF["mlp"], epochs=2, seed=3)
+    model.fit(*data.train, recipe=comparison.RECIPES_OF["mlp"], epochs=2, seed=3)
     model.save("same.lenet5c")
     expected = model.evaluate(*data.test)
     assert found["accuracy"] == expected.accuracy
@@ -148,12 +149,12 @@ def test_a_network_by_name_is_trained_with_its_recipe(quick):
 def test_a_function_is_trained_as_train_does_by_default(
     network, functions, imports, quick, npz
 ):
-    found = compare.measure(Job(network, npz, seed=5, threads=1))
+    found = comparison.measure(Job(network, npz, seed=5, threads=1))
     data = datasets.load(npz)
     model = lenet5c.Model(
         [lenet5c.Dense(10)], input_shape=(1, 28, 28), classes=10, seed=5
     )
-    assert found["epochs"] == bench.epochs_for(48) == 30
+    assert found["epochs"] == epochs_for(48) == 30
     model.fit(*data.train, epochs=30, seed=5)
     assert found["loss"] == model.evaluate(*data.test).loss
 
@@ -163,17 +164,17 @@ def test_a_model_file_is_measured_and_not_trained(quick):
     model = lenet5c.mlp()
     model.fit(*data.train, epochs=1, threads=1)
     model.save("mlp.lenet5c")
-    found = compare.measure(Job("mlp.lenet5c", "digits", epochs=5, threads=1))
+    found = comparison.measure(Job("mlp.lenet5c", "digits", epochs=5, threads=1))
     assert found["accuracy"] == model.evaluate(*data.test).accuracy
     assert found["model_bytes"] == os.path.getsize("mlp.lenet5c")
     for name in ("recipe", "epochs", "training_seconds", "peak_memory_bytes"):
         assert found[name] is None
-    assert compare.drawable([compare.summary("mlp.lenet5c", [found])]) == []
+    assert comparison_chart.drawable([comparison.summary("mlp.lenet5c", [found])]) == []
 
 
 def test_held_out_images_are_training_images_that_are_not_trained_on(npz):
     data = datasets.load(npz)
-    split = compare.load_data(npz, 0.25)
+    split = comparison.load_data(npz, 0.25)
     assert len(split.test.images) == round(len(data.train.images) / 4)
 
     def pairs(part):
@@ -181,22 +182,22 @@ def test_held_out_images_are_training_images_that_are_not_trained_on(npz):
 
     assert pairs(split.train) | pairs(split.test) == pairs(data.train)
     assert not pairs(split.train) & pairs(split.test)
-    again = compare.load_data(npz, 0.25)
+    again = comparison.load_data(npz, 0.25)
     assert (again.test.images == split.test.images).all()
-    assert (compare.load_data(npz, None).test.images == data.test.images).all()
+    assert (comparison.load_data(npz, None).test.images == data.test.images).all()
 
 
 @pytest.mark.parametrize(("share", "said"), [(0.001, "measure on"), (0.999, "train")])
 def test_a_share_that_leaves_nothing_is_refused(share, said, npz):
     with pytest.raises(ValueError, match=f"validation: .* none to {said}"):
-        compare.load_data(npz, share)
+        comparison.load_data(npz, share)
 
 
 def test_held_out_images_are_what_is_measured_on(npz, quick):
-    found = compare.measure(Job("mlp", npz, epochs=1, validation=0.25, threads=1))
-    split = compare.load_data(npz, 0.25)
+    found = comparison.measure(Job("mlp", npz, epochs=1, validation=0.25, threads=1))
+    split = comparison.load_data(npz, 0.25)
     model = lenet5c.mlp()
-    model.fit(*split.train, recipe=compare.RECIPES_OF["mlp"], epochs=1)
+    model.fit(*split.train, recipe=comparison.RECIPES_OF["mlp"], epochs=1)
     assert found["loss"] == model.evaluate(*split.test).loss
 
 
@@ -206,14 +207,14 @@ def test_means_and_deviation_over_seeds():
         RUN | {"seed": k, "accuracy": it, "training_seconds": 10.0 * k}
         for k, it in enumerate(accuracies)
     ]
-    found = compare.summary("mlp", runs)
+    found = comparison.summary("mlp", runs)
     assert found["accuracy"] == pytest.approx(np.mean(accuracies))
     assert found["accuracy_deviation"] == pytest.approx(np.std(accuracies, ddof=1))
     assert found["training_seconds"] == 10
     assert [one["accuracy"] for one in found["runs"]] == accuracies
     assert found["article"]["parameters"] == 80_000
-    assert compare.summary("mine.py:f", runs[:1])["article"] is None
-    assert compare.summary("mlp", runs[:1])["accuracy_deviation"] is None
+    assert comparison.summary("mine.py:f", runs[:1])["article"] is None
+    assert comparison.summary("mlp", runs[:1])["accuracy_deviation"] is None
 
 
 @pytest.mark.parametrize(
@@ -230,8 +231,8 @@ def test_means_and_deviation_over_seeds():
     ],
 )
 def test_why_a_child_failed_is_said(function, said, functions, npz):
-    with pytest.raises(compare.MeasurementError, match=said):
-        compare.measure_in_child(Job(f"mine.py:{function}", npz))
+    with pytest.raises(comparison.MeasurementError, match=said):
+        comparison.measure_in_child(Job(f"mine.py:{function}", npz))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="its way of forgetting a peak")
@@ -246,9 +247,9 @@ def test_peak_memory_is_that_of_the_training_alone(functions, npz):
         on_epoch_end = on_batch_end
 
     job = Job("mine.py:careful", npz, epochs=2, threads=1)
-    found = compare.measure_in_child(job, Bar())
+    found = comparison.measure_in_child(job, Bar())
     assert 20e6 < found["peak_memory_bytes"] < ballast.nbytes
-    assert bench.peak_memory() > ballast.nbytes
+    assert measure.peak_memory() > ballast.nbytes
     assert (shown[-1].epoch, shown[-1].epochs) == (2, 2)
 
 
@@ -272,7 +273,7 @@ def test_the_table_has_the_article_below_each_network(monkeypatch, capsys):
         jobs.append(job)
         return RUN | {"seed": job.seed}
 
-    monkeypatch.setattr(compare, "measure_in_child", measured)
+    monkeypatch.setattr(comparison, "measure_in_child", measured)
     out, _ = run("--epochs", 7, "--threads", 2, capsys=capsys)
     lines = [line.split() for line in out.splitlines()]
     head = "network parameters accuracy time memory train/s predict/s file"
@@ -288,7 +289,7 @@ def test_the_table_has_the_article_below_each_network(monkeypatch, capsys):
 def test_several_seeds_give_a_mean_and_a_deviation(monkeypatch, capsys):
     accuracies = [0.9, 0.91, 0.95]
     monkeypatch.setattr(
-        compare,
+        comparison,
         "measure_in_child",
         lambda job, bar: RUN | {"seed": job.seed, "accuracy": accuracies[job.seed]},
     )
@@ -316,7 +317,9 @@ def test_a_model_file_is_measured_once_and_blank_where_it_is_not_trained(
         ("epochs", "training_seconds", "training_images_per_second"), None
     )
     untrained["peak_memory_bytes"] = None
-    monkeypatch.setattr(compare, "measure_in_child", lambda job, bar: RUN | untrained)
+    monkeypatch.setattr(
+        comparison, "measure_in_child", lambda job, bar: RUN | untrained
+    )
     out, _ = run("--networks", "old.lenet5c", "--seeds", 3, capsys=capsys)
     line = "old.lenet5c 61,706 99.12% 240,000 0.25"
     assert out.splitlines()[1].split() == line.split()
@@ -346,7 +349,7 @@ def test_bad_usage_is_refused_before_anything_is_trained(
     if "--plot" in arguments:
         pytest.importorskip("matplotlib")
     lenet5c.mlp().save("old.lenet5c")
-    monkeypatch.delattr(compare, "measure_in_child")
+    monkeypatch.delattr(comparison, "measure_in_child")
     out, err = run(*arguments, code=2, capsys=capsys)
     assert out == ""
     assert said in err
@@ -399,7 +402,7 @@ def test_names_in_the_picture_overlap_nothing(count):
         row(f"mine.py:net_$x$_{k}", *rng.uniform((0.9920, 100), (0.9926, 130)))
         for k in range(count)
     ]
-    figure = compare.plot(rows, "a.png")
+    figure = comparison_chart.plot(rows, "a.png")
     names, found, points, inside = boxes(figure)
     assert len(names) == len(points) == 6 + count
     assert {text.get_text() for text in names} >= {"mlp", "mlp, article"}
@@ -417,7 +420,7 @@ def test_names_in_the_picture_overlap_nothing(count):
 def test_the_time_axis_has_ticks_that_do_not_overlap(seconds):
     pytest.importorskip("matplotlib")
     rows = [row(f"m:f{k}", 0.9 + k / 100, time) for k, time in enumerate(seconds)]
-    figure = compare.plot(rows, "a.png")
+    figure = comparison_chart.plot(rows, "a.png")
     (axes,) = figure.axes
     low, high = axes.get_xlim()
     shown = [
@@ -433,7 +436,9 @@ def test_the_articles_points_are_grey_and_deviations_are_bars():
     pytest.importorskip("matplotlib")
     runs = [RUN | {"seed": k, "accuracy": 0.98 + k / 1000} for k in range(3)]
     failed = row("cnn3", error="no")
-    figure = compare.plot([compare.summary("mlp", runs), failed], "a.svg", "held-out")
+    figure = comparison_chart.plot(
+        [comparison.summary("mlp", runs), failed], "a.svg", "held-out"
+    )
     (axes,) = figure.axes
     points = {
         (float(line.get_xdata()[0]), round(float(line.get_ydata()[0]), 3)): line
@@ -441,8 +446,8 @@ def test_the_articles_points_are_grey_and_deviations_are_bars():
         if line.get_marker() == "o"
     }
     assert points.keys() == {(90.0, 98.1), (180.0, 97.8)}
-    assert points[180.0, 97.8].get_color() == compare.GREY
-    assert points[90.0, 98.1].get_color() != compare.GREY
+    assert points[180.0, 97.8].get_color() == comparison_chart.GREY
+    assert points[90.0, 98.1].get_color() != comparison_chart.GREY
     (bars,) = axes.containers
     low, high = bars[2][0].get_segments()[0][:, 1]
     assert (low, high) == pytest.approx((98.0, 98.2))
@@ -453,12 +458,12 @@ def test_the_articles_points_are_grey_and_deviations_are_bars():
 def test_a_picture_of_nothing_is_refused():
     pytest.importorskip("matplotlib")
     with pytest.raises(ValueError, match="no network that was trained"):
-        compare.plot([row("mlp", error="no")], "a.png")
+        comparison_chart.plot([row("mlp", error="no")], "a.png")
 
 
 def test_the_command_writes_the_picture(monkeypatch, capsys):
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr(compare, "measure_in_child", lambda job, bar: RUN)
+    monkeypatch.setattr(comparison, "measure_in_child", lambda job, bar: RUN)
     _, err = run("--networks", "mlp", "--plot", "a.png", capsys=capsys)
     assert err.splitlines()[-1] == "Picture written to a.png"
     assert Path("a.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,20 @@
+"""Exit codes, and errors as the one line that is shown."""
+
+from lenet5c.training.loop import TrainingError
+
+DONE, CHECK_FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+class CommandError(Exception):
+    """Something the user has to correct; the message is the whole explanation."""
+
+
+def explain(error: Exception) -> str:
+    """Return the error as one line."""
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    expected = (CommandError, TrainingError, ValueError, TypeError, OSError)
+    if isinstance(error, (*expected, ImportError)):
+        return text
+    return f"{type(error).__name__}: {text} (--debug shows where)"

@@ -1,0 +1,430 @@
+"""`lenet5c train`: a network trained, tested and written to a file."""
+
+import argparse
+from dataclasses import asdict, dataclass, fields
+from operator import mul
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lenet5c._support.progress import ProgressBar
+from lenet5c.cli.arguments import (
+    COUNT,
+    DECAY,
+    FRACTION,
+    RATE,
+    SEED,
+    SHARE,
+    add_augmentation,
+    add_threads,
+    augmentation_of,
+)
+from lenet5c.cli.data import add_data, check_labels, lasting, load_data
+from lenet5c.cli.errors import DONE, INTERRUPTED, CommandError
+from lenet5c.cli.output import print_json, print_table, say, writable_path
+from lenet5c.cli.settings import Settings
+from lenet5c.data.datasets import Dataset
+from lenet5c.interfaces import Evaluation
+from lenet5c.model import Model, load
+from lenet5c.networks import NETWORKS
+from lenet5c.report.history import History
+from lenet5c.training.loop import TrainingError
+from lenet5c.training.recipes import RECIPES
+from lenet5c.training.schedules import SCHEDULES
+
+NAME = "train"
+SUMMARY = "Train a network, test it, and write the model to a file."
+EXAMPLES = (
+    "lenet5c train",
+    "lenet5c train --data mnist --recipe best --output mnist.lenet5c",
+    "lenet5c train --data photos.npz --validation 0.1 --early-stopping 5 --shift 3",
+    "lenet5c train --data FOLDER --size 64 --channels 3",
+    "lenet5c train --data mine.csv --from lenet5.lenet5c --learning-rate 0.01",
+    "lenet5c train --data mnist --epochs 50 --checkpoint run --resume",
+)
+
+DEFAULT_MODEL = "lenet5.lenet5c"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "lenet5c train [--data DATA] [--network NETWORK] [OPTION ...]"
+    add_data(parser, "digits")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--network", choices=NETWORKS, help="default: lenet5")
+    start.add_argument(
+        "--from",
+        dest="start",
+        metavar="MODEL",
+        help="go on from the network and the weights in a model file; the data have to "
+        "be of the same classes",
+    )
+    parser.add_argument(
+        "--output",
+        default=DEFAULT_MODEL,
+        metavar="FILE",
+        help=f"where to write the model (default: {DEFAULT_MODEL})",
+    )
+    parser.add_argument(
+        "--recipe",
+        choices=RECIPES,
+        default="default",
+        help="what all other options default to; best: "
+        f"{RECIPES['best'].epochs} epochs with augmentation and weight decay "
+        "(default: default)",
+    )
+    _add_training(parser.add_argument_group("training"))
+    _add_stopping(parser.add_argument_group("when to stop"))
+    _add_regularisation(parser.add_argument_group("regularisation"))
+    group = parser.add_argument_group(
+        "augmentation", "Any of these turns it on; what is left out is as below."
+    )
+    group.add_argument(
+        "--augment",
+        action=argparse.BooleanOptionalAction,
+        help="change images at random, each epoch anew; or not, whatever the recipe",
+    )
+    add_augmentation(group)
+    _add_checkpoints(parser.add_argument_group("checkpoints and log"))
+
+
+def _add_training(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--epochs",
+        type=COUNT,
+        metavar="E",
+        help="default: 3 for 60,000 images, more for fewer, at most 30",
+    )
+    group.add_argument("--batch-size", type=COUNT, metavar="B", help="default: 64")
+    group.add_argument("--optimizer", choices=("sgd", "adamw"), help="default: sgd")
+    group.add_argument(
+        "--learning-rate",
+        type=RATE,
+        metavar="RATE",
+        help="the highest of the schedule (default: for sgd 0.1, mlp 0.05, cnn3 0.02; "
+        "for adamw 0.001)",
+    )
+    group.add_argument(
+        "--momentum", type=SHARE, metavar="M", help="of sgd (default: 0.9)"
+    )
+    group.add_argument(
+        "--weight-decay",
+        type=DECAY,
+        metavar="W",
+        help="default: 0 for sgd, 0.01 for adamw",
+    )
+    group.add_argument(
+        "--schedule",
+        choices=SCHEDULES,
+        help="of the learning rate (default: one-cycle)",
+    )
+    group.add_argument(
+        "--seed",
+        type=SEED,
+        metavar="S",
+        help="same seed, same weights, for any number of threads (default: 0; with "
+        "--from another one in each training)",
+    )
+    add_threads(group)
+    group.add_argument(
+        "--accumulate",
+        type=COUNT,
+        default=1,
+        metavar="N",
+        help="compute each batch in N parts, in less memory (default: 1)",
+    )
+
+
+def _add_stopping(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--validation",
+        type=FRACTION,
+        metavar="FRACTION",
+        help="share of the training images to hold out and validate on (default: none)",
+    )
+    group.add_argument(
+        "--early-stopping",
+        type=COUNT,
+        metavar="PATIENCE",
+        help="stop after so many epochs without a better validation loss, and keep the "
+        "best weights; needs --validation",
+    )
+    group.add_argument(
+        "--max-seconds", type=DECAY, metavar="T", help="stop after so many seconds"
+    )
+
+
+def _add_regularisation(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--label-smoothing",
+        type=SHARE,
+        metavar="S",
+        help="share of each label that is spread over all classes (default: 0)",
+    )
+    group.add_argument(
+        "--dropout",
+        type=SHARE,
+        metavar="RATE",
+        help="share of F6's outputs left out in training; lenet5 only (default: 0)",
+    )
+    group.add_argument(
+        "--weight-average",
+        type=SHARE,
+        metavar="DECAY",
+        help="use the exponential moving average of the weights, as 0.999 (default: 0, "
+        "which is off)",
+    )
+    group.add_argument(
+        "--clip-norm",
+        type=RATE,
+        metavar="NORM",
+        help="largest norm of the gradient (default: any)",
+    )
+    group.add_argument(
+        "--class-weight",
+        choices=("balanced",),
+        help="balanced: rare classes count as much as frequent ones",
+    )
+
+
+def _add_checkpoints(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--checkpoint",
+        metavar="FOLDER",
+        help="write after each epoch what it takes to go on from there",
+    )
+    group.add_argument(
+        "--checkpoint-seconds",
+        type=RATE,
+        metavar="T",
+        help="inside of an epoch as well, every T seconds",
+    )
+    group.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the newest checkpoint in FOLDER, if there is one",
+    )
+    group.add_argument(
+        "--log",
+        metavar="FILE",
+        help="write a line of JSON an epoch, as for `report --history`",
+    )
+
+
+class Effort(NamedTuple):
+    """What a training took, with what was done before it was resumed."""
+
+    epochs: int  # that were asked for
+    images: int  # of each epoch
+    all_images: int
+    seconds: float
+
+    @property
+    def images_per_second(self) -> float:
+        return self.all_images / max(self.seconds, 1e-9)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that is told of a training."""
+
+    settings: Settings
+    model: Model
+    output: Path
+    history: History
+    effort: Effort
+    tested: int  # images
+    test: Evaluation
+
+
+def run(args: argparse.Namespace) -> int:
+    output = writable_path(args.output)
+    settings = _settings(args)
+    start = None if args.start is None else load(args.start)
+    data = load_data(args, args.data, start)
+    _check_validation(args, data)
+    check_labels(args.data, data)
+    model = settings.new_model(data) if start is None else start
+    say(
+        f"{data.name}: {len(data.train.images):,} training images, "
+        f"{len(data.test.images):,} test images\n"
+        f"{args.start or settings.network}: {model.parameter_count:,} parameters, "
+        f"{model.multiply_adds:,} multiply-adds an image"
+    )
+    model.trained_on = lasting(args.data)
+    with ProgressBar(transient=True) as bar:
+        try:
+            history = _fit(settings, model, data, bar, output)
+        except KeyboardInterrupt:
+            if bar.last is None:
+                raise
+            model.save(output)
+            bar.close()
+            say(
+                f"lenet5c: interrupted in epoch {bar.last.epoch} of {bar.last.epochs}; "
+                f"the model trained so far is saved in {output}"
+                + "; --resume goes on from the last checkpoint"
+                * bool(args.checkpoint)
+            )
+            return INTERRUPTED
+    model.save(output)
+    outcome = Outcome(
+        settings=settings,
+        model=model,
+        output=output,
+        history=history,
+        effort=_effort(history, bar),
+        tested=len(data.test.images),
+        test=model.evaluate(*data.test),
+    )
+    if args.json:
+        print_json(_facts(outcome))
+    else:
+        _print_outcome(outcome)
+    return DONE
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    """Return the settings that the options say, once they fit each other."""
+    if args.optimizer == "adamw" and args.momentum is not None:
+        raise CommandError("--momentum belongs to --optimizer sgd; adamw has none")
+    options = {
+        field.name: getattr(args, field.name)
+        for field in fields(Settings)
+        if hasattr(args, field.name)
+    }
+    if args.start is None:
+        options["network"] = args.network or "lenet5"
+        options["seed"] = args.seed or 0
+    changes = augmentation_of(args)
+    _check_together(args, options["network"], changes)
+    if args.augment is not False and (args.augment or changes):
+        options["augment"] = changes
+    return Settings(**options)
+
+
+def _check_together(
+    args: argparse.Namespace, network: str | None, changes: dict[str, Any]
+) -> None:
+    """Refuse options of `train` that need or exclude another one."""
+    if args.augment is False and changes:
+        raise CommandError(
+            f"--{next(iter(changes))} and --no-augment cannot be given both"
+        )
+    if args.dropout is not None and network != "lenet5":
+        raise CommandError(
+            "--dropout belongs to --network lenet5; "
+            + (f"{network} has none" if network else "--from has its own")
+        )
+    every = args.checkpoint_seconds is not None
+    needs = [
+        ("--checkpoint-seconds", every, "--checkpoint", args.checkpoint),
+        ("--resume", args.resume, "--checkpoint", args.checkpoint),
+    ]
+    for option, given, other, found in needs:
+        if given and found is None:
+            raise CommandError(f"{option} needs {other} as well")
+    if args.log is not None:
+        writable_path(args.log, "--log")
+    if args.checkpoint is not None and Path(args.checkpoint).is_file():
+        raise CommandError(f"--checkpoint {args.checkpoint} is a file, not a folder")
+
+
+def _check_validation(args: argparse.Namespace, data: Dataset) -> None:
+    """Refuse --validation where the data have their own, and ask for it elsewhere."""
+    if data.validation is not None:
+        if args.validation is not None:
+            raise CommandError(
+                f"--validation: {args.data} has images of its own for that, which are "
+                "taken"
+            )
+        return
+    plateau = args.schedule == "plateau"
+    for option, given in (
+        ("--early-stopping", args.early_stopping),
+        ("--schedule plateau", plateau),
+    ):
+        if given and args.validation is None:
+            raise CommandError(f"{option} needs --validation as well")
+
+
+def _fit(
+    settings: Settings, model: Model, data: Dataset, bar: ProgressBar, output: Path
+) -> History:
+    """Train; errors name the option that they are about."""
+    try:
+        return settings.fit(model, data, callbacks=[bar])
+    except TrainingError as error:
+        raise TrainingError(f"{error}. {output} is not written") from error
+    except (ValueError, TypeError) as error:
+        name, colon, rest = str(error).partition(": ")
+        if not colon or name not in settings.to_dict():
+            raise
+        rest = rest.replace("resume=True", "--resume")
+        raise CommandError(f"--{name.replace('_', '-')}: {rest}") from error
+
+
+def _effort(history: History, bar: ProgressBar) -> Effort:
+    last = bar.last
+    if last is not None:
+        done = (last.epoch - 1) * last.total_images + last.images
+        return Effort(last.epochs, last.total_images, done, last.seconds)
+    # there was nothing left to do
+    images = sum(map(mul, history.seconds, history.images_per_second))
+    each = round(images / max(1, len(history)))
+    return Effort(len(history), each, len(history) * each, sum(history.seconds))
+
+
+def _facts(of: Outcome) -> dict[str, Any]:
+    from lenet5c.cli.measure import peak_memory
+
+    augment = of.settings.new_augment()
+    return {
+        "model": str(of.output),
+        "recipe": of.settings.to_dict(),
+        "optimizer": repr(of.settings.new_optimizer()),
+        "augment": None if augment is None else asdict(augment),
+        "parameters": of.model.parameter_count,
+        "multiply_adds": of.model.multiply_adds,
+        "training_images": of.effort.images,
+        "epochs": len(of.history),
+        "stopped_early": len(of.history) < of.effort.epochs,
+        "training_seconds": of.effort.seconds,
+        "training_images_per_second": of.effort.images_per_second,
+        "test_images": of.tested,
+        "test_loss": of.test.loss,
+        "test_accuracy": of.test.accuracy,
+        "peak_memory_bytes": peak_memory(),
+        "history": of.history.to_dict(),
+    }
+
+
+def _print_outcome(of: Outcome) -> None:
+    _print_history(of.history)
+    trained = str(of.effort.epochs)
+    if len(of.history) < of.effort.epochs:
+        trained = f"{len(of.history)} of {trained}"
+    print(
+        f"\nTrained {trained} epochs in {of.effort.seconds:.2f} s, "
+        f"{of.effort.images_per_second:,.0f} images/s.\n"
+        f"Test accuracy {of.test.accuracy:.2%} on {of.tested:,} images, "
+        f"loss {of.test.loss:.4f}.\n"
+        f"Model written to {of.output}"
+    )
+
+
+def _print_history(history: History) -> None:
+    if not len(history):
+        return
+    columns = ["epoch", "loss", "accuracy"]
+    validated = bool(history.validation_accuracy)
+    if validated:
+        columns += ["val. loss", "val. accuracy"]
+    rows = []
+    for k in range(len(history)):
+        row = [f"{k + 1}", f"{history.loss[k]:.4f}", f"{history.accuracy[k]:.2%}"]
+        if validated:
+            row.append(f"{history.validation_loss[k]:.4f}")
+            row.append(f"{history.validation_accuracy[k]:.2%}")
+        row.append(f"{history.images_per_second[k]:,.0f}")
+        row.append(f"{history.seconds[k]:.2f}")
+        rows.append(row)
+    print_table([*columns, "img/s", "seconds"], rows)
