@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
             finally:
                 advance(done)
             predictions += found
-            rows += map(_row, found, [len(found) > 1] * len(found))
+            rows += [_row(one, len(found) > 1) for one in found]
     if broken and not args.skip_broken:
         raise CommandError(listing(broken, "; "))
     for text in broken:

@@ -314,14 +314,12 @@ def _check_together(
             "--dropout belongs to --network lenet5; "
             + (f"{network} has none" if network else "--from has its own")
         )
-    every = args.checkpoint_seconds is not None
-    needs = [
-        ("--checkpoint-seconds", every, "--checkpoint", args.checkpoint),
-        ("--resume", args.resume, "--checkpoint", args.checkpoint),
-    ]
-    for option, given, other, found in needs:
-        if given and found is None:
-            raise CommandError(f"{option} needs {other} as well")
+    for option, given in (
+        ("--checkpoint-seconds", args.checkpoint_seconds is not None),
+        ("--resume", args.resume),
+    ):
+        if given and args.checkpoint is None:
+            raise CommandError(f"{option} needs --checkpoint as well")
     if args.log is not None:
         writable_path(args.log, "--log")
     if args.checkpoint is not None and Path(args.checkpoint).is_file():
@@ -337,10 +335,9 @@ def _check_validation(args: argparse.Namespace, data: Dataset) -> None:
                 "taken"
             )
         return
-    plateau = args.schedule == "plateau"
     for option, given in (
         ("--early-stopping", args.early_stopping),
-        ("--schedule plateau", plateau),
+        ("--schedule plateau", args.schedule == "plateau"),
     ):
         if given and args.validation is None:
             raise CommandError(f"{option} needs --validation as well")
