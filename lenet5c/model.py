@@ -36,8 +36,9 @@ from lenet5c.parameters import (
 )
 from lenet5c.report.history import History
 from lenet5c.training.callbacks import Callback, EarlyStopping
-from lenet5c.training.loop import ClassWeight, Validation, fit
+from lenet5c.training.loop import fit
 from lenet5c.training.optimizers import Optimizer, as_optimizer, checked_optimizer
+from lenet5c.training.options import ClassWeight, TrainingOptions, Validation
 from lenet5c.training.recipes import Recipe
 from lenet5c.training.schedules import Schedule
 
@@ -339,33 +340,7 @@ class Model:
         UserWarning
             If the loss of the last epoch is no better than guessing.
         """
-        return fit(
-            self,
-            images,
-            labels,
-            epochs=epochs,
-            batch_size=batch_size,
-            optimizer=optimizer,
-            schedule=schedule,
-            augment=augment,
-            validation=validation,
-            seed=seed,
-            threads=threads,
-            callbacks=callbacks,
-            verbose=verbose,
-            recipe=recipe,
-            label_smoothing=label_smoothing,
-            weight_average=weight_average,
-            clip_norm=clip_norm,
-            accumulate=accumulate,
-            class_weight=class_weight,
-            sample_weight=sample_weight,
-            early_stopping=early_stopping,
-            max_seconds=max_seconds,
-            checkpoint=checkpoint,
-            resume=resume,
-            log=log,
-        )
+        return fit(self, images, labels, TrainingOptions.among(locals()))
 
     @explained
     def forward(

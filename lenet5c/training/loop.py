@@ -1,49 +1,37 @@
 """fit(): epochs and batches. It is given the model and imports none of it."""
 
 import math
-import os
-import re
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lenet5c._support.checks import as_array, number, whole
 from lenet5c._support.cores import core, isa
-from lenet5c._support.threads import resolve_threads
 from lenet5c._support.warn import callers_level
-from lenet5c.data.augment import Augment
-from lenet5c.data.images import InputStage, as_images, encode_labels
 from lenet5c.interfaces import Trainable
 from lenet5c.layers import layer_to_dict
 from lenet5c.report.history import History
 from lenet5c.training.callbacks import (
     Callback,
-    EarlyStopping,
     JsonLines,
     TrainingState,
-    as_early_stopping,
     call,
-    checked_callbacks,
     epoch_function,
     logger,
 )
-from lenet5c.training.optimizers import Optimizer, as_optimizer
-from lenet5c.training.recipes import Recipe, as_recipe
-from lenet5c.training.schedules import ReduceOnPlateau, Schedule, Watch, as_schedule
+from lenet5c.training.data import TrainingData
+from lenet5c.training.options import TrainingOptions
+from lenet5c.training.schedules import ReduceOnPlateau, Watch
 
 if TYPE_CHECKING:
-    from lenet5c.training.checkpoint import Checkpoint, CheckpointFolder, Saved
+    from lenet5c.training.checkpoint import CheckpointFolder, Saved
 
-__all__ = ["Callback", "History", "TrainingError", "TrainingState", "fit"]
+__all__ = ["TrainingError", "fit"]
 
-Path = str | os.PathLike[str]
-Validation = float | tuple[ArrayLike, ArrayLike] | None
-ClassWeight = Mapping[Any, float] | str | None
 Vector = NDArray[np.float32]
 
 GUESSING = 0.99  # of the loss of guessing: what comes so near has learned nothing
@@ -56,142 +44,43 @@ class TrainingError(ArithmeticError):
 
 
 def fit(
-    model: Trainable,
-    images: ArrayLike,
-    labels: ArrayLike,
-    *,
-    epochs: int | None,
-    batch_size: int | None,
-    optimizer: Optimizer | str | None,
-    schedule: str | Schedule | None,
-    augment: Augment | bool | None,
-    validation: Validation,
-    seed: int | None,
-    threads: int | None,
-    callbacks: Sequence[Callback],
-    verbose: bool,
-    recipe: str | Recipe | None,
-    label_smoothing: float | None,
-    weight_average: float | None,
-    clip_norm: float | None,
-    accumulate: int,
-    class_weight: ClassWeight,
-    sample_weight: ArrayLike | None,
-    early_stopping: int | EarlyStopping | None,
-    max_seconds: float | None,
-    checkpoint: "Path | Checkpoint | None",
-    resume: bool,
-    log: Path | None,
+    model: Trainable, images: ArrayLike, labels: ArrayLike, options: TrainingOptions
 ) -> History:
-    """Train `model`; documented at `Model.fit`, which has the defaults."""
-    chosen = as_recipe(recipe)
-    settings = _Settings(
-        epochs=whole("epochs", _or(epochs, chosen.epochs), 1),
-        batch_size=whole("batch_size", _or(batch_size, chosen.batch_size), 1),
-        optimizer=as_optimizer(chosen.optimizer() if optimizer is None else optimizer),
-        schedule=_fresh(as_schedule(_or(schedule, chosen.schedule))),
-        augment=_as_augment(_or(augment, chosen.augment)),
-        label_smoothing=number(
-            "label_smoothing", _or(label_smoothing, chosen.label_smoothing), 0, 1
-        ),
-        weight_average=number(
-            "weight_average", _or(weight_average, chosen.weight_average), 0, 1
-        ),
-        clip_norm=_as_clip_norm(_or(clip_norm, chosen.clip_norm)),
-        accumulate=whole("accumulate", accumulate, 1),
-        early_stopping=as_early_stopping(early_stopping),
-        max_seconds=(
-            math.inf
-            if max_seconds is None
-            else number("max_seconds", max_seconds, 0, math.inf)
-        ),
-        seed=None if seed is None else whole("seed", seed, 0, 2**63),
-        threads=resolve_threads(threads),
-    )
-    if resume and checkpoint is None:
-        raise ValueError("resume: expected a checkpoint as well, got none")
-    if log is not None and not isinstance(log, (str, os.PathLike)):
-        raise TypeError(f"log: expected a path or None, got {log!r}")
-    pixels = as_images(images, model.input_shape)
-    known = model.classes if model.fitted else None
-    classes, codes = encode_labels(labels, len(pixels), model.class_count, known)
-    train, held_out = _split(
-        validation, pixels, codes, classes, model, settings.seed or 0
-    )
-    weights = _weights(class_weight, sample_weight, codes, classes, train)
-    data = _Data(pixels, codes, train, weights, held_out)
-    callbacks = checked_callbacks(callbacks)
-    _check_batch_norm(model, settings, len(train))
-    _check_schedule(settings, _batch_count(model, len(train), settings.batch_size))
-    _check_validation(settings, held_out)
+    """Train `model`; documented at `Model.fit`."""
+    data = TrainingData.of(model, images, labels, options)
+    batches = _batch_count(model, len(data.train), options.batch_size)
+    _check_batch_norm(model, options, len(data.train))
+    _check_schedule(options, batches)
+    _check_validation(options, data)
     folder = None
-    if checkpoint is not None:
-        from lenet5c.training.checkpoint import CheckpointFolder, as_checkpoint
+    if options.checkpoint is not None:
+        from lenet5c.training.checkpoint import CheckpointFolder
 
-        folder = CheckpointFolder(
-            as_checkpoint(checkpoint),
-            _fingerprint(model, classes, data, settings),
-            bool(resume),
-        )
+        same = _fingerprint(model) | data.fingerprint() | options.fingerprint()
+        folder = CheckpointFolder(options.checkpoint, same, options.resume)
     found = None if folder is None else folder.found
-    stage, source = _input_of(model, data, found)
-    stage.check(pixels)
-    if held_out is not None:
-        stage.check(held_out.pixels, "validation images")
+    stage, source = data.input_of(model, found)
+    stage.check(data.pixels)
+    if data.held_out is not None:
+        stage.check(data.held_out.pixels, "validation images")
     with ExitStack() as stack:
         lines = None
-        if log is not None:
+        if options.log is not None:
             done = 0 if found is None else len(found.state["history"]["loss"])
-            lines = stack.enter_context(JsonLines(log, done))
+            lines = stack.enter_context(JsonLines(options.log, done))
         # all arguments are good: from here on the model changes
         if not model.fitted:
-            model.set_input(stage, source, classes)
-        settings.optimizer.prepare(model.parameter_vector)
-        if verbose:
+            model.set_input(stage, source, data.classes)
+        options.optimizer.prepare(model.parameter_vector)
+        callbacks = options.callbacks
+        if options.verbose:
             from lenet5c._support.progress import ProgressBar
 
             callbacks = [stack.enter_context(ProgressBar()), *callbacks]
-        run = _Run(model, data, settings, callbacks, folder, lines)
+        run = _Run(model, data, options, batches, callbacks, folder, lines)
         if found is not None:
             run.restore(found)
         return run.train()
-
-
-class _Settings(NamedTuple):
-    """The arguments of `fit` that decide its arithmetic, checked."""
-
-    epochs: int
-    batch_size: int
-    optimizer: Optimizer
-    schedule: Schedule
-    augment: Augment | None
-    label_smoothing: float
-    weight_average: float
-    clip_norm: float | None
-    accumulate: int
-    early_stopping: EarlyStopping | None
-    max_seconds: float
-    seed: int | None
-    threads: int
-
-
-class _HeldOut(NamedTuple):
-    """Images to measure: those of `pixels` at `positions`, or all for None."""
-
-    pixels: NDArray[Any]
-    codes: NDArray[np.int32]
-    positions: NDArray[np.intp] | None
-
-
-class _Data(NamedTuple):
-    """Images (N, C, H, W), their class numbers and weights (N,), which ones to train
-    on, and which to measure."""
-
-    pixels: NDArray[Any]
-    codes: NDArray[np.int32]
-    train: NDArray[np.intp]
-    weights: Vector | None
-    held_out: _HeldOut | None
 
 
 class _Run:
@@ -204,27 +93,26 @@ class _Run:
     def __init__(
         self,
         model: Trainable,
-        data: _Data,
-        settings: _Settings,
+        data: TrainingData,
+        options: TrainingOptions,
+        batches: int,
         callbacks: Sequence[Callback],
         folder: "CheckpointFolder | None",
         lines: JsonLines | None,
     ) -> None:
         self.model = model
         self.data = data
-        self.settings = settings
+        self.options = options
         self.folder = folder
         self.lines = lines
         self.on_batch = [
             f for c in callbacks if (f := getattr(c, "on_batch_end", None))
         ]
         self.on_epoch = [f for c in callbacks if (f := epoch_function(c))]
-        count = len(data.train)
-        batches = _batch_count(model, count, settings.batch_size)
         # what random numbers are of: a seed, and a pass of all that it is for
-        self.seed = settings.seed or 0
-        self.passes = model.passes if settings.seed is None else 0
-        self.state = TrainingState(model, settings.epochs, batches, count)
+        self.seed = options.seed or 0
+        self.passes = model.passes if options.seed is None else 0
+        self.state = TrainingState(model, options.epochs, batches, len(data.train))
         self.history = History()
         self.step = 0
         self.batch = 0
@@ -237,8 +125,8 @@ class _Run:
         self.parameters = model.state_vector
         self.gradient = np.empty_like(model.parameter_vector)
         self.safe = self.parameters.copy()
-        self.average = self.parameters.copy() if settings.weight_average else None
-        self.best = self.parameters.copy() if settings.early_stopping else None
+        self.average = self.parameters.copy() if options.weight_average else None
+        self.best = self.parameters.copy() if options.early_stopping else None
         # when the training and its epoch would have begun without any interruption
         self.began = self.epoch_began = self.saved = time.perf_counter()
 
@@ -258,15 +146,15 @@ class _Run:
 
     def _train_epoch(self, epoch: int) -> None:
         """Its batches from `self.batch` on, then what comes at its end."""
-        settings, state = self.settings, self.state
+        options, state = self.options, self.state
         if self.batch == 0:
             self.epoch_began = time.perf_counter()
             self.model.passes += 1  # one that was begun counts
         state.epoch = epoch
         rate = 0.0
         for positions in self._batches(epoch):
-            factor = settings.schedule(self.step, state.batches, state.epochs)
-            rate = settings.optimizer.learning_rate * factor
+            factor = options.schedule(self.step, state.batches, state.epochs)
+            rate = options.optimizer.learning_rate * factor
             self._train_batch(positions, rate)
             stopped = False
             if self.on_batch:
@@ -286,7 +174,7 @@ class _Run:
     def _batches(self, epoch: int) -> Iterator[NDArray[np.intp]]:
         """The positions of each batch to come, from a permutation that depends on the
         seed and the pass alone."""
-        train, size = self.data.train, self.settings.batch_size
+        train, size = self.data.train, self.options.batch_size
         generator = np.random.default_rng((self.seed, self.passes + epoch))
         order = train[generator.permutation(len(train))]
         for batch in range(self.batch, self.state.batches):
@@ -295,7 +183,7 @@ class _Run:
 
     def _train_batch(self, positions: NDArray[np.intp], rate: float) -> None:
         """One step, at the learning rate `rate`."""
-        settings = self.settings
+        options = self.options
         loss, hits = self._loss_of(positions)
         self.batch += 1
         if not math.isfinite(loss):
@@ -303,25 +191,25 @@ class _Run:
         if self.step % SAFE_EVERY == 0:
             self._check_weights()  # a tanh hides what is wrong with them
             np.copyto(self.safe, self._weights_now())
-        if settings.clip_norm is not None:
+        if options.clip_norm is not None:
             norm = core.norm(self.gradient)
-            if norm > settings.clip_norm:
-                self.gradient *= np.float32(settings.clip_norm / norm)
-        settings.optimizer.step(
-            self.model.parameter_vector, self.gradient, rate, settings.threads
+            if norm > options.clip_norm:
+                self.gradient *= np.float32(options.clip_norm / norm)
+        options.optimizer.step(
+            self.model.parameter_vector, self.gradient, rate, options.threads
         )
         self.step += 1
         if self.average is not None:
             warm_up = (1 + self.step) / (10 + self.step)
-            decay = min(settings.weight_average, warm_up)
-            core.move_average(self.average, self.parameters, decay, settings.threads)
+            decay = min(options.weight_average, warm_up)
+            core.move_average(self.average, self.parameters, decay, options.threads)
         self.loss_sum += loss * len(positions)
         self.hit_sum += hits
 
     def _loss_of(self, positions: NDArray[np.intp]) -> tuple[float, int]:
         """Mean loss and hits of the batch, computed in parts; writes the gradient."""
-        settings, data = self.settings, self.data
-        size = -(-len(positions) // settings.accumulate)
+        options, data = self.options, self.data
+        size = -(-len(positions) // options.accumulate)
         loss, hits = 0.0, 0
         for start in range(0, len(positions), size):
             part_loss, part_hits = self.model.loss_of_batch(
@@ -329,12 +217,12 @@ class _Run:
                 positions[start : start + size],
                 data.codes,
                 self.gradient,
-                settings.threads,
+                options.threads,
                 weights=data.weights,
-                smoothing=settings.label_smoothing,
+                smoothing=options.label_smoothing,
                 of=len(positions),
                 add=start > 0,
-                augment=settings.augment,
+                augment=options.augment,
                 seed=self.seed,
                 epoch=self.passes + self.state.epoch,
                 measure=True,
@@ -357,20 +245,16 @@ class _Run:
             self._tell(seconds)
             stopped = call(self.on_epoch, state)
         self.batch, self.loss_sum, self.hit_sum = 0, 0.0, 0
-        patience = self.settings.early_stopping
+        patience = self.options.early_stopping
         waited = patience is not None and self.watch.waited >= patience.patience
         self.finished = stopped or waited or state.epoch == state.epochs
         self._save()
 
     def _warn_of_guessing(self) -> None:
-        """Say so if the last epoch's loss is no better than that of guessing: the
-        entropy of the labels as they are trained on."""
-        data, smoothing = self.data, self.settings.label_smoothing
-        classes = self.model.class_count
-        weights = None if data.weights is None else data.weights[data.train]
-        share = np.bincount(data.codes[data.train], weights, classes) / len(data.train)
-        share = (1 - smoothing) * share + smoothing / classes
-        guessing = -float((share * np.log(np.maximum(share, 1e-300))).sum())
+        """Say so if the last epoch's loss is no better than that of guessing."""
+        guessing = self.data.loss_of_guessing(
+            self.model.class_count, self.options.label_smoothing
+        )
         loss = self.history.loss[-1]
         if loss > GUESSING * guessing > 1e-6:  # 0 is that of one class alone
             warnings.warn(
@@ -387,7 +271,7 @@ class _Run:
         state.batch = self.batch
         state.images = state.total_images
         if self.batch < state.batches:
-            state.images = self.batch * self.settings.batch_size
+            state.images = self.batch * self.options.batch_size
         state.loss = self.loss_sum / state.images
         state.accuracy = self.hit_sum / state.images
         state.learning_rate = rate
@@ -397,18 +281,18 @@ class _Run:
 
     def _measure(self) -> None:
         """Loss and accuracy of the images held out, and what hangs on them."""
-        settings, state = self.settings, self.state
+        options, state = self.options, self.state
         if self.data.held_out is None:
             return
-        result = self.model.evaluate_at(*self.data.held_out, settings.threads)
+        result = self.model.evaluate_at(*self.data.held_out, options.threads)
         state.validation_loss = result.loss
         state.validation_accuracy = result.accuracy
-        if isinstance(settings.schedule, ReduceOnPlateau):
-            settings.schedule.after_epoch(result.loss)
+        if isinstance(options.schedule, ReduceOnPlateau):
+            options.schedule.after_epoch(result.loss)
         if (
-            settings.early_stopping is not None
+            options.early_stopping is not None
             and self.best is not None
-            and self.watch.better(result.loss, settings.early_stopping.min_delta)
+            and self.watch.better(result.loss, options.early_stopping.min_delta)
         ):
             np.copyto(self.best, self.parameters)
         if result.loss < self.best_loss:
@@ -468,7 +352,7 @@ class _Run:
 
     def _out_of_time(self) -> bool:
         seconds = time.perf_counter() - self.began
-        return self.step > 0 and seconds >= self.settings.max_seconds
+        return self.step > 0 and seconds >= self.options.max_seconds
 
     def _time_to_save(self) -> bool:
         if self.folder is None or self.folder.every_seconds is None:
@@ -483,7 +367,7 @@ class _Run:
         if not all(np.isfinite(vector).all() for vector in vectors.values()):
             self._refuse("the optimizer's state became infinite")
         now = time.perf_counter()
-        schedule, stage = self.settings.schedule, self.model.stage
+        schedule, stage = self.options.schedule, self.model.stage
         state = {
             "step": self.step,
             "batch": self.batch,
@@ -493,7 +377,7 @@ class _Run:
             "seconds": now - self.began,
             "epoch_seconds": now - self.epoch_began,
             "history": self.history.to_dict(),
-            "optimizer_steps": self.settings.optimizer.steps,
+            "optimizer_steps": self.options.optimizer.steps,
             "early_stopping": [self.watch.best, self.watch.waited],
             "plateau": (
                 [schedule.now, schedule.watch.best, schedule.watch.waited]
@@ -530,11 +414,11 @@ class _Run:
         self.hit_sum = state["hit_sum"]
         self.finished = state["finished"]
         self.history = History(**state["history"])
-        self.settings.optimizer.steps = state["optimizer_steps"]
+        self.options.optimizer.steps = state["optimizer_steps"]
         self.watch = Watch(*state["early_stopping"])
         self.best_loss, self.best_step = state["best_loss"], state["best_step"]
         self.passes, self.model.passes = state["passes"]
-        schedule = self.settings.schedule
+        schedule = self.options.schedule
         if isinstance(schedule, ReduceOnPlateau):
             schedule.now, *watch = state["plateau"]
             schedule.watch = Watch(*watch)
@@ -549,102 +433,13 @@ class _Run:
     def _vectors(self) -> dict[str, Vector]:
         """All that training changes and that is as long as the parameters, by name."""
         vectors = {"parameters": self.parameters, "safe": self.safe}
-        for index, vector in enumerate(self.settings.optimizer.state):
+        for index, vector in enumerate(self.options.optimizer.state):
             vectors[f"optimizer.{index}"] = vector
         if self.average is not None:
             vectors["average"] = self.average
         if self.best is not None:
             vectors["best"] = self.best
         return vectors
-
-
-def _or(value: Any, default: Any) -> Any:
-    return default if value is None else value
-
-
-def _as_augment(augment: object) -> Augment | None:
-    if augment is None or augment is False:
-        return None
-    if not isinstance(augment, Augment):
-        raise ValueError(
-            "augment: expected a lenet5c.Augment, None for the recipe's or False for "
-            f"none, got {augment!r}"
-        )
-    return augment
-
-
-def _as_clip_norm(clip_norm: object) -> float | None:
-    if clip_norm is None:
-        return None
-    if clip_norm == math.inf:
-        return None
-    norm = number("clip_norm", clip_norm, 0, math.inf)
-    if norm == 0:
-        raise ValueError("clip_norm: expected x > 0, or None, got 0")
-    return norm
-
-
-def _fresh(schedule: Schedule) -> Schedule:
-    """The schedule, with the state of none but this training."""
-    return schedule.fresh() if isinstance(schedule, ReduceOnPlateau) else schedule
-
-
-def _split(
-    validation: Validation,
-    pixels: NDArray[Any],
-    codes: NDArray[np.int32],
-    classes: NDArray[Any],
-    model: Trainable,
-    seed: int,
-) -> tuple[NDArray[np.intp], _HeldOut | None]:
-    """Positions of the training images, and the images held out."""
-    everything = np.arange(len(pixels))
-    if validation is None:
-        return everything, None
-    if isinstance(validation, (float, np.floating)):
-        share = number("validation", validation, 0, 1)
-        if share == 0:
-            raise ValueError("validation: expected 0 < x < 1, or None, got 0")
-        held_out = _share_of_each_class(share, codes, seed)
-        if held_out.all():
-            raise ValueError(
-                f"validation: {validation} of {len(pixels)} images leaves none to "
-                "train on"
-            )
-        positions = np.flatnonzero(held_out)
-        return np.flatnonzero(~held_out), _HeldOut(pixels, codes, positions)
-    if not isinstance(validation, (tuple, list)) or len(validation) != 2:
-        raise TypeError(
-            "validation: expected a fraction, (images, labels) or None, "
-            f"got {type(validation).__name__}"
-        )
-    images = as_images(validation[0], model.input_shape, "validation images")
-    if images.shape[1:] != pixels.shape[1:]:
-        raise ValueError(
-            f"validation: expected images of the shape {pixels.shape[1:]}, like the "
-            f"training images, got {images.shape[1:]}"
-        )
-    _, of_images = encode_labels(
-        validation[1], len(images), model.class_count, classes, "validation labels"
-    )
-    return everything, _HeldOut(images, of_images, None)
-
-
-def _share_of_each_class(
-    share: float, codes: NDArray[np.int32], seed: int
-) -> NDArray[np.bool_]:
-    """Which images are held out, (N,): that share of all, at random, and of each class
-    as nearly as whole images allow; at least one."""
-    shuffled = np.random.default_rng((seed, 0)).permutation(len(codes))
-    counts = np.bincount(codes)
-    by_class = shuffled[np.argsort(codes[shuffled], kind="stable")]
-    rank = np.arange(len(codes)) - np.repeat(np.cumsum(counts) - counts, counts)
-    # an image's place in its class, from 0 to 1: those who stand first are held out
-    place = (rank + 0.5) / counts[codes[by_class]]
-    count = max(1, round(share * len(codes)))
-    chosen = np.zeros(len(codes), np.bool_)
-    chosen[by_class[np.argsort(place, kind="stable")[:count]]] = True
-    return chosen
 
 
 def _batch_count(model: Trainable, images: int, size: int) -> int:
@@ -654,105 +449,25 @@ def _batch_count(model: Trainable, images: int, size: int) -> int:
     return -(-images // size) - alone
 
 
-def _check_batch_norm(model: Trainable, settings: _Settings, images: int) -> None:
+def _check_batch_norm(model: Trainable, options: TrainingOptions, images: int) -> None:
     """Refuse batches whose statistics are not those of the whole batch."""
-    if model.buffers and settings.accumulate > 1:
+    if model.buffers and options.accumulate > 1:
         raise ValueError(
             "accumulate: expected 1 for a network with batch normalisation, whose "
-            f"statistics are of the whole batch, got {settings.accumulate}"
+            f"statistics are of the whole batch, got {options.accumulate}"
         )
-    if min(settings.batch_size, images) < model.least_batch:
+    if min(options.batch_size, images) < model.least_batch:
         raise ValueError(
             "batch_size: expected 2 images at least for batch normalisation, which "
             "takes its statistics over the batch, got "
-            f"{min(settings.batch_size, images)}"
+            f"{min(options.batch_size, images)}"
         )
 
 
-def _weights(
-    class_weight: ClassWeight,
-    sample_weight: ArrayLike | None,
-    codes: NDArray[np.int32],
-    classes: NDArray[Any],
-    train: NDArray[np.intp],
-) -> Vector | None:
-    """What each image's loss is multiplied by, (N,); of mean 1 over the training
-    images."""
-    if class_weight is None and sample_weight is None:
-        return None
-    weights = np.ones(len(codes))
-    argument = "sample_weight"
-    if sample_weight is not None:
-        weights = _sample_weights(sample_weight, len(codes))
-    if class_weight is not None:
-        by_class = _class_weights(class_weight, classes, codes[train])
-        argument = "class_weight" if sample_weight is None else argument
-        # so that products of huge numbers stay finite
-        weights = weights / (weights.max() or 1)
-        weights *= (by_class / (by_class.max() or 1))[codes]
-    most = weights[train].max()
-    if most == 0:
-        raise ValueError(
-            f"{argument}: expected a weight above 0 for one training image at least, "
-            "got none"
-        )
-    with np.errstate(over="ignore"):  # of an image held out, whose weight is not used
-        weights = weights / most
-        scaled: Vector = (weights / weights[train].mean()).astype(np.float32)
-    return scaled
-
-
-def _sample_weights(sample_weight: ArrayLike, count: int) -> NDArray[np.float64]:
-    array = as_array("sample_weight", sample_weight)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"sample_weight: expected numbers, got {array.dtype}")
-    if array.shape != (count,):
-        raise ValueError(
-            f"sample_weight: expected the shape ({count},), got {array.shape}"
-        )
-    weights = array.astype(np.float64)
-    wrong = ~(np.isfinite(weights) & (weights >= 0))
-    if wrong.any():
-        at = int(np.argmax(wrong))
-        raise ValueError(
-            f"sample_weight: expected finite numbers of at least 0, got {weights[at]} "
-            f"for image {at}"
-        )
-    return weights
-
-
-def _class_weights(
-    class_weight: ClassWeight, classes: NDArray[Any], codes: NDArray[np.int32]
-) -> NDArray[np.float64]:
-    """The weight of each class, (classes,); `codes` are those of the training images.
-
-    "balanced": the inverse of how many images there are of the class.
-    """
-    if isinstance(class_weight, str) and class_weight == "balanced":
-        counts = np.bincount(codes, minlength=len(classes))
-        return 1 / np.maximum(counts, 1)
-    if not isinstance(class_weight, Mapping):
-        raise TypeError(
-            "class_weight: expected 'balanced', a dict of weights by label or None, "
-            f"got {class_weight!r}"
-        )
-    code_of = {label: code for code, label in enumerate(classes.tolist())}
-    weights = np.ones(len(classes))
-    for label, weight in class_weight.items():
-        plain = label.item() if isinstance(label, np.generic) else label
-        if plain not in code_of:
-            raise ValueError(
-                f"class_weight: expected labels among {list(code_of)!r:.200}, "
-                f"got {label!r}"
-            )
-        weights[code_of[plain]] = number("class_weight", weight, 0, math.inf)
-    return weights
-
-
-def _check_schedule(settings: _Settings, batches: int) -> None:
+def _check_schedule(options: TrainingOptions, batches: int) -> None:
     """Call it once, so that one that cannot work is refused before anything changes."""
     try:
-        factor = settings.schedule(0, batches, settings.epochs)
+        factor = options.schedule(0, batches, options.epochs)
         float(factor + 0.0)
     except TypeError as error:
         raise TypeError(
@@ -761,82 +476,25 @@ def _check_schedule(settings: _Settings, batches: int) -> None:
         ) from error
 
 
-def _check_validation(settings: _Settings, held_out: _HeldOut | None) -> None:
+def _check_validation(options: TrainingOptions, data: TrainingData) -> None:
     """Refuse what cannot work without images held out."""
-    if held_out is not None:
+    if data.held_out is not None:
         return
-    if settings.early_stopping is not None:
+    if options.early_stopping is not None:
         raise ValueError("early_stopping: expected validation as well, got none")
-    if isinstance(settings.schedule, ReduceOnPlateau):
+    if isinstance(options.schedule, ReduceOnPlateau):
         raise ValueError(
-            f"schedule: expected validation as well for {settings.schedule!r}, got none"
+            f"schedule: expected validation as well for {options.schedule!r}, got none"
         )
 
 
-def _input_of(
-    model: Trainable, data: _Data, found: "Saved | None"
-) -> tuple[InputStage, tuple[int, int]]:
-    """What is done to images and how large they are: as the model has it, as the
-    checkpoint has it, or as the training images have it."""
-    if found is not None:
-        stage = InputStage.checked(*found.state["input"])
-        height, width = found.state["source"]
-        if model.fitted and (model.stage, model.source) != (stage, (height, width)):
-            raise ValueError(
-                "resume: expected a model that is untrained or has been trained on "
-                f"these images, got the input stage {model.stage}, expected {stage}"
-            )
-        return stage, (height, width)
-    if model.fitted:
-        return model.stage, model.source
-    height, width = data.pixels.shape[2:]
-    chosen = None if len(data.train) == len(data.pixels) else data.train
-    return InputStage.of(data.pixels, chosen), (height, width)
-
-
-def _fingerprint(
-    model: Trainable, classes: NDArray[Any], data: _Data, settings: _Settings
-) -> dict[str, Any]:
-    """What must be the same for a training to go on to the bits of an unbroken one."""
+def _fingerprint(model: Trainable) -> dict[str, Any]:
+    """What must be the same for a training to go on to the same bits."""
     from lenet5c._support.build import __version__
 
-    held_out = data.held_out
     return {
         "version": __version__,
         "checkpoint_format": 1,
         "layers": [layer_to_dict(layer) for layer in model.layers],
         "input_shape": list(model.input_shape),
-        "classes": classes.tolist(),
-        "epochs": settings.epochs,
-        "batch_size": settings.batch_size,
-        "optimizer": _text_of(settings.optimizer),
-        "schedule": _text_of(settings.schedule),
-        "augment": repr(settings.augment),
-        "label_smoothing": settings.label_smoothing,
-        "weight_average": settings.weight_average,
-        "clip_norm": settings.clip_norm,
-        "accumulate": settings.accumulate,
-        "early_stopping": repr(settings.early_stopping),
-        "seed": settings.seed,
-        "images": f"{data.pixels.shape} {data.pixels.dtype} {_hash_of(data.pixels)}",
-        "labels": _hash_of(data.codes),
-        "training images": _hash_of(data.train),
-        "weights of images": None if data.weights is None else _hash_of(data.weights),
-        "validation images": (
-            None
-            if held_out is None or held_out.pixels is data.pixels
-            else f"{held_out.pixels.shape} {_hash_of(held_out.pixels)}"
-        ),
-        "validation labels": None if held_out is None else _hash_of(held_out.codes),
     }
-
-
-def _text_of(described: object) -> str:
-    """What it says of itself, but for where it lies in memory."""
-    return re.sub(" at 0x[0-9a-fA-F]+", "", repr(described))
-
-
-def _hash_of(array: NDArray[Any]) -> str:
-    import hashlib  # here: loads OpenSSL, which not every training needs
-
-    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()[:32]

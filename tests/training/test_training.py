@@ -11,7 +11,9 @@ import pytest
 
 import lenet5c
 from lenet5c import SGD, AdamW, TrainingError
-from lenet5c.training.loop import History, TrainingState, _share_of_each_class
+from lenet5c.report.history import History
+from lenet5c.training.callbacks import TrainingState
+from lenet5c.training.data import share_of_each_class
 
 # Determinism
 
@@ -801,11 +803,11 @@ def test_the_images_held_out_are_the_same_in_each_call(small_images, labels):
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
 def test_the_same_share_of_each_class_is_held_out(share):
     codes = np.repeat(np.arange(3, dtype=np.int32), (200, 40, 4))  # sorted by class
-    held_out = _share_of_each_class(share, codes, 7)
+    held_out = share_of_each_class(share, codes, 7)
     assert held_out.sum() == round(share * 244)
     for code, count in enumerate((200, 40, 4)):
         assert abs(held_out[codes == code].sum() - share * count) <= 0.5
-    assert (held_out != _share_of_each_class(share, codes, 8)).any()
+    assert (held_out != share_of_each_class(share, codes, 8)).any()
 
 
 def test_validation_images_may_be_of_the_other_kind(small, small_images, labels):

@@ -14,7 +14,7 @@ from lenet5c import SGD, AdamW, Augment, EarlyStopping
 from lenet5c._support.cores import core
 from lenet5c.layers import layer_to_dict
 from lenet5c.training.callbacks import JsonLines, TrainingState
-from lenet5c.training.loop import _share_of_each_class
+from lenet5c.training.data import share_of_each_class
 from lenet5c.training.recipes import RECIPES, Recipe
 from lenet5c.training.schedules import ReduceOnPlateau
 
@@ -369,7 +369,7 @@ def test_both_weights_are_multiplied_and_scaled_to_mean_one(
         class_weight={3: 1e300, 4: 5e299},
         validation=0.25,
     )
-    train = ~_share_of_each_class(0.25, labels, 0)
+    train = ~share_of_each_class(0.25, labels, 0)
     by_class = np.where(labels == 3, 1, np.where(labels == 4, 0.5, 1e-300))
     expected = by_image / 1e300 * by_class
     expected /= expected[train].mean()
@@ -595,7 +595,7 @@ def test_images_held_out_are_not_copied(kind, small_images, labels, monkeypatch)
     monkeypatch.setattr(type(model), "_run", counted)
     model.fit(pixels, np.tile(labels, 200), epochs=1, validation=0.75)
     assert taken == [4096, 4096, 808]
-    train = ~_share_of_each_class(0.75, np.tile(labels, 200), 0)
+    train = ~share_of_each_class(0.75, np.tile(labels, 200), 0)
     assert model.stage == lenet5c.data.images.InputStage.of(pixels[train])
 
 

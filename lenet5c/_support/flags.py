@@ -1,0 +1,73 @@
+"""Flags of the command line, as what they set says them: numbers in texts, and help."""
+
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from argparse import _ActionsContainer
+
+__all__ = ["COUNT", "DECAY", "FRACTION", "RATE", "SEED", "SHARE", "Flag", "number_in"]
+
+
+def number_in(
+    kind: type[int] | type[float], wanted: str, accepts: Callable[[float], bool]
+) -> Callable[[str], float]:
+    """Return the parser of a text that has to be a certain number."""
+
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not accepts(value):
+            from argparse import ArgumentTypeError
+
+            raise ArgumentTypeError(f"expected {wanted}, not {text!r}")
+        return value
+
+    return parse
+
+
+COUNT = number_in(int, "a whole number above 0", lambda x: x > 0)
+RATE = number_in(float, "a number above 0", lambda x: 0 < x < math.inf)
+DECAY = number_in(float, "a number not below 0", lambda x: 0 <= x < math.inf)
+SHARE = number_in(float, "a number from 0 to below 1", lambda x: 0 <= x < 1)
+FRACTION = number_in(float, "a fraction between 0 and 1", lambda x: 0 < x < 1)
+SEED = number_in(int, "a whole number not below 0", lambda x: x >= 0)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """What argparse needs to know of a flag.
+
+    A flag with `parse` takes a value, as one with `choices` and one without either; but
+    for a `switch`: "on" is False without it, "on or off" None, and has a --no- form.
+    """
+
+    help: str
+    parse: Callable[[str], Any] | None = None
+    metavar: str | None = None
+    choices: Collection[str] | None = None
+    switch: str | None = None
+    default: Any = None
+    group: str | None = None
+
+    def add(self, parser: "_ActionsContainer", name: str) -> None:
+        """Let `parser` know it; its value will be called `name`."""
+        options: dict[str, Any] = {"help": self.help}
+        if self.switch == "on":
+            options["action"] = "store_true"
+        elif self.switch is not None:
+            from argparse import BooleanOptionalAction
+
+            options["action"] = BooleanOptionalAction
+        else:
+            options |= {
+                "type": self.parse,
+                "metavar": self.metavar,
+                "choices": self.choices,
+                "default": self.default,
+            }
+        parser.add_argument(f"--{name.replace('_', '-')}", **options)
