@@ -25,6 +25,7 @@ from lenet5c.networks import NETWORKS
 from lenet5c.report.history import History
 from lenet5c.training.callbacks import EarlyStopping
 from lenet5c.training.optimizers import SGD, AdamW, Optimizer
+from lenet5c.training.recipes import RECIPES, sgd_rate
 from lenet5c.training.schedules import Schedule
 
 try:
@@ -103,7 +104,7 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Rows of X are taken as square images; what is missing to a square is filled. Images
     (n_samples, H, W) and (n_samples, C, H, W) are taken as they are. Small ones are
     enlarged (`image_size`). They are centred in the network's input and may not be
-    larger: 32x32 for "lenet5", 28x28 for "mlp" and "cnn3".
+    larger: 32x32 for "lenet5" and "resnet18", 28x28 for "mlp" and "cnn3".
 
     All values are standardised with one mean and one deviation, those of the training
     data; around an image is the mean. So it makes no difference whether pixels go to
@@ -115,7 +116,7 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    network : {"lenet5", "mlp", "cnn3"} or function, default="lenet5"
+    network : {"lenet5", "mlp", "cnn3", "resnet18"} or function, default="lenet5"
         A function is called with ``classes=``, ``channels=`` and ``seed=`` and returns
         a `lenet5c.Model`.
     activation : {"tanh", "relu"} or None, default=None
@@ -132,8 +133,8 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     solver : {"sgd", "adam"}, default="sgd"
         "adam" has decoupled weight decay (`lenet5c.AdamW`).
     learning_rate_init : float or None, default=None
-        None is 0.001 for "adam". For "sgd" it is 0.1 for "lenet5" with tanh, 0.05 for
-        "mlp" and 0.02 for all others.
+        None is 0.001 for "adam". For "sgd" it is 0.1 for "lenet5" with tanh and for
+        "resnet18", 0.05 for "mlp" and 0.02 for all others.
     learning_rate : str or function, default="one-cycle"
         The schedule, as in `lenet5c.Model.fit`: "one-cycle", "constant", "cosine",
         "step", "plateau" (which needs images to validate on), or a function.
@@ -569,17 +570,12 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"solver: expected 'sgd' or 'adam', got {self.solver!r}")
         rate = self.learning_rate_init
         if self.solver == "adam":
+            rate = AdamW().learning_rate if rate is None else rate
             with _in_own_words():
-                return AdamW(1e-3 if rate is None else rate, weight_decay=self.alpha)
-        if rate is None:
-            rate = 0.02
-            if self.network == "mlp":
-                rate = 0.05
-            elif self.network == "lenet5" and self.activation in (None, "tanh"):
-                rate = 0.1
+                return AdamW(rate, weight_decay=self.alpha)
         with _in_own_words():
             return SGD(
-                rate,
+                sgd_rate(self.network, self.activation) if rate is None else rate,
                 momentum=self.momentum,
                 nesterov=truth("nesterovs_momentum", self.nesterovs_momentum),
                 weight_decay=self.alpha,
@@ -725,7 +721,7 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                     raise ValueError(
                         f"batch_size: expected a number or 'auto', got {batch_size!r}"
                     )
-                batch_size = min(64, len(weights))
+                batch_size = min(RECIPES["default"].batch_size, len(weights))
             verbose = self.verbose
             if not isinstance(verbose, (bool, np.bool_)):
                 verbose = whole("verbose", verbose, 0) > 0
