@@ -20,7 +20,7 @@ from lenet5c.training.recipes import (
     sgd_rate,
 )
 
-# Not for the command line: what is no text, and the progress bar, which is always there.
+# Not for the command line: what is no text, and the bar, which is always there.
 WITHOUT_FLAG = {"callbacks", "sample_weight", "verbose"}
 # Flags of what options are made of.
 PARTS = {"learning_rate", "momentum", "weight_decay", "checkpoint_seconds"}
