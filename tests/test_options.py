@@ -11,7 +11,13 @@ import pytest
 import lenet5c
 from lenet5c import Augment, EarlyStopping
 from lenet5c.networks import NETWORKS
-from lenet5c.training.options import FLAGS, OPTIONS, TrainingOptions, add_flags, given
+from lenet5c.training.options import (
+    FLAGS,
+    OPTIONS,
+    TrainingOptions,
+    add_flags,
+    flags_given,
+)
 from lenet5c.training.recipes import (
     RECIPES_OF,
     SGD_RATES,
@@ -109,9 +115,10 @@ def test_each_option_has_a_flag_but_for_a_few():
 def test_flags_that_are_not_given_leave_the_defaults():
     parser = argparse.ArgumentParser()
     add_flags(parser)
-    said = given(parser.parse_args([]))
-    assert said.keys() == OPTIONS.keys() - WITHOUT_FLAG
+    said = flags_given(parser.parse_args([]))
+    assert said.keys() == OPTIONS.keys() - WITHOUT_FLAG | PARTS
     assert said.pop("recipe") == "default"
+    assert {said.pop(name) for name in PARTS} == {None}
     defaults = {
         field.name: field.default for field in dataclasses.fields(TrainingOptions)
     }

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from argparse import _ActionsContainer
 
-__all__ = ["COUNT", "DECAY", "FRACTION", "RATE", "SEED", "SHARE", "Flag", "number_in"]
+__all__ = ["COUNT", "DECAY", "FRACTION", "RATE", "SEED", "SHARE", "Flag", "number"]
 
 
-def number_in(
+def number(
     kind: type[int] | type[float], wanted: str, accepts: Callable[[float], bool]
 ) -> Callable[[str], float]:
     """Return the parser of a text that has to be a certain number."""
@@ -30,12 +30,12 @@ def number_in(
     return parse
 
 
-COUNT = number_in(int, "a whole number above 0", lambda x: x > 0)
-RATE = number_in(float, "a number above 0", lambda x: 0 < x < math.inf)
-DECAY = number_in(float, "a number not below 0", lambda x: 0 <= x < math.inf)
-SHARE = number_in(float, "a number from 0 to below 1", lambda x: 0 <= x < 1)
-FRACTION = number_in(float, "a fraction between 0 and 1", lambda x: 0 < x < 1)
-SEED = number_in(int, "a whole number not below 0", lambda x: x >= 0)
+COUNT = number(int, "a whole number above 0", lambda x: x > 0)
+RATE = number(float, "a number above 0", lambda x: 0 < x < math.inf)
+DECAY = number(float, "a number not below 0", lambda x: 0 <= x < math.inf)
+SHARE = number(float, "a number from 0 to below 1", lambda x: 0 <= x < 1)
+FRACTION = number(float, "a fraction between 0 and 1", lambda x: 0 < x < 1)
+SEED = number(int, "a whole number not below 0", lambda x: x >= 0)
 
 
 @dataclass(frozen=True)

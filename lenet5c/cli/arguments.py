@@ -2,37 +2,12 @@
 
 import argparse
 import math
-from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
+from lenet5c._support.flags import DECAY, SHARE, number
 from lenet5c.cli.errors import CommandError
 from lenet5c.data.augment import Augment
-
-
-def number(
-    kind: type[int] | type[float], wanted: str, accepts: Callable[[float], bool]
-) -> Callable[[str], float]:
-    """Return the parser of an argument that has to be a certain number."""
-
-    def parse(text: str) -> float:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = math.nan
-        if not accepts(value):
-            raise argparse.ArgumentTypeError(f"expected {wanted}, not {text!r}")
-        return value
-
-    return parse
-
-
-COUNT = number(int, "a whole number above 0", lambda x: x > 0)
-RATE = number(float, "a number above 0", lambda x: 0 < x < math.inf)
-DECAY = number(float, "a number not below 0", lambda x: 0 <= x < math.inf)
-SHARE = number(float, "a number from 0 to below 1", lambda x: 0 <= x < 1)
-FRACTION = number(float, "a fraction between 0 and 1", lambda x: 0 < x < 1)
-SEED = number(int, "a whole number not below 0", lambda x: x >= 0)
 
 
 def names(text: str) -> list[str]:
@@ -71,12 +46,6 @@ def elastic(text: str) -> float | tuple[float, float]:
 def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", metavar="MODEL", help="a file that `train` has written"
-    )
-
-
-def add_threads(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument(
-        "--threads", type=COUNT, metavar="T", help="default: one for each CPU"
     )
 
 

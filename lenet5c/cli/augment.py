@@ -7,12 +7,14 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c.cli.arguments import SEED, add_augmentation, augmentation_of, number
+from lenet5c._support.flags import number
+from lenet5c.cli.arguments import add_augmentation, augmentation_of
 from lenet5c.cli.data import add_data
 from lenet5c.cli.errors import DONE
 from lenet5c.cli.output import counted, picture_path, print_json
 from lenet5c.data import datasets
 from lenet5c.data.augment import Augment
+from lenet5c.training.options import add_flag
 
 NAME = "augment"
 SUMMARY = "Draw images, each in a row with what augmentation makes of it."
@@ -44,9 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="V",
         help="how many of each, as of the epochs 1, 2, ... (default: 8)",
     )
-    parser.add_argument(
-        "--seed", type=SEED, default=0, metavar="S", help="as in train (default: 0)"
-    )
+    add_flag(parser, "seed", default=0, help="as in train (default: 0)")
     add_augmentation(parser.add_argument_group("augmentation"))
 
 

@@ -2,10 +2,10 @@
 
 import argparse
 
-from lenet5c.cli.arguments import add_threads
 from lenet5c.cli.errors import DONE
 from lenet5c.cli.output import counted, print_json, print_table, say
 from lenet5c.networks import NETWORKS
+from lenet5c.training.options import add_flag
 
 NAME = "bench"
 SUMMARY = "Measure training and prediction on this machine, without data."
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--network", choices=NETWORKS, default="lenet5", help="default: lenet5"
     )
-    add_threads(parser)
+    add_flag(parser, "threads")
 
 
 def run(args: argparse.Namespace) -> int:

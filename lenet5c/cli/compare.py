@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lenet5c._support.build import build_info
-from lenet5c.cli.arguments import COUNT, FRACTION, add_threads, names
+from lenet5c._support.flags import COUNT
+from lenet5c.cli.arguments import names
 from lenet5c.cli.data import add_data
 from lenet5c.cli.errors import CHECK_FAILED, DONE, INTERRUPTED, CommandError
 from lenet5c.cli.output import picture_path, print_json, print_table, say
 from lenet5c.data.datasets import Dataset
 from lenet5c.networks import NETWORKS
+from lenet5c.training.options import add_flag
 
 NAME = "compare"
 SUMMARY = "Train networks, each in a process of its own, and measure them."
@@ -34,9 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "module:function or file.py:function, trained as `train` does (default: "
         f"{','.join(NETWORKS)}; on 60,000 images resnet18 takes minutes)",
     )
-    parser.add_argument(
-        "--epochs", type=COUNT, metavar="E", help="default: those of the recipes"
-    )
+    add_flag(parser, "epochs", help="default: those of the recipes")
     parser.add_argument(
         "--seeds",
         type=COUNT,
@@ -45,14 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="train with the seeds 0 to N-1; show means, and the standard deviation "
         "of the accuracy (default: 1)",
     )
-    parser.add_argument(
-        "--validation",
-        type=FRACTION,
-        metavar="FRACTION",
+    add_flag(
+        parser,
+        "validation",
         help="hold out this share of the training images and measure on them; the "
         "test images are left alone, as they should be while recipes are chosen",
     )
-    add_threads(parser)
+    add_flag(parser, "threads")
     parser.add_argument(
         "--plot",
         metavar="FILE",

@@ -21,7 +21,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -29,22 +28,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lenet5c.cli.measure import INFERENCE_BATCH, inference_seconds, peak_memory
-from lenet5c.cli.settings import epochs_for
 from lenet5c.data import datasets
-from lenet5c.data.augment import Augment
 from lenet5c.data.datasets import Dataset, Split
 from lenet5c.model import Model, load
 from lenet5c.networks import NETWORKS
 from lenet5c.training.callbacks import Callback
-from lenet5c.training.optimizers import SGD, AdamW
-from lenet5c.training.recipes import RECIPES, Recipe
+from lenet5c.training.recipes import RECIPES, RECIPES_OF, Recipe, epochs_for
 
 if TYPE_CHECKING:
     from lenet5c._support.progress import ProgressBar
 
 __all__ = [
     "ARTICLE",
-    "RECIPES_OF",
     "Article",
     "Job",
     "MeasurementError",
@@ -54,31 +49,6 @@ __all__ = [
     "measure_in_child",
     "summary",
 ]
-
-# Tuned on held-out training images of MNIST; docs/compare.md has what was tried.
-RECIPES_OF: dict[str, Recipe] = {
-    "lenet5": Recipe(
-        epochs=15,
-        optimizer=partial(SGD, 0.1, weight_decay=2e-4),
-        augment=Augment(shift=1.5, rotate=8, scale=0.1),
-    ),
-    "mlp": Recipe(
-        epochs=40,
-        optimizer=partial(AdamW, 2e-3),
-        augment=Augment(shift=1, rotate=5, scale=0.05),
-    ),
-    "cnn3": Recipe(
-        epochs=7,
-        optimizer=partial(AdamW, 2e-3),
-        augment=Augment(shift=2, rotate=10, scale=0.1),
-    ),
-    "resnet18": Recipe(
-        epochs=7,
-        batch_size=128,
-        optimizer=partial(SGD, 0.1, weight_decay=5e-4),
-        augment=Augment(shift=2, rotate=10, scale=0.1),
-    ),
-}
 
 # The child imports from where the parent does, whatever folder it runs in.
 CHILD = """

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lenet5c._support.flags import number
 from lenet5c._support.text import listing
 from lenet5c.cli import arguments
 from lenet5c.cli.errors import CommandError
@@ -39,7 +40,7 @@ def add_data(
     )
     parser.add_argument(
         "--channels",
-        type=arguments.number(int, "1 or 3", lambda x: x in (1, 3)),
+        type=number(int, "1 or 3", lambda x: x in (1, 3)),
         metavar="1|3",
         help="take pictures in folders as grey (1) or in colour (3; default: 1, or the "
         "model's)",

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c.cli.arguments import add_model, number
+from lenet5c._support.flags import number
+from lenet5c.cli.arguments import add_model
 from lenet5c.cli.data import add_data, add_split, data_of, split_of
 from lenet5c.cli.errors import CHECK_FAILED, DONE
 from lenet5c.cli.output import print_json, print_table, say

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet5c._support.flags import COUNT
 from lenet5c._support.text import listing
-from lenet5c.cli.arguments import COUNT, add_model
+from lenet5c.cli.arguments import add_model
 from lenet5c.cli.data import add_skip_broken
 from lenet5c.cli.errors import DONE, CommandError, explain
 from lenet5c.cli.output import counted, print_json, print_table, say

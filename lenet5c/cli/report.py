@@ -3,11 +3,12 @@
 import argparse
 from pathlib import Path
 
-from lenet5c.cli.arguments import add_model, add_threads
+from lenet5c.cli.arguments import add_model
 from lenet5c.cli.data import add_data, add_split, data_of, split_of
 from lenet5c.cli.errors import DONE
 from lenet5c.cli.output import print_json, say, writable_path
 from lenet5c.model import load
+from lenet5c.training.options import add_flag
 
 NAME = "report"
 SUMMARY = "Write a page with pictures: how good a model is, and where it fails."
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--title", metavar="TEXT", help="default: names of the model and the data"
     )
-    add_threads(parser)
+    add_flag(parser, "threads")
 
 
 def run(args: argparse.Namespace) -> int:

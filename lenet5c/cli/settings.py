@@ -1,8 +1,8 @@
 """The settings of `lenet5c train` in plain values."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from inspect import signature
 from typing import Any
 
@@ -15,12 +15,9 @@ from lenet5c.networks import NETWORKS
 from lenet5c.report.history import History
 from lenet5c.training.callbacks import Callback
 from lenet5c.training.optimizers import OPTIMIZERS, SGD, Optimizer
-from lenet5c.training.recipes import RECIPES
+from lenet5c.training.options import OPTIONS
+from lenet5c.training.recipes import RECIPES, SGD_RATES, epochs_for
 
-# What these networks learn well with; the others take the recipe's. At 0.1 networks of
-# ReLU lose their way: on the digits cnn3 diverged or stayed at chance with one seed in
-# two.
-SGD_LEARNING_RATES = {"mlp": 0.05, "cnn3": 0.02}
 # Rows and columns that LeNet-5's input is larger than its images, as 32 is than 28.
 MARGINS = {"lenet5": 4}
 
@@ -29,10 +26,10 @@ MARGINS = {"lenet5": 4}
 class Settings:
     """Everything that decides a training run, in values that JSON can carry.
 
-    None stands for what the library's recipe of the name `recipe` has; but for `epochs`
-    of the default one see `epochs_for`, for the `learning_rate` of SGD see
-    `SGD_LEARNING_RATES`. `augment` is None as well, or False for none, or what is to
-    differ from the recipe's Augment.
+    `options` is what was said with the flags of `training.options`. None there stands
+    for what the recipe has; but for the epochs of the default one see `epochs_for`, for
+    the rate of SGD see `SGD_RATES`. `augment` is None as well, or False for none, or
+    what is to differ from the recipe's Augment.
     """
 
     network: str | None = "lenet5"  # None: that of the model in the file `start`
@@ -41,34 +38,17 @@ class Settings:
     size: tuple[int, int] | None = None
     channels: int | None = None
     skip_broken: bool = False
-    recipe: str = "default"
-    epochs: int | None = None
-    batch_size: int | None = None
-    accumulate: int = 1
-    optimizer: str | None = None
-    learning_rate: float | None = None
-    momentum: float | None = None
-    weight_decay: float | None = None
-    schedule: str | None = None
-    seed: int | None = 0  # None: other random numbers in each training of a model
-    threads: int | None = None
-    validation: float | None = None
-    early_stopping: int | None = None
-    max_seconds: float | None = None
-    label_smoothing: float | None = None
     dropout: float | None = None
-    weight_average: float | None = None
-    clip_norm: float | None = None
-    class_weight: str | None = None
-    augment: dict[str, Any] | bool | None = None
-    checkpoint: str | None = None
-    checkpoint_seconds: float | None = None
-    resume: bool = False
-    log: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def recipe(self) -> str:
+        return self.options.get("recipe") or "default"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields by name."""
-        return asdict(self)
+        """Return all of them by name."""
+        own = asdict(self)
+        return own.pop("options") | own  # type: ignore[no-any-return]
 
     def new_model(self, data: Dataset) -> Model:
         """Return the network for the images and classes of `data`, untrained; its input
@@ -89,78 +69,51 @@ class Settings:
         return make(
             classes=len(np.unique(labels)),
             channels=images.shape[1] if images.ndim == 4 else 1,
-            seed=self.seed or 0,
+            seed=self.options.get("seed") or 0,
             **options,
         )
 
     def new_optimizer(self) -> Optimizer:
         """Return the optimizer, with the recipe's values where none were given."""
         base = RECIPES[self.recipe].optimizer()
-        kind = type(base) if self.optimizer is None else OPTIMIZERS[self.optimizer]
+        name = self.options.get("optimizer")
+        kind = type(base) if name is None else OPTIMIZERS[name]
         options: dict[str, Any] = {}
         if kind is type(base):
             options = {name: vars(base)[name] for name in signature(kind).parameters}
-        if kind is SGD and self.network in SGD_LEARNING_RATES:
-            options["learning_rate"] = SGD_LEARNING_RATES[str(self.network)]
-        given = {
-            "learning_rate": self.learning_rate,
-            "momentum": self.momentum,
-            "weight_decay": self.weight_decay,
-        }
-        options |= {name: value for name, value in given.items() if value is not None}
+        if kind is SGD and self.network in SGD_RATES:
+            options["learning_rate"] = SGD_RATES[self.network]
+        for name in OPTIONS["optimizer"].parts:
+            if self.options.get(name) is not None:
+                options[name] = self.options[name]
         return kind(**options)
 
     def new_augment(self) -> Augment | None:
         """Return what changes the images, None for nothing."""
         usual = RECIPES[self.recipe].augment
-        if self.augment is None or self.augment is True:
+        changes = self.options.get("augment")
+        if changes is None or changes is True:
             return usual
-        if self.augment is False:
+        if changes is False:
             return None
-        return replace(usual or Augment(), **self.augment)
+        return replace(usual or Augment(), **changes)
 
     def fit(
         self, model: Model, data: Dataset, callbacks: Sequence[Callback] = ()
     ) -> History:
         """Train `model` on the training images of `data`; return its history."""
         images, labels = data.train
-        validation: Any = self.validation
-        if validation is None and data.validation is not None:
-            validation = data.validation
-        epochs = self.epochs
-        if epochs is None and self.recipe == "default":
-            epochs = epochs_for(len(images))
-        checkpoint = None
-        if self.checkpoint is not None:
+        options = {name: it for name, it in self.options.items() if name in OPTIONS}
+        options["optimizer"] = self.new_optimizer()
+        options["augment"] = self.new_augment() or False
+        if options.get("validation") is None:
+            options["validation"] = data.validation
+        if options.get("epochs") is None and self.recipe == "default":
+            options["epochs"] = epochs_for(len(images))
+        if options.get("checkpoint") is not None:
             from lenet5c.training.checkpoint import Checkpoint
 
-            checkpoint = Checkpoint(self.checkpoint, self.checkpoint_seconds)
-        return model.fit(
-            images,
-            labels,
-            epochs=epochs,
-            batch_size=self.batch_size,
-            optimizer=self.new_optimizer(),
-            schedule=self.schedule,
-            augment=self.new_augment() or False,
-            validation=validation,
-            seed=self.seed,
-            threads=self.threads,
-            callbacks=callbacks,
-            recipe=self.recipe,
-            label_smoothing=self.label_smoothing,
-            weight_average=self.weight_average,
-            clip_norm=self.clip_norm,
-            accumulate=self.accumulate,
-            class_weight=self.class_weight,
-            early_stopping=self.early_stopping,
-            max_seconds=self.max_seconds,
-            checkpoint=checkpoint,
-            resume=self.resume,
-            log=self.log,
-        )
-
-
-def epochs_for(images: int) -> int:
-    """Return 3 epochs for 60,000 images, more for fewer, at most 30."""
-    return min(30, max(3, round(180_000 / images)))
+            options["checkpoint"] = Checkpoint(
+                options["checkpoint"], self.options.get("checkpoint_seconds")
+            )
+        return model.fit(images, labels, callbacks=callbacks, **options)

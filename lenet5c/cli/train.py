@@ -1,23 +1,14 @@
 """`lenet5c train`: a network trained, tested and written to a file."""
 
 import argparse
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from operator import mul
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lenet5c._support.flags import SHARE
 from lenet5c._support.progress import ProgressBar
-from lenet5c.cli.arguments import (
-    COUNT,
-    DECAY,
-    FRACTION,
-    RATE,
-    SEED,
-    SHARE,
-    add_augmentation,
-    add_threads,
-    augmentation_of,
-)
+from lenet5c.cli.arguments import add_augmentation, augmentation_of
 from lenet5c.cli.data import add_data, check_labels, lasting, load_data
 from lenet5c.cli.errors import DONE, INTERRUPTED, CommandError
 from lenet5c.cli.output import print_json, print_table, say, writable_path
@@ -28,8 +19,7 @@ from lenet5c.model import Model, load
 from lenet5c.networks import NETWORKS
 from lenet5c.report.history import History
 from lenet5c.training.loop import TrainingError
-from lenet5c.training.recipes import RECIPES
-from lenet5c.training.schedules import SCHEDULES
+from lenet5c.training.options import add_flags, flags_given
 
 NAME = "train"
 SUMMARY = "Train a network, test it, and write the model to a file."
@@ -63,150 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"where to write the model (default: {DEFAULT_MODEL})",
     )
-    parser.add_argument(
-        "--recipe",
-        choices=RECIPES,
-        default="default",
-        help="what all other options default to; best: "
-        f"{RECIPES['best'].epochs} epochs with augmentation and weight decay "
-        "(default: default)",
-    )
-    _add_training(parser.add_argument_group("training"))
-    _add_stopping(parser.add_argument_group("when to stop"))
-    _add_regularisation(parser.add_argument_group("regularisation"))
-    group = parser.add_argument_group(
-        "augmentation", "Any of these turns it on; what is left out is as below."
-    )
-    group.add_argument(
-        "--augment",
-        action=argparse.BooleanOptionalAction,
-        help="change images at random, each epoch anew; or not, whatever the recipe",
-    )
-    add_augmentation(group)
-    _add_checkpoints(parser.add_argument_group("checkpoints and log"))
-
-
-def _add_training(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--epochs",
-        type=COUNT,
-        metavar="E",
-        help="default: 3 for 60,000 images, more for fewer, at most 30",
-    )
-    group.add_argument("--batch-size", type=COUNT, metavar="B", help="default: 64")
-    group.add_argument("--optimizer", choices=("sgd", "adamw"), help="default: sgd")
-    group.add_argument(
-        "--learning-rate",
-        type=RATE,
-        metavar="RATE",
-        help="the highest of the schedule (default: for sgd 0.1, mlp 0.05, cnn3 0.02; "
-        "for adamw 0.001)",
-    )
-    group.add_argument(
-        "--momentum", type=SHARE, metavar="M", help="of sgd (default: 0.9)"
-    )
-    group.add_argument(
-        "--weight-decay",
-        type=DECAY,
-        metavar="W",
-        help="default: 0 for sgd, 0.01 for adamw",
-    )
-    group.add_argument(
-        "--schedule",
-        choices=SCHEDULES,
-        help="of the learning rate (default: one-cycle)",
-    )
-    group.add_argument(
-        "--seed",
-        type=SEED,
-        metavar="S",
-        help="same seed, same weights, for any number of threads (default: 0; with "
-        "--from another one in each training)",
-    )
-    add_threads(group)
-    group.add_argument(
-        "--accumulate",
-        type=COUNT,
-        default=1,
-        metavar="N",
-        help="compute each batch in N parts, in less memory (default: 1)",
-    )
-
-
-def _add_stopping(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--validation",
-        type=FRACTION,
-        metavar="FRACTION",
-        help="share of the training images to hold out and validate on (default: none)",
-    )
-    group.add_argument(
-        "--early-stopping",
-        type=COUNT,
-        metavar="PATIENCE",
-        help="stop after so many epochs without a better validation loss, and keep the "
-        "best weights; needs --validation",
-    )
-    group.add_argument(
-        "--max-seconds", type=DECAY, metavar="T", help="stop after so many seconds"
-    )
-
-
-def _add_regularisation(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--label-smoothing",
-        type=SHARE,
-        metavar="S",
-        help="share of each label that is spread over all classes (default: 0)",
-    )
-    group.add_argument(
+    groups = add_flags(parser)
+    groups["regularisation"].add_argument(
         "--dropout",
         type=SHARE,
         metavar="RATE",
         help="share of F6's outputs left out in training; lenet5 only (default: 0)",
     )
-    group.add_argument(
-        "--weight-average",
-        type=SHARE,
-        metavar="DECAY",
-        help="use the exponential moving average of the weights, as 0.999 (default: 0, "
-        "which is off)",
-    )
-    group.add_argument(
-        "--clip-norm",
-        type=RATE,
-        metavar="NORM",
-        help="largest norm of the gradient (default: any)",
-    )
-    group.add_argument(
-        "--class-weight",
-        choices=("balanced",),
-        help="balanced: rare classes count as much as frequent ones",
-    )
-
-
-def _add_checkpoints(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--checkpoint",
-        metavar="FOLDER",
-        help="write after each epoch what it takes to go on from there",
-    )
-    group.add_argument(
-        "--checkpoint-seconds",
-        type=RATE,
-        metavar="T",
-        help="inside of an epoch as well, every T seconds",
-    )
-    group.add_argument(
-        "--resume",
-        action="store_true",
-        help="go on from the newest checkpoint in FOLDER, if there is one",
-    )
-    group.add_argument(
-        "--log",
-        metavar="FILE",
-        help="write a line of JSON an epoch, as for `report --history`",
-    )
+    add_augmentation(groups["augmentation"])
 
 
 class Effort(NamedTuple):
@@ -286,19 +140,18 @@ def _settings(args: argparse.Namespace) -> Settings:
     """Return the settings that the options say, once they fit each other."""
     if args.optimizer == "adamw" and args.momentum is not None:
         raise CommandError("--momentum belongs to --optimizer sgd; adamw has none")
-    options = {
-        field.name: getattr(args, field.name)
-        for field in fields(Settings)
-        if hasattr(args, field.name)
-    }
+    options, network = flags_given(args), args.network
     if args.start is None:
-        options["network"] = args.network or "lenet5"
+        network = network or "lenet5"
         options["seed"] = args.seed or 0
     changes = augmentation_of(args)
-    _check_together(args, options["network"], changes)
+    _check_together(args, network, changes)
     if args.augment is not False and (args.augment or changes):
         options["augment"] = changes
-    return Settings(**options)
+    own = ("start", "data", "size", "channels", "skip_broken", "dropout")
+    return Settings(
+        network, options=options, **{name: getattr(args, name) for name in own}
+    )
 
 
 def _check_together(

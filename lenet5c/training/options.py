@@ -52,7 +52,7 @@ __all__ = [
     "Validation",
     "add_flag",
     "add_flags",
-    "given",
+    "flags_given",
 ]
 
 Path = str | os.PathLike[str]
@@ -79,13 +79,14 @@ class Option(NamedTuple):
 
     check : makes one form of a value, given the option's name, or raises an error
     same : what it decides of the weights, in values of JSON; None if it decides nothing
-    flags : of the command line, by the names of their values; the option's own, if it
-        has one, is of the option's name
+    flag : of the command line
+    parts : other flags, of what the option is made of, by the names of their values
     """
 
     check: Callable[[str, Any], Any]
     same: Callable[[Any], Any] | None
-    flags: Mapping[str, Flag]
+    flag: Flag | None
+    parts: Mapping[str, Flag]
 
 
 def _as_given(value: Any) -> Any:
@@ -167,9 +168,8 @@ def option(
     flag: Flag | None = None,
     **parts: Flag,
 ) -> Any:
-    """A field with its `Option`; `parts` are flags of what the option is made of."""
-    own = {} if flag is None else {"": flag}
-    return field(default=default, metadata={"option": Option(check, same, own | parts)})
+    """A field with its `Option`."""
+    return field(default=default, metadata={"": Option(check, same, flag, parts)})
 
 
 USUAL = Recipe()
@@ -389,12 +389,13 @@ class TrainingOptions:
 
 
 OPTIONS: dict[str, Option] = {
-    each.name: each.metadata["option"] for each in fields(TrainingOptions)
+    each.name: each.metadata[""] for each in fields(TrainingOptions)
 }
 FLAGS: dict[str, Flag] = {
-    part or name: flag
-    for name, one in OPTIONS.items()
-    for part, flag in one.flags.items()
+    name: flag
+    for option_name, one in OPTIONS.items()
+    for name, flag in {option_name: one.flag, **one.parts}.items()
+    if flag is not None
 }
 
 
@@ -413,6 +414,6 @@ def add_flags(parser: "ArgumentParser") -> dict[str, "_ArgumentGroup"]:
     return groups
 
 
-def given(namespace: "Namespace") -> dict[str, Any]:
-    """Return what was said with the options' own flags, None where nothing was."""
-    return {name: getattr(namespace, name) for name in FLAGS if name in OPTIONS}
+def flags_given(namespace: "Namespace") -> dict[str, Any]:
+    """Return what was said with the flags, by name; None where nothing was."""
+    return {name: getattr(namespace, name) for name in FLAGS}

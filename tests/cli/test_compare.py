@@ -17,8 +17,8 @@ import lenet5c
 from lenet5c.cli import comparison, comparison_chart, measure
 from lenet5c.cli import main as cli
 from lenet5c.cli.comparison import Job
-from lenet5c.cli.settings import epochs_for
 from lenet5c.data import datasets
+from lenet5c.training.recipes import RECIPES_OF, epochs_for
 
 FUNCTIONS = """
 import os, sys, time
@@ -116,21 +116,21 @@ def row(network, accuracy=0.99, seconds=60.0, error=None, **changes):
 
 @pytest.mark.parametrize("network", ["lenet5", "mlp", "cnn3", "resnet18"])
 def test_each_network_has_a_recipe_and_a_line_in_the_article(network):
-    recipe = comparison.RECIPES_OF[network]
+    recipe = RECIPES_OF[network]
     assert isinstance(recipe.optimizer(), lenet5c.SGD | lenet5c.AdamW)
     article = comparison.ARTICLE[network]
     built = lenet5c.networks.NETWORKS[network]()
     assert built.parameter_count == pytest.approx(article.parameters, rel=0.05)
     assert 0.97 < article.accuracy < 1
     assert 60 < article.training_seconds <= 600
-    assert comparison.RECIPES_OF.keys() == comparison.ARTICLE.keys()
+    assert RECIPES_OF.keys() == comparison.ARTICLE.keys()
 
 
 def test_a_network_by_name_is_trained_with_its_recipe(quick):
     found = comparison.measure(Job("mlp", "digits", seed=3, epochs=2, threads=1))
     data = datasets.digits()
     model = lenet5c.mlp(seed=3)
-    model.fit(*data.train, recipe=comparison.RECIPES_OF["mlp"], epochs=2, seed=3)
+    model.fit(*data.train, recipe=RECIPES_OF["mlp"], epochs=2, seed=3)
     model.save("same.lenet5c")
     expected = model.evaluate(*data.test)
     assert found["accuracy"] == expected.accuracy
@@ -197,7 +197,7 @@ def test_held_out_images_are_what_is_measured_on(npz, quick):
     found = comparison.measure(Job("mlp", npz, epochs=1, validation=0.25, threads=1))
     split = comparison.load_data(npz, 0.25)
     model = lenet5c.mlp()
-    model.fit(*split.train, recipe=comparison.RECIPES_OF["mlp"], epochs=1)
+    model.fit(*split.train, recipe=RECIPES_OF["mlp"], epochs=1)
     assert found["loss"] == model.evaluate(*split.test).loss
 
 
