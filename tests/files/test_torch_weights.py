@@ -5,7 +5,7 @@ import pytest
 
 import lenet5c
 from lenet5c import Conv2d, Dense, Flatten, MaxPool2d, ReLU
-from lenet5c.convert import from_torch_state_dict
+from lenet5c.files.torch import from_torch_state_dict
 
 LENET5 = {
     "conv1": (6, 1, 5, 5),
@@ -225,7 +225,10 @@ def test_wrong_arguments_are_refused(state, digest):
         model, state, digest, deviation=0
     )
     assert "mean: expected a number" in refused(
-        model, state, digest, TypeError, mean=(0.1307,)
+        model, state, digest, TypeError, mean="0.1307"
+    )
+    assert "mean: expected one number, or one for each of the 1 channels" in refused(
+        model, state, digest, mean=(0.1, 0.2)
     )
     assert "source: expected at most (32, 32)" in refused(
         model, state, digest, source=(33, 32)
