@@ -9,11 +9,15 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet5c.checks import whole
+from lenet5c.layers import Shape
 from lenet5c.model import MOST_PARAMETERS
 from lenet5c.storage import FileFormatError
 
 Array = NDArray[Any]
 
+# what a file that is no network of ours may lead to
+ERRORS = (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError)
 OLDEST_OPSET = 9
 MOST_FILE_BYTES = 8 * MOST_PARAMETERS
 MOST_SHAPE_VALUES = 16  # in what is computed to say a shape
@@ -146,6 +150,13 @@ class Values:
             return self[node.input[position]]
         value = options_of(node).get(attribute)
         return None if value is None else np.asarray(value)
+
+
+def as_shape(shape: object) -> Shape:
+    if not isinstance(shape, (tuple, list)) or len(shape) != 3:
+        raise ValueError(f"input_shape: expected (C, H, W), got {shape!r}")
+    channels, height, width = (whole("input_shape", size, 1) for size in shape)
+    return channels, height, width
 
 
 def opset(proto: Any) -> int:
