@@ -86,7 +86,10 @@ class Graph:
         ]
         if len(inputs) != 1:
             names = [value.name for value in inputs]
-            raise ValueError(f"expected one input, got {names!r:.200}")
+            raise ValueError(
+                f"expected one input, got {names!r:.200}; export it so that its "
+                "images are the only one, and all else is constant"
+            )
         self.input = inputs[0]
         # of the images; nodes are in an order in which they can be computed
         self.images = {self.input.name}
@@ -110,20 +113,17 @@ class Graph:
         """Whether two paths meet in a node."""
         return sum(name in self.images for name in node.input) > 1
 
-    def first_turned(self) -> bool:
-        """Whether the first thing that happens to maps is that channels last become
-        channels first."""
-        tensor = self.input.name
+    def first_of_maps(self) -> tuple[str, Any]:
+        """What first happens to whole maps: an operator and, of a Transpose, its order
+        of axes."""
+        nodes = self.readers.get(self.input.name, [])
         for _ in range(MOST_NODES):
-            nodes = self.readers.get(tensor, [])
             if len(nodes) != 1:
-                return False
-            if nodes[0].op_type == "Transpose":
-                return bool(options_of(nodes[0]).get("perm") == [0, 3, 1, 2])
+                break
             if nodes[0].op_type not in ("Cast", "Identity", *ARITHMETIC):
-                return False
-            tensor = nodes[0].output[0]
-        return False
+                return nodes[0].op_type, options_of(nodes[0]).get("perm")
+            nodes = self.readers.get(nodes[0].output[0], [])
+        return "", None
 
 
 class Path:
@@ -159,10 +159,15 @@ class Path:
             )
         sizes = [dim.dim_value or None for dim in tensor_type.shape.dim]
         known = sizes[1:] if None not in sizes[1:] else []
-        last = len(sizes) == 4 and (
-            graph.first_turned()
-            or (shape is not None and known == [*shape[1:], shape[0]] != [*shape])
-            or (known[2:] == [1] != known[:1])
+        first, order = graph.first_of_maps()
+        last = (
+            len(sizes) == 4
+            and (
+                order == [0, 3, 1, 2]
+                or (shape is not None and known == [*shape[1:], shape[0]] != [*shape])
+                # numbers in a row: which reading is taken is the same then
+                or (first in ("Flatten", "Reshape") and known[2:] in ([1], [3]))
+            )
         )
         if shape is None and len(known) == 3:
             shape = as_shape((known[2], *known[:2]) if last else tuple(known))

@@ -21,8 +21,9 @@ ERRORS = (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError)
 OLDEST_OPSET = 9
 MOST_FILE_BYTES = 8 * MOST_PARAMETERS
 MOST_SHAPE_VALUES = 16  # in what is computed to say a shape
+INTEGERS = ("int32", "int64")
 ARITHMETIC = ("Add", "Sub", "Mul", "Div")
-BATCH = -(1 << 62)  # stands for N where a shape is computed
+BATCH = -(1 << 30)  # stands for N where a shape is computed; an int32 too
 SAME_VALUES = ("Cast", "Reshape", "Squeeze", "Unsqueeze")  # of any constant
 OF_SHAPES = (
     *SAME_VALUES,
@@ -135,7 +136,7 @@ class Values:
             if position == 0 and operator in SAME_VALUES:
                 continue  # as large as it was
             numbers = value.ravel()[: MOST_SHAPE_VALUES + 1].tolist()
-            if value.dtype != np.int64 or value.size > MOST_SHAPE_VALUES:
+            if value.dtype.name not in INTEGERS or value.size > MOST_SHAPE_VALUES:
                 raise ValueError(f"expected a shape, got {value.size} {value.dtype}")
             if operator in (*ARITHMETIC, "ConstantOfShape") and BATCH in numbers:
                 raise ValueError("expected a shape that does not compute with N")

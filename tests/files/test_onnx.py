@@ -256,7 +256,7 @@ def written(path, *nodes, shape=("N", 2, 6, 6), element=np.float32, opset=18, **
 CONV = ("Conv", [weights(3, 2, 3, 3), weights(3)])  # 2@6x6 -> 3@4x4
 GEMM = ("Gemm", [weights(4, 48), weights(4)], {"transB": 1})
 END = (("Flatten",), GEMM)
-SIZES = np.array([0, 48])
+RESULT = weights(12, 4)
 IMPORTED = {
     "conv, tanh, gemm": (CONV, ("Tanh",), *END),
     "conv without bias": (("Conv", CONV[1][:1]), *END),
@@ -305,6 +305,42 @@ IMPORTED = {
         ("Flatten",),
         ("Gemm", [weights(8, 4)]),
     ),
+    "dilation": ((*CONV, {"dilations": [2, 2]}), ("Flatten",), ("Gemm", [RESULT])),
+    "groups": (
+        ("Conv", [weights(6, 1, 3, 3), weights(6)], {"group": 2}),
+        ("Flatten",),
+        ("Gemm", [weights(96, 4)]),
+    ),
+    "padding of one side": (
+        (*CONV, {"pads": [0, 1, 2, 1], "strides": [2, 2]}),
+        ("Flatten",),
+        ("Gemm", [weights(27, 4)]),
+    ),
+    "conv of the same size with a stride": (
+        (*CONV, {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
+        ("Flatten",),
+        ("Gemm", [weights(27, 4)]),
+    ),
+    "padding in front of layers": (
+        CONV,
+        ("Pad", [np.array([0, 0, 0, 1, 0, 0, 1, 0])]),
+        ("Conv", [weights(2, 3, 3, 3)], {"pads": [1, 1, 0, 0]}),
+        ("Relu",),
+        ("Pad", [np.array([0, 0, 1, 1, 0, 0, 1, 1])]),
+        ("MaxPool", [], {"kernel_shape": [3, 3], "strides": [2, 2]}),
+        ("Flatten",),
+        ("Gemm", [weights(8, 4)]),
+    ),
+    "padded pooling": (
+        CONV,
+        ("MaxPool", [], {"kernel_shape": [2, 2], "pads": [1] * 4, "strides": [2, 2]}),
+        ("Flatten",),
+        ("Gemm", [weights(27, 4)]),
+    ),
+    "a bias more": (CONV, ("Add", [weights(3, 1, 1)]), *END, ("Add", [weights(4)])),
+    "images shifted as floats": (("Add", [weights(2, 1, 1)]), CONV, *END),
+    "a scale after a layer": (CONV, ("Mul", [np.float32(-2)]), *END),
+    "casts between layers": (CONV, ("Cast", [], {"to": 1}), *END),
     "global pooling": (CONV, ("GlobalAveragePool",), ("Flatten", [], {"axis": -3})),
     "logits that are a map": (
         CONV,
@@ -441,6 +477,7 @@ def test_layers_are_called_as_their_weights(tmp_path):
 
 SAME = ("Conv", [weights(3, 3, 3, 3)], {"pads": [1, 1, 1, 1]})
 POOL = ("MaxPool", [], {"kernel_shape": [2, 2], "strides": [2, 2]})
+FLAT = ("Gemm", [weights(4, 108), weights(4)], {"transB": 1})
 BROKEN = {
     "groups of other channels": (
         (("Conv", [weights(2, 3, 3, 3)], {"group": 2}),),
@@ -597,6 +634,291 @@ def test_bytes_have_to_be_cast(tmp_path):
     )
     with pytest.raises(FileFormatError, match="a positive number"):
         from_onnx(path)
+
+
+def graph(path, nodes, tensors, shape=("N", 2, 6, 6), outputs=("y",)):
+    """An ONNX file of nodes (operator, inputs, output, attributes) from x to y."""
+    made = [
+        onnx.helper.make_node(
+            operator, inputs.split(), [output], output, **dict(*attributes)
+        )
+        for operator, inputs, output, *attributes in nodes
+    ]
+    elements = onnx.TensorProto
+    described = onnx.helper.make_graph(
+        made,
+        "g",
+        [onnx.helper.make_tensor_value_info("x", elements.FLOAT, shape)],
+        [
+            onnx.helper.make_tensor_value_info(name, elements.FLOAT, [None, None])
+            for name in outputs
+        ],
+        [
+            onnx.numpy_helper.from_array(np.asarray(value), name)
+            for name, value in tensors.items()
+        ],
+    )
+    opsets = [onnx.helper.make_opsetid("", 18)]
+    model = onnx.helper.make_model(described, opset_imports=opsets, ir_version=8)
+    onnx.save(model, path)
+    return path
+
+
+THREE = {"pads": [1, 1, 1, 1]}
+CHANNELS = {
+    "w1": weights(3, 2, 3, 3),
+    "b1": weights(3),
+    "w2": weights(3, 3, 3, 3),
+    "b2": weights(3, 1, 1),
+    "w3": weights(3, 2, 1, 1),
+    "s": np.array([-1, 108]),
+    "m": weights(108, 4),
+    "b": weights(4),
+    "places": np.array([2, 3]),
+    "least": np.float32(0),
+    **dict(zip(("n1", "n2", "n3"), weights(3, 3), strict=True)),
+    "n4": np.float32([0.5, 1, 2]),
+}
+NORM = ("BatchNormalization", "t n1 n2 n3 n4", "u", {"epsilon": 1e-3})
+CLASSIFIED = (("Reshape", "u s", "f"), ("MatMul", "f m", "g"), ("Add", "g b", "y"))
+GRAPHS = {
+    "a shortcut, the sum the other way round": (
+        ("Conv", "x w1", "a", THREE),
+        ("Conv", "a w2", "c", THREE),
+        ("Relu", "c", "d"),
+        ("Add", "a d", "u"),
+        *CLASSIFIED,
+    ),
+    "two branches with layers, from the images": (
+        ("Conv", "x w1 b1", "a", THREE),
+        ("Conv", "x w3", "c"),
+        ("Tanh", "c", "d"),
+        ("Add", "d a", "u"),
+        *CLASSIFIED,
+    ),
+    "a branch inside of a branch, and nodes that nobody needs": (
+        ("Conv", "x w1 b1", "a", THREE),
+        ("Relu", "a", "dead"),
+        ("Conv", "a w2", "c", THREE),
+        ("Tanh", "c", "d"),
+        ("Add", "c d", "e"),
+        ("Relu", "e", "h"),
+        ("Add", "h a", "u"),
+        *CLASSIFIED,
+    ),
+    "batch normalisation after a relu": (
+        ("Conv", "x w1 b1", "a", THREE),
+        ("Relu", "a", "t"),
+        NORM,
+        *CLASSIFIED,
+    ),
+    "conv, then a bias of each channel": (
+        ("Conv", "x w1", "a", THREE),
+        ("Add", "b2 a", "u"),
+        *CLASSIFIED,
+    ),
+    "numbers of channels after a relu": (
+        ("Conv", "x w1", "a", THREE),
+        ("Relu", "a", "c"),
+        ("Mul", "c b2", "d"),
+        ("Sub", "b2 d", "u"),
+        *CLASSIFIED,
+    ),
+    "clip without a maximum": (
+        ("Conv", "x w1", "a", THREE),
+        ("Clip", "a least", "u"),
+        *CLASSIFIED,
+    ),
+    "mean of rows and columns": (
+        ("Conv", "x w1", "a"),
+        ("ReduceMean", "a places", "y", {"keepdims": 0}),
+    ),
+    "global maximum": (
+        ("Conv", "x w1", "a"),
+        ("GlobalMaxPool", "a", "c"),
+        ("Flatten", "c", "y"),
+    ),
+    "channels last and flat": (
+        ("Conv", "x w1 b1", "a", THREE),
+        ("Tanh", "a", "c"),
+        ("Transpose", "c", "u", {"perm": [0, 2, 3, 1]}),
+        *CLASSIFIED,
+    ),
+    "channels last and first again": (
+        ("Conv", "x w1 b1", "a", THREE),
+        ("Transpose", "a", "c", {"perm": [0, 2, 3, 1]}),
+        ("Relu", "c", "d"),
+        ("Mul", "d n1", "e"),
+        ("Transpose", "e", "u", {"perm": [0, 3, 1, 2]}),
+        *CLASSIFIED,
+    ),
+    "channels last and numbers of features": (
+        ("Conv", "x w1 b1", "a", THREE),
+        ("Transpose", "a", "u", {"perm": [0, 2, 3, 1]}),
+        ("Reshape", "u s", "f"),
+        ("Mul", "f features", "h"),
+        ("Gemm", "h m b", "y", {"alpha": 0.5, "beta": -2.0}),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_a_graph_from_elsewhere_becomes_a_model(name, tmp_path):
+    tensors = CHANNELS | {"features": weights(108)}
+    used = {part for node in GRAPHS[name] for part in node[1].split()}
+    tensors = {key: value for key, value in tensors.items() if key in used}
+    path = graph(tmp_path / "a.onnx", GRAPHS[name], tensors)
+    images = RNG.normal(0, 1, (5, 2, 6, 6)).astype(np.float32)
+    (expected,) = run(path.read_bytes(), images)
+    model = from_onnx(path)
+    np.testing.assert_allclose(
+        model.forward(images), expected.reshape(5, -1), atol=1e-5
+    )
+    model.save(tmp_path / "a.lenet5c")
+
+
+def flat_as_keras(tensor, shape_of):
+    """How exports of Keras networks flatten: the shape is computed, in int32."""
+    return (
+        ("Shape", shape_of, "k0"),
+        ("Cast", "k0", "k1", {"to": 6}),
+        ("Slice", "k1 zero one", "k2"),
+        ("Concat", "k2 rest", "k3", {"axis": 0}),
+        ("Cast", "k3", "k4", {"to": 7}),
+        ("Reshape", f"{tensor} k4", "f"),
+    )
+
+
+def test_a_keras_network_comes_in(tmp_path):
+    """Channels last, pixels from 0 to 255, padding of one side, dense weights in the
+    order of channels last."""
+    tensors = {
+        "scale": np.float32(1 / 255),
+        "w": weights(4, 3, 3, 3),
+        "n": weights(4, 1, 1),
+        "zero": np.array([0]),
+        "one": np.array([1]),
+        "rest": np.array([-1], np.int32),
+        "m": weights(100, 6),
+        "b": weights(6),
+    }
+    nodes = (
+        ("Mul", "x scale", "x1"),
+        ("Transpose", "x1", "x2", {"perm": [0, 3, 1, 2]}),
+        ("Conv", "x2 w", "a", {"pads": [0, 0, 1, 1], "strides": [2, 2]}),
+        ("Relu", "a", "c"),
+        ("Mul", "c n", "d"),
+        ("Transpose", "d", "e", {"perm": [0, 2, 3, 1]}),
+        *flat_as_keras("e", "e"),
+        ("MatMul", "f m", "g"),
+        ("Add", "g b", "y"),
+    )
+    path = graph(tmp_path / "a.onnx", nodes, tensors, ("N", 10, 10, 3))
+    images = RNG.integers(0, 256, (5, 10, 10, 3), dtype=np.uint8)
+    (expected,) = run(path.read_bytes(), images.astype(np.float32))
+    model = from_onnx(path)
+    assert model.input_shape == (3, 10, 10)
+    for pixels in (images, images.astype(np.float32), np.moveaxis(images, -1, 1)):
+        np.testing.assert_allclose(model.forward(pixels), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [("N", 6, 6, 1), ("N", 6, 6)])
+def test_grey_images_without_an_axis_of_channels_in_front(shape, tmp_path):
+    tensors = {"s": np.array([-1, 1, 6, 6]), "w": weights(3, 1, 6, 6)}
+    nodes = ("Reshape", "x s", "a"), ("Conv", "a w", "b"), ("Flatten", "b", "y")
+    path = graph(tmp_path / "a.onnx", nodes, tensors, shape)
+    images = RNG.normal(0, 1, (5, 6, 6)).astype(np.float32)
+    (expected,) = run(path.read_bytes(), images.reshape(5, *shape[1:]))
+    model = from_onnx(path)
+    assert model.input_shape == (1, 6, 6)
+    np.testing.assert_allclose(model.forward(images), expected, atol=1e-5)
+
+
+def test_colour_images_that_are_flattened_channels_last(tmp_path):
+    tensors = {"s": np.array([-1, 75]), "m": weights(75, 4)}
+    nodes = ("Reshape", "x s", "f"), ("MatMul", "f m", "y")
+    path = graph(tmp_path / "a.onnx", nodes, tensors, ("N", 5, 5, 3))
+    images = RNG.normal(0, 1, (6, 5, 5, 3)).astype(np.float32)
+    (expected,) = run(path.read_bytes(), images)
+    model = from_onnx(path)
+    assert model.input_shape == (3, 5, 5)
+    for pixels in (images, np.moveaxis(images, -1, 1)):
+        np.testing.assert_allclose(model.forward(pixels), expected, atol=1e-5)
+
+
+SUMMED = (("Conv", "x w1", "a", THREE), ("Relu", "a", "c"), ("Tanh", "a", "d"))
+GRAPHS_REFUSED = {
+    "three paths": (
+        (*SUMMED, ("Add", "c d", "e"), ("Add", "e a", "u"), *CLASSIFIED),
+        "the paths from 'a' to .*: expected one or two, got 3",
+    ),
+    "a product of paths": (
+        (*SUMMED, ("Mul", "c d", "u"), *CLASSIFIED),
+        "node 'u' .Mul.: expected Add where two paths meet; of branches there is",
+    ),
+    "paths side by side": (
+        (*SUMMED, ("Concat", "c d", "e", {"axis": 1}), ("Flatten", "e", "y")),
+        "node 'e' .Concat.: expected Add where two paths meet",
+    ),
+    "a tensor and itself": (
+        (SUMMED[0], ("Add", "a a", "u"), *CLASSIFIED),
+        "node 'u' .Add.: expected two paths from one tensor",
+    ),
+    "a sum that is broadcast": (
+        (
+            *(SUMMED[0], ("GlobalAveragePool", "a", "c"), ("Add", "a c", "u")),
+            *CLASSIFIED,
+        ),
+        "node 'u' .Add.: expected two maps of one shape",
+    ),
+    "the images added to themselves, by another way": (
+        (*SUMMED[:2], ("Conv", "c w2", "e"), ("Flatten", "e", "y")),
+        "expected no outputs but those at the end",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GRAPHS_REFUSED)
+def test_branches_that_are_no_residual_layer_are_refused(name, tmp_path):
+    nodes, message = GRAPHS_REFUSED[name]
+    used = {part for node in nodes for part in node[1].split()}
+    tensors = {key: value for key, value in CHANNELS.items() if key in used}
+    outputs = ("y", "c") if "Flatten" in nodes[-1] and len(nodes) == 4 else ("y",)
+    path = graph(tmp_path / "a.onnx", nodes, tensors, outputs=outputs)
+    with pytest.raises(FileFormatError, match=message):
+        from_onnx(path)
+
+
+def test_residual_layers_inside_of_each_other_have_a_limit(tmp_path):
+    """As in a model file."""
+    depth = lenet5c.layers.MOST_NESTED + 1
+    nodes = [("Tanh", f"t{k} ".replace("t0", "x"), f"t{k + 1}") for k in range(depth)]
+    tensor = f"t{depth}"
+    for k in reversed(range(depth)):
+        nodes.append(("Add", f"{tensor} t{k}".replace("t0", "x"), f"s{k}"))
+        tensor = f"s{k}"
+    nodes.append(("Flatten", tensor, "y"))
+    with pytest.raises(FileFormatError, match="expected 8 levels at most"):
+        from_onnx(graph(tmp_path / "a.onnx", nodes, {}))
+
+
+def test_mean_and_deviation_of_each_channel(tmp_path):
+    """Also in front of a convolution that pads after normalisation."""
+    path = written(tmp_path / "a.onnx", (*CONV, THREE), ("Tanh",), ("Flatten",), FLAT)
+    mean, deviation = (0.4, 0.5), [0.2, 0.3]
+    model = from_onnx(path, mean=mean, deviation=deviation)
+    images = RNG.integers(0, 256, (5, 2, 6, 6), dtype=np.uint8)
+    parts = [np.reshape(each, (2, 1, 1)) for each in (mean, deviation)]
+    floats = ((images / 255 - parts[0]) / parts[1]).astype(np.float32)
+    (expected,) = run(path.read_bytes(), floats)
+    for pixels in (images, images / 255):
+        np.testing.assert_allclose(model.forward(pixels), expected, atol=1e-5)
+    with pytest.raises(ValueError, match="floats from 0 to 1"):
+        model.forward(floats)
+    again = from_onnx(path, mean=(0.4, 0.4), deviation=0.2)
+    assert again.stage == from_onnx(path, mean=0.4, deviation=0.2).stage
+    with pytest.raises(ValueError, match="one for each of the 2 channels"):
+        from_onnx(path, mean=(0.1, 0.2, 0.3))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, "bfloat16"])
@@ -843,7 +1165,7 @@ def _block(filters: int, stride: int) -> list[lenet5c.layers.Layer]:
         ],
     ],
 )
-def test_branches_and_batch_normalisation_run_in_onnx_runtime(layers, tmp_path):
+def test_branches_and_batch_normalisation_run_elsewhere_and_come_back(layers, tmp_path):
     model = lenet5c.Model([*layers, Dense(4)], input_shape=(2, 17, 14), classes=4)
     rng = np.random.default_rng(1)
     for name, value in model.buffers.items():
@@ -853,3 +1175,6 @@ def test_branches_and_batch_normalisation_run_in_onnx_runtime(layers, tmp_path):
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     (logits,) = session.run(["logits"], {"images": images})
     np.testing.assert_allclose(logits, model.forward(images), rtol=0, atol=1e-5)
+    found = from_onnx(tmp_path / "model.onnx")
+    assert found.layers == model.folded().layers
+    assert found.forward(images).tobytes() == model.folded().forward(images).tobytes()
