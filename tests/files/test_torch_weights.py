@@ -237,6 +237,108 @@ def test_wrong_arguments_are_refused(state, digest):
         from_torch_state_dict(state, state)
 
 
+MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.247, 0.243, 0.261)
+
+
+def first_layers(first, torch):
+    """The beginning of a network of 3@9x8 images, and of the same one in PyTorch."""
+    nn = torch.nn
+    return {
+        "conv": ([Conv2d(4, 3)], [nn.Conv2d(3, 4, 3)]),
+        "dense": ([Flatten(), Dense(5)], [nn.Flatten(), nn.Linear(216, 5)]),
+        "black around": ([Conv2d(4, 3)], [nn.Conv2d(3, 4, 3)]),
+        "batch norm of the network": (
+            [lenet5c.BatchNorm2d(), Conv2d(4, 3, padding=1)],
+            [nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3, padding=1)],
+        ),
+        "batch norm in front": (
+            [lenet5c.BatchNorm2d(name="normalise"), Conv2d(4, 3, padding=1)],
+            [nn.Conv2d(3, 4, 3, padding=1)],
+        ),
+    }[first]
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+@pytest.mark.parametrize(
+    "first",
+    [
+        *("conv", "dense", "black around"),
+        *("batch norm of the network", "batch norm in front"),
+    ],
+)
+def test_mean_and_deviation_of_each_channel(first, by_name):
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+    torch.manual_seed(0)
+    ours, theirs = first_layers(first, torch)
+    network = nn.Sequential(*theirs, nn.Tanh(), nn.Flatten(), nn.LazyLinear(4))
+    network(torch.randn(20, 3, 9, 8) + 1)  # moves running statistics
+    black = 2 * (first == "black around")
+    model = lenet5c.Model(
+        [*ours, lenet5c.Tanh(), Dense(4)],
+        input_shape=(3, 9, 8),
+        classes=4,
+    )
+    images = np.random.default_rng(0).integers(0, 256, (9, 3, 9, 8), dtype=np.uint8)
+    images[..., :black] = images[..., 8 - black :] = 0
+    weighted = [layer.name for layer in model.layers if layer.name != "normalise"]
+    weighted = [name for name in weighted if f"{name}.weight" in model.parameters]
+    prefixes = [str(k) for k, layer in enumerate(network) if hasattr(layer, "weight")]
+    found = from_torch_state_dict(
+        model,
+        network.state_dict(),
+        names=dict(zip(weighted, prefixes, strict=True)) if by_name else None,
+        mean=MEAN,
+        deviation=list(DEVIATION),
+        source=(9, 8 - 2 * black),
+    )
+    floats = (images / 255 - np.reshape(MEAN, (3, 1, 1))) / np.reshape(
+        DEVIATION, (3, 1, 1)
+    )
+    with torch.no_grad():
+        expected = network.eval()(torch.from_numpy(floats).float()).numpy()
+    images = images[..., black : 8 - black]
+    assert np.ptp(expected) > 0.1
+    for pixels in (images, images / 255):
+        np.testing.assert_allclose(found.forward(pixels), expected, atol=1e-5)
+    with pytest.raises(ValueError, match="floats from 0 to 1"):
+        found.forward(images / 128)
+    assert found.stage.takes_bytes
+
+
+def test_equal_channels_are_as_one_number(state):
+    """Padding then is as it was, and floats are what the network sees."""
+    model = from_torch_state_dict(lenet5c.lenet5(), state, mean=(0.5,), deviation=[0.4])
+    assert model.stage == lenet5c.images.InputStage(0.5, 0.4, -1.25)
+    layers = [Conv2d(2, 3, padding=1), Dense(3)]
+    colour = lenet5c.Model(layers, input_shape=(3, 4, 4), classes=3)
+    from_torch_state_dict(
+        colour, {**colour.parameters}, mean=(0.5, 0.5, 0.5), deviation=(0.4, 0.4, 0.4)
+    )
+    assert colour.stage == lenet5c.images.InputStage(0.5, 0.4, -1.25)
+
+
+def test_zeros_around_normalised_images_need_equal_means(digest):
+    """Padding with zeros is the mean of each channel, which no number of all is."""
+    layers = [Conv2d(2, 3, padding=1, name="conv"), Dense(3, name="fc")]
+    model = lenet5c.Model(layers, input_shape=(3, 4, 4), classes=3)
+    state = {name: value.copy() for name, value in model.parameters.items()}
+    means = (0.5, 0.4, 0.3)
+    message = refused(model, state, digest, mean=means)
+    assert "begins with BatchNorm2d(name='normalise') takes them there" in message
+    message = refused(model, state, digest, mean=means, background=0.0)
+    assert "background: expected None, which is black" in message
+    message = refused(model, state, digest, deviation=(0.5, 0, 0.3))
+    assert "deviation: expected a positive number" in message
+    deviations = (0.5, 0.4, 0.3)
+    same = from_torch_state_dict(model, state, mean=0.2, deviation=deviations)
+    images = np.random.default_rng(0).integers(0, 256, (5, 3, 4, 4), dtype=np.uint8)
+    plain = lenet5c.Model(layers, input_shape=(3, 4, 4), classes=3)
+    from_torch_state_dict(plain, state)
+    floats = (images / 255 - 0.2) / np.reshape(deviations, (3, 1, 1))
+    np.testing.assert_allclose(same.forward(images), plain.forward(floats), atol=1e-5)
+
+
 @pytest.mark.parametrize("own_names", [True, False])
 def test_a_residual_network_with_running_statistics(own_names):
     torch = pytest.importorskip("torch")
