@@ -427,7 +427,8 @@ def _arithmetic(path: "Path", node: Any) -> None:
         scale = -scale if here and operator == "Sub" else scale
         offset = -exact if operator == "Sub" and not here else exact
     first = not path.layers and not path.depth and stage.pad is None
-    if first and value.size == 1 and (stage.of_bytes or path.graph.own):
+    one = value.size == 1 and value.ndim <= len(path.dims) + 1
+    if first and one and (stage.of_bytes or path.graph.own):
         stage.scale = float(stage.scale * scale.item())
         stage.offset = float(stage.offset * scale.item() + offset.item())
         return
