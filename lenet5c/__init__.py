@@ -16,7 +16,8 @@ if TYPE_CHECKING:
         schedules,
     )
     from lenet5c._support.build import __version__, build_info, get_include
-    from lenet5c.convert import from_onnx, from_torch_state_dict
+    from lenet5c.convert.onnx import from_onnx
+    from lenet5c.convert.torch import from_torch_state_dict
     from lenet5c.data.augment import Augment
     from lenet5c.estimator import LeNet5Classifier
     from lenet5c.files.container import FileFormatError
@@ -95,7 +96,8 @@ HOMES = {
         "data.augment": ("Augment",),
         "training.callbacks": ("EarlyStopping", "TrainingState"),
         "training.checkpoint": ("Checkpoint",),
-        "convert": ("from_onnx", "from_torch_state_dict"),
+        "convert.onnx": ("from_onnx",),
+        "convert.torch": ("from_torch_state_dict",),
         "estimator": ("LeNet5Classifier",),
         "report.history": ("History",),
         "layers": (

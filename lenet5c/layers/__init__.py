@@ -10,13 +10,21 @@ from lenet5c.layers.dense import Dense
 from lenet5c.layers.dropout import Dropout
 from lenet5c.layers.flatten import Flatten
 from lenet5c.layers.initial import before_relu, initialise
-from lenet5c.layers.listed import LAYERS, layer_from_dict, layer_to_dict, named, walk
+from lenet5c.layers.listed import (
+    LAYERS,
+    MAX_NESTED,
+    layer_from_dict,
+    layer_to_dict,
+    named,
+    walk,
+)
 from lenet5c.layers.norm import BatchNorm2d
 from lenet5c.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from lenet5c.layers.residual import Residual
 
 __all__ = [
     "LAYERS",
+    "MAX_NESTED",
     "Activation",
     "AvgPool2d",
     "BatchNorm2d",

@@ -15,7 +15,14 @@ from lenet5c.layers.norm import BatchNorm2d
 from lenet5c.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from lenet5c.layers.residual import Residual
 
-__all__ = ["LAYERS", "layer_from_dict", "layer_to_dict", "named", "walk"]
+__all__ = [
+    "LAYERS",
+    "MAX_NESTED",
+    "layer_from_dict",
+    "layer_to_dict",
+    "named",
+    "walk",
+]
 
 MAX_NESTED = 8  # `Residual` layers inside of each other in a model file
 

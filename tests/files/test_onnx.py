@@ -20,8 +20,8 @@ from lenet5c import (
     ReLU,
     Tanh,
 )
-from lenet5c.export_onnx import OPSET, onnx_bytes
-from lenet5c.files.onnx_in import from_onnx
+from lenet5c.convert.onnx import from_onnx
+from lenet5c.files.onnx_out import OPSET, onnx_bytes
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -891,7 +891,7 @@ def test_branches_that_are_no_residual_layer_are_refused(name, tmp_path):
 
 def test_residual_layers_inside_of_each_other_have_a_limit(tmp_path):
     """As in a model file."""
-    depth = lenet5c.layers.MOST_NESTED + 1
+    depth = lenet5c.layers.MAX_NESTED + 1
     nodes = [("Tanh", f"t{k} ".replace("t0", "x"), f"t{k + 1}") for k in range(depth)]
     tensor = f"t{depth}"
     for k in reversed(range(depth)):

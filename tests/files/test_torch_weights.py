@@ -5,7 +5,7 @@ import pytest
 
 import lenet5c
 from lenet5c import Conv2d, Dense, Flatten, MaxPool2d, ReLU
-from lenet5c.files.torch import from_torch_state_dict
+from lenet5c.convert.torch import from_torch_state_dict
 
 LENET5 = {
     "conv1": (6, 1, 5, 5),

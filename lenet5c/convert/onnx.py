@@ -9,24 +9,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c.files.onnx_path import Graph, Path, Stage
-from lenet5c.files.onnx_values import (
+from lenet5c._support.habits import explained
+from lenet5c.convert.onnx_path import Graph, Path, Stage
+from lenet5c.convert.onnx_values import (
     ERRORS,
     as_shape,
     content,
     parsed,
 )
-from lenet5c.files.weights import Numbers, input_stage
-from lenet5c.habits import explained
-from lenet5c.images import InputStage
+from lenet5c.convert.weights import Numbers, input_stage
+from lenet5c.data.images import InputStage
+from lenet5c.files.container import FileFormatError, fields, parse_json
+from lenet5c.files.model_file import check_classes
 from lenet5c.layers import (
     Layer,
     Residual,
     Shape,
     walk,
 )
-from lenet5c.model import Model, check_classes
-from lenet5c.storage import FileFormatError, fields, parse_json
+from lenet5c.model import Model
 
 __all__ = ["from_onnx"]
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c.files.onnx_values import (
+from lenet5c.convert.onnx_values import (
     ARITHMETIC,
     BATCH,
     as_shape,
     onnx_package,
     options_of,
 )
-from lenet5c.files.weights import EXACT_EPS, affine, to_float32
+from lenet5c.convert.weights import EXACT_EPS, affine, to_float32
 from lenet5c.layers import (
     AvgPool2d,
     BatchNorm2d,
@@ -31,10 +31,10 @@ from lenet5c.layers import (
     ReLU,
     Tanh,
 )
-from lenet5c.model import MOST_PARAMETERS
+from lenet5c.parameters import MAX_PARAMETERS
 
 if TYPE_CHECKING:
-    from lenet5c.files.onnx_path import Path
+    from lenet5c.convert.onnx_path import Path
 
 __all__ = ["HINTS", "OPERATORS"]
 
@@ -522,7 +522,7 @@ def _spread(
         *(filters, channels * groups),
         *(top + rows + bottom, left + columns + right),
     )
-    if math.prod(shape) > MOST_PARAMETERS:
+    if math.prod(shape) > MAX_PARAMETERS:
         raise ValueError(f"expected a smaller kernel, got one like {shape}")
     spread = np.zeros(shape, np.float32)
     part = filters // groups

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c.checks import pair
-from lenet5c.files.weights import Numbers, affine, input_stage, to_float32
-from lenet5c.habits import explained
+from lenet5c._support.checks import pair
+from lenet5c._support.habits import explained
+from lenet5c.convert.weights import Numbers, affine, input_stage, to_float32
 from lenet5c.layers import (
     BatchNorm2d,
     Conv2d,

@@ -9,17 +9,17 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c.checks import whole
+from lenet5c._support.checks import whole
+from lenet5c.files.container import FileFormatError
 from lenet5c.layers import Shape
-from lenet5c.model import MOST_PARAMETERS
-from lenet5c.storage import FileFormatError
+from lenet5c.parameters import MAX_PARAMETERS
 
 Array = NDArray[Any]
 
 # what a file that is no network of ours may lead to
 ERRORS = (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError)
 OLDEST_OPSET = 9
-MOST_FILE_BYTES = 8 * MOST_PARAMETERS
+MOST_FILE_BYTES = 8 * MAX_PARAMETERS
 MOST_SHAPE_VALUES = 16  # in what is computed to say a shape
 INTEGERS = ("int32", "int64")
 ARITHMETIC = ("Add", "Sub", "Mul", "Div")

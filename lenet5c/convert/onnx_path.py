@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c.files.onnx_operators import HINTS, OPERATORS
-from lenet5c.files.onnx_values import (
+from lenet5c.convert.onnx_operators import HINTS, OPERATORS
+from lenet5c.convert.onnx_values import (
     ARITHMETIC,
     ERRORS,
     Values,
@@ -20,11 +20,11 @@ from lenet5c.files.onnx_values import (
     opset,
     options_of,
 )
-from lenet5c.files.weights import EXACT_EPS, Numbers, affine, input_stage
-from lenet5c.images import InputStage
+from lenet5c.convert.weights import EXACT_EPS, Numbers, affine, input_stage
+from lenet5c.data.images import InputStage
 from lenet5c.layers import (
     LAYERS,
-    MOST_NESTED,
+    MAX_NESTED,
     BatchNorm2d,
     Conv2d,
     Flatten,
@@ -32,7 +32,7 @@ from lenet5c.layers import (
     Residual,
     Shape,
 )
-from lenet5c.model import MOST_PARAMETERS
+from lenet5c.parameters import MAX_PARAMETERS
 
 __all__ = ["Graph", "Path", "Stage"]
 
@@ -253,8 +253,8 @@ class Path:
         what = f"the paths from {self.tensor!r} to {', '.join(map(describe, nodes))}"
         if len(nodes) > 2:
             raise ValueError(f"{what:.300}: expected one or two, got {len(nodes)}")
-        if self.depth == MOST_NESTED:
-            raise ValueError(f"{what:.300}: expected {MOST_NESTED} levels at most")
+        if self.depth == MAX_NESTED:
+            raise ValueError(f"{what:.300}: expected {MAX_NESTED} levels at most")
         self.expect_no_pads()
         branches = {}
         for node in nodes:
@@ -351,7 +351,7 @@ class Path:
                     f"expected the {part} {shape}, got {parameters[part].shape}"
                 )
         self.shape = layer.output_shape(self.shape)
-        if math.prod(self.shape) > MOST_PARAMETERS:
+        if math.prod(self.shape) > MAX_PARAMETERS:
             raise ValueError("the map is larger than any machine could hold")
         self.layers.append(layer)
         self.parameters.append(parameters)

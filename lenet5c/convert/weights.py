@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c.checks import number
-from lenet5c.images import InputStage
+from lenet5c._support.checks import number
+from lenet5c.data.images import InputStage
 
 __all__ = ["EXACT_EPS", "Numbers", "affine", "input_stage", "to_float32"]
 

@@ -1,0 +1,1 @@
+"""Networks from elsewhere: ONNX files, and weights of PyTorch."""
