@@ -7,6 +7,14 @@ static struct text constant(const char *text)
     return (struct text){begin, begin + strlen(text), 0};
 }
 
+static int count_items(struct text t)
+{
+    struct text item;
+    int first = 1, count = 0;
+    while (next_item(&t, &first, NULL, &item)) count++;
+    return count;
+}
+
 /* What NumPy's texts cannot hold. */
 static int ends_with_zero(const struct name *name)
 {

@@ -88,15 +88,16 @@ static int32_t string_next(struct text *t)
  * string of a text that is not. */
 static int32_t next(struct text *t)
 {
-    struct text outer = *t;
+    struct text outer;
     int32_t c;
-    if (t->at != t->end && (c = *t->at) >= ' ' && c < 0x80 && c != '"' && c != '\\') {
-        t->at++; /* most are like this */
+    if (t->at == t->end) return END;
+    c = *t->at;
+    if (c >= ' ' && c < 0x80 && c != '"' && c != '\\') { /* most are like this */
+        t->at++;
         return c;
     }
     if (!t->nested) return utf8_next(t);
-    if (t->at == t->end) return END;
-    outer.nested = 0;
+    outer = (struct text){t->at, t->end, 0};
     c = string_next(&outer);
     t->at = outer.at;
     return c;

@@ -69,11 +69,3 @@ static int is_rate(struct text t)
     double rate;
     return get_number(t, &rate) && rate >= 0 && rate < 1;
 }
-
-static int count_items(struct text t)
-{
-    struct text item;
-    int first = 1, count = 0;
-    while (next_item(&t, &first, NULL, &item)) count++;
-    return count;
-}

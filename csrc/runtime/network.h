@@ -27,20 +27,17 @@ static int read_layer(struct text t, struct layer *layer)
     return !layer->kind->read || layer->kind->read(&given, layer);
 }
 
-/* How many layers there are in a list, with those inside of residual layers. */
-static int count_layers(struct text t, int depth)
+/* How many layers there are in the rest of a text, those of residual layers too: each is an
+ * object. */
+static int count_layers(struct text t)
 {
-    static const char *const branches[] = {"layers", "shortcut"};
-    struct text item, key, value;
-    int first = 1, count = 0;
-    while (next_item(&t, &first, NULL, &item)) {
-        int start = 1;
-        count++;
-        if (!begins_with(item, '{') || depth == MAX_NESTED) continue;
-        while (next_item(&item, &start, &key, &value))
-            for (int i = 0; i < 2; i++)
-                if (string_is(key, branches[i]) && begins_with(value, '['))
-                    count += count_layers(value, depth + 1);
+    int count = 0;
+    for (int32_t c; (c = after_space(&t)) >= 0;) {
+        count += c == '{';
+        if (c == '"')
+            skip_string(&t);
+        else
+            next(&t);
     }
     return count;
 }
@@ -88,7 +85,7 @@ static int plan_layers(struct planner *plan)
     plan->channels = sizes[0];
     plan->hcw = 1;
     plan->map = place_map(plan, map_size(plan));
-    take_names(plan, &plan->layers, count_layers(values[1], 0));
+    take_names(plan, &plan->layers, count_layers(values[1]));
     if (!index_tensors(plan) || !plan_list(plan, values[1])) return LENET5C_BAD_NETWORK;
     if (plan->memory && !sort_names(&plan->layers)) return LENET5C_BAD_NETWORK;
     if (!plan->computes || plan->parameters != plan->file->tensors ||

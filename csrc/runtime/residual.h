@@ -22,9 +22,10 @@ static void add_to_hwc(struct planner *plan)
 
 static int read_residual(const struct options *given, struct layer *layer)
 {
+    struct text t = given->values[LAYERS];
     layer->layers = given->values[LAYERS];
     layer->shortcut = given->values[SHORTCUT];
-    return begins_with(layer->layers, '[') && begins_with(layer->shortcut, '[');
+    return accept(&t, '[') && !accept(&t, ']') && begins_with(layer->shortcut, '[');
 }
 
 static int plan_list(struct planner *plan, struct text layers);
@@ -55,7 +56,7 @@ static int plan_residual(struct planner *plan, const struct layer *layer)
 {
     struct planner before;
     int first, second, channels, height, width, hcw;
-    if (plan->depth == MAX_NESTED || count_items(layer->layers) == 0) return 0;
+    if (plan->depth == MAX_NESTED) return 0;
     plan->maps[plan->map].users++;
     before = *plan;
     if (!plan_branch(plan, layer->layers)) return 0;
