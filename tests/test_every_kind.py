@@ -173,6 +173,8 @@ WITH_NORM_OR_RESIDUAL = [
 REFUSED: dict[str, list[str]] = {
     "core, blockwise": WITH_NORM_OR_RESIDUAL,
     "gradients, blockwise": WITH_NORM_OR_RESIDUAL,
+    # sums of sums of one map, and of a map with itself
+    "ONNX in": ["residual: nested", "residual: dropout, last"],
 }
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet5c._support.habits import explained
+from lenet5c.convert.onnx_operators import HINTS, OPERATORS
 from lenet5c.convert.onnx_path import Graph, Path, Stage
 from lenet5c.convert.onnx_values import (
     ERRORS,
@@ -94,7 +95,7 @@ def _model(
     proto: Any, input_shape: Shape | None, given: tuple[Numbers, Numbers] | None
 ) -> Model:
     """The network of an ONNX model."""
-    graph = Graph(proto)
+    graph = Graph(proto, OPERATORS, HINTS)
     path = Path(graph, input_shape)
     path.to_the_end()
     found = graph.stage

@@ -6,11 +6,12 @@ function and a line to `OPERATORS`.
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet5c.convert.onnx_path import Path
 from lenet5c.convert.onnx_values import (
     ARITHMETIC,
     BATCH,
@@ -32,9 +33,6 @@ from lenet5c.layers import (
     Tanh,
 )
 from lenet5c.parameters import MAX_PARAMETERS
-
-if TYPE_CHECKING:
-    from lenet5c.convert.onnx_path import Path
 
 __all__ = ["HINTS", "OPERATORS"]
 
@@ -89,7 +87,7 @@ HINTS = {
 }
 
 
-def _conv(path: "Path", node: Any) -> None:
+def _conv(path: Path, node: Any) -> None:
     path.expect_map()
     options = options_of(node)
     weight = to_float32("weight", path.graph.values[node.input[1]])
@@ -124,9 +122,7 @@ def _conv(path: "Path", node: Any) -> None:
     path.dims = path.shape
 
 
-def _all_pads(
-    path: "Path", options: Options, sizes: list[int], stride: int
-) -> list[int]:
+def _all_pads(path: Path, options: Options, sizes: list[int], stride: int) -> list[int]:
     """Zeros above, left, below and right of a map, for windows of these sizes."""
     automatic = options.get("auto_pad", b"NOTSET")
     pads = list(options.get("pads", [0, 0, 0, 0]))
@@ -147,7 +143,7 @@ def _all_pads(
     return [one + other for one, other in zip(pads, path.pads, strict=True)]
 
 
-def _gemm(path: "Path", node: Any) -> None:
+def _gemm(path: Path, node: Any) -> None:
     options = options_of(node)
     values = path.graph.values
     if options.get("transA", 0):
@@ -160,12 +156,12 @@ def _gemm(path: "Path", node: Any) -> None:
         path.add_bias(bias * np.float32(options.get("beta", 1.0)))
 
 
-def _matmul(path: "Path", node: Any) -> None:
+def _matmul(path: Path, node: Any) -> None:
     weight = to_float32("weight", path.graph.values[node.input[1]])
     _dense(path, node, weight.T)
 
 
-def _dense(path: "Path", node: Any, weight: Array) -> None:
+def _dense(path: Path, node: Any, weight: Array) -> None:
     if len(path.dims) != 1 or weight.ndim != 2:
         raise ValueError(
             f"expected (N, features) and a matrix, got {('N', *path.dims)} and "
@@ -178,7 +174,7 @@ def _dense(path: "Path", node: Any, weight: Array) -> None:
     path.dims, path.turned = path.shape[:1], None
 
 
-def _batch_norm(path: "Path", node: Any) -> None:
+def _batch_norm(path: Path, node: Any) -> None:
     options = options_of(node)
     if options.get("training_mode", 0):
         raise ValueError("training_mode: expected 0; export after network.eval()")
@@ -202,7 +198,7 @@ def _batch_norm(path: "Path", node: Any) -> None:
     path.add_layer(node, layer, **parameters)
 
 
-def _pool(path: "Path", node: Any) -> None:
+def _pool(path: Path, node: Any) -> None:
     path.expect_map()
     options = options_of(node)
     sizes = options["kernel_shape"]
@@ -239,7 +235,7 @@ def _pool(path: "Path", node: Any) -> None:
     path.dims = path.shape
 
 
-def _global_pool(path: "Path", node: Any) -> None:
+def _global_pool(path: Path, node: Any) -> None:
     path.expect_map()
     _, height, width = path.shape
     layer: Layer = GlobalAvgPool2d()
@@ -250,7 +246,7 @@ def _global_pool(path: "Path", node: Any) -> None:
     path.dims = path.shape
 
 
-def _reduce_mean(path: "Path", node: Any) -> None:
+def _reduce_mean(path: Path, node: Any) -> None:
     """The mean of each channel, whatever shape its places have."""
     axes = _axes(path, node)
     rest = {1} if path.dims[0] == path.shape[0] and not path.turned else set()
@@ -272,11 +268,11 @@ def _reduce_mean(path: "Path", node: Any) -> None:
     path.dims, path.turned = tuple(dims), None
 
 
-def _activation(path: "Path", node: Any) -> None:
+def _activation(path: Path, node: Any) -> None:
     path.add_layer(node, ACTIVATIONS[node.op_type](options_of(node)))
 
 
-def _clip(path: "Path", node: Any) -> None:
+def _clip(path: Path, node: Any) -> None:
     of = path.graph.values.of
     ends = [of(node, 1, "min"), of(node, 2, "max")]
     least, most = (None if end is None else float(end.item()) for end in ends)
@@ -288,7 +284,7 @@ def _clip(path: "Path", node: Any) -> None:
     path.add_layer(node, ReLU())
 
 
-def _dropout(path: "Path", node: Any) -> None:
+def _dropout(path: Path, node: Any) -> None:
     values = path.graph.values
     if len(node.input) > 2 and node.input[2] and values[node.input[2]].any():
         raise ValueError(
@@ -298,14 +294,14 @@ def _dropout(path: "Path", node: Any) -> None:
     path.add_layer(node, Dropout(0.5 if rate is None else rate.item()))
 
 
-def _flatten(path: "Path", node: Any) -> None:
+def _flatten(path: Path, node: Any) -> None:
     axis = options_of(node).get("axis", 1)
     if axis not in (1, -len(path.dims)):
         raise ValueError(f"axis: expected 1, got {axis}")
     path.become(node, (math.prod(path.dims),))
 
 
-def _reshape(path: "Path", node: Any) -> None:
+def _reshape(path: Path, node: Any) -> None:
     shape = path.graph.values[node.input[1]]
     if shape.dtype != np.int64:
         raise TypeError(f"shape: expected int64, got {shape.dtype}")
@@ -328,7 +324,7 @@ def _reshape(path: "Path", node: Any) -> None:
     path.become(node, tuple(rest))
 
 
-def _squeeze(path: "Path", node: Any) -> None:
+def _squeeze(path: Path, node: Any) -> None:
     axes = _axes(path, node)
     if any(path.dims[axis - 1] != 1 for axis in axes):
         raise ValueError(f"expected axes of size 1, got {axes}")
@@ -336,14 +332,14 @@ def _squeeze(path: "Path", node: Any) -> None:
     path.become(node, tuple(dims))
 
 
-def _unsqueeze(path: "Path", node: Any) -> None:
+def _unsqueeze(path: Path, node: Any) -> None:
     dims = list(path.dims)
     for axis in _axes(path, node, new=True):
         dims.insert(axis - 1, 1)
     path.become(node, tuple(dims))
 
 
-def _axes(path: "Path", node: Any, *, new: bool = False) -> list[int]:
+def _axes(path: Path, node: Any, *, new: bool = False) -> list[int]:
     """Axes of the tensor, or of the new one, without N and in order."""
     found = path.graph.values.of(node, 1, "axes")
     axes = [] if found is None else found.ravel().tolist()
@@ -356,7 +352,7 @@ def _axes(path: "Path", node: Any, *, new: bool = False) -> list[int]:
     return counted
 
 
-def _transpose(path: "Path", node: Any) -> None:
+def _transpose(path: Path, node: Any) -> None:
     rank = len(path.dims) + 1
     order = list(options_of(node).get("perm", range(rank)[::-1]))
     if sorted(order) != list(range(rank)) or order[0] != 0:
@@ -377,7 +373,7 @@ def _transpose(path: "Path", node: Any) -> None:
         )
 
 
-def _softmax(path: "Path", node: Any) -> None:
+def _softmax(path: Path, node: Any) -> None:
     axis = options_of(node).get("axis", 1 if path.graph.opset < 13 else -1)
     if axis not in (1, -len(path.dims)) or path.dims[0] != math.prod(path.dims):
         raise ValueError(
@@ -388,11 +384,11 @@ def _softmax(path: "Path", node: Any) -> None:
     path.ended = True
 
 
-def _nothing(path: "Path", node: Any) -> None:
+def _nothing(path: Path, node: Any) -> None:
     """Take a node that changes nothing."""
 
 
-def _cast(path: "Path", node: Any) -> None:
+def _cast(path: Path, node: Any) -> None:
     types = onnx_package().TensorProto
     target = options_of(node)["to"]
     if target not in (types.FLOAT, types.DOUBLE):
@@ -403,7 +399,7 @@ def _cast(path: "Path", node: Any) -> None:
     path.graph.stage.cast = True
 
 
-def _arithmetic(path: "Path", node: Any) -> None:
+def _arithmetic(path: Path, node: Any) -> None:
     """Take a constant that maps are multiplied with or shifted by."""
     stage, operator = path.graph.stage, node.op_type
     if stage.of_bytes and not stage.cast:
@@ -444,7 +440,7 @@ def _arithmetic(path: "Path", node: Any) -> None:
         stage.of_255 = bool((np.abs(scales) < LEAST_SCALE_OF_SHARES).all())
 
 
-def _pad(path: "Path", node: Any) -> None:
+def _pad(path: Path, node: Any) -> None:
     stage = path.graph.stage
     _expect("mode", options_of(node).get("mode", b"constant"), b"constant")
     if len(node.input) > 3 and node.input[3]:
@@ -481,7 +477,7 @@ def _pad(path: "Path", node: Any) -> None:
     path.pad_value = amount
 
 
-OPERATORS: dict[str, Callable[["Path", Any], None]] = {
+OPERATORS: dict[str, Callable[[Path, Any], None]] = {
     "Conv": _conv,
     "Gemm": _gemm,
     "MatMul": _matmul,

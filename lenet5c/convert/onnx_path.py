@@ -3,13 +3,13 @@
 import copy
 import math
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c.convert.onnx_operators import HINTS, OPERATORS
 from lenet5c.convert.onnx_values import (
     ARITHMETIC,
     ERRORS,
@@ -38,7 +38,7 @@ __all__ = ["Graph", "Path", "Stage"]
 
 Array = NDArray[Any]
 
-MOST_NODES = 10_000
+MAX_NODES = 10_000
 NUMBERED = re.compile(rf"({'|'.join(LAYERS)})_\d+")  # as Model names layers
 
 
@@ -67,15 +67,24 @@ class Stage:
 
 
 class Graph:
-    """What the paths through an ONNX graph have in common."""
+    """What the paths through an ONNX graph have in common.
 
-    def __init__(self, proto: Any) -> None:
+    `operators` are what a path does at a node of each sort, `hints` what to do instead.
+    """
+
+    def __init__(
+        self,
+        proto: Any,
+        operators: Mapping[str, Callable[["Path", Any], None]],
+        hints: Mapping[str, str],
+    ) -> None:
+        self.operators, self.hints = operators, hints
         graph = proto.graph
         if proto.functions or graph.sparse_initializer:
             raise ValueError("expected plain nodes and dense tensors alone")
-        if len(graph.node) > MOST_NODES:
+        if len(graph.node) > MAX_NODES:
             raise ValueError(
-                f"expected at most {MOST_NODES} nodes, got {len(graph.node)}"
+                f"expected at most {MAX_NODES} nodes, got {len(graph.node)}"
             )
         self.own = proto.producer_name == "lenet5c"
         self.opset = opset(proto)
@@ -117,7 +126,7 @@ class Graph:
         """What first happens to whole maps: an operator and, of a Transpose, its order
         of axes."""
         nodes = self.readers.get(self.input.name, [])
-        for _ in range(MOST_NODES):
+        for _ in range(MAX_NODES):
             if len(nodes) != 1:
                 break
             if nodes[0].op_type not in ("Cast", "Identity", *ARITHMETIC):
@@ -285,7 +294,8 @@ class Path:
     def _sum(self, node: Any, main: "Path", shortcut: "Path") -> None:
         """Go on behind the sum of two branches."""
         if node.op_type != "Add":
-            hint = HINTS.get("Sum" if node.op_type in ARITHMETIC else node.op_type, "")
+            wanted = "Sum" if node.op_type in ARITHMETIC else node.op_type
+            hint = self.graph.hints.get(wanted, "")
             raise ValueError(f"expected Add where two paths meet; {hint}".rstrip("; "))
         if not main.layers:
             main, shortcut = shortcut, main
@@ -306,16 +316,16 @@ class Path:
     def _take(self, node: Any) -> None:
         """Take one node over."""
         try:
-            operator = node.op_type
-            if node.domain not in ("", "ai.onnx") or operator not in OPERATORS:
-                hint = HINTS.get(operator, "export the network without it")
-                raise ValueError(f"{hint}; expected one of {', '.join(OPERATORS)}")
+            operator, known = node.op_type, self.graph.operators
+            if node.domain not in ("", "ai.onnx") or operator not in known:
+                hint = self.graph.hints.get(operator, "export the network without it")
+                raise ValueError(f"{hint}; expected one of {', '.join(known)}")
             kept = operator in ("Identity", "Softmax", "LogSoftmax")
             if self.ended and not kept:
                 raise ValueError("expected nothing after a Softmax")
             if operator not in ARITHMETIC and node.input[0] != self.tensor:
                 raise ValueError(f"expected {self.tensor!r} as its first input")
-            OPERATORS[operator](self, node)
+            known[operator](self, node)
             self._leave(node, kept)
         except ERRORS as error:
             raise ValueError(f"{describe(node)}: {error}") from error

@@ -19,8 +19,8 @@ Array = NDArray[Any]
 # what a file that is no network of ours may lead to
 ERRORS = (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError)
 OLDEST_OPSET = 9
-MOST_FILE_BYTES = 8 * MAX_PARAMETERS
-MOST_SHAPE_VALUES = 16  # in what is computed to say a shape
+MAX_FILE_BYTES = 8 * MAX_PARAMETERS
+MAX_SHAPE_VALUES = 16  # in what is computed to say a shape
 INTEGERS = ("int32", "int64")
 ARITHMETIC = ("Add", "Sub", "Mul", "Div")
 BATCH = -(1 << 30)  # stands for N where a shape is computed; an int32 too
@@ -37,9 +37,9 @@ def content(file: BinaryIO, name: str, offset: int = 0, length: int = -1) -> byt
     found = os.fstat(file.fileno())
     if not stat.S_ISREG(found.st_mode):
         raise FileFormatError(f"{name}: expected a regular file")
-    if found.st_size > MOST_FILE_BYTES:
+    if found.st_size > MAX_FILE_BYTES:
         raise FileFormatError(
-            f"{name}: expected at most {MOST_FILE_BYTES} bytes, got {found.st_size}"
+            f"{name}: expected at most {MAX_FILE_BYTES} bytes, got {found.st_size}"
         )
     if length < 0:
         length = found.st_size - offset
@@ -65,8 +65,8 @@ def parsed(content: bytes, path: str) -> Any:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             _load_external(tensor, os.path.dirname(path))
             total += len(tensor.raw_data)
-            if total > MOST_FILE_BYTES:
-                raise ValueError(f"expected at most {MOST_FILE_BYTES} bytes of tensors")
+            if total > MAX_FILE_BYTES:
+                raise ValueError(f"expected at most {MAX_FILE_BYTES} bytes of tensors")
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
@@ -135,12 +135,12 @@ class Values:
         for position, value in enumerate(inputs.values()):
             if position == 0 and operator in SAME_VALUES:
                 continue  # as large as it was
-            numbers = value.ravel()[: MOST_SHAPE_VALUES + 1].tolist()
-            if value.dtype.name not in INTEGERS or value.size > MOST_SHAPE_VALUES:
+            numbers = value.ravel()[: MAX_SHAPE_VALUES + 1].tolist()
+            if value.dtype.name not in INTEGERS or value.size > MAX_SHAPE_VALUES:
                 raise ValueError(f"expected a shape, got {value.size} {value.dtype}")
             if operator in (*ARITHMETIC, "ConstantOfShape") and BATCH in numbers:
                 raise ValueError("expected a shape that does not compute with N")
-            if operator == "ConstantOfShape" and math.prod(numbers) > MOST_SHAPE_VALUES:
+            if operator == "ConstantOfShape" and math.prod(numbers) > MAX_SHAPE_VALUES:
                 raise ValueError(f"expected a shape, got one of the shape {numbers}")
         found: Any = ReferenceEvaluator(node, opsets={"": self.opset}).run(None, inputs)
         return np.asarray(found[0])

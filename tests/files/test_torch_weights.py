@@ -309,13 +309,13 @@ def test_mean_and_deviation_of_each_channel(first, by_name):
 def test_equal_channels_are_as_one_number(state):
     """Padding then is as it was, and floats are what the network sees."""
     model = from_torch_state_dict(lenet5c.lenet5(), state, mean=(0.5,), deviation=[0.4])
-    assert model.stage == lenet5c.images.InputStage(0.5, 0.4, -1.25)
+    assert model.stage == lenet5c.data.images.InputStage(0.5, 0.4, -1.25)
     layers = [Conv2d(2, 3, padding=1), Dense(3)]
     colour = lenet5c.Model(layers, input_shape=(3, 4, 4), classes=3)
     from_torch_state_dict(
         colour, {**colour.parameters}, mean=(0.5, 0.5, 0.5), deviation=(0.4, 0.4, 0.4)
     )
-    assert colour.stage == lenet5c.images.InputStage(0.5, 0.4, -1.25)
+    assert colour.stage == lenet5c.data.images.InputStage(0.5, 0.4, -1.25)
 
 
 def test_zeros_around_normalised_images_need_equal_means(digest):
