@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +16,9 @@ import reference
 from int8_networks import NETWORKS, network
 
 import lenet5c
-from lenet5c import Dense, datasets
+from lenet5c import BatchNorm2d, Conv2d, Dense, ReLU, datasets
 from lenet5c.data.images import InputStage
+from lenet5c.deploy import c_export as export_c
 from lenet5c.deploy.c_export import _c_text, _float_text
 
 from ..runtime.test_runtime import BRANCHING, as_reference, branching_model
@@ -24,6 +27,7 @@ CC = shutil.which("gcc") or shutil.which("clang") or shutil.which("cc")
 pytestmark = pytest.mark.skipif(CC is None, reason="no C compiler")
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
 LIBRARY = ["-O1", "-std=c99", *WARNINGS, "-shared", "-fPIC"]
+TEMPLATES = Path(lenet5c.get_include(), "templates")
 
 needs_mnist = pytest.mark.skipif(
     not os.environ.get("LENET5C_DATA"),
@@ -138,12 +142,18 @@ def test_int8_sums_of_any_size_are_the_same(bias, tmp_path):
 
 
 @pytest.mark.parametrize("int8", [False, True], ids=["float32", "int8"])
-@pytest.mark.parametrize("flags", ["-O0", "-O2", "-O3 -march=native", "-Os"])
+@pytest.mark.parametrize(
+    "flags",
+    # the last two: no vectors, and no more than what the C standard has
+    ["-O0", "-O2", "-O3 -march=native", "-Os", "-O2 -U__SSE2__", "-O2 -U__GNUC__"],
+)
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
 def test_any_compiler_at_any_level_gives_the_same(int8, flags, compiler, tmp_path):
     if shutil.which(compiler) is None:
         pytest.skip(f"no {compiler}")
-    model, images = network("like LeNet-5")
+    if compiler == "clang" and "-U" in flags:
+        pytest.skip("its headers need what is undefined")
+    model, images = network("residual blocks")
     expected = exported(model, images, int8, tmp_path / "net.h")
     options = (*flags.split(), *LIBRARY[1:])
     net = Network(tmp_path / "net.h", expected.dtype, *options, compiler=compiler)
@@ -263,6 +273,132 @@ def test_two_networks_link_into_one_program_of_c_and_c_plus_plus(tmp_path):
     assert run(tmp_path / "main").split() == [str(label) for label in wanted]
 
 
+@pytest.mark.parametrize("int8", [False, True], ids=["float32", "int8"])
+@pytest.mark.parametrize("name", ["DIGITS_NET", "DIGITS2", "net"])
+def test_what_is_included_again_is_not_defined_again(name, int8, tmp_path):
+    model, images = network("residual blocks")
+    thing = model.quantize(images) if int8 else model
+    thing.export_c(tmp_path / "net.h", name=name)
+    include = '#include "net.h"\n'
+    (tmp_path / "main.c").write_text(
+        f"{include}#define {name.upper()}_IMPLEMENTATION\n{include}{include}"
+        f"#undef {name.upper()}_IMPLEMENTATION\n{include}"
+    )
+    run(CC, "-std=c99", *WARNINGS, "-c", "main.c", "-o", "main.o", cwd=tmp_path)
+
+
+def test_networks_of_like_names_are_in_one_file_of_c(tmp_path):
+    layers = [Conv2d(4, 3, name="a_conv"), ReLU(), BatchNorm2d(name="pool"), Dense(3)]
+    model = lenet5c.Model(layers, input_shape=(1, 8, 8), classes=3)
+    names = ["net", "net_a", "net_conv", "net_avg", "net_max", "net_padded", "NET2"]
+    for name in names:
+        model.export_c(tmp_path / f"{name}.h", name=name)
+    lines = [
+        f'#define {name.upper()}_IMPLEMENTATION\n#include "{name}.h"' for name in names
+    ]
+    (tmp_path / "main.c").write_text("\n".join([*lines, ""]))
+    run(CC, "-std=c99", *WARNINGS, "-c", "main.c", "-o", "main.o", cwd=tmp_path)
+
+
+def test_names_that_differ_in_capital_letters_alone_are_an_error(tmp_path):
+    model, _ = network("ends in tanh")
+    for name in ("net", "Net"):
+        model.export_c(tmp_path / f"{name}.h", name=name)
+    (tmp_path / "main.c").write_text('#include "net.h"\n#include "Net.h"\n')
+    command = [CC, "-fsyntax-only", tmp_path / "main.c"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "the names of two networks differ in capital letters alone" in done.stderr
+
+
+def identifiers():
+    """What the templates name, without the network's name before it."""
+    text = "".join(path.read_text() for path in sorted(TEMPLATES.iterdir()))
+    return set(re.findall(r"\b(?:digits|DIGITS)_(\w+)", text))
+
+
+def test_no_two_networks_can_have_a_name_in_common():
+    """No name ends in another one, so the networks a and a_b have none in common."""
+    names = identifiers() | {"pixels", "tanh_table"}
+    assert {"conv", "max_pool_padded", "H", "predict", "workspace"} <= names
+    parts = {"weight", "bias", "multiplier", "scales"}
+    text = Path(export_c.__file__).read_text()
+    assert set(re.findall(r'of_layer\([\w.]+, "(\w+)"\)', text)) <= parts
+    for name in names:
+        assert not any(other.endswith(f"_{name}") for other in names), name
+        assert name not in parts  # <layer>_<part>, where a layer has no underscore
+        assert not any(name.endswith(f"_{part}") for part in parts), name
+
+
+@pytest.mark.parametrize("int8", [False, True], ids=["float32", "int8"])
+def test_no_macro_is_left_but_those_that_say_what_was_included(int8, tmp_path):
+    model, images = network("branches of all kinds")
+    exported(model, images, int8, tmp_path / "net.h")
+    headers = "#include <stdint.h>\n#include <string.h>\n"
+    macros = []
+    for text in ("", '#define NET_IMPLEMENTATION\n#include "net.h"\n'):
+        (tmp_path / "main.c").write_text(headers + text)
+        listing = run(CC, "-E", "-dM", tmp_path / "main.c")
+        macros.append(set(re.findall(r"#define (\w+)", listing)))
+    left = {"NET_IMPLEMENTATION", "NET_IMPLEMENTED", "NET_H", "NET_H_net"}
+    assert macros[1] - macros[0] == left
+
+
+@pytest.mark.parametrize("int8", [False, True], ids=["float32", "int8"])
+@pytest.mark.parametrize("flags", ["", "-march=native", "-U__SSE2__"])
+def test_the_stack_is_as_small_as_the_file_says(int8, flags, tmp_path):
+    if not run(CC, "--version").startswith("gcc"):
+        pytest.skip("no gcc")
+    models = [network(name) for name in ("like LeNet-5", "branches of all kinds")]
+    models.append((lenet5c.lenet5(), np.zeros((1, 32, 32), np.uint8)))
+    for number, (model, images) in enumerate(models):
+        path = tmp_path / f"net{number}.h"
+        exported(model, images, int8, path)
+        bytes_ = int(re.search(r"stack +less than (\d+) bytes", path.read_text())[1])
+        assert bytes_ <= 400
+        options = ["-O2", "-fstack-usage", "-c", *flags.split()]
+        compile_header(path, path.with_suffix(".o"), *options)
+        usage = path.with_suffix(".su").read_text().splitlines()
+        assert usage
+        for line in usage:
+            _, used, kind = line.split("\t")
+            assert kind in ("static", "dynamic,bounded")
+            assert int(used) < bytes_, line
+
+
+@pytest.mark.parametrize("flags", ["-std=c99", "-std=c11 -O2", "-std=c99 -U__SSE2__"])
+@pytest.mark.parametrize("file", ["float32.c", "int8.c"])
+def test_templates_compile_alone(file, flags, tmp_path):
+    output = tmp_path / "a.o"
+    run(CC, *flags.split(), *WARNINGS, "-c", TEMPLATES / file, "-o", output)
+
+
+def test_the_constants_of_tanh_stand_in_one_place(tmp_path):
+    model, _ = network("ends in tanh")
+    model.export_c(tmp_path / "net.h", name="net")
+    assert "1.335463080e-08f" in (tmp_path / "net.h").read_text()
+    folder = Path(lenet5c.get_include())
+    paths = [path for path in folder.rglob("*.[ch]") if "1.33546" in path.read_text()]
+    assert paths == [folder / "elementary.h"]
+
+
+@pytest.mark.parametrize("int8", [False, True], ids=["float32", "int8"])
+def test_kinds_without_c_code_are_refused(int8, tmp_path, monkeypatch):
+    model, images = network("ends in tanh")
+    thing = model.quantize(images) if int8 else model
+    if int8:
+        thing.layers = [
+            replace(layer, step=replace(layer.step, kind="strange"))
+            for layer in thing.layers
+        ]
+    else:
+        found = [replace(step, kind="strange") for step in export_c.steps_of(model)]
+        monkeypatch.setattr(export_c, "steps_of", lambda chain: found)
+    with pytest.raises(ValueError, match="C export: no code for layers of kind 'stran"):
+        thing.export_c(tmp_path / "net.h", name="net")
+    assert not list(tmp_path.iterdir())
+
+
 def test_threads_may_predict_at_once(tmp_path):
     model, images = network("like LeNet-5")
     scores = exported(model, images, True, tmp_path / "net.h")
@@ -286,8 +422,11 @@ def test_labels_of_any_characters_arrive(int8, tmp_path):
 
 
 def test_layers_of_any_name_arrive(tmp_path):
-    names = ["a b", "A_B", "*/ int x; /*", "数字", "名", "{x} @0@ $CALLS", "??/"]
+    names = ["a b", "A_B", "a.b", "abn2", "a_b", "*/ int x; /*", "数字", "名", "scale"]
+    names += ["{x} @0@ $CALLS", "/* here: calls */", "??/", "a" * 63, "a" * 64]
     layers = [Dense(2, name=name) for name in names]
+    layers.append(ReLU())
+    layers += [BatchNorm2d(name=name) for name in ("归一化", "digits_conv DIGITS_H")]
     model = lenet5c.Model(layers, input_shape=(1, 2, 2), classes=2)
     images = np.arange(20, dtype=np.uint8).reshape(5, 2, 2)
     for int8 in (False, True):
@@ -321,7 +460,11 @@ def test_extreme_logits_give_finite_probabilities(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["", "1st", "a-b", "int", "class", "_x", "é", "a" * 32, "a b", "x\n"]
+    "name",
+    [
+        *("", "1st", "a-b", "_x", "é", "a" * 32, "a b", "x\n", "a__b", "a_"),
+        *("int", "class", "NULL", "errno"),
+    ],
 )
 def test_names_that_are_no_identifiers_are_refused(name, tmp_path):
     model, images = network("ends in tanh")

@@ -1,4 +1,4 @@
-"""The int8 network on a Cortex-M4, which QEMU plays: the scores that Python has."""
+"""Networks on a Cortex-M4, which QEMU plays: the scores that Python has."""
 
 import shutil
 import subprocess
@@ -26,7 +26,7 @@ def quantized():
     images = rng.integers(0, 256, (IMAGES, 1, 28, 28), np.uint8)
     images[:, :, :, :9] //= 9
     model.set_input(InputStage(0.13, 0.31, -0.13 / 0.31), (28, 28), np.arange(10))
-    return model.quantize(images), images
+    return model.quantize(images), model, images
 
 
 def run(*command):
@@ -38,7 +38,7 @@ def run(*command):
 
 
 def test_scores_on_a_cortex_m4_are_those_of_python(quantized, tmp_path):
-    quantized, images = quantized
+    quantized, _, images = quantized
     quantized.export_c(tmp_path / "net.h", name="net")
     rows = ",\n".join("{" + ",".join(map(str, image.ravel())) + "}" for image in images)
     (tmp_path / "images.h").write_text(
@@ -80,3 +80,18 @@ def test_lenet5_fits_into_80_kilobytes_of_flash_and_8_of_memory(quantized, tmp_p
     text, data, bss = map(int, numbers.split()[:3])
     assert text + data < 80 * 1024
     assert bss <= 8 * 1024
+
+
+@pytest.mark.parametrize("flags", ["", "-mfloat-abi=hard -mfpu=fpv4-sp-d16"])
+def test_the_stack_is_less_than_400_bytes(quantized, flags, tmp_path):
+    quantized[0].export_c(tmp_path / "one.h", name="one")
+    quantized[1].export_c(tmp_path / "two.h", name="two")
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.c").write_text(
+            f'#define {name.upper()}_IMPLEMENTATION\n#include "{name}.h"\n'
+        )
+        output = tmp_path / f"{name}.o"
+        options = [*TARGET, *flags.split(), "-fstack-usage", "-c"]
+        run("arm-none-eabi-gcc", *options, tmp_path / f"{name}.c", "-o", output)
+        for line in output.with_suffix(".su").read_text().splitlines():
+            assert int(line.split("\t")[1]) < 400, line
