@@ -153,7 +153,7 @@ def test_any_compiler_at_any_level_gives_the_same(int8, flags, compiler, tmp_pat
         pytest.skip(f"no {compiler}")
     if compiler == "clang" and "-U" in flags:
         pytest.skip("its headers need what is undefined")
-    model, images = network("residual blocks")
+    model, images = network("branches of all kinds")
     expected = exported(model, images, int8, tmp_path / "net.h")
     options = (*flags.split(), *LIBRARY[1:])
     net = Network(tmp_path / "net.h", expected.dtype, *options, compiler=compiler)

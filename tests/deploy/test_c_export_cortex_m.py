@@ -37,9 +37,8 @@ def run(*command):
     return done.stdout
 
 
-def test_scores_on_a_cortex_m4_are_those_of_python(quantized, tmp_path):
-    quantized, _, images = quantized
-    quantized.export_c(tmp_path / "net.h", name="net")
+def run_on_cortex_m4(images, tmp_path, *flags):
+    """Classes (N,) and results (N, classes) of the exported file net.h."""
     rows = ",\n".join("{" + ",".join(map(str, image.ravel())) + "}" for image in images)
     (tmp_path / "images.h").write_text(
         f"#define IMAGES {IMAGES}\n"
@@ -48,6 +47,7 @@ def test_scores_on_a_cortex_m4_are_those_of_python(quantized, tmp_path):
     run(
         "arm-none-eabi-gcc",
         *TARGET,
+        *flags,
         f"-I{tmp_path}",
         "-nostartfiles",
         f"-T{SOURCES / 'memory.ld'}",
@@ -63,10 +63,27 @@ def test_scores_on_a_cortex_m4_are_those_of_python(quantized, tmp_path):
         *("-semihosting-config", "enable=on,target=native,chardev=console"),
     )
     rows = np.array([[int(word) for word in line.split()] for line in out.splitlines()])
-    scores = quantized.scores(images)
-    np.testing.assert_array_equal(rows[:, 1:], scores)
-    np.testing.assert_array_equal(rows[:, 0], scores.argmax(axis=1))
     assert len(np.unique(rows[:, 0])) > 1
+    return rows[:, 0], rows[:, 1:]
+
+
+def test_scores_on_a_cortex_m4_are_those_of_python(quantized, tmp_path):
+    quantized, _, images = quantized
+    quantized.export_c(tmp_path / "net.h", name="net")
+    found, got = run_on_cortex_m4(images, tmp_path, "-DRESULT=int32_t", "-DUNIT=1")
+    scores = quantized.scores(images)
+    np.testing.assert_array_equal(got, scores)
+    np.testing.assert_array_equal(found, scores.argmax(axis=1))
+
+
+def test_probabilities_on_a_cortex_m4f_are_those_of_python(quantized, tmp_path):
+    _, model, images = quantized
+    model.export_c(tmp_path / "net.h", name="net")
+    flags = ["-mfloat-abi=hard", "-mfpu=fpv4-sp-d16", "-DRESULT=float", "-DUNIT=1e6f"]
+    found, got = run_on_cortex_m4(images, tmp_path, *flags)
+    expected = model.predict_proba(images)
+    np.testing.assert_allclose(got / 1e6, expected, rtol=0, atol=1.2e-5)
+    np.testing.assert_array_equal(found, expected.argmax(axis=1))
 
 
 def test_lenet5_fits_into_80_kilobytes_of_flash_and_8_of_memory(quantized, tmp_path):

@@ -1,5 +1,5 @@
-/* Classifies the images in images.h and prints a line for each: its class and its scores.
- */
+/* Classifies the images in images.h and prints a line for each: its class and its scores,
+ * of type RESULT, times UNIT. */
 
 #define NET_IMPLEMENTATION
 #include "net.h"
@@ -23,10 +23,10 @@ static void print_number(int32_t number)
 int main(void)
 {
     static net_workspace workspace;
-    static int32_t scores[NET_CLASSES];
+    static RESULT scores[NET_CLASSES];
     for (int i = 0; i < IMAGES; i++) {
         print_number(net_predict(images[i], &workspace, scores));
-        for (int j = 0; j < NET_CLASSES; j++) print_number(scores[j]);
+        for (int j = 0; j < NET_CLASSES; j++) print_number((int32_t)(scores[j] * UNIT));
         print("\n");
     }
     return 0;

@@ -21,6 +21,10 @@ void print(const char *text) { call_host(0x04, text); }
 void reset(void)
 {
     const uint32_t *from = &data_from;
+#if defined(__ARM_FP)
+    *(volatile uint32_t *)0xE000ED88 |= 0xF00000; /* floating point is on */
+    __asm__ volatile("dsb\n isb");
+#endif
     for (uint32_t *to = &data_start; to < &data_end;) *to++ = *from++;
     for (uint32_t *to = &bss_start; to < &bss_end;) *to++ = 0;
     main();
