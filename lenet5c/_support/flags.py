@@ -1,4 +1,4 @@
-"""Flags of the command line, as what they set says them: numbers in texts, and help."""
+"""Flags of the command line: what argparse needs to know, and numbers in texts."""
 
 import math
 from collections.abc import Callable, Collection
@@ -42,8 +42,10 @@ SEED = number(int, "a whole number not below 0", lambda x: x >= 0)
 class Flag:
     """What argparse needs to know of a flag.
 
-    A flag with `parse` takes a value, as one with `choices` and one without either; but
-    for a `switch`: "on" is False without it, "on or off" None, and has a --no- form.
+    parse : makes its value of a text; None leaves the text
+    switch : for a flag without a value: "on", False where it is not given, or "on or
+        off", which has a --no- form too, and None where neither is given
+    group : title of the group that it is shown in
     """
 
     help: str

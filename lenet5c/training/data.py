@@ -11,6 +11,7 @@ from lenet5c._support.checks import as_array, number
 from lenet5c.data.images import InputStage, as_images, encode_labels
 from lenet5c.interfaces import Trainable
 from lenet5c.training.options import ClassWeight, TrainingOptions, Validation
+from lenet5c.training.schedules import ReduceOnPlateau
 
 if TYPE_CHECKING:
     from lenet5c.training.checkpoint import Saved
@@ -48,6 +49,7 @@ class TrainingData(NamedTuple):
         options: TrainingOptions,
     ) -> "TrainingData":
         """What `fit` was given, checked, for the options that are about it."""
+        _check_validation(options)
         pixels = as_images(images, model.input_shape)
         known = model.classes if model.fitted else None
         classes, codes = encode_labels(labels, len(pixels), model.class_count, known)
@@ -104,6 +106,18 @@ class TrainingData(NamedTuple):
             ),
             "validation labels": None if held_out is None else _hash_of(held_out.codes),
         }
+
+
+def _check_validation(options: TrainingOptions) -> None:
+    """Refuse what cannot work without images held out."""
+    if options.validation is not None:
+        return
+    if options.early_stopping is not None:
+        raise ValueError("early_stopping: expected validation as well, got none")
+    if isinstance(options.schedule, ReduceOnPlateau):
+        raise ValueError(
+            f"schedule: expected validation as well for {options.schedule!r}, got none"
+        )
 
 
 def _split(

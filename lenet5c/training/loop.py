@@ -51,7 +51,6 @@ def fit(
     batches = _batch_count(model, len(data.train), options.batch_size)
     _check_batch_norm(model, options, len(data.train))
     _check_schedule(options, batches)
-    _check_validation(options, data)
     folder = None
     if options.checkpoint is not None:
         from lenet5c.training.checkpoint import CheckpointFolder
@@ -474,18 +473,6 @@ def _check_schedule(options: TrainingOptions, batches: int) -> None:
             "schedule: expected a function of (step, steps_per_epoch, epochs) that "
             f"returns a number; {error}"
         ) from error
-
-
-def _check_validation(options: TrainingOptions, data: TrainingData) -> None:
-    """Refuse what cannot work without images held out."""
-    if data.held_out is not None:
-        return
-    if options.early_stopping is not None:
-        raise ValueError("early_stopping: expected validation as well, got none")
-    if isinstance(options.schedule, ReduceOnPlateau):
-        raise ValueError(
-            f"schedule: expected validation as well for {options.schedule!r}, got none"
-        )
 
 
 def _fingerprint(model: Trainable) -> dict[str, Any]:
