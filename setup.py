@@ -148,6 +148,7 @@ def extensions():
     embed.depends += sorted(map(str, Path("csrc/runtime").iterdir()))
     embed.include_dirs = ["csrc"]
     embed.define_macros = [
+        ("LENET5C_OPEN_PARTS", "1"),
         ("LENET5C_API", ""),  # no other module shall see the runtime's own names
         ("LENET5C_MAX_LANES", "lenet5c_max_lanes"),
     ]

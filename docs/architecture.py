@@ -31,6 +31,7 @@ FLOORS = [
     ["files"],
     ["deploy", "report"],
     ["training"],
+    ["predict"],
     ["model"],
     ["convert", "networks"],
     ["estimator", "cli"],

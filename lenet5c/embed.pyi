@@ -10,7 +10,11 @@ addresses: dict[str, int]
 
 class Predictor:
     def __init__(
-        self, content: bytes, labels: Sequence[Any], stage: InputStage | None = None
+        self,
+        content: bytes,
+        labels: Sequence[Any],
+        stage: InputStage | None = None,
+        vector: NDArray[np.float32] | None = None,
     ) -> None: ...
     def __call__(self, image: ArrayLike) -> Any: ...
     def predict_proba(self, image: ArrayLike) -> NDArray[np.float32]: ...

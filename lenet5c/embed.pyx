@@ -39,10 +39,15 @@ cdef extern from "lenet5c.h" nogil:
 
 cdef extern from *:
     """
+    /* csrc/runtime/open.h */
+    int lenet5c_open_parts(
+        const void *, size_t, const float *, size_t, lenet5c_model **);
     /* csrc/lenet5c.c chooses no kernels with more lanes: those of the core decide */
     int lenet5c_max_lanes = 4;
     """
     int lenet5c_max_lanes
+    int c_open_parts "lenet5c_open_parts"(
+        const void *, size_t, const float *, size_t, lenet5c_model **) nogil
 
 cdef extern from "lenet5c_api.h":
     ctypedef struct lenet5c_api:
@@ -197,11 +202,13 @@ cdef class Predictor:
     Parameters
     ----------
     content : bytes
-        A model file.
+        A model file; its header, where there is a `vector`.
     labels : sequence
         Of the classes, as `predict` returns them.
     stage : InputStage or None
         That of the file: says what is wrong with an image of another kind of pixels.
+    vector : (state,) float32 or None
+        The weights of a file that was not written.
 
     Attributes
     ----------
@@ -221,8 +228,17 @@ cdef class Predictor:
     cdef readonly size_t workspace_size
     cdef list idle  # Scratch that no call is using
 
-    def __cinit__(self, bytes content not None, labels, stage=None):
-        cdef int code = c_open_memory(<const char *>content, len(content), &self.model)
+    def __cinit__(
+        self, bytes content not None, labels, stage=None, const float[::1] vector=None
+    ):
+        cdef int code
+        if vector is None:
+            code = c_open_memory(<const char *>content, len(content), &self.model)
+        else:
+            code = c_open_parts(
+                <const char *>content, len(content), &vector[0], vector.shape[0],
+                &self.model,
+            )
         if code:
             raise ValueError(f"content: {c_strerror(code).decode()}")
         c_input(self.model, &self.input)

@@ -34,6 +34,7 @@ from lenet5c.parameters import (
     tensor_shapes,
     views_of,
 )
+from lenet5c.predict import FEW_IMAGES, PREDICT_CHUNK, Engine, predictor_of
 from lenet5c.report.history import History
 from lenet5c.training.callbacks import Callback, EarlyStopping
 from lenet5c.training.loop import fit
@@ -50,10 +51,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Model", "load"]
 
-PREDICT_CHUNK = 4096  # images between two looks at Ctrl-C
 MOST_BATCH = 1 << 20
-FEW_IMAGES = 8  # with more, each weight that is loaded serves several in the core
-CACHED_PARAMETERS = 1 << 17  # half a megabyte
 MOST_COPIED = 1 << 24  # bytes of images that are copied at a time
 
 
@@ -140,9 +138,7 @@ class Model:
         self._parameters, self._buffers = views_of(self.state_vector, shapes)
         self._network, self._maps = self._plan()
         self._initialise(seed)
-        self._predictor: (
-            tuple[Predictor | None, InputStage, NDArray[np.float32]] | None
-        ) = None
+        self._engine = Engine(self._network, self.parameter_count, self._contents)
         self.passes = 0
         self.trained_on: str | None = None
         self.set_input(InputStage(), self.input_shape[1:], np.arange(self.class_count))
@@ -735,26 +731,7 @@ class Model:
         >>> classify = lenet5c.load("digits.lenet5c").predictor()
         >>> classify(frame[y : y + 28, x : x + 28])
         """
-        return self._predictor_of(self.stage, self.state_vector)
-
-    def _predictor_of(
-        self, stage: InputStage, vector: NDArray[np.float32]
-    ) -> "Predictor":
-        """`predictor` with the parameters and buffers in `vector`."""
-        from lenet5c.embed import Predictor
-        from lenet5c.files.container import file_parts
-        from lenet5c.files.model_file import metadata_of
-
-        contents = self._contents(stage, vector)
-        content = b"".join(file_parts(contents.tensors, metadata_of(contents)))
-        try:
-            return Predictor(content, self.classes.tolist(), stage)
-        except ValueError as error:
-            kinds = ", ".join(sorted({layer.kind for layer, *_ in self._walked}))
-            raise ValueError(
-                f"expected a model that the C runtime opens, got one of the kinds "
-                f"{kinds}: {error}"
-            ) from error
+        return predictor_of(self._contents(self.stage, self.state_vector))
 
     @explained
     def trainer(
@@ -872,44 +849,16 @@ class Model:
         y = np.empty((len(pixels), outputs or self.class_count), np.float32)
         if threads is None and len(pixels) <= FEW_IMAGES:
             threads = 1
-        threads = resolve_threads(threads)
-        predictor = self._predictor_for(len(pixels)) if ops < 0 else None
-        stage = self.stage.for_core()
-        for start in range(0, len(pixels), PREDICT_CHUNK):
-            part = slice(start, start + PREDICT_CHUNK)
-            if predictor:
-                logits, shares = (None, y[part]) if probabilities else (y[part], None)
-                predictor.predict_many(pixels[part], logits, shares, threads)
-            else:
-                self._network.forward(
-                    self.state_vector, pixels[part], stage, y[part], threads, ops
-                )
-        if probabilities and not predictor:
-            np.subtract(y, y.max(axis=1, keepdims=True), out=y)
-            np.exp(y, out=y)
-            y /= y.sum(axis=1, keepdims=True)
+        self._engine.run(
+            self.stage,
+            self.state_vector,
+            pixels,
+            y,
+            resolve_threads(threads),
+            ops=ops,
+            probabilities=probabilities,
+        )
         return y
-
-    def _predictor_for(self, images: int) -> "Predictor | None":
-        """What predicts so many images faster than the core: the C runtime, if the
-        images are few or all weights stay in the cache; None if that cannot hold them.
-        """
-        if images > FEW_IMAGES and self.parameter_count > CACHED_PARAMETERS:
-            return None
-        from lenet5c.embed import same
-
-        if self._predictor is not None:
-            predictor, stage, vector = self._predictor
-            if stage is self.stage and same(vector, self.state_vector):
-                return predictor
-        # copies: other threads may change the model meanwhile
-        stage, vector = self.stage, self.state_vector.copy()
-        try:
-            predictor = self._predictor_of(stage, vector)
-        except ValueError:  # not finite, or too many classes for a model file
-            predictor = None
-        self._predictor = predictor, stage, vector
-        return predictor
 
     def _initialise(self, seed: int) -> None:
         """Weights by the activation that follows: He before ReLU, Glorot otherwise."""

@@ -83,28 +83,50 @@ int lenet5c_open_in(
 }
 
 #ifndef LENET5C_BARE
-int lenet5c_open_memory(const void *bytes, size_t size, lenet5c_model **model)
+static int open_file(const struct file *file, lenet5c_model **model)
 {
-    struct file file;
     lenet5c_model counted;
     uint64_t needed;
     void *memory;
-    int code;
-    if (!model) return LENET5C_BAD_ARGUMENT;
-    *model = NULL;
-    if (!bytes) return LENET5C_BAD_ARGUMENT;
-    code = check_header(&file, bytes, size);
-    if (!code) code = count_memory(&file, &counted, &needed);
+    int code = count_memory(file, &counted, &needed);
     if (code) return code;
     memory = malloc((size_t)needed);
     if (!memory) return LENET5C_NO_MEMORY;
-    code = open_in(&file, &counted, memory, model);
+    code = open_in(file, &counted, memory, model);
     if (code)
         free(memory);
     else
         (*model)->owned = memory;
     return code;
 }
+
+int lenet5c_open_memory(const void *bytes, size_t size, lenet5c_model **model)
+{
+    struct file file;
+    int code;
+    if (!model) return LENET5C_BAD_ARGUMENT;
+    *model = NULL;
+    if (!bytes) return LENET5C_BAD_ARGUMENT;
+    code = check_header(&file, bytes, size);
+    return code ? code : open_file(&file, model);
+}
+
+#ifdef LENET5C_OPEN_PARTS
+/* For Python, which has made the header of `size` bytes and `count` weights itself: they
+ * lie apart, and have no digest. Not in lenet5c.h. */
+int lenet5c_open_parts(const void *header, size_t size, const float *values, size_t count,
+    lenet5c_model **model);
+int lenet5c_open_parts(const void *header, size_t size, const float *values, size_t count,
+    lenet5c_model **model)
+{
+    struct file file;
+    int code = check_header(&file, header, size + 4 * count);
+    if (code) return code;
+    file.payload = (const unsigned char *)values;
+    file.in_parts = 1;
+    return open_file(&file, model);
+}
+#endif
 
 int lenet5c_open(const char *path, lenet5c_model **model)
 {

@@ -113,6 +113,13 @@ def file_parts(
     return [header, *payload]
 
 
+def header_of(
+    tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]
+) -> bytes:
+    """What a model file begins with, before its payload, and without its digest."""
+    return _header(tensors, metadata, MODEL)
+
+
 def read_file(
     path: str | os.PathLike[str], form: Form = MODEL
 ) -> tuple[dict[str, Tensor], dict[str, str]]:

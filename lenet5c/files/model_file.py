@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lenet5c._support.checks import pair, whole
 from lenet5c.data.images import InputStage, is_utf8
+from lenet5c.files import container
 from lenet5c.files.container import (
     FileFormatError,
     fields,
@@ -23,7 +24,7 @@ from lenet5c.parameters import MAX_PARAMETERS, tensor_shapes
 
 MAX_LABEL_CHARACTERS = 1 << 26  # each label as long as the longest: 256 MiB
 
-__all__ = ["Contents", "check_classes", "metadata_of", "read", "write"]
+__all__ = ["Contents", "check_classes", "header_of", "metadata_of", "read", "write"]
 
 
 class Contents(NamedTuple):
@@ -79,6 +80,17 @@ def metadata_of(contents: Contents) -> dict[str, str]:
         "training": {"passes": contents.passes, "data": data},
     }
     return {name: json.dumps(value) for name, value in metadata.items()}
+
+
+def header_of(contents: Contents) -> bytes:
+    """What the file begins with, before the tensors, and without its digest.
+
+    Raises
+    ------
+    ValueError
+        If that is too long.
+    """
+    return container.header_of(contents.tensors, metadata_of(contents))
 
 
 def write(path: str | os.PathLike[str], contents: Contents) -> None:

@@ -200,7 +200,7 @@ def test_an_image_has_the_same_bits_alone_and_among_others(model, images):
 
 def test_large_networks_predict_few_and_many_images_alike(images):
     model = lenet5c.mlp(hidden=300)
-    assert model.parameter_count > lenet5c.model.CACHED_PARAMETERS
+    assert model.parameter_count > lenet5c.predict.CACHED_PARAMETERS
     expected = by_the_core(model, images)
     np.testing.assert_array_equal(model.forward(images), expected)
     np.testing.assert_allclose(model.forward(images[:2]), expected[:2], atol=1e-5)
@@ -421,17 +421,17 @@ def test_predictors_are_of_the_weights_that_they_are_kept_for(images, monkeypatc
     expected = model.forward(images[:3])
     first = model.parameter_vector.copy()
     model.parameter_vector[:] += 1
-    make = lenet5c.Model._predictor_of
+    make = model._engine._open
 
-    def interrupted(self, *arguments):
+    def interrupted(*arguments):
         model.parameter_vector[:] = 0.5
-        predictor = make(self, *arguments)
+        predictor = make(*arguments)
         model.parameter_vector[:] = first + 1
         return predictor
 
     model.parameter_vector[:] = first
-    model._predictor = None
-    monkeypatch.setattr(lenet5c.Model, "_predictor_of", interrupted)
+    model._engine._opened = None
+    monkeypatch.setattr(model._engine, "_open", interrupted)
     model.forward(images[:3])
     model.parameter_vector[:] = first
     np.testing.assert_array_equal(model.forward(images[:3]), expected)
@@ -477,3 +477,17 @@ def test_the_module_exports_nothing_but_its_initialisation():
         check=True,
     ).stdout
     assert [line.split()[-1] for line in listing.splitlines()] == ["PyInit_embed"]
+
+
+def test_weights_that_change_are_predicted_with_as_a_file_of_them(model, images):
+    """Opened again without a file, they give the same bits as one that was opened."""
+    changed = copy.deepcopy(model)
+    changed.forward(images[:1])
+    for step in range(3):
+        changed.parameter_vector[:] *= 1 + 0.1 * step
+        expected = np.stack([changed.predictor().predict_proba(i) for i in images[:3]])
+        np.testing.assert_array_equal(changed.predict_proba(images[:3]), expected)
+    changed.set_input(changed.stage, changed.source, changed.classes[::-1].copy())
+    assert (
+        changed.predict(images[:3]) == [changed.predictor()(i) for i in images[:3]]
+    ).all()
