@@ -44,6 +44,9 @@ if platform.machine().lower() in ("x86_64", "amd64"):
 else:
     CORES = {"baseline": []}
 
+# What the cores are made of beside core/network.pyx.
+PARTS = sorted(Path("lenet5c/core").rglob("*.pxd"))
+
 WANTED = os.environ.get("LENET5C_CORES")
 if WANTED:
     CORES = {name: CORES[name] for name in WANTED.split(",")}
@@ -116,7 +119,7 @@ def core(name, flags, source):
     return Extension(
         f"lenet5c._core_{name}",
         [str(copy)],
-        depends=["csrc/elementary.h", "csrc/lanes.h", "csrc/openmp.h", source],
+        depends=["csrc/elementary.h", "csrc/lanes.h", "csrc/openmp.h", source, *map(str, PARTS)],
         include_dirs=["csrc"],
         define_macros=[*MACROS, ("PyInit_network", f"PyInit__core_{name}")],
         extra_compile_args=[*COMPILE, *flags],

@@ -21,6 +21,7 @@ from common import table
 import lenet5c
 
 LEAST_PRODUCTS = 8
+MODULES = r"^__pyx_f_7lenet5c_4core_(\d[a-z]+_(?=\d))?\d+"  # Cython's, of a function
 
 
 def loops(core: str) -> Iterator[tuple[str, int, int, int]]:
@@ -30,7 +31,7 @@ def loops(core: str) -> Iterator[tuple[str, int, int, int]]:
     function, lines = "", []
     for line in code.splitlines():
         if name := re.match(r"[0-9a-f]+ <(.*)>:", line):
-            function, lines = name[1].removeprefix("__pyx_f_7lenet5c_4core_7"), []
+            function, lines = re.sub(MODULES, "", name[1]), []
         if not (found := re.match(r"\s*([0-9a-f]+):\s+(.*)", line)):
             continue
         at, text = int(found[1], 16), found[2]

@@ -58,7 +58,7 @@ enum {
     TILE_WIDE_F = 1,
     TILE_WIDE_X = 10,
 #endif
-    TILE_MOST = 24, /* accumulators of the largest tile */
+    TILE_MAX = 24, /* accumulators of the largest tile */
     TILE_SUMS = 32  /* the same in whole registers */
 };
 

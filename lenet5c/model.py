@@ -551,7 +551,7 @@ class Model:
             threads,
             weights=weights,
             smoothing=smoothing,
-            of=of,
+            mean_over=of,
             add=add,
             augment=None if augment is None else augment.for_core(self.stage),
             seed=seed,

@@ -7,7 +7,7 @@ to itself gcc loads the same operand several times.
 """
 
 from lenet5c.core.lanes cimport (
-    TILE_FIVE_F, TILE_FIVE_X, TILE_FOUR_F, TILE_FOUR_X, TILE_MOST, TILE_PAIR_F,
+    TILE_FIVE_F, TILE_FIVE_X, TILE_FOUR_F, TILE_FOUR_X, TILE_MAX, TILE_PAIR_F,
     TILE_PAIR_X, TILE_TALL_F, TILE_TALL_X, TILE_THREE_F, TILE_THREE_X, TILE_WIDE_F,
     TILE_WIDE_X, lanes, lanes_keep, lanes_set, lanes_sums,
 )
@@ -99,7 +99,7 @@ cdef inline void multiply_tile(
     cdef int c, r, f, t, _
     cdef const lanes *row
     cdef const float *w
-    cdef lanes a[TILE_MOST]
+    cdef lanes a[TILE_MAX]
     cdef lanes b
     for c in range(channels):
         for r in range(rows):
@@ -134,7 +134,7 @@ cdef inline void correlate_tile(
     cdef int r, f, t, _
     cdef const lanes *xs
     cdef const lanes *ds
-    cdef lanes a[TILE_MOST]
+    cdef lanes a[TILE_MAX]
     cdef lanes b
     for r in range(rows):
         xs = x + r * x_row
@@ -160,7 +160,7 @@ cdef inline void correlate_tile(
 
 cdef inline void sum_tile(const lanes *acc, float *sums, int count) noexcept nogil:
     """sums[i] = sum over the lanes of acc[i]"""
-    cdef lanes kept[TILE_MOST]  # lanes_keep: or gcc makes both one array, in memory
+    cdef lanes kept[TILE_MAX]  # lanes_keep: or gcc makes both one array, in memory
     cdef int i
     for i in range(count):
         kept[i] = lanes_keep(acc[i])

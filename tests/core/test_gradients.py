@@ -451,7 +451,7 @@ PADDING_ALONE = custom(  # is what the second kernel sees
 
 
 @pytest.mark.parametrize("network", [SEVERAL_KINDS, PADDING_ALONE, *range(60)])
-def test_op_by_op_and_block_by_block_are_the_same_network(network):
+def test_layerwise_and_blockwise_are_the_same_network(network):
     """A chain of layers can run either way."""
     model = random_network(network) if isinstance(network, int) else network
     rng = np.random.default_rng(0)
@@ -463,9 +463,9 @@ def test_op_by_op_and_block_by_block_are_the_same_network(network):
     dy = rng.normal(size=(37, 5)).astype(np.float32)
     specs = lenet5c.model._specs(model.layers, model.input_shape)
     found = []
-    for op_by_op in (False, True):
+    for layerwise in (False, True):
         network = core.Network(
-            specs, model.input_shape, input_gradient=True, op_by_op=op_by_op
+            specs, model.input_shape, input_gradient=True, layerwise=layerwise
         )
         gradient, sums, of_dy = np.full((3, model.parameter_count), np.nan, np.float32)
         arguments = model.state_vector, images, lenet5c.functional.AS_IT_IS
@@ -473,7 +473,9 @@ def test_op_by_op_and_block_by_block_are_the_same_network(network):
             *arguments, np.arange(37), labels, gradient, 2
         )
         for part, add in ((np.arange(20), False), (np.arange(20, 37), True)):
-            network.loss_and_gradient(*arguments, part, labels, sums, 2, of=37, add=add)
+            network.loss_and_gradient(
+                *arguments, part, labels, sums, 2, mean_over=37, add=add
+            )
         logits = np.empty((37, 5), np.float32)
         network.forward(*arguments, logits, 2)
         dx = np.full((37, math.prod(model.input_shape)), np.nan, np.float32)

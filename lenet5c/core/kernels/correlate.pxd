@@ -12,20 +12,16 @@ weights packed into the order in which the tiles need them:
 
 from libc.string cimport memset
 
-from lenet5c.core.activation cimport activation_backward, activation_forward
+from lenet5c.core.kernels.activation cimport activation_backward, activation_forward
 from lenet5c.core.lanes cimport (
-    TILE_FIVE_F, TILE_FIVE_X, TILE_FOUR_F, TILE_FOUR_X, TILE_MOST, TILE_PAIR_F,
-    TILE_PAIR_X, TILE_SUMS, TILE_TALL_F, TILE_TALL_X, TILE_THREE_F, TILE_THREE_X,
-    TILE_WIDE_F, TILE_WIDE_X, lanes, lanes_set, lanes_sum,
+    TILE_FIVE_F, TILE_FIVE_X, TILE_FOUR_F, TILE_FOUR_X, TILE_MAX, TILE_PAIR_F,
+    TILE_PAIR_X, TILE_TALL_F, TILE_TALL_X, TILE_THREE_F, TILE_THREE_X, TILE_WIDE_F,
+    TILE_WIDE_X, lanes, lanes_set,
 )
 from lenet5c.core.tile cimport (
-    FIVE, FOUR, PAIR, SINGLE, TALL, THREE, TILES, WIDE, correlate_tile, multiply_tile,
-    sum_tile, tap_cost, tile_columns, tile_filters,
+    FIVE, FOUR, PAIR, SINGLE, TALL, THREE, TILES, WIDE, multiply_tile, tap_cost,
+    tile_columns, tile_filters,
 )
-
-cdef enum:
-    BAND = 448  # registers of dy in a band of rows: 14 KB with AVX2, 28 KB with AVX-512
-
 
 cdef struct Correlation:
     # y[f, oy, ox] = sum over c, r, k of
@@ -84,6 +80,22 @@ cdef inline int correlation_tile(const Correlation *p) noexcept nogil:
     return best
 
 
+cdef inline void leave_padding(Correlation *p) noexcept:
+    """Leave out the rows and columns of the kernel that only ever lie in the padding."""
+    cdef int first = max(0, -(p.top + (p.out_h - 1) * p.step))
+    cdef int end = min(p.rows, p.height - p.top)
+    p.w_start += first * p.w_row
+    p.top += first
+    p.rows = max(0, end - first)
+    first = max(0, p.left - (p.out_w - 1) * p.step)
+    end = min(p.taps, p.right)
+    p.w_start += first * p.w_tap
+    p.x_start += first
+    p.left -= first
+    p.right -= first
+    p.taps = max(0, end - first)
+
+
 cdef inline void pack_weights(
     const Correlation *p, const float *weight, float *packed, int tile
 ) noexcept nogil:
@@ -133,7 +145,7 @@ cdef inline void correlate_columns(
     lanes *y, int filter0, int oy, int column, int TF, int TX, Py_ssize_t step,
 ) noexcept nogil:
     """One tile of y = bias + x * w: `TF` filters and `TX` columns of a row."""
-    cdef lanes acc[TILE_MOST]
+    cdef lanes acc[TILE_MAX]
     cdef int top = p.top + oy * p.step
     cdef int first = max(0, -top)
     cdef int end = min(p.rows, p.height - top)
@@ -268,135 +280,6 @@ cdef inline void correlate(
             filter0 += tf
 
 
-cdef struct Convolution:
-    # sizes of the forward pass, for the gradient of the parameters
-    int channels, height, width, filters, out_h, out_w, kernel_h, kernel_w, stride
-    int top, left  # first row and column that a kernel touches; left is 0 if x is padded
-    int tile
-
-
-cdef inline void conv_backward_params_tile(
-    const Convolution *p, const lanes *x, const lanes *dy, float *dweight,
-    int row0, int row_end, int filter0, int known_filters, int channel, int ky, int kx,
-    int known_taps, int TF, int TX,
-) noexcept nogil:
-    """dweight[f, c, ky, kx + t] += sum over oy, ox, lanes of dy[f, oy, ox] * x[...]
-
-    for the output rows from `row0` to before `row_end`. The first
-    `known_filters` and `known_taps` of the tile have been added before.
-    """
-    cdef lanes acc[TILE_MOST]
-    cdef float sums[TILE_SUMS]
-    cdef int f, t
-    cdef int S = p.stride
-    cdef Py_ssize_t OW = p.out_w
-    cdef Py_ssize_t W = p.width
-    # the output rows whose input row oy * S + above exists
-    cdef int above = p.top + ky
-    cdef int first = max(row0, (S - 1 - above) // S if above < 0 else 0)
-    cdef int end = min(row_end, (p.height - 1 - above + S) // S)
-    for f in range(TF):
-        for t in range(TX):
-            acc[f * TX + t] = lanes_set(0)
-    correlate_tile(
-        acc, x + (channel * p.height + first * S + above) * W + kx, S * W, S, 1,
-        dy + (filter0 * p.out_h + first) * OW, p.out_h * OW, OW, 1,
-        end - first, p.out_w, TF, TX,
-    )
-    sum_tile(acc, sums, TF * TX)
-    for f in range(known_filters, TF):
-        for t in range(known_taps, TX):
-            dweight[
-                ((<Py_ssize_t>(filter0 + f) * p.channels + channel) * p.kernel_h + ky)
-                * p.kernel_w + kx + t
-            ] += sums[f * TX + t]
-
-
-cdef inline void conv_backward_params_by(
-    const Convolution *p, const lanes *x, const lanes *dy, float *dweight,
-    int TF, int TX,
-) noexcept nogil:
-    """All weights in tiles of TF filters and TX taps of one kernel row. The last tiles are
-    moved back to end with the last filter and tap; F >= TF and KW >= TX.
-
-    The output is cut into bands of rows that stay in the first-level cache.
-    """
-    cdef int band = max(1, BAND // (TF * p.out_w))
-    cdef int f = 0
-    cdef int row, c, ky, kx
-    while f < p.filters:
-        row = 0
-        while row < p.out_h:
-            for c in range(p.channels):
-                for ky in range(p.kernel_h):
-                    kx = 0
-                    while kx < p.kernel_w:
-                        conv_backward_params_tile(
-                            p, x, dy, dweight, row, min(row + band, p.out_h),
-                            min(f, p.filters - TF), max(0, f - p.filters + TF), c, ky,
-                            min(kx, p.kernel_w - TX), max(0, kx - p.kernel_w + TX),
-                            TF, TX,
-                        )
-                        kx += TX
-            row += band
-        f += TF
-
-
-cdef inline void bias_gradient(
-    const lanes *dy, float *dbias, int filters, int n
-) noexcept nogil:
-    """dbias[f] += sum over i, lanes of dy[f, i]
-
-    dy     [F][n]  lanes
-    dbias  (F,)    float, added to
-    """
-    cdef int f, i
-    cdef lanes total, total1, total2, total3
-    for f in range(filters):
-        total = total1 = total2 = total3 = lanes_set(0)  # four: additions wait for no other
-        i = 0
-        while i + 3 < n:
-            total += dy[i]
-            total1 += dy[i + 1]
-            total2 += dy[i + 2]
-            total3 += dy[i + 3]
-            i += 4
-        while i < n:
-            total += dy[i]
-            i += 1
-        dbias[f] += lanes_sum((total + total1) + (total2 + total3))
-        dy += n
-
-
-cdef inline void conv_backward_params(
-    const Convolution *p, const lanes *x, const lanes *dy, float *dweight, float *dbias
-) noexcept nogil:
-    """dweight[f, c, ky, kx] += sum over oy, ox, lanes of dy[f, oy, ox] * x[c, iy, ix]
-    dbias[f] += sum over oy, ox, lanes of dy[f, oy, ox]
-
-    x        [C][H][W]       lanes, zero columns at both sides where there is padding
-    dy       [F][OH][OW]     lanes, gradient of the output before its activation
-    dweight  (F, C, KH, KW)  float, added to
-    dbias    (F,)            float, added to, or NULL
-    """
-    if p.tile == TALL:
-        conv_backward_params_by(p, x, dy, dweight, TILE_TALL_F, TILE_TALL_X)
-    elif p.tile == PAIR:
-        conv_backward_params_by(p, x, dy, dweight, TILE_PAIR_F, TILE_PAIR_X)
-    elif p.tile == THREE:
-        conv_backward_params_by(p, x, dy, dweight, TILE_THREE_F, TILE_THREE_X)
-    elif p.tile == FOUR:
-        conv_backward_params_by(p, x, dy, dweight, TILE_FOUR_F, TILE_FOUR_X)
-    elif p.tile == FIVE:
-        conv_backward_params_by(p, x, dy, dweight, TILE_FIVE_F, TILE_FIVE_X)
-    elif p.tile == WIDE:
-        conv_backward_params_by(p, x, dy, dweight, TILE_WIDE_F, TILE_WIDE_X)
-    else:
-        conv_backward_params_by(p, x, dy, dweight, 1, 1)
-    if dbias != NULL:
-        bias_gradient(dy, dbias, p.filters, p.out_h * p.out_w)
-
-
 cdef inline void correlate_blocks(
     const Correlation *p, const lanes *x, Py_ssize_t x_block, const float *packed,
     const float *bias, lanes *y, Py_ssize_t y_block, const lanes *z, int activation,
@@ -411,7 +294,7 @@ cdef inline void correlate_blocks(
     y  [blocks][F][OH][OW]  lanes, `y_block` apart: written, or added to
     z  like y               lanes, the values whose gradient y is (backward)
     """
-    cdef lanes acc[TILE_MOST]
+    cdef lanes acc[TILE_MAX]
     cdef lanes v
     cdef int filter0 = tile * TILE_PAIR_F
     cdef int valid = min(TILE_PAIR_F, p.filters - filter0)
@@ -456,16 +339,3 @@ cdef inline void correlate_blocks(
                         if add:
                             v += y[at]
                         y[at] = v
-
-
-cdef inline void blocks_bias_gradient(
-    const Convolution *p, const lanes *dy, Py_ssize_t dy_block, float *dbias, int blocks,
-    int tile,
-) noexcept nogil:
-    """`bias_gradient` of TILE_PAIR_F filters for several blocks, `dy_block` apart."""
-    cdef int area = p.out_h * p.out_w
-    cdef int first = tile * TILE_PAIR_F
-    cdef int f, b
-    for f in range(first, min(first + TILE_PAIR_F, p.filters)):
-        for b in range(blocks):
-            bias_gradient(dy + b * dy_block + f * area, dbias + f, 1, area)

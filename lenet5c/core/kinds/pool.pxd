@@ -4,12 +4,90 @@
     K, S, P         window, stride and padding, the same for rows and columns
 """
 
-from lenet5c.core.activation cimport TANH, activation_backward
+from lenet5c.core.kernels.activation cimport TANH, activation_backward
 from lenet5c.core.lanes cimport lanes, lanes_max, lanes_set, lanes_where_equal
+from lenet5c.core.plan cimport Call, Here, Op, Plan, own
 
 cdef struct Pooling:
     int channels, height, width, out_h, out_w, window, stride
     int padding  # of maximum pooling
+
+
+cdef inline Pooling *plan_pool(Op *op, dict node) except NULL:
+    cdef Pooling *p = <Pooling *>own(op, sizeof(Pooling))
+    p.channels, p.height, p.width = node["input_shape"]
+    _, p.out_h, p.out_w = node["output_shape"]
+    return p
+
+
+cdef inline int plan_window(Op *op, dict node) except -1:
+    cdef Pooling *p = plan_pool(op, node)
+    p.window = node["kernel_size"]
+    p.stride = node["stride"]
+    p.padding = node.get("padding", 0)
+    return 0
+
+
+cdef inline int plan_avg_pool(Plan *plan, Op *op, dict node) except -1:
+    plan_window(op, node)
+    op.forward = avg_forward
+    op.backward_input = avg_backward
+    return 0
+
+
+cdef inline void avg_forward(
+    const Op *op, const Call *call, const Here *here, const lanes *x, lanes *y
+) noexcept nogil:
+    avg_pool_forward(<const Pooling *>op.own, x, y)
+
+
+cdef inline void avg_backward(
+    const Op *op, const Call *call, const Here *here, const lanes *x, const lanes *y,
+    const lanes *dy, lanes *dx,
+) noexcept nogil:
+    avg_pool_backward(<const Pooling *>op.own, x, dy, dx, op.below)
+
+
+cdef inline int plan_max_pool(Plan *plan, Op *op, dict node) except -1:
+    plan_window(op, node)
+    op.forward = max_forward
+    op.backward_input = max_backward
+    return 0
+
+
+cdef inline void max_forward(
+    const Op *op, const Call *call, const Here *here, const lanes *x, lanes *y
+) noexcept nogil:
+    max_pool_forward(<const Pooling *>op.own, x, y)
+
+
+cdef inline void max_backward(
+    const Op *op, const Call *call, const Here *here, const lanes *x, const lanes *y,
+    const lanes *dy, lanes *dx,
+) noexcept nogil:
+    max_pool_backward(<const Pooling *>op.own, x, y, dy, dx, op.below)
+
+
+cdef inline int plan_global_avg_pool(Plan *plan, Op *op, dict node) except -1:
+    plan_pool(op, node)
+    op.forward = global_avg_forward
+    op.backward_input = global_avg_backward
+    return 0
+
+
+cdef inline void global_avg_forward(
+    const Op *op, const Call *call, const Here *here, const lanes *x, lanes *y
+) noexcept nogil:
+    cdef const Pooling *p = <const Pooling *>op.own
+    global_avg_pool_forward(x, y, p.channels, p.height * p.width)
+
+
+cdef inline void global_avg_backward(
+    const Op *op, const Call *call, const Here *here, const lanes *x, const lanes *y,
+    const lanes *dy, lanes *dx,
+) noexcept nogil:
+    cdef const Pooling *p = <const Pooling *>op.own
+    global_avg_pool_backward(x, dy, dx, p.channels, p.height * p.width, op.below)
 
 
 cdef inline void avg_pool_forward(

@@ -17,11 +17,11 @@ cdef struct Images:
 
 
 cdef inline void image_row(
-    const Images *images, Py_ssize_t position, int channel, int row, float *to
+    const Images *images, Py_ssize_t index, int channel, int row, float *to
 ) noexcept nogil:
     """One row of an image, as the network sees it: `to` (IW,) float, written"""
     cdef Py_ssize_t at = (
-        (position * images.channels + channel) * images.height + row
+        (index * images.channels + channel) * images.height + row
     ) * images.width
     cdef const unsigned char *bytes
     cdef const float *floats
@@ -39,7 +39,7 @@ cdef inline void image_row(
             to[i] = floats[i] * scale + offset
 
 
-cdef inline void turn_rows(
+cdef inline void transpose_rows(
     const float *rows, Py_ssize_t apart, lanes *x, int W
 ) noexcept nogil:
     """lane n of x[column] = rows[n apart + column]: one row of each image of a block
@@ -59,13 +59,33 @@ cdef inline void turn_rows(
         column += LANES
 
 
+cdef inline void transpose_block(
+    const lanes *x, Py_ssize_t step, float *rows, Py_ssize_t row, int features
+) noexcept nogil:
+    """rows[n, i] = lane n of x[i]
+
+    x     [I]          lanes, `step` apart
+    rows  [LANES][IP]  float, `row` apart; zero beyond I
+    """
+    cdef lanes square[LANES]
+    cdef int i, n
+    i = 0
+    while i < features:
+        for n in range(LANES):
+            square[n] = x[(i + n) * step] if i + n < features else lanes_set(0)
+        lanes_transpose(square)
+        for n in range(LANES):
+            (<lanes *>(rows + n * row + i))[0] = square[n]
+        i += LANES
+
+
 cdef inline void pack_block(
-    const Images *images, const Py_ssize_t *positions, int count,
+    const Images *images, const Py_ssize_t *indices, int count,
     lanes *x, float *rows, int H, int W,
 ) noexcept nogil:
-    """x[c, top + iy, left + ix] = image[positions[n], c, iy, ix] in lane n
+    """x[c, top + iy, left + ix] = image[indices[n], c, iy, ix] in lane n
 
-    positions  [count]            images of this block, count <= LANES; lanes beyond are 0
+    indices  [count]            images of this block, count <= LANES; lanes beyond are 0
     x          [C][H][W]          lanes, written
     rows       [LANES][WP]        scratch, WP = W rounded up to whole registers
     """
@@ -85,8 +105,8 @@ cdef inline void pack_block(
                         rows[n * WP + left + i] = images.background
             if top <= row < top + images.height:
                 for n in range(count):
-                    image_row(images, positions[n], c, row - top, rows + n * WP + left)
-            turn_rows(rows, WP, x, W)
+                    image_row(images, indices[n], c, row - top, rows + n * WP + left)
+            transpose_rows(rows, WP, x, W)
             x += W
 
 

@@ -4,11 +4,11 @@ Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks").
     C, F           channels in, filters (channels out)
     H W, OH OW     input map, output map; the stride is 1
     T              tiles of 2x2 outputs; TW of them in a row of tiles
-    plane          one of 16: the same element of every tile
+    element        one of the 16 of a tile in the transform domain
 
 A tile of outputs is A'[(G w G') * (B'd B)]A of the kernel w and a 4x4 tile d of the input:
-16 products where the sum over the taps has 36. With all channels and filters, each of the
-16 planes is a product of matrices, and its derivatives are two more on the same planes:
+16 products where the sum over the taps has 36. With all channels, filters and tiles, each
+of the 16 elements is a product of matrices, and its derivatives are two more on the same:
 
     y  = A' M A             M = U V, U = G w G', V = B' d B
     dw = G' dU G            dU = dM V, dM = A dy A'
@@ -17,18 +17,17 @@ A tile of outputs is A'[(G w G') * (B'd B)]A of the kernel w and a 4x4 tile d of
 
 from libc.string cimport memset
 
-from lenet5c.core.activation cimport activation_backward, activation_forward
-from lenet5c.core.conv cimport (
-    Convolution, Correlation, bias_gradient, correlate, packed_size,
-)
+from lenet5c.core.kernels.activation cimport activation_backward, activation_forward
+from lenet5c.core.kernels.correlate cimport Correlation, correlate, packed_size
+from lenet5c.core.kernels.weight_gradient cimport Convolution, bias_gradient
 from lenet5c.core.lanes cimport (
-    TILE_MOST, TILE_FOUR_F, TILE_FOUR_X, TILE_SUMS, lanes, lanes_set, odd_lines,
+    TILE_MAX, TILE_FOUR_F, TILE_FOUR_X, TILE_SUMS, lanes, lanes_set, odd_lines,
 )
 from lenet5c.core.tile cimport correlate_tile, sum_tile, tile_filters
 
 cdef enum:
-    PLANES = 16
-    BAND = 1 << 14  # registers of planes that the weight gradient goes through at a time
+    ELEMENTS = 16
+    PASS_LANES = 1 << 14  # of the transform domain, in a pass of the weight gradient
 
 
 cdef inline int tiles_across(int n) noexcept nogil:
@@ -46,12 +45,12 @@ cdef inline int taps_touched(int start, int inputs, int outputs) noexcept nogil:
     return touched
 
 
-cdef inline bint winograd_pays(const Convolution *p, bint op_by_op) noexcept nogil:
-    """Whether the passes that go through planes take fewer cycles so, estimated.
+cdef inline bint winograd_pays(const Convolution *p, bint layerwise) noexcept nogil:
+    """Whether the passes through the transform domain take fewer cycles so, estimated.
 
-    A multiply-add of registers takes half a cycle; to and from the planes it takes about
+    A multiply-add of registers takes half a cycle; a transform takes about
     50 cycles for each tile of a channel or filter, and 4 for the lanes of a weight's
-    gradient, which op by op does not go through planes.
+    gradient, which layerwise is not computed there.
     """
     if p.kernel_h != 3 or p.kernel_w != 3 or p.stride != 1:
         return False
@@ -59,19 +58,19 @@ cdef inline bint winograd_pays(const Convolution *p, bint op_by_op) noexcept nog
         return False
     cdef double weights = <double>p.filters * p.channels
     cdef double tiles = <double>tiles_across(p.out_h) * tiles_across(p.out_w)
-    cdef double products = weights * tiles * PLANES / 2
+    cdef double products = weights * tiles * ELEMENTS / 2
     cdef double turning = 50 * tiles * (p.channels + p.filters)
-    cdef double sums = 0 if op_by_op else 4 * PLANES * weights / 3
+    cdef double sums = 0 if layerwise else 4 * ELEMENTS * weights / 3
     cdef double touched = taps_touched(p.top, p.height, p.out_h)
     touched *= taps_touched(p.top, p.width, p.out_w)
     return products + turning + sums < weights * touched / 2
 
 
-cdef inline int rows_of_band(const Convolution *p) noexcept nogil:
-    """Rows of tiles of which four planes stay in the second-level cache: 512 KB with AVX2,
-    1 MB with AVX-512."""
+cdef inline int tile_rows_per_pass(const Convolution *p) noexcept nogil:
+    """Rows of tiles of which four elements stay in the second-level cache: 512 KB with
+    AVX2, 1 MB with AVX-512."""
     cdef Py_ssize_t row = 4 * tiles_across(p.out_w) * (p.channels + p.filters)
-    return max(1, min(<Py_ssize_t>tiles_across(p.out_h), BAND // row))
+    return max(1, min(<Py_ssize_t>tiles_across(p.out_h), PASS_LANES // row))
 
 
 cdef inline int row_lanes(const Convolution *p) noexcept nogil:
@@ -80,19 +79,20 @@ cdef inline int row_lanes(const Convolution *p) noexcept nogil:
 
 
 cdef inline Py_ssize_t winograd_scratch(const Convolution *p, int blocks) noexcept nogil:
-    """Lanes that the passes need: planes of a row of tiles, or four of a band."""
+    """Lanes that the passes need: all elements of a row of tiles, or four of a pass."""
     cdef Py_ssize_t row = <Py_ssize_t>blocks * tiles_across(p.out_w)
-    cdef Py_ssize_t band = <Py_ssize_t>tiles_across(p.out_w) * rows_of_band(p)
+    cdef Py_ssize_t tiles = <Py_ssize_t>tiles_across(p.out_w) * tile_rows_per_pass(p)
     return max(
-        PLANES * (odd_lines(row * p.channels) + odd_lines(row * p.filters)),
-        4 * (odd_lines(band * p.channels) + odd_lines(band * p.filters)),
+        ELEMENTS * (odd_lines(row * p.channels) + odd_lines(row * p.filters)),
+        4 * (odd_lines(tiles * p.channels) + odd_lines(tiles * p.filters)),
     ) + 4 * row_lanes(p) + p.width + p.out_w
 
 
 cdef inline void pack_winograd(
     const Correlation *p, const float *weight, float *packed, int tile
 ) noexcept nogil:
-    """packed[plane][tile, tap, f] = (G w[f, tap] G')[plane], zero beyond the last filter"""
+    """packed[element][tile, tap, f] = (G w[f, tap] G')[element], zero beyond the last
+    filter"""
     cdef int tf = tile_filters(p.tile)
     cdef int valid = min(tf, p.filters - tile * tf)
     cdef Py_ssize_t stride = packed_size(p)
@@ -102,7 +102,7 @@ cdef inline void pack_winograd(
     cdef float *to
     packed += <Py_ssize_t>tile * p.taps * tf
     if valid < tf:
-        for i in range(PLANES):
+        for i in range(ELEMENTS):
             memset(packed + i * stride, 0, p.taps * tf * sizeof(float))
     for tap in range(p.taps):
         for f in range(valid):
@@ -121,14 +121,14 @@ cdef inline void pack_winograd(
                 to += 4 * stride
 
 
-cdef inline void input_planes(
-    const Convolution *p, const lanes *x, int tile_row, int first, int end, lanes *planes,
-    Py_ssize_t plane, Py_ssize_t step, lanes *scratch,
+cdef inline void transform_input(
+    const Convolution *p, const lanes *x, int tile_row, int first, int end,
+    lanes *transformed, Py_ssize_t stride, Py_ssize_t step, lanes *scratch,
 ) noexcept nogil:
     """B' d B of the tiles in one row of one channel, rows `first` to before `end` of it.
 
     x        [H][W]  lanes, one channel
-    planes   element (i, j) of tile t goes to ((i - first) 4 + j) `plane` + t `step`
+    transformed  element (i, j) of tile t goes to ((i - first) 4 + j) `stride` + t `step`
     scratch  lanes, a row of tiles and a row of x
     """
     cdef int W = p.width
@@ -138,7 +138,7 @@ cdef inline void input_planes(
     cdef int i, j, t, a, b
     cdef lanes *row = scratch
     cdef lanes *zeros = scratch + RW
-    cdef lanes *to = planes
+    cdef lanes *to = transformed
     cdef const lanes *above
     cdef const lanes *below
     if top < 0 or top + 4 > p.height:
@@ -162,17 +162,17 @@ cdef inline void input_planes(
                 row[pad + j] = above[j] - below[j]
         for t in range(tiles_across(p.out_w)):
             to[t * step] = row[2 * t] - row[2 * t + 2]
-            to[plane + t * step] = row[2 * t + 1] + row[2 * t + 2]
-            to[2 * plane + t * step] = row[2 * t + 2] - row[2 * t + 1]
-            to[3 * plane + t * step] = row[2 * t + 1] - row[2 * t + 3]
-        to += 4 * plane
+            to[stride + t * step] = row[2 * t + 1] + row[2 * t + 2]
+            to[2 * stride + t * step] = row[2 * t + 2] - row[2 * t + 1]
+            to[3 * stride + t * step] = row[2 * t + 1] - row[2 * t + 3]
+        to += 4 * stride
 
 
-cdef inline void gradient_planes(
-    const Convolution *p, const lanes *dy, int tile_row, int first, int end, lanes *planes,
-    Py_ssize_t plane, Py_ssize_t step, lanes *scratch,
+cdef inline void transform_gradient(
+    const Convolution *p, const lanes *dy, int tile_row, int first, int end,
+    lanes *transformed, Py_ssize_t stride, Py_ssize_t step, lanes *scratch,
 ) noexcept nogil:
-    """A dy A' of the tiles in one row of one filter, as in `input_planes`.
+    """A dy A' of the tiles in one row of one filter, as in `transform_input`.
 
     dy  [OH][OW]  lanes, one filter
     """
@@ -180,7 +180,7 @@ cdef inline void gradient_planes(
     cdef int i, j, t
     cdef lanes *row = scratch
     cdef lanes *zeros = scratch + row_lanes(p)
-    cdef lanes *to = planes
+    cdef lanes *to = transformed
     cdef const lanes *above = dy + 2 * tile_row * OW
     cdef const lanes *below = above + OW
     if 2 * tile_row + 1 == p.out_h:
@@ -204,19 +204,19 @@ cdef inline void gradient_planes(
                 row[j] = -below[j]
         for t in range(tiles_across(OW)):
             to[t * step] = row[2 * t]
-            to[plane + t * step] = row[2 * t] + row[2 * t + 1]
-            to[2 * plane + t * step] = row[2 * t] - row[2 * t + 1]
-            to[3 * plane + t * step] = -row[2 * t + 1]
-        to += 4 * plane
+            to[stride + t * step] = row[2 * t] + row[2 * t + 1]
+            to[2 * stride + t * step] = row[2 * t] - row[2 * t + 1]
+            to[3 * stride + t * step] = -row[2 * t + 1]
+        to += 4 * stride
 
 
-cdef inline void output_tiles(
-    const Convolution *p, const lanes *planes, Py_ssize_t plane, int tile_row, float bias,
-    lanes *y, int activation,
+cdef inline void inverse_transform_output(
+    const Convolution *p, const lanes *transformed, Py_ssize_t stride, int tile_row,
+    float bias, lanes *y, int activation,
 ) noexcept nogil:
     """Two rows of y = activation(A' M A + bias) of one filter.
 
-    planes  element (i, j) of tile t lies at (4 i + j) `plane` + t
+    transformed  element (i, j) of tile t lies at (4 i + j) `stride` + t
     y       [OH][OW]  lanes, one filter, two rows written
     """
     cdef int OW = p.out_w
@@ -229,11 +229,11 @@ cdef inline void output_tiles(
     cdef lanes b = lanes_set(bias)
     cdef lanes *to = y + oy * OW
     for t in range(tiles_across(OW)):
-        m = planes + t
+        m = transformed + t
         for i in range(4):
-            left[i] = m[0] + m[plane] + m[2 * plane]
-            right[i] = m[plane] - m[2 * plane] - m[3 * plane]
-            m += 4 * plane
+            left[i] = m[0] + m[stride] + m[2 * stride]
+            right[i] = m[stride] - m[2 * stride] - m[3 * stride]
+            m += 4 * stride
         to[2 * t] = b + left[0] + left[1] + left[2]
         if two:
             to[OW + 2 * t] = b + left[1] - left[2] - left[3]
@@ -246,10 +246,11 @@ cdef inline void output_tiles(
 
 
 cdef inline void add_input_gradient(
-    const Convolution *p, const lanes *planes, Py_ssize_t plane, int tile_row, lanes *dx,
-    lanes *scratch,
+    const Convolution *p, const lanes *transformed, Py_ssize_t stride, int tile_row,
+    lanes *dx, lanes *scratch,
 ) noexcept nogil:
-    """dx += B dV B' of the tiles in one row of one channel, planes as in `output_tiles`.
+    """dx += B dV B' of the tiles in one row of one channel, read as in
+    `inverse_transform_output`.
 
     dx  [H][W]  lanes, one channel
     """
@@ -264,13 +265,13 @@ cdef inline void add_input_gradient(
     cdef lanes *to
     for i in range(4):
         row = scratch + i * RW
-        d = planes + 4 * i * plane
+        d = transformed + 4 * i * stride
         row[0] = row[1] = lanes_set(0)
         for t in range(tiles_across(p.out_w)):
             row[0] += d[t]
-            row[1] += d[plane + t] - d[2 * plane + t] + d[3 * plane + t]
-            row[2] = d[plane + t] + d[2 * plane + t] - d[t]
-            row[3] = -d[3 * plane + t]
+            row[1] += d[stride + t] - d[2 * stride + t] + d[3 * stride + t]
+            row[2] = d[stride + t] + d[2 * stride + t] - d[t]
+            row[3] = -d[3 * stride + t]
             row += 2
     r = scratch + pad
     for i in range(4):
@@ -291,9 +292,9 @@ cdef inline void add_input_gradient(
                 to[j] -= r[3 * RW + j]
 
 
-cdef inline Correlation product_of(const Correlation *plane, int blocks) noexcept nogil:
-    """The product of one plane of several blocks; their tiles are its columns."""
-    cdef Correlation product = plane[0]
+cdef inline Correlation product_of(const Correlation *of_block, int blocks) noexcept nogil:
+    """The product of one element of several blocks; their tiles are its columns."""
+    cdef Correlation product = of_block[0]
     product.out_w *= blocks
     product.right *= blocks
     product.y_filter *= blocks
@@ -301,89 +302,89 @@ cdef inline Correlation product_of(const Correlation *plane, int blocks) noexcep
 
 
 cdef inline void winograd_forward(
-    const Convolution *p, const Correlation *plane, const lanes *x, Py_ssize_t x_block,
+    const Convolution *p, const Correlation *of_block, const lanes *x, Py_ssize_t x_block,
     const float *packed, const float *bias, lanes *y, Py_ssize_t y_block, int activation,
     int blocks, lanes *scratch,
 ) noexcept nogil:
     """y = activation(bias + x * w) of several blocks, a row of tiles at a time
 
-    plane   the product of one block: F filters, C taps, TW columns
+    of_block  the product of one block: F filters, C taps, TW columns
     x       [blocks][C][H][W]    lanes, `x_block` apart
-    packed  weights in tile order, plane by plane
+    packed  weights in tile order, element by element
     bias    (F,)                 float, or NULL
     y       [blocks][F][OH][OW]  lanes, `y_block` apart, written
     """
-    cdef Correlation product = product_of(plane, blocks)
-    cdef int across = plane.out_w
-    cdef Py_ssize_t stride = packed_size(plane)
-    cdef Py_ssize_t v_plane = odd_lines(<Py_ssize_t>product.out_w * p.channels)
-    cdef Py_ssize_t m_plane = odd_lines(<Py_ssize_t>product.out_w * p.filters)
+    cdef Correlation product = product_of(of_block, blocks)
+    cdef int across = of_block.out_w
+    cdef Py_ssize_t stride = packed_size(of_block)
+    cdef Py_ssize_t v_stride = odd_lines(<Py_ssize_t>product.out_w * p.channels)
+    cdef Py_ssize_t m_stride = odd_lines(<Py_ssize_t>product.out_w * p.filters)
     cdef lanes *v = scratch
-    cdef lanes *m = v + PLANES * v_plane
+    cdef lanes *m = v + ELEMENTS * v_stride
     cdef int c, f, i, b, tile_row
-    scratch = m + PLANES * m_plane
+    scratch = m + ELEMENTS * m_stride
     for tile_row in range(tiles_across(p.out_h)):
         for b in range(blocks):
             for c in range(p.channels):
-                input_planes(
+                transform_input(
                     p, x + b * x_block + <Py_ssize_t>c * p.height * p.width, tile_row, 0,
-                    4, v + b * across * p.channels + c, v_plane, p.channels, scratch,
+                    4, v + b * across * p.channels + c, v_stride, p.channels, scratch,
                 )
-        for i in range(PLANES):
+        for i in range(ELEMENTS):
             correlate(
-                &product, v + i * v_plane, packed + i * stride, NULL, m + i * m_plane,
+                &product, v + i * v_stride, packed + i * stride, NULL, m + i * m_stride,
                 NULL, 0, True,
             )
         for b in range(blocks):
             for f in range(p.filters):
-                output_tiles(
-                    p, m + f * product.out_w + b * across, m_plane, tile_row,
+                inverse_transform_output(
+                    p, m + f * product.out_w + b * across, m_stride, tile_row,
                     bias[f] if bias != NULL else 0,
                     y + b * y_block + <Py_ssize_t>f * p.out_h * p.out_w, activation,
                 )
 
 
 cdef inline void winograd_backward(
-    const Convolution *p, const Correlation *plane, const lanes *dy, Py_ssize_t dy_block,
+    const Convolution *p, const Correlation *of_block, const lanes *dy, Py_ssize_t dy_block,
     const float *packed, lanes *dx, const lanes *x, Py_ssize_t x_block, int activation,
     int blocks, lanes *scratch,
 ) noexcept nogil:
     """dx = (gradient of the input) A'(x) of several blocks, a row of tiles at a time
 
-    plane   the product of one block: C filters, F taps, TW columns
+    of_block  the product of one block: C filters, F taps, TW columns
     dy      [blocks][F][OH][OW]  lanes, `dy_block` apart
-    packed  weights in tile order, plane by plane
+    packed  weights in tile order, element by element
     dx      [blocks][C][H][W]    lanes, `x_block` apart, written
     x       like dx              lanes, output of the activation below
     """
-    cdef Correlation product = product_of(plane, blocks)
-    cdef int across = plane.out_w
-    cdef Py_ssize_t stride = packed_size(plane)
+    cdef Correlation product = product_of(of_block, blocks)
+    cdef int across = of_block.out_w
+    cdef Py_ssize_t stride = packed_size(of_block)
     cdef Py_ssize_t inputs = <Py_ssize_t>p.channels * p.height * p.width
-    cdef Py_ssize_t v_plane = odd_lines(<Py_ssize_t>product.out_w * p.channels)
-    cdef Py_ssize_t m_plane = odd_lines(<Py_ssize_t>product.out_w * p.filters)
+    cdef Py_ssize_t v_stride = odd_lines(<Py_ssize_t>product.out_w * p.channels)
+    cdef Py_ssize_t m_stride = odd_lines(<Py_ssize_t>product.out_w * p.filters)
     cdef lanes *v = scratch
-    cdef lanes *m = v + PLANES * v_plane
+    cdef lanes *m = v + ELEMENTS * v_stride
     cdef int c, f, i, b, tile_row
-    scratch = m + PLANES * m_plane
+    scratch = m + ELEMENTS * m_stride
     for b in range(blocks):
         memset(dx + b * x_block, 0, inputs * sizeof(lanes))
     for tile_row in range(tiles_across(p.out_h)):
         for b in range(blocks):
             for f in range(p.filters):
-                gradient_planes(
+                transform_gradient(
                     p, dy + b * dy_block + <Py_ssize_t>f * p.out_h * p.out_w, tile_row, 0,
-                    4, m + b * across * p.filters + f, m_plane, p.filters, scratch,
+                    4, m + b * across * p.filters + f, m_stride, p.filters, scratch,
                 )
-        for i in range(PLANES):
+        for i in range(ELEMENTS):
             correlate(
-                &product, m + i * m_plane, packed + i * stride, NULL, v + i * v_plane,
+                &product, m + i * m_stride, packed + i * stride, NULL, v + i * v_stride,
                 NULL, 0, True,
             )
         for b in range(blocks):
             for c in range(p.channels):
                 add_input_gradient(
-                    p, v + c * product.out_w + b * across, v_plane, tile_row,
+                    p, v + c * product.out_w + b * across, v_stride, tile_row,
                     dx + b * x_block + <Py_ssize_t>c * p.height * p.width, scratch,
                 )
     for b in range(blocks):
@@ -392,14 +393,14 @@ cdef inline void winograd_backward(
         )
 
 
-cdef inline void plane_backward_params(
+cdef inline void element_backward_params(
     const Convolution *p, const lanes *v, const lanes *m, Py_ssize_t tiles, float *dweight
 ) noexcept nogil:
-    """dweight[f, c] += sum over tiles, lanes of m[f, tile] * v[c, tile], for one plane.
+    """dweight[f, c] += sum over tiles, lanes of m[f, tile] * v[c, tile], for one element.
 
     The last tiles of accumulators are moved back to end with the last filter and channel.
     """
-    cdef lanes acc[TILE_MOST]
+    cdef lanes acc[TILE_MAX]
     cdef float sums[TILE_SUMS]
     cdef int filter0, channel0, f, t, i, j
     for i from 0 <= i < p.filters by TILE_FOUR_F:
@@ -416,7 +417,7 @@ cdef inline void plane_backward_params(
             for f in range(i - filter0, TILE_FOUR_F):
                 for t in range(j - channel0, TILE_FOUR_X):
                     dweight[
-                        <Py_ssize_t>(filter0 + f) * PLANES * p.channels + channel0 + t
+                        <Py_ssize_t>(filter0 + f) * ELEMENTS * p.channels + channel0 + t
                     ] += sums[f * TILE_FOUR_X + t]
 
 
@@ -424,7 +425,8 @@ cdef inline void winograd_backward_params(
     const Convolution *p, const lanes *x, const lanes *dy, float *dweight, float *dbias,
     lanes *scratch,
 ) noexcept nogil:
-    """Gradient of the parameters, that of the weights in planes; four planes at a time
+    """Gradient of the parameters, that of the weights in the transform domain; four
+    elements at a time
 
     x        [C][H][W]    lanes
     dy       [F][OH][OW]  lanes, gradient of the output before its activation
@@ -433,33 +435,33 @@ cdef inline void winograd_backward_params(
     """
     cdef int across = tiles_across(p.out_w)
     cdef int down = tiles_across(p.out_h)
-    cdef int band = rows_of_band(p)
-    cdef Py_ssize_t v_plane = odd_lines(<Py_ssize_t>band * across * p.channels)
-    cdef Py_ssize_t m_plane = odd_lines(<Py_ssize_t>band * across * p.filters)
+    cdef int tile_rows = tile_rows_per_pass(p)
+    cdef Py_ssize_t v_stride = odd_lines(<Py_ssize_t>tile_rows * across * p.channels)
+    cdef Py_ssize_t m_stride = odd_lines(<Py_ssize_t>tile_rows * across * p.filters)
     cdef lanes *v = scratch
-    cdef lanes *m = v + 4 * v_plane
+    cdef lanes *m = v + 4 * v_stride
     cdef Py_ssize_t tiles
     cdef int c, f, i, j, row, rows, tile_row
-    scratch = m + 4 * m_plane
-    for row from 0 <= row < down by band:
-        rows = min(band, down - row)
+    scratch = m + 4 * m_stride
+    for row from 0 <= row < down by tile_rows:
+        rows = min(tile_rows, down - row)
         tiles = rows * across
         for i in range(4):
             for c in range(p.channels):
                 for tile_row in range(rows):
-                    input_planes(
+                    transform_input(
                         p, x + <Py_ssize_t>c * p.height * p.width, row + tile_row, i,
-                        i + 1, v + c * tiles + tile_row * across, v_plane, 1, scratch,
+                        i + 1, v + c * tiles + tile_row * across, v_stride, 1, scratch,
                     )
             for f in range(p.filters):
                 for tile_row in range(rows):
-                    gradient_planes(
+                    transform_gradient(
                         p, dy + <Py_ssize_t>f * p.out_h * p.out_w, row + tile_row, i,
-                        i + 1, m + f * tiles + tile_row * across, m_plane, 1, scratch,
+                        i + 1, m + f * tiles + tile_row * across, m_stride, 1, scratch,
                     )
             for j in range(4):
-                plane_backward_params(
-                    p, v + j * v_plane, m + j * m_plane, tiles,
+                element_backward_params(
+                    p, v + j * v_stride, m + j * m_stride, tiles,
                     dweight + <Py_ssize_t>(4 * i + j) * p.channels,
                 )
     if dbias != NULL:
@@ -467,11 +469,11 @@ cdef inline void winograd_backward_params(
 
 
 cdef inline void add_weight_gradient(
-    const float *planes, float *dweight, int channels
+    const float *transformed, float *dweight, int channels
 ) noexcept nogil:
     """dweight[c] += G' dU G of one filter
 
-    planes   (16, C)    float
+    transformed   (16, C)    float
     dweight  (C, 3, 3)  float, added to
     """
     cdef int c, i
@@ -480,7 +482,7 @@ cdef inline void add_weight_gradient(
     cdef float *to = dweight
     for c in range(channels):
         for i in range(4):
-            u = planes + 4 * i * channels + c
+            u = transformed + 4 * i * channels + c
             rows[3 * i] = u[0] + (u[channels] + u[2 * channels]) / 2
             rows[3 * i + 1] = (u[channels] - u[2 * channels]) / 2
             rows[3 * i + 2] = u[3 * channels] + (u[channels] + u[2 * channels]) / 2

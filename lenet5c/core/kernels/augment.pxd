@@ -1,4 +1,4 @@
-"""Augmentation: each image moved, turned, bent and blotted on its way into the block.
+"""Augmentation: each image moved, turned, distorted and blotted on its way into the block.
 
     C, H W    channels, size of the network's input
     IH IW     size of the images, centred in H W
@@ -14,12 +14,12 @@ from libc.stdint cimport uint64_t
 from lenet5c.core.lanes cimport (
     LANES, lanes, lanes_normal, lanes_set, lanes_uniform, ulanes,
 )
-from lenet5c.core.pack cimport Images, image_row, turn_rows
+from lenet5c.core.kernels.pack cimport Images, image_row, transpose_rows
 from lenet5c.core.random cimport subkey, uniform
 
 cdef enum:
-    TAPS_MOST = 64
-    BEND_X = 4  # columns that `bend` smooths together
+    MAX_TAPS = 64
+    DISPLACEMENT_X = 4  # columns that `displacement` smooths together
 
 
 cdef struct Augment:
@@ -27,37 +27,37 @@ cdef struct Augment:
     float rotate  # most radians, either way
     float scale  # most change of the size 1
     float shear  # most radians, either way
-    float elastic  # see `bend`; 0: none
+    float elastic  # see `displacement`; 0: none
     int reach
-    float[TAPS_MOST] taps  # half of the Gaussian: at 0, 1, ... reach
+    float[MAX_TAPS] taps  # half of the Gaussian: at 0, 1, ... reach
     float noise  # standard deviation, in units of what the network sees
     float erase  # probability
 
 cdef enum Purpose:  # what an image's key is used for, besides its affine map
-    BEND_ROWS
-    BEND_COLUMNS
+    DISPLACED_ROWS
+    DISPLACED_COLUMNS
     NOISE
     OPS  # and, from here on, for op number 0, 1, ...
 
 # Random erasing: the rectangle's share of the image, and its height to width (Zhong et al.
 # 2020, section 3, with a smaller largest share: a digit has to stay one)
 cdef enum:
-    ERASE_LEAST = 2  # per cent
-    ERASE_MOST = 20
+    MIN_ERASE = 2  # per cent
+    MAX_ERASE = 20
     ERASE_ASPECT = 3
 
 
 cdef inline ulanes lane_keys(
-    uint64_t key, const Py_ssize_t *positions, int count, int purpose
+    uint64_t key, const Py_ssize_t *indices, int count, int purpose
 ) noexcept nogil:
-    """For lane n the key of image positions[n] and of one purpose."""
+    """For lane n the key of image indices[n] and of one purpose."""
     cdef ulanes keys
     cdef unsigned int *of_lane = <unsigned int *>&keys
     cdef int n
     for n in range(LANES):
         of_lane[n] = 0
         if n < count:
-            of_lane[n] = <unsigned int>subkey(subkey(key, positions[n]), purpose)
+            of_lane[n] = <unsigned int>subkey(subkey(key, indices[n]), purpose)
     return keys
 
 
@@ -65,21 +65,21 @@ cdef inline Py_ssize_t augment_scratch(int H, int W) noexcept nogil:
     """Lanes of scratch that `pack_augmented` needs."""
     cdef Py_ssize_t WP = (W + LANES - 1) // LANES * LANES
     cdef Py_ssize_t grid = <Py_ssize_t>(H + 3) * (W + 3) // LANES + 1
-    return H * WP + 2 * <Py_ssize_t>H * W + bend_scratch(H, W) + grid
+    return H * WP + 2 * <Py_ssize_t>H * W + displacement_scratch(H, W) + grid
 
 
-cdef inline Py_ssize_t bend_scratch(int H, int W) noexcept nogil:
-    """Lanes of scratch that `bend` needs."""
-    return <Py_ssize_t>(H + 1) * (W + BEND_X) + 2 * TAPS_MOST
+cdef inline Py_ssize_t displacement_scratch(int H, int W) noexcept nogil:
+    """Lanes of scratch that `displacement` needs."""
+    return <Py_ssize_t>(H + 1) * (W + DISPLACEMENT_X) + 2 * MAX_TAPS
 
 
-cdef inline int plan_bends(Augment *a, double alpha, double sigma) noexcept nogil:
+cdef inline int plan_displacement(Augment *a, double alpha, double sigma) noexcept nogil:
     """A Gaussian of sum 1, cut at 3 sigma; 0 if that is too long."""
     cdef double total = 1
     cdef int k
     a.elastic = alpha
     a.reach = <int>(3 * sigma + 0.5)
-    if a.reach >= TAPS_MOST:
+    if a.reach >= MAX_TAPS:
         return 0
     for k in range(1, a.reach + 1):
         total += 2 * exp(-0.5 * k * k / (sigma * sigma))
@@ -88,7 +88,7 @@ cdef inline int plan_bends(Augment *a, double alpha, double sigma) noexcept nogi
     return 1
 
 
-cdef inline void bend(
+cdef inline void displacement(
     const Augment *a, ulanes keys, lanes *field, lanes *scratch, int H, int W
 ) noexcept nogil:
     """field[r, c] = alpha times uniform noise in [-1, 1), smoothed by the Gaussian
@@ -97,50 +97,50 @@ cdef inline void bend(
     there is nothing.
 
     field    [H][W]                lanes, written
-    scratch  [bend_scratch(H, W)]  lanes
+    scratch  [displacement_scratch(H, W)]  lanes
     """
-    cdef int WB = (W + BEND_X - 1) // BEND_X * BEND_X
+    cdef int WB = (W + DISPLACEMENT_X - 1) // DISPLACEMENT_X * DISPLACEMENT_X
     cdef lanes *rows = scratch  # [H][WB], smoothed along the rows
-    cdef lanes *line = scratch + H * WB  # [TAPS_MOST][WB][TAPS_MOST], zero around W
-    cdef lanes acc[BEND_X]
+    cdef lanes *line = scratch + H * WB  # [MAX_TAPS][WB][MAX_TAPS], zero around W
+    cdef lanes acc[DISPLACEMENT_X]
     cdef const lanes *before
     cdef const lanes *behind
     cdef int r, c, k, i, both
     cdef lanes tap
-    for i in range(WB + 2 * TAPS_MOST):
+    for i in range(WB + 2 * MAX_TAPS):
         line[i] = lanes_set(0)
-    line += TAPS_MOST
+    line += MAX_TAPS
     for r in range(H):
         for c in range(W):
             line[c] = 2 * lanes_uniform(keys, r * W + c) - lanes_set(1)
-        for c from 0 <= c < W by BEND_X:
-            for i in range(BEND_X):
+        for c from 0 <= c < W by DISPLACEMENT_X:
+            for i in range(DISPLACEMENT_X):
                 acc[i] = a.taps[0] * line[c + i]
             for k in range(1, a.reach + 1):
                 tap = lanes_set(a.taps[k])
                 before = line + c - k
                 behind = line + c + k
-                for i in range(BEND_X):
+                for i in range(DISPLACEMENT_X):
                     acc[i] += tap * (before[i] + behind[i])
-            for i in range(BEND_X):
+            for i in range(DISPLACEMENT_X):
                 rows[r * WB + c + i] = acc[i]
     for r in range(H):
         both = min(a.reach, min(r, H - 1 - r))
-        for c from 0 <= c < W by BEND_X:
-            for i in range(BEND_X):
+        for c from 0 <= c < W by DISPLACEMENT_X:
+            for i in range(DISPLACEMENT_X):
                 acc[i] = a.taps[0] * rows[r * WB + c + i]
             for k in range(1, both + 1):
                 tap = lanes_set(a.taps[k])
                 before = rows + (r - k) * WB + c
                 behind = rows + (r + k) * WB + c
-                for i in range(BEND_X):
+                for i in range(DISPLACEMENT_X):
                     acc[i] += tap * (before[i] + behind[i])
             for k in range(both + 1, min(a.reach, max(r, H - 1 - r)) + 1):
                 tap = lanes_set(a.taps[k])
                 before = rows + (r - k if k <= r else r + k) * WB + c
-                for i in range(BEND_X):
+                for i in range(DISPLACEMENT_X):
                     acc[i] += tap * before[i]
-            for i in range(min(BEND_X, W - c)):
+            for i in range(min(DISPLACEMENT_X, W - c)):
                 field[r * W + c + i] = a.elastic * acc[i]
 
 
@@ -172,14 +172,14 @@ cdef inline Affine draw_affine(
 
 
 cdef inline void warp(
-    const float *grid, float *out, const lanes *bends, const Affine *m, int n,
+    const float *grid, float *out, const lanes *displacements, const Affine *m, int n,
     int H, int W, int WP, int IH, int IW,
 ) noexcept nogil:
-    """out[r, c] = grid at m(r, c) and the bends' displacement, between its pixels
+    """out[r, c] = grid at m(r, c) and the pixel's displacement, between its pixels
 
     grid   [GH][GW]    float
     out    [H][WP]     float, written
-    bends  [2][H][W]   lanes of displacements of rows and columns, or NULL
+    displacements  [2][H][W]  lanes, of rows and of columns, or NULL
     n                  the image's lane
     """
     cdef int GW = IW + 3
@@ -189,8 +189,8 @@ cdef inline void warp(
     cdef float v0 = -((H - IH) // 2) - 0.5 * (IH - 1)
     cdef float right = IW + 1
     cdef float last = IH + 1
-    cdef const float *by_rows = <const float *>bends + n
-    cdef const float *by_columns = <const float *>(bends + H * W) + n
+    cdef const float *by_rows = <const float *>displacements + n
+    cdef const float *by_columns = <const float *>(displacements + H * W) + n
     cdef const float *at
     for r in range(H):
         v = v0 + r
@@ -198,7 +198,7 @@ cdef inline void warp(
             u = u0 + c
             x = m.xx * u + m.xy * v + m.x
             y = m.yx * u + m.yy * v + m.y
-            if bends != NULL:
+            if displacements != NULL:
                 y += by_rows[(r * W + c) * LANES]
                 x += by_columns[(r * W + c) * LANES]
             x = min(max(x, <float>0), right)
@@ -217,7 +217,7 @@ cdef inline void erase_rectangle(
     float *out, uint64_t *state, float background, int H, int W, int WP
 ) noexcept nogil:
     """Background over a random rectangle of out [H][WP]."""
-    cdef double area = uniform(state, ERASE_LEAST, ERASE_MOST) / 100 * H * W
+    cdef double area = uniform(state, MIN_ERASE, MAX_ERASE) / 100 * H * W
     cdef double slim = log(<double>ERASE_ASPECT)
     cdef double aspect = exp(uniform(state, -slim, slim))
     cdef int height = min(H, max(1, <int>(sqrt(area * aspect) + 0.5)))
@@ -231,7 +231,7 @@ cdef inline void erase_rectangle(
 
 
 cdef inline void pack_augmented(
-    const Images *images, const Py_ssize_t *positions, int count, const Augment *a,
+    const Images *images, const Py_ssize_t *indices, int count, const Augment *a,
     uint64_t key, lanes *x, lanes *scratch, int H, int W,
 ) noexcept nogil:
     """As `pack_block`, each image changed at random, a function of its key alone
@@ -243,9 +243,9 @@ cdef inline void pack_augmented(
     cdef int IW = images.width
     cdef int GW = IW + 3
     cdef float *warped = <float *>scratch  # [LANES][H][WP]
-    cdef lanes *bends = scratch + H * WP  # [2][H][W]
-    cdef lanes *bending = bends + 2 * H * W
-    cdef float *grid = <float *>(bending + bend_scratch(H, W))
+    cdef lanes *displacements = scratch + H * WP  # [2][H][W]
+    cdef lanes *displacing = displacements + 2 * H * W
+    cdef float *grid = <float *>(displacing + displacement_scratch(H, W))
     cdef uint64_t[LANES] states
     cdef Affine[LANES] maps
     cdef ulanes keys
@@ -253,12 +253,12 @@ cdef inline void pack_augmented(
     cdef lanes noise = lanes_set(0)
     cdef uint64_t state
     if a.elastic > 0:
-        keys = lane_keys(key, positions, count, BEND_ROWS)
-        bend(a, keys, bends, bending, H, W)
-        keys = lane_keys(key, positions, count, BEND_COLUMNS)
-        bend(a, keys, bends + H * W, bending, H, W)
+        keys = lane_keys(key, indices, count, DISPLACED_ROWS)
+        displacement(a, keys, displacements, displacing, H, W)
+        keys = lane_keys(key, indices, count, DISPLACED_COLUMNS)
+        displacement(a, keys, displacements + H * W, displacing, H, W)
     for n in range(count):
-        states[n] = subkey(key, positions[n])
+        states[n] = subkey(key, indices[n])
         maps[n] = draw_affine(a, &states[n], IH, IW)
     for i in range((IH + 3) * GW):
         grid[i] = images.background
@@ -267,10 +267,10 @@ cdef inline void pack_augmented(
     for c in range(images.channels):
         for n in range(count):
             for row in range(IH):
-                image_row(images, positions[n], c, row, grid + (row + 1) * GW + 1)
+                image_row(images, indices[n], c, row, grid + (row + 1) * GW + 1)
             warp(
-                grid, warped + n * H * WP, bends if a.elastic > 0 else NULL, &maps[n], n,
-                H, W, WP, IH, IW,
+                grid, warped + n * H * WP, displacements if a.elastic > 0 else NULL,
+                &maps[n], n, H, W, WP, IH, IW,
             )
             if a.erase > 0:
                 state = states[n]  # the same for each channel
@@ -279,9 +279,9 @@ cdef inline void pack_augmented(
                         warped + n * H * WP, &state, images.background, H, W, WP
                     )
         for row in range(H):
-            turn_rows(warped + row * WP, H * WP, x + (c * H + row) * W, W)
+            transpose_rows(warped + row * WP, H * WP, x + (c * H + row) * W, W)
     if a.noise > 0:
-        keys = lane_keys(key, positions, count, NOISE)
+        keys = lane_keys(key, indices, count, NOISE)
         for n in range(count):
             (<float *>&noise)[n] = a.noise
         for i in range(images.channels * H * W):

@@ -9,11 +9,11 @@ from lenet5c.core.lanes cimport LANES, lanes, lanes_exp, lanes_max, lanes_set
 
 
 cdef inline void softmax_cross_entropy(
-    const lanes *z, const int *labels, const float *weights, int classes, float share,
-    float smoothing, lanes *dz, float *losses, unsigned char *hits,
+    const lanes *z, const int *labels, const float *weights, int classes, float loss_scale,
+    float smoothing, lanes *dz, float *losses, unsigned char *correct,
 ) noexcept nogil:
     """loss = weight * (log(sum over k of exp(z[k] - m)) - sum over k of t[k] (z[k] - m))
-    dz[k] = share * weight * (softmax(z)[k] - t[k])
+    dz[k] = loss_scale * weight * (softmax(z)[k] - t[k])
 
     where m = max over k of z[k], and t[k] = (1 - smoothing) (k == label) + smoothing / K
     (label smoothing: Szegedy et al. 2016, section 7)
@@ -21,9 +21,9 @@ cdef inline void softmax_cross_entropy(
     z       [K]      lanes, logits
     labels  [LANES]  class of each image, -1 where there is no image: no loss, dz = 0
     weights [LANES]  of each image
-    dz      [K]      lanes, gradient of share * loss; may be z, may be NULL
+    dz      [K]      lanes, gradient of loss_scale * loss; may be z, may be NULL
     losses  [LANES]  float, written where there is an image
-    hits    [LANES]  1 where the label has the (first) largest logit
+    correct    [LANES]  1 where the label has the (first) largest logit
     """
     cdef lanes most = z[0]
     cdef lanes total = lanes_set(0)
@@ -49,20 +49,20 @@ cdef inline void softmax_cross_entropy(
         label = labels[n]
         scales[n] = 0
         if label >= 0:
-            scales[n] = share * weights[n] / sums[n]
-            of_all[n] = share * weights[n] * spread
+            scales[n] = loss_scale * weights[n] / sums[n]
+            of_all[n] = loss_scale * weights[n] * spread
             losses[n] = weights[n] * (
                 logf(sums[n]) - target * (logits[label * LANES + n] - largest[n])
                 - spread * (<float *>&rest)[n]
             )
-            hits[n] = logits[label * LANES + n] == largest[n]
+            correct[n] = logits[label * LANES + n] == largest[n]
             for k in range(label):
                 if logits[k * LANES + n] == largest[n]:
-                    hits[n] = 0
+                    correct[n] = 0
     if dz == NULL:
         return
     for k in range(classes):
         dz[k] = lanes_exp(z[k] - most) * scale - all_classes
     for n in range(LANES):
         if labels[n] >= 0:
-            (<float *>dz)[labels[n] * LANES + n] -= share * weights[n] * target
+            (<float *>dz)[labels[n] * LANES + n] -= loss_scale * weights[n] * target

@@ -1,0 +1,388 @@
+"""Convolutions: how one is planned, and run on one block.
+
+    C, F           channels in, filters (channels out)
+    H W, OH OW     input map, output map
+    KH KW, S, P    kernel, stride, zero padding
+
+There are three ways to the gradient of the weights (kernels/weight_gradient.pxd,
+kernels/winograd.pxd), and two to the rest; conv_layerwise.pxd has the tasks of a batch.
+"""
+
+from lenet5c.core.kernels.correlate cimport (
+    Correlation, correlation_tile, leave_padding, pack_weights,
+)
+from lenet5c.core.kernels.weight_gradient cimport (
+    conv_backward_params, panel_floats, transposed_backward_params, transposing_pays,
+)
+from lenet5c.core.kernels.winograd cimport (
+    ELEMENTS, add_weight_gradient, pack_winograd, tiles_across, winograd_backward_params,
+    winograd_pays, winograd_scratch,
+)
+from lenet5c.core.kinds.conv_layerwise cimport (
+    Conv, plan_tasks, winograd_backward_blocks, winograd_forward_blocks,
+)
+from lenet5c.core.kinds.correlation cimport (
+    correlation_backward_input, correlation_forward, padded_input,
+)
+from lenet5c.core.lanes cimport TILE_PAIR_X, lanes
+from lenet5c.core.plan cimport (
+    SLICE, Batch, Call, Here, Op, Padding, Plan, Task, Workspace, bias_of, new_parts, own,
+    plan_packed, plan_parameters, size_of,
+)
+from lenet5c.core.tile cimport PAIR, cheapest_tile
+
+
+cdef inline int plan_conv(Plan *plan, Op *op, dict node) except -1:
+    cdef int C, H, W, F, OH, OW, KH, KW, P
+    cdef Conv *conv = <Conv *>own(op, sizeof(Conv))
+    C, H, W = node["input_shape"]
+    F, OH, OW = node["output_shape"]
+    KH, KW = node["kernel_size"]
+    P = node["padding"]
+    size_of((C, H + 2 * P, W + 2 * P + KW))
+    size_of((F, C, KH, KW))
+    op.biased = node.get("bias", True)
+    plan_parameters(plan, op, <Py_ssize_t>F * C * KH * KW, F if op.biased else 0)
+    conv.sizes.channels = C
+    conv.sizes.height = H
+    conv.sizes.width = W
+    conv.sizes.filters = F
+    conv.sizes.out_h = OH
+    conv.sizes.out_w = OW
+    conv.sizes.kernel_h = KH
+    conv.sizes.kernel_w = KW
+    conv.sizes.stride = node["stride"]
+    conv.sizes.top = -P
+    conv.padding = P
+    conv.winograd = winograd_pays(&conv.sizes, plan.layerwise)
+    if plan.layerwise:
+        plan_tasks(op, conv)
+    if conv.winograd:
+        plan_winograd(plan, op, conv)
+    else:
+        plan_direct(plan, op, conv)
+    return 0
+
+
+cdef inline int plan_direct(Plan *plan, Op *op, Conv *conv) except -1:
+    """The sum over channels and taps, as it is written."""
+    cdef Correlation *p = &op.y_product
+    cdef int KH = conv.sizes.kernel_h
+    cdef int KW = conv.sizes.kernel_w
+    cdef int H = conv.sizes.height
+    cdef int W = conv.sizes.width
+    cdef int P = conv.padding
+    p.channels = conv.sizes.channels
+    p.rows = KH
+    p.taps = KW
+    p.height = H
+    p.filters = conv.sizes.filters
+    p.out_h = conv.sizes.out_h
+    p.out_w = conv.sizes.out_w
+    p.top = -P
+    p.step = conv.sizes.stride
+    p.left = P
+    p.right = P + W
+    p.x_row = W + 2 * P
+    if plan.layerwise:
+        p.x_row = W
+        p.x_start = -P
+    p.x_channel = H * p.x_row
+    p.y_column = 1
+    p.y_row = p.out_w
+    p.y_filter = p.out_h * p.out_w
+    p.w_filter = p.channels * KH * KW
+    p.w_channel = KH * KW
+    p.w_row = KW
+    p.w_tap = 1
+    p.tile = correlation_tile(p)
+    if plan.layerwise:
+        p.tile = PAIR
+        leave_padding(p)
+    plan_packed(plan, p)
+    op.pack = pack_weights
+    if not plan.layerwise:
+        plan_block(plan, op, conv)
+    if op.needs_dx:
+        plan_conv_backward(plan, op, conv)
+    return 0
+
+
+cdef inline int plan_block(Plan *plan, Op *op, Conv *conv) except -1:
+    """How one block is run: with zero columns in x, and which weight gradient."""
+    cdef int P = conv.padding
+    if P:
+        op.x_padding = padding_of(
+            conv.sizes.channels * conv.sizes.height, conv.sizes.width, P, P
+        )
+        op.padded_lanes = <Py_ssize_t>op.x_padding.rows * op.x_padding.padded_width
+        conv.sizes.width += 2 * P
+    conv.sizes.tile = cheapest_tile(conv.sizes.filters, conv.sizes.kernel_w, True)
+    op.forward = correlation_forward
+    op.backward_input = correlation_backward_input
+    plan_shard_gradient(plan, op, conv, conv.sizes.kernel_h * conv.sizes.kernel_w)
+    if transposing_pays(&conv.sizes):
+        op.backward_params = transposed_params
+        op.scratch_lanes = panel_floats(&conv.sizes)
+        reduce_by_filter(op, conv)
+        return 0
+    op.backward_params = direct_params
+    op.reduce = reduce_slice
+    op.reduce_length = op.y_product.filters * op.y_product.w_filter
+    op.reduce_length += op.y_product.filters if op.biased else 0
+    op.reduce_step = SLICE
+    return 0
+
+
+cdef inline Padding padding_of(int rows, int width, int left, int right) noexcept:
+    cdef Padding p
+    p.rows = rows
+    p.width = width
+    p.left = left
+    p.padded_width = width + left + right
+    return p
+
+
+cdef inline void plan_shard_gradient(Plan *plan, Op *op, Conv *conv, int taps) noexcept:
+    """Room for a convolution's gradient in the buffer of each shard."""
+    conv.gradient = plan.shard_floats
+    conv.bias_gradient = conv.gradient + (
+        <Py_ssize_t>conv.sizes.filters * conv.sizes.channels * taps
+    )
+    plan.shard_floats = (conv.bias_gradient + conv.sizes.filters + 15) // 16 * 16
+
+
+cdef inline void reduce_by_filter(Op *op, Conv *conv) noexcept:
+    op.reduce = reduce_filter
+    op.reduce_length = conv.sizes.filters
+    op.reduce_step = 1
+
+
+cdef inline int plan_winograd(Plan *plan, Op *op, Conv *conv) except -1:
+    cdef Correlation *p
+    cdef int C = conv.sizes.channels
+    cdef int F = conv.sizes.filters
+    op.pack = pack_winograd
+    op.elements = ELEMENTS
+    op.scratch_lanes = max(
+        op.scratch_lanes, winograd_scratch(&conv.sizes, max(<Py_ssize_t>1, conv.group))
+    )
+    plan_element(plan, op, conv, &op.y_product, F, C)
+    op.y_product.w_filter = C * 9
+    op.y_product.w_tap = 9
+    if op.needs_dx:
+        p = new_parts(op, 1)
+        op.dx_parts = 1
+        plan_element(plan, op, conv, p, C, F)
+        p.w_filter = 9
+        p.w_tap = C * 9
+    conv.winograd_forward = winograd_forward_blocks
+    conv.winograd_backward = winograd_backward_blocks
+    if not plan.layerwise:
+        plan_shard_gradient(plan, op, conv, ELEMENTS)
+        op.forward = winograd_forward_block
+        op.backward_params = winograd_params
+        op.backward_input = winograd_backward_input
+        reduce_by_filter(op, conv)
+    return 0
+
+
+cdef inline int plan_element(
+    Plan *plan, Op *op, Conv *conv, Correlation *p, int filters, int taps
+) except -1:
+    """The product of one element, and room for the weights of all."""
+    cdef int across = tiles_across(conv.sizes.out_w)
+    p.channels = p.rows = p.height = p.out_h = 1
+    p.taps = p.step = taps
+    p.right = taps * across
+    p.filters = filters
+    p.out_w = p.y_filter = across
+    p.y_column = 1
+    p.tile = cheapest_tile(
+        filters, across * TILE_PAIR_X if plan.layerwise else across, False
+    )
+    plan_packed(plan, p, ELEMENTS)
+    return 0
+
+
+cdef inline int plan_conv_backward(Plan *plan, Op *op, Conv *conv) except -1:
+    """dx, for each residue (py, px) of its rows and columns modulo the stride.
+
+    Output row oy touches input row oy S - P + ky. The rows py + S i of dx are touched
+    by the kernel rows ky = (py + P) % S + S m alone, by output row
+    i + (py + P) // S - m: a correlation of dy with every S-th kernel row, turned round.
+    """
+    cdef Correlation *p
+    cdef int H, W, py, px, i
+    cdef int left = 0
+    cdef int right = 0
+    cdef int S = conv.sizes.stride
+    cdef int KH = conv.sizes.kernel_h
+    cdef int KW = conv.sizes.kernel_w
+    cdef int OW = conv.sizes.out_w
+    H = conv.sizes.height
+    W = conv.sizes.width - (0 if plan.layerwise else 2 * conv.padding)
+    new_parts(op, <size_t>min(S, KH) * min(S, KW))
+    op.dx_products.filters = conv.sizes.channels  # of no part: what tasks fill with zeros
+    op.gaps = S > KH or S > KW
+    for py in range(min(S, H)):
+        for px in range(min(S, W)):
+            p = &op.dx_products[op.dx_parts]
+            if not plan_residue(p, conv, H, W, py, px):
+                continue
+            op.dx_parts += 1
+            if plan.layerwise:
+                p.tile = PAIR
+                leave_padding(p)
+            plan_packed(plan, p)
+            left = max(left, -p.x_start)
+            right = max(right, p.x_start + p.out_w - 1 + p.taps - OW)
+    if plan.layerwise:
+        left = right = 0
+    size_of((conv.sizes.filters, conv.sizes.out_h, OW + left + right))
+    if left + right > 0:
+        op.dy_padding = padding_of(
+            conv.sizes.filters * conv.sizes.out_h, OW, left, right
+        )
+        op.scratch_lanes = max(
+            op.scratch_lanes,
+            <Py_ssize_t>op.dy_padding.rows * op.dy_padding.padded_width,
+        )
+    for i in range(op.dx_parts):
+        p = &op.dx_products[i]
+        p.x_start += left
+        p.x_row = OW + left + right
+        p.x_channel = conv.sizes.out_h * p.x_row
+    return 0
+
+
+cdef inline bint plan_residue(
+    Correlation *p, const Conv *conv, int H, int W, int py, int px
+) noexcept:
+    """The part of dx in rows py and columns px modulo S; False if no tap touches it."""
+    cdef int S = conv.sizes.stride
+    cdef int P = conv.padding
+    cdef int KH = conv.sizes.kernel_h
+    cdef int KW = conv.sizes.kernel_w
+    cdef int rows = (KH - (py + P) % S + S - 1) // S
+    cdef int taps = (KW - (px + P) % S + S - 1) // S
+    if rows <= 0 or taps <= 0:
+        return False
+    p.channels = conv.sizes.filters
+    p.rows = rows
+    p.taps = taps
+    p.height = conv.sizes.out_h
+    p.filters = conv.sizes.channels
+    p.out_h = (H - py + S - 1) // S
+    p.out_w = (W - px + S - 1) // S
+    p.top = (py + P) // S - (rows - 1)
+    p.x_start = (px + P) // S - (taps - 1)
+    p.step = 1
+    p.y_start = py * W + px
+    p.y_column = S
+    p.y_row = S * W
+    p.y_filter = H * W
+    p.w_start = ((py + P) % S + S * (rows - 1)) * KW + (px + P) % S + S * (taps - 1)
+    p.w_filter = KH * KW
+    p.w_channel = <Py_ssize_t>conv.sizes.channels * KH * KW
+    p.w_row = -S * KW
+    p.w_tap = -S
+    p.left = -p.x_start
+    p.right = conv.sizes.out_w - p.x_start
+    p.x_row = conv.sizes.out_w
+    p.tile = correlation_tile(p)
+    return True
+
+
+cdef inline void winograd_forward_block(
+    const Op *op, const Call *call, const Here *here, const lanes *x, lanes *y
+) noexcept nogil:
+    (<const Conv *>op.own).winograd_forward(
+        op, call, bias_of(op, call), op.activation, x, y, 1, here.arena + op.scratch
+    )
+
+
+cdef inline void winograd_backward_input(
+    const Op *op, const Call *call, const Here *here, const lanes *x, const lanes *y,
+    const lanes *dy, lanes *dx,
+) noexcept nogil:
+    (<const Conv *>op.own).winograd_backward(
+        op, call, x, dy, dx, 1, here.arena + op.scratch
+    )
+
+
+cdef inline void direct_params(
+    const Op *op, const Here *here, const lanes *x, const lanes *dy
+) noexcept nogil:
+    cdef const Conv *conv = <const Conv *>op.own
+    conv_backward_params(
+        &conv.sizes, padded_input(op, here, x), dy, here.gradient + conv.gradient,
+        here.gradient + conv.bias_gradient if op.biased else NULL,
+    )
+
+
+cdef inline void transposed_params(
+    const Op *op, const Here *here, const lanes *x, const lanes *dy
+) noexcept nogil:
+    cdef const Conv *conv = <const Conv *>op.own
+    transposed_backward_params(
+        &conv.sizes, padded_input(op, here, x), dy, here.gradient + conv.gradient,
+        here.gradient + conv.bias_gradient if op.biased else NULL,
+        here.arena + op.scratch,
+    )
+
+
+cdef inline void winograd_params(
+    const Op *op, const Here *here, const lanes *x, const lanes *dy
+) noexcept nogil:
+    cdef const Conv *conv = <const Conv *>op.own
+    winograd_backward_params(
+        &conv.sizes, x, dy, here.gradient + conv.gradient,
+        here.gradient + conv.bias_gradient if op.biased else NULL,
+        here.arena + op.scratch,
+    )
+
+
+cdef inline void reduce_slice(
+    const Plan *plan, const Op *op, const Call *call, const Workspace *space,
+    const Batch *batch, const Task *task,
+) noexcept nogil:
+    """Add a slice of a microbatch's gradient to the batch's, in the order of the shards."""
+    cdef const Conv *conv = <const Conv *>op.own
+    cdef float *to = call.gradient + op.weight + task.start
+    cdef const float *of_shard
+    cdef Py_ssize_t i
+    cdef int s
+    for s in range(batch.shards):
+        of_shard = space.shards + s * plan.shard_floats + conv.gradient + task.start
+        for i in range(task.count):
+            to[i] += of_shard[i]
+
+
+cdef inline void reduce_filter(
+    const Plan *plan, const Op *op, const Call *call, const Workspace *space,
+    const Batch *batch, const Task *task,
+) noexcept nogil:
+    """The same of a filter whose weights lie (elements or taps, C); added up in shard 0."""
+    cdef const Conv *conv = <const Conv *>op.own
+    cdef int C = conv.sizes.channels
+    cdef int taps = conv.sizes.kernel_h * conv.sizes.kernel_w
+    cdef Py_ssize_t size = <Py_ssize_t>(ELEMENTS if conv.winograd else taps) * C
+    cdef float *sums = space.shards + conv.gradient + task.start * size
+    cdef float *bias = space.shards + conv.bias_gradient + task.start
+    cdef float *to = call.gradient + op.weight + task.start * C * taps
+    cdef Py_ssize_t at, i
+    cdef int s, c
+    for s in range(1, batch.shards):
+        at = s * plan.shard_floats
+        bias[0] += bias[at]
+        for i in range(size):
+            sums[i] += sums[at + i]
+    if op.biased:
+        call.gradient[op.bias + task.start] += bias[0]
+    if conv.winograd:
+        add_weight_gradient(sums, to, C)
+        return
+    for c in range(C):
+        for i in range(taps):
+            to[c * taps + i] += sums[i * C + c]

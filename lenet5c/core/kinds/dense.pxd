@@ -1,0 +1,170 @@
+"""Dense layers: y = weight x + bias.
+
+Forward pass and input gradient are `correlate` on a 1x1 map. The gradient of the weight
+would need a horizontal sum for each weight and block; here the input of each block is
+transposed, so that lanes run over input features, and the sum over the images of a
+microbatch is a plain register tile again. Layerwise a dense layer is planned as a
+convolution.
+
+    N, I, O   images, input features, outputs
+    IP, OP    lengths of the rows of x and dy: `input_row`, `output_row`
+"""
+
+from lenet5c.core.kernels.correlate cimport Correlation, pack_weights
+from lenet5c.core.kernels.pack cimport transpose_block
+from lenet5c.core.kernels.weight_gradient cimport add_rows
+from lenet5c.core.kinds.correlation cimport (
+    correlation_backward_input, correlation_forward,
+)
+from lenet5c.core.lanes cimport (
+    LANES, TILE_MAX, TILE_PAIR_F, TILE_PAIR_X, lanes, lanes_set,
+)
+from lenet5c.core.plan cimport (
+    MICROBATCH, Batch, Call, Here, Op, Plan, Task, Workspace, new_parts, own, plan_packed,
+    plan_parameters,
+)
+from lenet5c.core.tile cimport cheapest_tile, multiply_tile
+
+cdef struct Rows:
+    Py_ssize_t x, dy  # offsets in the microbatch's rows
+
+
+cdef inline int plan_dense(Plan *plan, Op *op, dict node) except -1:
+    """y = weight x + bias: a correlation of one row with I taps."""
+    cdef Correlation *p = &op.y_product
+    cdef Rows *rows = <Rows *>own(op, sizeof(Rows))
+    cdef int inputs = op.inputs
+    cdef int outputs = op.outputs
+    op.biased = node.get("bias", True)
+    plan_parameters(plan, op, op.inputs * outputs, outputs if op.biased else 0)
+    p.channels = p.rows = p.height = p.out_h = p.out_w = p.step = 1
+    p.y_filter = p.y_row = p.y_column = 1
+    set_product(p, inputs, outputs)
+    p.w_filter = inputs
+    p.w_tap = 1
+    plan_packed(plan, p)
+    rows.x = plan.rows
+    plan.rows += MICROBATCH * input_row(inputs)
+    rows.dy = plan.rows
+    plan.rows += MICROBATCH * output_row(outputs)
+    op.pack = pack_weights
+    op.forward = correlation_forward
+    op.backward_params = dense_params
+    op.backward_input = correlation_backward_input
+    op.reduce = reduce_dense
+    op.reduce_length = outputs
+    op.reduce_step = TILE_PAIR_F
+    if op.needs_dx:
+        plan_dense_backward(plan, op)
+    return 0
+
+
+cdef inline int plan_dense_backward(Plan *plan, Op *op) except -1:
+    """dx = weight' dy: the same with O taps."""
+    cdef Correlation *p = new_parts(op, 1)
+    op.dx_parts = 1
+    p[0] = op.y_product
+    set_product(p, op.outputs, op.inputs)
+    p.w_filter = 1
+    p.w_tap = op.inputs
+    plan_packed(plan, p)
+    return 0
+
+
+cdef inline void set_product(Correlation *p, int taps, int filters) noexcept:
+    p.taps = p.x_row = p.right = taps
+    p.filters = filters
+    p.tile = cheapest_tile(filters, 1, False)
+
+
+cdef inline void dense_params(
+    const Op *op, const Here *here, const lanes *x, const lanes *dy
+) noexcept nogil:
+    """Keep a block's inputs and output gradients, one row an image."""
+    cdef const Rows *rows = <const Rows *>op.own
+    cdef int x_row = input_row(op.inputs)
+    cdef int dy_row = output_row(op.outputs)
+    transpose_block(x, 1, here.rows + rows.x + here.row * x_row, x_row, op.inputs)
+    transpose_block(dy, 1, here.rows + rows.dy + here.row * dy_row, dy_row, op.outputs)
+
+
+cdef inline void reduce_dense(
+    const Plan *plan, const Op *op, const Call *call, const Workspace *space,
+    const Batch *batch, const Task *task,
+) noexcept nogil:
+    """Add a microbatch's gradient to the batch's, in the order of the images."""
+    cdef const Rows *rows = <const Rows *>op.own
+    dense_backward_params(
+        space.rows + rows.x, space.rows + rows.dy, call.gradient + op.weight,
+        call.gradient + op.bias if op.biased else NULL, batch.images, op.inputs,
+        op.outputs, task.start,
+    )
+
+
+cdef inline int round_up(int n, int multiple) noexcept nogil:
+    return (n + multiple - 1) // multiple * multiple
+
+
+cdef inline int input_row(int inputs) noexcept nogil:
+    """Floats from one image's inputs to the next: whole tiles, zero beyond I."""
+    return round_up(inputs, TILE_PAIR_X * LANES)
+
+
+cdef inline int output_row(int outputs) noexcept nogil:
+    """Floats from one image's output gradients to the next: a tile may start late."""
+    return round_up(outputs + TILE_PAIR_F, LANES)
+
+
+cdef inline void dense_backward_params_tile(
+    const float *x, Py_ssize_t x_row, const float *dy, Py_ssize_t dy_row,
+    float *dweight, Py_ssize_t dweight_row, int images, int inputs, int outputs,
+    int TF, int TX,
+) noexcept nogil:
+    """dweight[f, t] += sum over n of dy[n, f] * x[n, t], t counting whole registers
+
+    for the first TF of `outputs` and the first TX registers of `inputs`
+    """
+    cdef lanes acc[TILE_MAX]
+    cdef int i
+    for i in range(TF * TX):
+        acc[i] = lanes_set(0)
+    multiply_tile(
+        acc, <const lanes *>x, 0, 0, x_row // LANES, 1, dy, 0, 0, dy_row,
+        1, 1, images, TF, TX,
+    )
+    add_rows(acc, dweight, dweight_row, inputs, outputs, TF, TX)
+
+
+cdef inline void dense_backward_params(
+    const float *x, const float *dy, float *dweight, float *dbias,
+    int images, int inputs, int outputs, int output0,
+) noexcept nogil:
+    """dweight[o, i] += sum over n of dy[n, o] * x[n, i]
+    dbias[o] += sum over n of dy[n, o]
+
+    for the TILE_PAIR_F outputs from `output0` on
+
+    x        [N][IP]  float, inputs of the forward pass
+    dy       [N][OP]  float, gradient of the outputs
+    dweight  (O, I)   float, added to
+    dbias    (O,)     float, added to, or NULL
+    """
+    cdef Py_ssize_t x_row = input_row(inputs)
+    cdef Py_ssize_t dy_row = output_row(outputs)
+    cdef int i = 0
+    cdef int o, n
+    cdef float total
+    while i < inputs:
+        dense_backward_params_tile(
+            x + i, x_row, dy + output0, dy_row,
+            dweight + <Py_ssize_t>output0 * inputs + i, inputs,
+            images, inputs - i, outputs - output0, TILE_PAIR_F, TILE_PAIR_X,
+        )
+        i += TILE_PAIR_X * LANES
+    if dbias == NULL:
+        return
+    for o in range(output0, min(output0 + TILE_PAIR_F, outputs)):
+        total = 0
+        for n in range(images):
+            total += dy[n * dy_row + o]
+        dbias[o] += total

@@ -1,0 +1,54 @@
+"""The kinds of ops that the core has."""
+
+from lenet5c.core.kinds.activation cimport plan_activation
+from lenet5c.core.kinds.add cimport plan_add
+from lenet5c.core.kinds.conv cimport plan_conv
+from lenet5c.core.kinds.dense cimport plan_dense
+from lenet5c.core.kinds.dropout cimport plan_dropout
+from lenet5c.core.kinds.norm cimport plan_norm
+from lenet5c.core.kinds.pool cimport (
+    plan_avg_pool, plan_global_avg_pool, plan_max_pool,
+)
+from lenet5c.core.plan cimport (
+    FUSES_ACTIVATION, PARAMETERS, TWO_INPUTS, WHOLE_BATCH, Op, Plan,
+)
+
+# Fills in what an op of this kind does, and where its parameters lie.
+ctypedef int (*PlanOp)(Plan *plan, Op *op, dict node) except -1
+
+cdef struct Kind:
+    PlanOp plan
+    int traits
+
+
+cdef inline dict kinds():
+    """A line for each kind: a new one is a file beside this one, and a line here."""
+    fused = PARAMETERS | FUSES_ACTIVATION
+    return {
+        "conv2d": (<size_t><void *>plan_conv, fused),
+        "dense": (<size_t><void *>plan_dense, fused),
+        "batch_norm2d": (<size_t><void *>plan_norm, fused | WHOLE_BATCH),
+        "residual": (
+            <size_t><void *>plan_add, FUSES_ACTIVATION | WHOLE_BATCH | TWO_INPUTS
+        ),
+        "avg_pool2d": (<size_t><void *>plan_avg_pool, 0),
+        "max_pool2d": (<size_t><void *>plan_max_pool, 0),
+        "global_avg_pool2d": (<size_t><void *>plan_global_avg_pool, 0),
+        "dropout": (<size_t><void *>plan_dropout, 0),
+        "tanh": (<size_t><void *>plan_activation, 0),
+        "relu": (<size_t><void *>plan_activation, 0),
+    }
+
+
+cdef inline Kind kind_of(str name) except *:
+    """What the core knows of a kind, or a ValueError."""
+    cdef Kind kind
+    known = kinds()
+    if name not in known:
+        raise ValueError(
+            f"the core has no kernels for a layer of kind {name!r}, only for "
+            f"{', '.join(known)}"
+        )
+    address, kind.traits = known[name]
+    kind.plan = <PlanOp><void *><size_t>address
+    return kind

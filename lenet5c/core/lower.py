@@ -1,0 +1,184 @@
+"""A list of layers, made flat: what each op reads, fuses, folds and writes back.
+
+A node is a layer's own dictionary and, beside "kind", "input_shape" and "output_shape":
+
+source, other : int
+    The maps that it reads, by number; `other` is -1 but for an addition. Map 0 holds
+    the images, and node i writes map i + 1.
+activation : str or None
+    "tanh" or "relu", applied to its output.
+below, below_other : str or None
+    The activations that were applied to what it reads.
+needs_dx, needs_other : bool
+    Whether the gradient of what it reads is wanted.
+adds, adds_other : bool
+    Whether that gradient is added to one that a later node has written.
+folds : bool
+    Whether in prediction it takes in the batch normalisation behind it.
+"""
+
+from typing import Any
+
+Node = dict[str, Any]
+
+ACTIVATIONS = ("tanh", "relu")
+FUSES_ACTIVATION = ("conv2d", "dense", "batch_norm2d", "residual")
+PARAMETERS = ("conv2d", "dense", "batch_norm2d")
+WHOLE_BATCH = ("batch_norm2d", "residual")
+MANY_WEIGHTS = 1 << 20  # of all convolutions: a network with more runs layerwise
+
+
+def lower(layers: list[Node], input_gradient: bool) -> tuple[list[Node], list[int]]:
+    """The nodes of all layers, and for each layer, inner ones first, its node."""
+    nodes: list[Node] = []
+    node_of_layer: list[int] = []
+    _append(layers, 0, nodes, node_of_layer)
+    _plan_gradients(nodes, input_gradient)
+    return nodes, node_of_layer
+
+
+def _append(
+    layers: list[Node], source: int, nodes: list[Node], node_of_layer: list[int]
+) -> int:
+    """Append the nodes of layers that read map `source`; return the last one's map."""
+    fusable = -1  # the map that no other node reads
+    for layer in layers:
+        kind = layer["kind"]
+        before = nodes[source - 1] if source == fusable else None
+        if (
+            kind in ACTIVATIONS
+            and before is not None
+            and before["kind"] in FUSES_ACTIVATION
+            and before["activation"] is None
+        ):
+            before["activation"] = kind
+            node_of_layer.append(source - 1)
+            continue
+        other = -1
+        if kind == "residual":
+            start = source
+            source = _append(layer["layers"], start, nodes, node_of_layer)
+            other = _append(layer["shortcut"], start, nodes, node_of_layer)
+        elif kind == "batch_norm2d" and before is not None:
+            convolves = before["kind"] in ("conv2d", "dense")
+            before["folds"] = convolves and before["activation"] is None
+        nodes.append(
+            {**layer, "source": source, "other": other}
+            | {"activation": None, "folds": False}
+        )
+        source = fusable = len(nodes)
+        node_of_layer.append(source - 1)
+    return source
+
+
+def _plan_gradients(nodes: list[Node], input_gradient: bool) -> None:
+    """Which nodes write the gradient of what they read, and how."""
+    needed = [input_gradient]
+    activations = [None, *(node["activation"] for node in nodes)]
+    for node in nodes:
+        source, other = node["source"], node["other"]
+        two = other >= 0
+        node["needs_dx"] = needed[source]
+        node["needs_other"] = two and needed[other]
+        node["below"] = activations[source]
+        node["below_other"] = activations[other] if two else None
+        needed.append(
+            node["kind"] in PARAMETERS or node["needs_dx"] or node["needs_other"]
+        )
+    written = set()
+    for node in reversed(nodes):
+        node["adds"] = node["source"] in written
+        written.add(node["source"])
+        node["adds_other"] = node["other"] in written
+        if node["other"] >= 0:
+            written.add(node["other"])
+
+
+def runs_layerwise(nodes: list[Node]) -> bool:
+    """Whether a node needs the whole batch or two maps, or the convolutions' weights
+    are too many for a buffer in each shard."""
+    weights = sum(
+        node["input_shape"][0]
+        * node["output_shape"][0]
+        * node["kernel_size"][0]
+        * node["kernel_size"][1]
+        for node in nodes
+        if node["kind"] == "conv2d"
+    )
+    needs = any(node["kind"] in WHOLE_BATCH for node in nodes)
+    return needs or weights > MANY_WEIGHTS
+
+
+def as_run(node: Node, layerwise: bool) -> Node:
+    """The node as the kind that computes it: a convolution whose kernel covers its
+    whole input is a dense layer, and layerwise a dense layer is a 1x1 convolution."""
+    (C, H, W), F = node["input_shape"], node["output_shape"][0]
+    if layerwise and node["kind"] == "dense":
+        return node | {
+            "kind": "conv2d",
+            "input_shape": (C * H * W, 1, 1),
+            "output_shape": (F, 1, 1),
+            "kernel_size": (1, 1),
+            "stride": 1,
+            "padding": 0,
+        }
+    if not layerwise and node["kind"] == "conv2d":
+        covers = tuple(node["kernel_size"]) == (H, W) and node["padding"] == 0
+        return node | {"kind": "dense"} if covers else node
+    return node
+
+
+def places(nodes: list[Node], sizes: list[int]) -> dict[str, Any]:
+    """Where the maps and their gradients lie, layerwise, for maps of these sizes.
+
+    Node i runs at the time i and its backward pass at 2 count - i; a map takes a place
+    from the time when it is written to when it is read for the last time.
+    """
+    count = len(nodes)
+    maps = range(count + 1)
+    last = [0] * count + [count]  # node that reads the map
+    for i, node in enumerate(nodes):
+        last[node["source"]] = i
+        if node["other"] >= 0:
+            last[node["other"]] = i
+    last[count] = count
+    # folded: written when the convolution runs
+    early = [m > 1 and nodes[m - 1]["kind"] == "batch_norm2d" for m in maps]
+    trained, training = places_of(
+        [(m - 1, 2 * count - (m - 1), sizes[m]) for m in maps]
+        + [(2 * count - last[m], 2 * count - (m - 1), sizes[m]) for m in maps]
+    )
+    reused, prediction = places_of(
+        [(m - 1 - early[m], max(last[m], m - 1), sizes[m]) for m in maps]
+    )
+    return {
+        "kept": trained[: count + 1],
+        "gradients": trained[count + 1 :],
+        "reused": reused,
+        "training": training,
+        "prediction": prediction,
+    }
+
+
+def places_of(wants: list[tuple[int, int, int]]) -> tuple[list[int], int]:
+    """Places in one memory for (first time, last time, size), and how long it is.
+
+    Two that overlap in time do not overlap in place. Taken in the order of their first
+    time, at the first gap that is large enough.
+    """
+    places = [0] * len(wants)
+    placed: list[tuple[int, int, int, int]] = []
+    length = 0
+    for number in sorted(range(len(wants)), key=lambda n: wants[n][0]):
+        first, last, size = wants[number]
+        at = 0
+        for start, end, other_first, other_last in sorted(placed):
+            if other_last < first or last < other_first:
+                continue
+            if start - at >= size:
+                break
+            at = max(at, end)
+        places[number] = at
+        placed.append((at, at + size, first, last))
+        length = max(length, at + size)
+    return places, length

@@ -1,0 +1,293 @@
+"""What a planned network is made of: structs that runners read, without Python objects.
+
+    block       LANES images, interleaved: element [c][h][w] of a map is one register
+    map         values between two layers, [C][H][W] lanes; map i is what op i reads
+    op          a layer with arithmetic; an activation is part of the op before it
+    shard       consecutive blocks of a batch that add to one gradient buffer
+    microbatch  the images between two reductions; bounds the memory of any batch size
+
+A kind of op fills in what an op does: functions for one block, or for a task of a batch.
+Those are reached through pointers, so that each is compiled with all registers to itself.
+"""
+
+from libc.stdint cimport uint64_t
+from libc.stdlib cimport calloc
+
+from lenet5c.core.kernels.augment cimport Augment
+from lenet5c.core.kernels.correlate cimport Correlation, packed_size
+from lenet5c.core.kernels.pack cimport Images
+from lenet5c.core.lanes cimport LANES, TILE_PAIR_X, lanes, odd_lines
+
+cdef enum:
+    MICROBATCH = 256  # images between two reductions
+    SLICE = 4096  # floats of a parameter vector that one task sums or updates
+
+cdef enum Trait:  # of a kind
+    PARAMETERS = 1  # trained; its weights are packed
+    WHOLE_BATCH = 2  # runs layerwise alone, in tasks of its own
+    TWO_INPUTS = 4  # reads the map `other` too
+    FUSES_ACTIVATION = 8  # applies the activation behind it to its output
+
+cdef struct Op
+cdef struct Plan
+
+
+cdef struct Call:
+    # one call of the engine: what to read and where to write
+    const float *parameters
+    float *packed  # the weights in tile order
+    float *norms  # two numbers for each channel of batch normalisation
+    float *running  # the state whose running statistics move, or NULL
+    Images images
+    const Py_ssize_t *indices  # which image is the n-th of the batch; NULL: n
+    const int *labels  # by image, or NULL
+    const float *weights  # of the images' losses, by image; NULL: 1
+    Py_ssize_t count
+    float loss_scale  # what the gradient of one image's loss is multiplied by
+    float smoothing  # of the labels
+    const Augment *augment  # NULL: images as they are
+    uint64_t key  # of all random numbers of this call
+    bint add  # add to `gradient` instead of overwriting it
+    const float *dy  # (N, outputs) where there are no labels
+    float *y  # (N, outputs of the last op that runs), or NULL
+    float *dx  # (N, inputs), or NULL
+    float *gradient  # flat, or NULL: forward alone
+    float *losses
+    unsigned char *correct
+    int ops  # how many of them run
+
+cdef struct Block:
+    # the images of one block
+    int count
+    Py_ssize_t[LANES] indices
+    int[LANES] labels  # -1 where there is no image
+    float[LANES] weights
+
+cdef struct Here:
+    # what a thread has at hand for the block that it takes through the ops
+    lanes *arena
+    const Block *images
+    float *gradient  # of the block's shard
+    float *rows  # of the microbatch: inputs and output gradients of dense layers
+    Py_ssize_t row  # that of the block's first image
+
+cdef struct Batch:
+    # images between two reductions, or layerwise in training all images
+    Py_ssize_t first
+    int images, blocks
+    int even  # blocks, rounded up to whole tiles: the places that maps have
+    int shards
+
+cdef struct Task:
+    int op
+    int part  # packing: 0 the forward weights, 1 + i part i of the input gradient
+    Py_ssize_t start, count
+
+cdef struct Workspace:
+    # scratch memory of one call at a time
+    char **arenas  # maps of a block, one arena a thread
+    int threads
+    float *packed
+    float *norms
+    float *shards
+    char *maps  # of all blocks, layerwise
+    Block *blocks
+    Py_ssize_t map_bytes, block_count
+    float *rows
+    float *losses
+    unsigned char *correct
+    Py_ssize_t images
+
+
+ctypedef void (*Forward)(
+    const Op *op, const Call *call, const Here *here, const lanes *x, lanes *y
+) noexcept nogil
+ctypedef void (*BackwardParams)(
+    const Op *op, const Here *here, const lanes *x, const lanes *dy
+) noexcept nogil
+ctypedef void (*BackwardInput)(
+    const Op *op, const Call *call, const Here *here, const lanes *x, const lanes *y,
+    const lanes *dy, lanes *dx,
+) noexcept nogil
+ctypedef void (*Pack)(
+    const Correlation *p, const float *weight, float *packed, int tile
+) noexcept nogil
+ctypedef void (*Prepare)(const Plan *plan, const Op *op, const Call *call) noexcept nogil
+ctypedef void (*Reduce)(
+    const Plan *plan, const Op *op, const Call *call, const Workspace *space,
+    const Batch *batch, const Task *task,
+) noexcept nogil
+ctypedef int (*CountTasks)(
+    const Plan *plan, const Op *op, const Call *call, const Batch *batch
+) noexcept nogil
+ctypedef void (*RunTask)(
+    const Plan *plan, const Op *op, const Call *call, const Workspace *space,
+    const Batch *batch, int task,
+) noexcept nogil
+ctypedef int (*CountStages)(const Op *op, const Batch *batch) noexcept nogil
+ctypedef int (*CountStageTasks)(
+    const Op *op, const Batch *batch, int stage
+) noexcept nogil
+ctypedef void (*RunStage)(
+    const Plan *plan, const Op *op, const Call *call, const Workspace *space,
+    const Batch *batch, int stage, int task,
+) noexcept nogil
+
+
+cdef struct Padding:
+    # columns of zeros around a map's own; padded_width is 0 where there are none
+    int rows, width, left, padded_width
+
+
+cdef struct Op:
+    int number
+    int traits
+    int activation  # applied to this op's output
+    int source, other  # the map that it reads, and the second one of an addition
+    int below, below_other  # the activations whose outputs these are
+    Py_ssize_t inputs, outputs  # lanes in its maps
+    Py_ssize_t x_block, y_block  # lanes from one block's map to the next, layerwise
+    bint needs_dx, needs_other
+    bint adds, adds_other  # to a gradient that a later op has written
+    bint folds  # in prediction, the batch normalisation behind it into its weights
+    void *own  # what the kind alone knows; freed with the plan
+
+    # of one block
+    Forward forward
+    BackwardParams backward_params  # adds to the shard's gradient; NULL: no parameters
+    BackwardInput backward_input  # NULL: as for `forward`, the kind runs in tasks
+
+    # tasks of a batch, layerwise; NULL: one for each block, by the functions above
+    CountTasks forward_tasks
+    RunTask forward_task
+    CountTasks backward_tasks
+    RunTask backward_task
+    CountStages stages  # of tasks that come before those of the backward pass, or NULL
+    CountStageTasks stage_tasks
+    RunStage stage_task
+
+    # parameters: offsets in the flat vector, and what is done before and after the ops
+    bint biased
+    Py_ssize_t weight, bias
+    Pack pack
+    int elements  # copies of the packed weights: those of a transform domain, or 1
+    Correlation y_product
+    Correlation *dx_products  # input gradient, one for each residue of the stride
+    int dx_parts
+    bint gaps  # the stride leaves pixels that no kernel tap touches: their gradient is 0
+    Padding x_padding, dy_padding
+    Prepare prepare  # layerwise, before the first op; or NULL
+    Reduce reduce  # adds a microbatch's gradient to the batch's
+    Py_ssize_t reduce_length, reduce_step  # how its tasks are cut
+    Py_ssize_t norm  # offset of two numbers a channel, in `Call.norms`
+
+    # memory, in lanes
+    Py_ssize_t padded_lanes, padded  # kept from forward to backward, and where
+    Py_ssize_t scratch_lanes, scratch  # of a thread
+    Py_ssize_t sum_lanes  # at the start of the arena: a gradient on its way into a sum
+    Py_ssize_t panel_lanes, blocks_per_panel  # of a block, behind all maps, layerwise
+
+
+ctypedef void (*Load)(
+    const Plan *plan, const Call *call, lanes *arena, Py_ssize_t first, lanes *x,
+    Block *block,
+) noexcept nogil
+ctypedef void (*Loss)(
+    const Op *last, const Call *call, const Block *block, Py_ssize_t first,
+    const lanes *logits, lanes *dy,
+) noexcept nogil
+
+
+cdef struct Plan:
+    Op *ops
+    int count
+    int C, H, W
+    bint layerwise
+    Load load
+    Loss loss
+    Py_ssize_t *sizes  # of the maps, in lanes
+    Py_ssize_t *kept  # where each map lies when all are kept
+    Py_ssize_t *reused  # and when only those that are still read
+    Py_ssize_t *gradients  # where the gradients of the maps lie
+    Py_ssize_t all_maps, few_maps  # lanes of a block, layerwise: training, prediction
+    Py_ssize_t image_rows, arena  # images on their way in; the whole arena, in lanes
+    Py_ssize_t packed, rows, parameters  # floats
+    Py_ssize_t buffers  # floats behind the parameters in the state
+    Py_ssize_t norms
+    Py_ssize_t shard_floats, shards, shard_blocks
+    Task *packing
+    Task *reducing
+    int packing_tasks, reducing_tasks
+
+
+cdef inline int even_blocks(Py_ssize_t images) noexcept nogil:
+    """Blocks of so many images, in whole tiles."""
+    cdef Py_ssize_t blocks = (images + LANES - 1) // LANES
+    return (blocks + TILE_PAIR_X - 1) // TILE_PAIR_X * TILE_PAIR_X
+
+
+cdef inline Batch batch_of(const Plan *plan, const Call *call, int number) noexcept nogil:
+    """Microbatch number `number`; layerwise in training all images."""
+    cdef Batch batch
+    cdef Py_ssize_t of_shard = plan.shard_blocks * LANES
+    batch.first = <Py_ssize_t>number * MICROBATCH
+    batch.images = call.count - batch.first
+    if not plan.layerwise or call.gradient == NULL:
+        batch.images = min(batch.images, MICROBATCH)
+    batch.blocks = (batch.images + LANES - 1) // LANES
+    batch.even = even_blocks(batch.images)
+    batch.shards = (batch.images + of_shard - 1) // of_shard
+    return batch
+
+
+cdef inline bint is_folded(const Plan *plan, const Call *call, const Op *op) noexcept nogil:
+    """Whether a convolution does what the batch normalisation behind it would do."""
+    return op.folds and call.gradient == NULL and call.ops > op.number + 1
+
+
+cdef inline const float *bias_of(const Op *op, const Call *call) noexcept nogil:
+    return call.parameters + op.bias if op.biased else NULL
+
+
+# What the kinds' planning shares
+
+
+cdef inline Py_ssize_t size_of(shape) except -1:
+    """Elements of a map or a weight, which the kernels count in C ints."""
+    size = 1
+    for n in shape:
+        size *= n
+    if size >= 1 << 31:
+        raise ValueError(f"expected fewer than 2**31 elements, got the shape {shape}")
+    return size
+
+
+cdef inline void *own(Op *op, size_t size) except NULL:
+    """Zeroed memory for what the kind alone knows of an op."""
+    op.own = calloc(1, size)
+    if op.own == NULL:
+        raise MemoryError("could not allocate the plan")
+    return op.own
+
+
+cdef inline Correlation *new_parts(Op *op, size_t most) except NULL:
+    """Room for the parts of an op's input gradient."""
+    op.dx_products = <Correlation *>calloc(most, sizeof(Correlation))
+    if op.dx_products == NULL:
+        raise MemoryError("could not allocate the plan")
+    return op.dx_products
+
+
+cdef inline void plan_parameters(
+    Plan *plan, Op *op, Py_ssize_t weights, Py_ssize_t biases
+) noexcept:
+    """Places in the flat vector: the weights, and behind them the biases."""
+    op.weight = plan.parameters
+    op.bias = plan.parameters + weights
+    plan.parameters += weights + biases
+
+
+cdef inline void plan_packed(Plan *plan, Correlation *p, int elements=1) noexcept:
+    """A place for the packed weights, each element's on a cache line."""
+    p.packed = plan.packed
+    plan.packed += elements * packed_size(p)
