@@ -9,50 +9,28 @@ from cython.parallel cimport prange
 
 from libc.math cimport sqrt
 from libc.stdint cimport uint64_t
-from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
+from lenet5c.core.arguments cimport same_length, set_augment, set_stage
 from lenet5c.core.blockwise cimport run_blockwise
-from lenet5c.core.ends cimport block_loss, load_block
-from lenet5c.core.kernels.activation cimport IDENTITY, RELU, TANH
-from lenet5c.core.kernels.augment cimport MAX_TAPS, Augment, plan_displacement
+from lenet5c.core.compiler cimport LENET5C_COMPILER, LENET5C_VERSION
+from lenet5c.core.kernels.augment cimport Augment
 from lenet5c.core.kernels.loss cimport softmax_cross_entropy
-from lenet5c.core.kernels.pack cimport Images, load_rows, unpack_block
+from lenet5c.core.kernels.pack cimport load_rows, unpack_block
+from lenet5c.core.kernels.peak cimport multiply_add_rounds
 from lenet5c.core.kernels.update cimport squares
-from lenet5c.core.kinds.table cimport Kind, kind_of
-from lenet5c.core.lanes cimport (
-    LANES, lanes, lanes_keep, lanes_set, lanes_sum, odd_lines,
-)
+from lenet5c.core.lanes cimport LANES, lanes
 from lenet5c.core.layerwise cimport run_layerwise
-from lenet5c.core.memory cimport (
-    aligned_free, aligned_zeros, plan_batch_maps, plan_maps, plan_shards, release, reserve,
-)
+from lenet5c.core.memory cimport aligned_free, aligned_zeros, release, reserve
 from lenet5c.core.openmp cimport (
     lenet5c_has_openmp, lenet5c_make_fork_safe, lenet5c_max_threads,
 )
-from lenet5c.core.plan cimport (
-    FUSES_ACTIVATION, TWO_INPUTS, WHOLE_BATCH, Block, Call, Op, Plan, Task, Workspace,
-    size_of,
-)
-from lenet5c.core.prepare cimport packing_tasks
+from lenet5c.core.plan cimport Block, Call, Plan, Workspace
+from lenet5c.core.planner cimport block_sizes, free_plan, plan_ops, plan_rest
 from lenet5c.core.random cimport subkey
-from lenet5c.core.reduce cimport reducing_tasks
 from lenet5c.core.step cimport Update, run_average, run_update
 
 from lenet5c.core.lower import as_run, lower, places, runs_layerwise
-
-cdef extern from *:
-    """
-    #if defined(__clang__)
-    #define LENET5C_COMPILER "clang " __clang_version__
-    #elif defined(__GNUC__)
-    #define LENET5C_COMPILER "gcc " __VERSION__
-    #else
-    #define LENET5C_COMPILER "unknown"
-    #endif
-    """
-    const char *LENET5C_COMPILER
-    const char *LENET5C_VERSION  # setup.py takes it from pyproject.toml
 
 lenet5c_make_fork_safe()
 
@@ -69,6 +47,11 @@ cdef class Scratch:
 
     def __dealloc__(self):
         release(&self.c)
+
+    cdef int make_room(
+        self, const Plan *plan, int threads, Py_ssize_t images, bint training
+    ) except -1:
+        return reserve(&self.c, plan, threads, images, training)
 
 
 cdef class Network:
@@ -95,42 +78,17 @@ cdef class Network:
     def __cinit__(
         self, list layers, input_shape, bint input_gradient=False, layerwise=None
     ):
-        cdef Plan *plan = &self.plan
         self.scratches = []
         nodes, self.node_of_layer = lower(layers, input_gradient)
-        plan.layerwise = runs_layerwise(nodes) if layerwise is None else layerwise
-        plan.C, plan.H, plan.W = input_shape
-        plan.load = load_block
-        plan.loss = block_loss
-        plan.ops = <Op *>plan_array(len(nodes), sizeof(Op))
-        plan.sizes = <Py_ssize_t *>plan_array(len(nodes), sizeof(Py_ssize_t))
-        plan.kept = <Py_ssize_t *>plan_array(len(nodes), sizeof(Py_ssize_t))
-        plan.reused = <Py_ssize_t *>plan_array(len(nodes), sizeof(Py_ssize_t))
-        plan.gradients = <Py_ssize_t *>plan_array(len(nodes), sizeof(Py_ssize_t))
-        plan.sizes[0] = size_of(input_shape)
-        for node in nodes:
-            plan_op(plan, as_run(node, plan.layerwise))
-        if plan.layerwise:
-            sizes = [odd_lines(plan.sizes[i]) for i in range(len(nodes) + 1)]
-            plan_batch_maps(plan, places(nodes, sizes))
-        else:
-            plan_maps(plan)
-        plan_shards(plan)
-        plan.packing = task_array(packing_tasks(plan), &plan.packing_tasks)
-        plan.reducing = task_array(reducing_tasks(plan), &plan.reducing_tasks)
+        if layerwise is None:
+            layerwise = runs_layerwise(nodes)
+        run = [as_run(node, layerwise) for node in nodes]
+        plan_ops(&self.plan, run, input_shape, layerwise)
+        sizes = block_sizes(&self.plan)
+        plan_rest(&self.plan, places(nodes, sizes) if layerwise else None)
 
     def __dealloc__(self):
-        cdef int i
-        for i in range(self.plan.count):
-            free(self.plan.ops[i].dx_products)
-            free(self.plan.ops[i].own)
-        free(self.plan.ops)
-        free(self.plan.sizes)
-        free(self.plan.kept)
-        free(self.plan.reused)
-        free(self.plan.gradients)
-        free(self.plan.packing)
-        free(self.plan.reducing)
+        free_plan(&self.plan)
 
     @property
     def state_count(self):
@@ -266,10 +224,10 @@ cdef class Network:
         set_augment(&settings, augment)
         call.augment = &settings
         call.key = subkey(seed, epoch)
-        reserve(&space.c, &self.plan, 1, call.count, False)
+        space.make_room(&self.plan, 1, call.count, False)
         arena = <lanes *>space.c.arenas[0]
         for first from 0 <= first < call.count by LANES:
-            load_block(&self.plan, &call, arena, first, arena, &block)
+            self.plan.load(&self.plan, &call, arena, first, arena, &block)
             unpack_block(arena, &y[first, 0], size, size, block.count)
         self.scratches.append(space)
 
@@ -303,64 +261,10 @@ cdef class Network:
     cdef int run(self, Call *call, Scratch space, int threads) except -1:
         """Run a call on up to `threads` threads."""
         threads = threads_of(&self.plan, call, threads)
-        reserve(&space.c, &self.plan, threads, call.count, call.gradient != NULL)
+        space.make_room(&self.plan, threads, call.count, call.gradient != NULL)
         with nogil:
             run_call(&self.plan, call, &space.c, threads)
         return 0
-
-
-cdef void *plan_array(Py_ssize_t nodes, size_t size) except NULL:
-    """Zeroed memory for something of each map."""
-    cdef void *array = calloc(nodes + 1, size)
-    if array == NULL:
-        raise MemoryError("could not allocate the plan")
-    return array
-
-
-cdef Task *task_array(list tasks, int *count) except NULL:
-    """The tasks (op, part, start, count) as a C array."""
-    cdef Task *array = <Task *>plan_array(len(tasks), sizeof(Task))
-    cdef int i
-    count[0] = len(tasks)
-    for i in range(count[0]):
-        array[i].op, array[i].part, array[i].start, array[i].count = tasks[i]
-    return array
-
-
-cdef int activation_of(name) except -1:
-    return {None: IDENTITY, "tanh": TANH, "relu": RELU}[name]
-
-
-cdef int plan_op(Plan *plan, dict node) except -1:
-    """Append the op of a node (lower.py)."""
-    cdef Kind kind = kind_of(node["kind"])
-    cdef Op *op = &plan.ops[plan.count]
-    if kind.traits & WHOLE_BATCH and not plan.layerwise:
-        raise ValueError(f"a layer of kind {node['kind']!r} runs layerwise alone")
-    if node["activation"] is not None and not kind.traits & FUSES_ACTIVATION:
-        raise ValueError(f"a layer of kind {node['kind']!r} applies no activation")
-    op.number = plan.count
-    plan.count += 1
-    op.traits = kind.traits
-    op.source = node["source"]
-    op.other = node["other"]
-    op.outputs = size_of(node["output_shape"])
-    op.inputs = size_of(node["input_shape"])
-    if kind.traits & TWO_INPUTS:  # what it adds up, not what its layer reads
-        op.inputs = op.outputs
-    op.x_block = op.sum_lanes = odd_lines(op.inputs)
-    op.y_block = odd_lines(op.outputs)
-    op.activation = activation_of(node["activation"])
-    op.below = activation_of(node["below"])
-    op.below_other = activation_of(node["below_other"])
-    op.needs_dx = node["needs_dx"]
-    op.needs_other = node["needs_other"]
-    op.adds = node["adds"]
-    op.adds_other = node["adds_other"]
-    op.folds = node["folds"]
-    op.elements = 1
-    plan.sizes[plan.count] = op.outputs
-    return kind.plan(plan, op, node)
 
 
 cdef int threads_of(const Plan *plan, const Call *call, int threads) noexcept nogil:
@@ -459,7 +363,7 @@ cdef class Trainer:
     ):
         cdef Scratch space = Scratch()
         cdef Plan *plan = &network.plan
-        reserve(&space.c, plan, threads, batch_size, True)
+        space.make_room(plan, threads, batch_size, True)
         self.owned = (network, space, parameters, gradient, *state)
         self.plan = plan
         self.space = &space.c
@@ -545,31 +449,6 @@ def norm(const float[::1] vector not None):
     return sqrt(total)
 
 
-cdef int same_length(Py_ssize_t a, Py_ssize_t b, Py_ssize_t c) except -1:
-    if a != b or a != c:
-        raise ValueError(f"vectors of different lengths: {a}, {b}, {c}")
-    return 0
-
-
-cdef int set_stage(Images *images, stage) except -1:
-    """The tuple of `Network.forward` as the kernels want it."""
-    (
-        images.scale, images.offset, images.background, images.float_scale,
-        images.float_offset,
-    ) = stage
-    return 0
-
-
-cdef int set_augment(Augment *settings, augment) except -1:
-    """The tuple of `Network.loss_and_gradient` as the kernels want it."""
-    cdef double elastic, sigma
-    (settings.shift, settings.rotate, settings.scale, settings.shear,
-     elastic, sigma, settings.noise, settings.erase) = augment
-    if not plan_displacement(settings, elastic, sigma):
-        raise ValueError(f"sigma: expected less than {MAX_TAPS / 3:g}, got {sigma:g}")
-    return 0
-
-
 def max_threads():
     """OpenMP's present limit on threads, 1 without OpenMP."""
     return lenet5c_max_threads()
@@ -605,26 +484,6 @@ def cross_entropy(
                 total += losses[n]
     aligned_free(z)
     return total / count
-
-
-cdef float multiply_add_rounds(Py_ssize_t rounds) noexcept nogil:
-    """`rounds` times 12 independent multiply-adds on registers alone."""
-    cdef lanes[12] acc
-    cdef lanes a, b
-    cdef int i
-    cdef Py_ssize_t _
-    cdef lanes total = lanes_set(0)
-    a = lanes_keep(lanes_set(1))
-    b = lanes_keep(lanes_set(1e-9))
-    for i in range(12):
-        acc[i] = lanes_set(i)
-    for _ in range(rounds):
-        a = lanes_keep(a)
-        for i in range(12):
-            acc[i] += a * b
-    for i in range(12):
-        total += acc[i]
-    return lanes_sum(total)
 
 
 def multiply_adds_at_peak(Py_ssize_t rounds, int threads):

@@ -10,6 +10,11 @@ cdef enum Activation:
     RELU
 
 
+cdef inline int activation_number(name) except -1:
+    """Of a layer's kind; None is no activation."""
+    return {None: IDENTITY, "tanh": TANH, "relu": RELU}[name]
+
+
 cdef inline void activation_forward(
     const lanes *x, lanes *y, Py_ssize_t n, int activation
 ) noexcept nogil:

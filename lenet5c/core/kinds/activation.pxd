@@ -1,7 +1,7 @@
 """Activations that no op before them applies, tanh and ReLU: y = A(x)."""
 
 from lenet5c.core.kernels.activation cimport (
-    RELU, TANH, activation_backward, activation_forward,
+    activation_backward, activation_forward, activation_number,
 )
 from lenet5c.core.lanes cimport lanes
 from lenet5c.core.plan cimport Call, Here, Op, Plan, own
@@ -9,7 +9,7 @@ from lenet5c.core.plan cimport Call, Here, Op, Plan, own
 
 cdef inline int plan_activation(Plan *plan, Op *op, dict node) except -1:
     cdef int *activation = <int *>own(op, sizeof(int))
-    activation[0] = TANH if node["kind"] == "tanh" else RELU
+    activation[0] = activation_number(node["kind"])
     op.forward = apply_activation
     op.backward_input = activation_backward_input
     return 0

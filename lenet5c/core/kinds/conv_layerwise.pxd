@@ -195,10 +195,11 @@ cdef inline void conv_backward_task(
     const Plan *plan, const Op *op, const Call *call, const Workspace *space,
     const Batch *batch, int task,
 ) noexcept nogil:
+    """The sum that the stages left, and the gradient of the input."""
     cdef const Conv *conv = <const Conv *>op.own
     cdef int tiles = filter_tiles(conv.sizes.filters)
     if task < tiles:
-        sum_panels(plan, op, call, space, batch, panel_passes(op, batch) - 1, task)
+        op.stage_task(plan, op, call, space, batch, panel_stages(op, batch), task)
     else:
         conv_input_gradient(plan, op, call, space, batch, task - tiles)
 

@@ -45,10 +45,7 @@ cdef inline Kind kind_of(str name) except *:
     cdef Kind kind
     known = kinds()
     if name not in known:
-        raise ValueError(
-            f"the core has no kernels for a layer of kind {name!r}, only for "
-            f"{', '.join(known)}"
-        )
+        raise ValueError(f"the core has no kernel for a layer of kind {name!r}")
     address, kind.traits = known[name]
     kind.plan = <PlanOp><void *><size_t>address
     return kind
