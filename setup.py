@@ -45,6 +45,7 @@ else:
     CORES = {"baseline": []}
 
 # What the cores are made of beside core/network.pyx.
+HEADERS = [f"csrc/{name}.h" for name in ("elementary", "lanes", "openmp")]
 PARTS = sorted(Path("lenet5c/core").rglob("*.pxd"))
 
 WANTED = os.environ.get("LENET5C_CORES")
@@ -119,7 +120,13 @@ def core(name, flags, source):
     return Extension(
         f"lenet5c._core_{name}",
         [str(copy)],
-        depends=["csrc/elementary.h", "csrc/lanes.h", "csrc/openmp.h", source, *map(str, PARTS)],
+        depends=[
+            "csrc/elementary.h",
+            "csrc/lanes.h",
+            "csrc/openmp.h",
+            source,
+            *map(str, PARTS),
+        ],
         include_dirs=["csrc"],
         define_macros=[*MACROS, ("PyInit_network", f"PyInit__core_{name}")],
         extra_compile_args=[*COMPILE, *flags],

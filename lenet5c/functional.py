@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from lenet5c._support.checks import as_array
 from lenet5c._support.cores import core
 from lenet5c._support.threads import resolve_threads
+from lenet5c.graph import for_core, lower
 from lenet5c.layers import (
     AvgPool2d,
     Conv2d,
@@ -21,7 +22,6 @@ from lenet5c.layers import (
     MaxPool2d,
     ReLU,
     Tanh,
-    layer_to_dict,
 )
 
 __all__ = [
@@ -70,9 +70,8 @@ def _array(
 
 
 def _network(layer: Layer, shape: tuple[int, int, int], gradient: bool = False) -> Any:
-    spec = layer_to_dict(layer)
-    spec |= {"input_shape": shape, "output_shape": layer.output_shape(shape)}
-    return core.Network([spec], shape, gradient), spec["output_shape"]
+    nodes = for_core(lower([layer], shape, training=True), gradient)
+    return core.Network(nodes, shape), layer.output_shape(shape)
 
 
 def _forward(layer: Layer, x: Array, parameters: Array, threads: int | None) -> Array:

@@ -6,8 +6,7 @@ integers and all exports walk these nodes. Map 0 is the input, map i + 1 is what
 writes.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -27,16 +26,7 @@ from lenet5c.layers import (
     layer_to_dict,
 )
 
-__all__ = [
-    "Graph",
-    "Life",
-    "Node",
-    "fold",
-    "lower",
-    "place",
-    "scale_and_shift",
-    "specs",
-]
+__all__ = ["Graph", "Node", "fold", "for_core", "lower", "scale_and_shift"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +45,7 @@ class Node:
         The maps that it reads, two for a sum.
     activation : Activation or None
     norm_follows : bool
-        Whether it is a convolution whose map only a batch normalisation reads.
+        Whether it has weights, and only a batch normalisation reads its map.
     """
 
     layer: Layer
@@ -75,14 +65,6 @@ class Node:
     def name(self) -> str:
         """Of the layer, which its parameters have."""
         return str(self.layer.name)
-
-
-class Life(NamedTuple):
-    """When a piece of memory is needed, from `first` to `last`, and how much of it."""
-
-    first: int
-    last: int
-    size: int
 
 
 class Graph(NamedTuple):
@@ -105,25 +87,15 @@ class Graph(NamedTuple):
         """Of all maps."""
         return [self.input_shape, *(node.output_shape for node in self.nodes)]
 
-    @property
-    def last_reads(self) -> list[int]:
-        """By map, the number of the last node that reads it; of the last map, that of a
-        node behind all others, and of one that nobody reads, its own writer's."""
+    def lives(self, sizes: Sequence[int]) -> list[tuple[int, int, int]]:
+        """Of all maps in prediction, for `core.places.place`: the first and the last
+        time that it is needed, node i running at the time i, and its size."""
         last = [index - 1 for index in range(len(self.nodes) + 1)]
         for number, node in enumerate(self.nodes):
             for source in node.sources:
                 last[source] = number
         last[-1] = len(self.nodes)
-        return last
-
-    def lives(self, size: Callable[[Shape], int] = math.prod) -> list[Life]:
-        """Of all maps in prediction, node i running at the time i."""
-        return [
-            Life(index - 1, last, size(shape))
-            for index, (last, shape) in enumerate(
-                zip(self.last_reads, self.shapes, strict=True)
-            )
-        ]
+        return [(index - 1, last[index], size) for index, size in enumerate(sizes)]
 
 
 def lower(
@@ -206,7 +178,7 @@ class _Lowering:
             shape = after
         elif isinstance(layer, BatchNorm2d) and last is not None:
             before = self.nodes[last]
-            if isinstance(before.layer, Conv2d) and before.activation is None:
+            if isinstance(before.layer, (Conv2d, Dense)) and before.activation is None:
                 self.nodes[last] = replace(before, norm_follows=True)
         self.nodes.append(Node(layer, str(layer.name), shape, after, sources))
         return len(self.nodes)
@@ -229,27 +201,6 @@ class _Lowering:
         )
         reader = next(rest, None)
         return not inside if reader is None else isinstance(reader, Dense)
-
-
-def place(lives: Sequence[Life]) -> tuple[list[int], int]:
-    """Places in one memory, and how long it is.
-
-    Two that overlap in time do not overlap in place. Taken in the order of their first
-    time, at the first gap that is large enough.
-    """
-    places = [0] * len(lives)
-    taken: list[tuple[int, int, Life]] = []
-    for number in sorted(range(len(lives)), key=lambda n: lives[n].first):
-        life, at = lives[number], 0
-        for start, end, other in sorted(taken):
-            if other.last < life.first or life.last < other.first:
-                continue
-            if start - at >= life.size:
-                break
-            at = max(at, end)
-        places[number] = at
-        taken.append((at, at + life.size, life))
-    return places, max((end for _, end, _ in taken), default=0)
 
 
 def fold(
@@ -298,48 +249,39 @@ def scale_and_shift(
 
 
 def for_core(graph: Graph, input_gradient: bool = False) -> list[dict[str, Any]]:
-    """The nodes as plain values: "kind" and the layer's options, both shapes,
-    "sources", "activation" (as plain values) or None, "norm_follows", and for each
-    source "needs", whether the gradient of that map is computed, and "adds", whether a
-    later node has written it before."""
+    """The nodes as the core wants them: core/places.py says what they hold.
+
+    `input_gradient` tells whether the gradient of the images will be asked for.
+    """
     needed = [input_gradient]
-    for node in graph.nodes:
-        below = any(needed[source] for source in node.sources)
-        needed.append(bool(node.layer.parameter_shapes(node.input_shape)) or below)
-    written: set[int] = set()
+    below: list[str | None] = [None]
     nodes: list[dict[str, Any]] = []
-    for node in reversed(graph.nodes):
-        adds = []
-        for source in node.sources:
-            adds.append(source in written)
-            written.add(source)
-        options = layer_to_dict(node.layer)
+    for node in graph.nodes:
+        source, other = (*node.sources, -1)[:2]
+        activation = None if node.activation is None else node.activation.kind
+        two = other >= 0
         nodes.append(
-            options
+            layer_to_dict(node.layer)
             | {
                 "input_shape": node.input_shape,
                 "output_shape": node.output_shape,
-                "sources": node.sources,
-                "activation": node.activation and layer_to_dict(node.activation),
-                "norm_follows": node.norm_follows,
-                "needs": tuple(needed[source] for source in node.sources),
-                "adds": tuple(adds),
+                "source": source,
+                "other": other,
+                "activation": activation,
+                "below": below[source],
+                "below_other": below[other] if two else None,
+                "needs_dx": needed[source],
+                "needs_other": two and needed[other],
+                "folds": node.norm_follows,
             }
         )
-    return nodes[::-1]
-
-
-def specs(layers: Sequence[Layer], input_shape: Shape) -> list[dict[str, Any]]:
-    """The layers that compute something, with their shapes, for the core."""
-    found = []
-    shape = input_shape
-    for layer in layers:
-        after = layer.output_shape(shape)
-        spec = layer_to_dict(layer) | {"input_shape": shape, "output_shape": after}
-        if isinstance(layer, Residual):
-            spec["layers"] = specs(layer.layers, shape)
-            spec["shortcut"] = specs(layer.shortcut, shape)
-        if layer.arithmetic:
-            found.append(spec)
-        shape = after
-    return found
+        below.append(activation)
+        has_parameters = bool(node.layer.parameter_shapes(node.input_shape))
+        needed.append(has_parameters or any(needed[s] for s in node.sources))
+    written: set[int] = set()
+    for values in reversed(nodes):
+        for read, adds in (("source", "adds"), ("other", "adds_other")):
+            values[adds] = values[read] in written
+            if values[read] >= 0:
+                written.add(values[read])
+    return nodes

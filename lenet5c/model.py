@@ -14,7 +14,8 @@ from lenet5c._support.habits import Elsewhere, explained, no_attribute
 from lenet5c._support.threads import resolve_threads
 from lenet5c.data.augment import Augment
 from lenet5c.data.images import InputStage, as_images, encode_labels
-from lenet5c.graph import fold, lower, specs
+from lenet5c.engine import FEW_IMAGES, PREDICT_CHUNK, Engine, predictor_of
+from lenet5c.graph import fold, for_core, lower
 from lenet5c.interfaces import Evaluation
 from lenet5c.layers import (
     BatchNorm2d,
@@ -34,7 +35,6 @@ from lenet5c.parameters import (
     tensor_shapes,
     views_of,
 )
-from lenet5c.predict import FEW_IMAGES, PREDICT_CHUNK, Engine, predictor_of
 from lenet5c.report.history import History
 from lenet5c.training.callbacks import Callback, EarlyStopping
 from lenet5c.training.loop import fit
@@ -384,10 +384,10 @@ class Model:
         self,
         pixels: NDArray[Any],
         codes: NDArray[np.int32],
-        positions: NDArray[np.intp] | None,
+        indices: NDArray[np.intp] | None,
         threads: int,
     ) -> Evaluation:
-        """What `evaluate` finds for the images at `positions`, a few at a time.
+        """What `evaluate` finds for the images at `indices`, a few at a time.
 
         What `fit` calls for the images held out: nothing is checked.
 
@@ -396,20 +396,20 @@ class Model:
         pixels : (N, C, H, W) uint8 or float32, C-contiguous
         codes : (N,) int32
             Class numbers of all N images.
-        positions : intp array or None
+        indices : intp array or None
             None stands for all N images.
         threads : int
         """
         count = self.class_count
-        total = len(pixels) if positions is None else len(positions)
+        total = len(pixels) if indices is None else len(indices)
         step = PREDICT_CHUNK
-        if positions is not None:
+        if indices is not None:
             step = min(step, max(1, MOST_COPIED // pixels[0].nbytes))
         loss_sum = 0.0
         confusion = np.zeros(count * count, np.int64)
         for start in range(0, total, step):
             part = slice(start, start + step)
-            at = part if positions is None else positions[part]
+            at = part if indices is None else indices[part]
             labels = codes[at].astype(np.int64)
             logits = self._run(pixels[at], threads).astype(np.float64)
             logits -= logits.max(axis=1, keepdims=True)
@@ -500,28 +500,29 @@ class Model:
     def loss_of_batch(
         self,
         pixels: NDArray[Any],
-        positions: NDArray[np.intp],
+        indices: NDArray[np.intp],
         codes: NDArray[np.int32],
         gradient: NDArray[np.float32],
         threads: int,
         *,
         weights: NDArray[np.float32] | None = None,
         smoothing: float = 0.0,
-        of: int = 0,
+        mean_over: int = 0,
         add: bool = False,
         augment: Augment | None = None,
         seed: int = 0,
         epoch: int = 0,
         measure: bool = False,
     ) -> tuple[float, int]:
-        """Mean loss and number of hits of the images at `positions`; writes `gradient`.
+        """Mean loss of the images at `indices`, and how many are right; the gradient is
+        written.
 
         What `fit` calls for each batch: nothing is checked.
 
         Parameters
         ----------
         pixels : (N, C, H, W) uint8 or float32, C-contiguous
-        positions : (B,) intp
+        indices : (B,) intp
         codes : (N,) int32
             Class numbers of all N images.
         gradient : (parameter_count,) float32, written
@@ -530,7 +531,7 @@ class Model:
             What each image's loss is multiplied by.
         smoothing : float
             Share of a label that is spread over all classes.
-        of : int
+        mean_over : int
             How many images the mean is over; 0 for B.
         add : bool
             Whether to add to `gradient`: over several calls it is that of one batch.
@@ -541,24 +542,24 @@ class Model:
             Whether the running statistics of batch normalisation, `buffers`, move
             towards those of this batch.
         """
-        loss, hits = self._network.loss_and_gradient(
+        loss, correct = self._network.loss_and_gradient(
             self.state_vector,
             pixels,
             self.stage.for_core(),
-            positions,
+            indices,
             codes,
             gradient,
             threads,
             weights=weights,
             smoothing=smoothing,
-            mean_over=of,
+            mean_over=mean_over,
             add=add,
             augment=None if augment is None else augment.for_core(self.stage),
             seed=seed,
             epoch=epoch,
             running=self.state_vector if measure else None,
         )
-        return loss, hits
+        return loss, correct
 
     @explained
     def summary(self) -> str:
@@ -885,9 +886,7 @@ class Model:
                 "layers: expected at least one layer that computes something"
             )
         maps = {name: found for name, found in graph.maps.items() if found[0]}
-        return core.Network(
-            specs(self.layers, self.input_shape), self.input_shape
-        ), maps
+        return core.Network(for_core(graph), self.input_shape), maps
 
 
 @explained

@@ -43,7 +43,7 @@ from lenet5c._support.cores import core
 from lenet5c.deploy import c_export as export_c
 from lenet5c.deploy import quantize
 from lenet5c.functional import AS_IT_IS
-from lenet5c.graph import specs
+from lenet5c.graph import for_core, lower
 from lenet5c.layers import LAYERS, Layer, layer_to_dict, walk
 
 CC = shutil.which("gcc") or shutil.which("clang") or shutil.which("cc")
@@ -245,7 +245,9 @@ class Gradients:
         number, _ = self.model._maps[str(layer.name)]
         before = number - 1
         layers = [*[AvgPool2d(1, name="_")] * before, layer]
-        network = core.Network(specs(layers, shape), shape, True, op_by_op=False)
+        network = core.Network(
+            for_core(lower(layers, shape, training=True), True), shape, False
+        )
         ones = np.ones((IMAGES, math.prod(shape)), np.float32)
         dx, nothing = np.empty_like(ones), np.empty(0, np.float32)
         images = ones.reshape(IMAGES, *shape)
@@ -309,21 +311,21 @@ def by_reference(case: Case) -> None:
     case.gradients.check_reference()
 
 
-def planned(case: Case, op_by_op: bool | None) -> Any:
+def planned(case: Case, layerwise: bool | None) -> Any:
     shape = case.model.input_shape
-    layers = specs(case.model.layers, shape)
-    return core.Network(layers, shape, input_gradient=True, op_by_op=op_by_op)
+    graph = lower(case.model.layers, shape, training=True)
+    return core.Network(for_core(graph, input_gradient=True), shape, layerwise)
 
 
-def by_core(case: Case, op_by_op: bool | None) -> None:
-    network, model = planned(case, op_by_op), case.model
+def by_core(case: Case, layerwise: bool | None) -> None:
+    network, model = planned(case, layerwise), case.model
     logits = np.empty((IMAGES, case.classes), np.float32)
     network.forward(model.state_vector, case.images, model.stage.for_core(), logits, 1)
     case.expect(logits)
 
 
-def by_gradients(case: Case, op_by_op: bool) -> None:
-    network = planned(case, op_by_op)
+def by_gradients(case: Case, layerwise: bool) -> None:
+    network = planned(case, layerwise)
     case.gradients.check(network)
 
 
@@ -423,17 +425,17 @@ class Consumer(NamedTuple):
     word: str  # what a refusal calls it, a pattern
 
 
-CORE = "kernel|block by block"
+CORE = "kernel|layerwise"
 CONSUMERS = {
     "reference": Consumer(by_reference, "reference"),
-    "core": Consumer(functools.partial(by_core, op_by_op=None), CORE),
-    "core, blockwise": Consumer(functools.partial(by_core, op_by_op=False), CORE),
-    "core, layerwise": Consumer(functools.partial(by_core, op_by_op=True), CORE),
+    "core": Consumer(functools.partial(by_core, layerwise=None), CORE),
+    "core, blockwise": Consumer(functools.partial(by_core, layerwise=False), CORE),
+    "core, layerwise": Consumer(functools.partial(by_core, layerwise=True), CORE),
     "gradients, blockwise": Consumer(
-        functools.partial(by_gradients, op_by_op=False), CORE
+        functools.partial(by_gradients, layerwise=False), CORE
     ),
     "gradients, layerwise": Consumer(
-        functools.partial(by_gradients, op_by_op=True), CORE
+        functools.partial(by_gradients, layerwise=True), CORE
     ),
     "C runtime": Consumer(by_c_runtime, "C runtime"),
     "C": Consumer(by_exported_c, r"\bC\b"),

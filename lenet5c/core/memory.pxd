@@ -43,7 +43,7 @@ cdef inline int plan_maps(Plan *plan) except -1:
 
 
 cdef inline int plan_batch_maps(Plan *plan, dict places) except -1:
-    """Where the maps of a whole batch lie, layerwise, as lower.py found it."""
+    """Where the maps of a whole batch lie, layerwise, as places.py found it."""
     cdef Py_ssize_t sums = 0
     cdef int i
     for i in range(plan.count + 1):

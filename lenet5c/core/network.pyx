@@ -30,7 +30,7 @@ from lenet5c.core.planner cimport block_sizes, free_plan, plan_ops, plan_rest
 from lenet5c.core.random cimport subkey
 from lenet5c.core.step cimport Update, run_average, run_update
 
-from lenet5c.core.lower import as_run, lower, places, runs_layerwise
+from lenet5c.core.places import as_run, places, runs_layerwise
 
 lenet5c_make_fork_safe()
 
@@ -59,27 +59,19 @@ cdef class Network:
 
     Parameters
     ----------
-    layers : list of dict
-        What each layer with arithmetic is, in order: "kind" (of lenet5c.layers),
-        "input_shape" and "output_shape" (C, H, W) and the layer's own sizes; a residual
-        layer has two such lists, "layers" and "shortcut".
+    nodes : list of dict
+        What is computed, in order: places.py says what a node holds.
     input_shape : (int, int, int)
         C, H, W of the first map.
-    input_gradient : bool
-        Whether the gradient of the input will be asked for.
     layerwise : bool or None
-        Whether all blocks go through an op before the next; None decides by the layers.
+        Whether all blocks go through an op before the next; None decides by the nodes.
     """
 
     cdef Plan plan
     cdef list scratches
-    cdef list node_of_layer
 
-    def __cinit__(
-        self, list layers, input_shape, bint input_gradient=False, layerwise=None
-    ):
+    def __cinit__(self, list nodes not None, input_shape, layerwise=None):
         self.scratches = []
-        nodes, self.node_of_layer = lower(layers, input_gradient)
         if layerwise is None:
             layerwise = runs_layerwise(nodes)
         run = [as_run(node, layerwise) for node in nodes]
@@ -99,10 +91,6 @@ cdef class Network:
     def parameter_count(self):
         """Length of the flat parameter vector."""
         return self.plan.parameters
-
-    def op_after(self, int layer):
-        """How many ops run up to and including layer number `layer` of the list."""
-        return self.node_of_layer[layer] + 1
 
     def forward(
         self, const float[::1] parameters not None, images not None, stage not None,

@@ -1,4 +1,4 @@
-"""From nodes (lower.py) to a plan."""
+"""From nodes (places.py) to a plan."""
 
 from libc.stdlib cimport calloc, free
 
@@ -40,7 +40,7 @@ cdef inline list block_sizes(const Plan *plan):
 
 
 cdef inline int plan_rest(Plan *plan, dict places) except -1:
-    """Memory and tasks, once all ops are planned; `places` are lower.py's, layerwise."""
+    """Memory and tasks, once all ops are planned; `places` are those of places.py, layerwise."""
     if plan.layerwise:
         plan_batch_maps(plan, places)
     else:
@@ -84,7 +84,7 @@ cdef inline Task *task_array(list tasks, int *count) except NULL:
 
 
 cdef inline int plan_op(Plan *plan, dict node) except -1:
-    """Append the op of a node (lower.py)."""
+    """Append the op of a node."""
     cdef Kind kind = kind_of(node["kind"])
     cdef Op *op = &plan.ops[plan.count]
     if kind.traits & WHOLE_BATCH and not plan.layerwise:

@@ -28,7 +28,7 @@ from lenet5c.training.callbacks import logger
 
 __all__ = ["Checkpoint", "CheckpointFolder", "Saved", "as_checkpoint"]
 
-FORM = Form("lenet5c-checkpoint", "1", 64 << 20)  # 100,000 epochs are 10 MB of history
+FORM = Form("lenet5c-checkpoint", "2", 64 << 20)  # 100,000 epochs are 10 MB of history
 NAME = re.compile(r"checkpoint-(\d{9,})\.safetensors")
 
 

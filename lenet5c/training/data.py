@@ -22,11 +22,11 @@ Vector = NDArray[np.float32]
 
 
 class HeldOut(NamedTuple):
-    """Images to measure: those of `pixels` at `positions`, or all for None."""
+    """Images to measure: those of `pixels` at `indices`, or all for None."""
 
     pixels: NDArray[Any]
     codes: NDArray[np.int32]
-    positions: NDArray[np.intp] | None
+    indices: NDArray[np.intp] | None
 
 
 class TrainingData(NamedTuple):
@@ -142,8 +142,8 @@ def _split(
                 f"validation: {validation} of {len(pixels)} images leaves none to "
                 "train on"
             )
-        positions = np.flatnonzero(held_out)
-        return np.flatnonzero(~held_out), HeldOut(pixels, codes, positions)
+        indices = np.flatnonzero(held_out)
+        return np.flatnonzero(~held_out), HeldOut(pixels, codes, indices)
     if not isinstance(validation, (tuple, list)) or len(validation) != 2:
         raise TypeError(
             "validation: expected a fraction, (images, labels) or None, "

@@ -85,8 +85,8 @@ def fit(
 class _Run:
     """One training, batch by batch. Its attributes are what a checkpoint holds.
 
-    `history` has the epochs that have ended; `batch`, `loss_sum` and `hit_sum` are of
-    the one after them.
+    `history` has the epochs that have ended; `batch`, `loss_sum` and `correct_sum` are
+    of the one after them.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class _Run:
         self.step = 0
         self.batch = 0
         self.loss_sum = 0.0
-        self.hit_sum = 0
+        self.correct_sum = 0
         self.finished = False
         self.watch = Watch()  # of early stopping
         self.best_loss = math.inf
@@ -151,10 +151,10 @@ class _Run:
             self.model.passes += 1  # one that was begun counts
         state.epoch = epoch
         rate = 0.0
-        for positions in self._batches(epoch):
+        for indices in self._batches(epoch):
             factor = options.schedule(self.step, state.batches, state.epochs)
             rate = options.optimizer.learning_rate * factor
-            self._train_batch(positions, rate)
+            self._train_batch(indices, rate)
             stopped = False
             if self.on_batch:
                 self._update(rate)
@@ -171,7 +171,7 @@ class _Run:
         self._end_epoch(rate)
 
     def _batches(self, epoch: int) -> Iterator[NDArray[np.intp]]:
-        """The positions of each batch to come, from a permutation that depends on the
+        """The indices of each batch to come, from a permutation that depends on the
         seed and the pass alone."""
         train, size = self.data.train, self.options.batch_size
         generator = np.random.default_rng((self.seed, self.passes + epoch))
@@ -180,10 +180,10 @@ class _Run:
             last = batch == self.state.batches - 1
             yield order[batch * size : None if last else (batch + 1) * size]
 
-    def _train_batch(self, positions: NDArray[np.intp], rate: float) -> None:
+    def _train_batch(self, indices: NDArray[np.intp], rate: float) -> None:
         """One step, at the learning rate `rate`."""
         options = self.options
-        loss, hits = self._loss_of(positions)
+        loss, correct = self._loss_of(indices)
         self.batch += 1
         if not math.isfinite(loss):
             self._refuse(f"the loss became {loss}")
@@ -202,24 +202,24 @@ class _Run:
             warm_up = (1 + self.step) / (10 + self.step)
             decay = min(options.weight_average, warm_up)
             core.move_average(self.average, self.parameters, decay, options.threads)
-        self.loss_sum += loss * len(positions)
-        self.hit_sum += hits
+        self.loss_sum += loss * len(indices)
+        self.correct_sum += correct
 
-    def _loss_of(self, positions: NDArray[np.intp]) -> tuple[float, int]:
-        """Mean loss and hits of the batch, computed in parts; writes the gradient."""
+    def _loss_of(self, indices: NDArray[np.intp]) -> tuple[float, int]:
+        """Mean loss of the batch, how many are right; in parts. Writes the gradient."""
         options, data = self.options, self.data
-        size = -(-len(positions) // options.accumulate)
-        loss, hits = 0.0, 0
-        for start in range(0, len(positions), size):
-            part_loss, part_hits = self.model.loss_of_batch(
+        size = -(-len(indices) // options.accumulate)
+        loss, correct = 0.0, 0
+        for start in range(0, len(indices), size):
+            part_loss, part_correct = self.model.loss_of_batch(
                 data.pixels,
-                positions[start : start + size],
+                indices[start : start + size],
                 data.codes,
                 self.gradient,
                 options.threads,
                 weights=data.weights,
                 smoothing=options.label_smoothing,
-                of=len(positions),
+                mean_over=len(indices),
                 add=start > 0,
                 augment=options.augment,
                 seed=self.seed,
@@ -227,8 +227,8 @@ class _Run:
                 measure=True,
             )
             loss += part_loss
-            hits += part_hits
-        return loss, hits
+            correct += part_correct
+        return loss, correct
 
     def _end_epoch(self, rate: float) -> None:
         """Measure, record, tell, decide whether to go on, save."""
@@ -243,7 +243,7 @@ class _Run:
             self._record(seconds)
             self._tell(seconds)
             stopped = call(self.on_epoch, state)
-        self.batch, self.loss_sum, self.hit_sum = 0, 0.0, 0
+        self.batch, self.loss_sum, self.correct_sum = 0, 0.0, 0
         patience = self.options.early_stopping
         waited = patience is not None and self.watch.waited >= patience.patience
         self.finished = stopped or waited or state.epoch == state.epochs
@@ -272,7 +272,7 @@ class _Run:
         if self.batch < state.batches:
             state.images = self.batch * self.options.batch_size
         state.loss = self.loss_sum / state.images
-        state.accuracy = self.hit_sum / state.images
+        state.accuracy = self.correct_sum / state.images
         state.learning_rate = rate
         state.seconds = time.perf_counter() - self.began
         done = (state.epoch - 1) * state.total_images + state.images
@@ -371,7 +371,7 @@ class _Run:
             "step": self.step,
             "batch": self.batch,
             "loss_sum": self.loss_sum,
-            "hit_sum": self.hit_sum,
+            "correct_sum": self.correct_sum,
             "finished": self.finished,
             "seconds": now - self.began,
             "epoch_seconds": now - self.epoch_began,
@@ -410,7 +410,7 @@ class _Run:
         self.step = state["step"]
         self.batch = state["batch"]
         self.loss_sum = state["loss_sum"]
-        self.hit_sum = state["hit_sum"]
+        self.correct_sum = state["correct_sum"]
         self.finished = state["finished"]
         self.history = History(**state["history"])
         self.options.optimizer.steps = state["optimizer_steps"]

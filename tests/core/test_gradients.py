@@ -25,6 +25,7 @@ from lenet5c import (
     Tanh,
 )
 from lenet5c._support.cores import core
+from lenet5c.graph import for_core, lower
 
 from .. import reference
 
@@ -461,12 +462,11 @@ def test_layerwise_and_blockwise_are_the_same_network(network):
     images = rng.normal(size=(37, *model.input_shape)).astype(np.float32)
     labels = rng.integers(5, size=37).astype(np.int32)
     dy = rng.normal(size=(37, 5)).astype(np.float32)
-    specs = lenet5c.model._specs(model.layers, model.input_shape)
+    graph = lower(model.layers, model.input_shape, training=True)
+    nodes = for_core(graph, input_gradient=True)
     found = []
     for layerwise in (False, True):
-        network = core.Network(
-            specs, model.input_shape, input_gradient=True, layerwise=layerwise
-        )
+        network = core.Network(nodes, model.input_shape, layerwise)
         gradient, sums, of_dy = np.full((3, model.parameter_count), np.nan, np.float32)
         arguments = model.state_vector, images, lenet5c.functional.AS_IT_IS
         loss, hits = network.loss_and_gradient(

@@ -392,8 +392,9 @@ def test_kinds_without_c_code_are_refused(int8, tmp_path, monkeypatch):
             for layer in thing.layers
         ]
     else:
-        found = [replace(step, kind="strange") for step in export_c.steps_of(model)]
-        monkeypatch.setattr(export_c, "steps_of", lambda chain: found)
+        steps = export_c.steps_of(model.layers, model.input_shape)
+        found = [replace(step, kind="strange") for step in steps]
+        monkeypatch.setattr(export_c, "steps_of", lambda *_: found)
     with pytest.raises(ValueError, match="C export: no code for layers of kind 'stran"):
         thing.export_c(tmp_path / "net.h", name="net")
     assert not list(tmp_path.iterdir())

@@ -200,7 +200,7 @@ def test_an_image_has_the_same_bits_alone_and_among_others(model, images):
 
 def test_large_networks_predict_few_and_many_images_alike(images):
     model = lenet5c.mlp(hidden=300)
-    assert model.parameter_count > lenet5c.predict.CACHED_PARAMETERS
+    assert model.parameter_count > lenet5c.engine.CACHED_PARAMETERS
     expected = by_the_core(model, images)
     np.testing.assert_array_equal(model.forward(images), expected)
     np.testing.assert_allclose(model.forward(images[:2]), expected[:2], atol=1e-5)

@@ -1,6 +1,7 @@
-"""A list of layers, made flat: what each op reads, fuses, folds and writes back.
+"""How nodes run, and where what they write lies.
 
-A node is a layer's own dictionary and, beside "kind", "input_shape" and "output_shape":
+A node is a layer's own values as a dictionary and, beside "kind", "input_shape" and
+"output_shape":
 
 source, other : int
     The maps that it reads, by number; `other` is -1 but for an addition. Map 0 holds
@@ -17,81 +18,15 @@ folds : bool
     Whether in prediction it takes in the batch normalisation behind it.
 """
 
+from collections.abc import Sequence
 from typing import Any
+
+__all__ = ["as_run", "place", "places", "runs_layerwise"]
 
 Node = dict[str, Any]
 
-ACTIVATIONS = ("tanh", "relu")
-FUSES_ACTIVATION = ("conv2d", "dense", "batch_norm2d", "residual")
-PARAMETERS = ("conv2d", "dense", "batch_norm2d")
 WHOLE_BATCH = ("batch_norm2d", "residual")
 MANY_WEIGHTS = 1 << 20  # of all convolutions: a network with more runs layerwise
-
-
-def lower(layers: list[Node], input_gradient: bool) -> tuple[list[Node], list[int]]:
-    """The nodes of all layers, and for each layer, inner ones first, its node."""
-    nodes: list[Node] = []
-    node_of_layer: list[int] = []
-    _append(layers, 0, nodes, node_of_layer)
-    _plan_gradients(nodes, input_gradient)
-    return nodes, node_of_layer
-
-
-def _append(
-    layers: list[Node], source: int, nodes: list[Node], node_of_layer: list[int]
-) -> int:
-    """Append the nodes of layers that read map `source`; return the last one's map."""
-    fusable = -1  # the map that no other node reads
-    for layer in layers:
-        kind = layer["kind"]
-        before = nodes[source - 1] if source == fusable else None
-        if (
-            kind in ACTIVATIONS
-            and before is not None
-            and before["kind"] in FUSES_ACTIVATION
-            and before["activation"] is None
-        ):
-            before["activation"] = kind
-            node_of_layer.append(source - 1)
-            continue
-        other = -1
-        if kind == "residual":
-            start = source
-            source = _append(layer["layers"], start, nodes, node_of_layer)
-            other = _append(layer["shortcut"], start, nodes, node_of_layer)
-        elif kind == "batch_norm2d" and before is not None:
-            convolves = before["kind"] in ("conv2d", "dense")
-            before["folds"] = convolves and before["activation"] is None
-        nodes.append(
-            {**layer, "source": source, "other": other}
-            | {"activation": None, "folds": False}
-        )
-        source = fusable = len(nodes)
-        node_of_layer.append(source - 1)
-    return source
-
-
-def _plan_gradients(nodes: list[Node], input_gradient: bool) -> None:
-    """Which nodes write the gradient of what they read, and how."""
-    needed = [input_gradient]
-    activations = [None, *(node["activation"] for node in nodes)]
-    for node in nodes:
-        source, other = node["source"], node["other"]
-        two = other >= 0
-        node["needs_dx"] = needed[source]
-        node["needs_other"] = two and needed[other]
-        node["below"] = activations[source]
-        node["below_other"] = activations[other] if two else None
-        needed.append(
-            node["kind"] in PARAMETERS or node["needs_dx"] or node["needs_other"]
-        )
-    written = set()
-    for node in reversed(nodes):
-        node["adds"] = node["source"] in written
-        written.add(node["source"])
-        node["adds_other"] = node["other"] in written
-        if node["other"] >= 0:
-            written.add(node["other"])
 
 
 def runs_layerwise(nodes: list[Node]) -> bool:
@@ -144,11 +79,11 @@ def places(nodes: list[Node], sizes: list[int]) -> dict[str, Any]:
     last[count] = count
     # folded: written when the convolution runs
     early = [m > 1 and nodes[m - 1]["kind"] == "batch_norm2d" for m in maps]
-    trained, training = places_of(
+    trained, training = place(
         [(m - 1, 2 * count - (m - 1), sizes[m]) for m in maps]
         + [(2 * count - last[m], 2 * count - (m - 1), sizes[m]) for m in maps]
     )
-    reused, prediction = places_of(
+    reused, prediction = place(
         [(m - 1 - early[m], max(last[m], m - 1), sizes[m]) for m in maps]
     )
     return {
@@ -160,7 +95,7 @@ def places(nodes: list[Node], sizes: list[int]) -> dict[str, Any]:
     }
 
 
-def places_of(wants: list[tuple[int, int, int]]) -> tuple[list[int], int]:
+def place(wants: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
     """Places in one memory for (first time, last time, size), and how long it is.
 
     Two that overlap in time do not overlap in place. Taken in the order of their first
