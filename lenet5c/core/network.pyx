@@ -19,13 +19,14 @@ from lenet5c.core.kernels.loss cimport softmax_cross_entropy
 from lenet5c.core.kernels.pack cimport load_rows, unpack_block
 from lenet5c.core.kernels.peak cimport multiply_add_rounds
 from lenet5c.core.kernels.update cimport squares
+from lenet5c.core.kinds.table cimport kinds_with
 from lenet5c.core.lanes cimport LANES, lanes
 from lenet5c.core.layerwise cimport run_layerwise
 from lenet5c.core.memory cimport aligned_free, aligned_zeros, release, reserve
 from lenet5c.core.openmp cimport (
     lenet5c_has_openmp, lenet5c_make_fork_safe, lenet5c_max_threads,
 )
-from lenet5c.core.plan cimport Block, Call, Plan, Workspace
+from lenet5c.core.plan cimport WHOLE_BATCH, Block, Call, Plan, Workspace
 from lenet5c.core.planner cimport block_sizes, free_plan, plan_ops, plan_rest
 from lenet5c.core.random cimport subkey
 from lenet5c.core.step cimport Update, run_average, run_update
@@ -73,7 +74,7 @@ cdef class Network:
     def __cinit__(self, list nodes not None, input_shape, layerwise=None):
         self.scratches = []
         if layerwise is None:
-            layerwise = runs_layerwise(nodes)
+            layerwise = runs_layerwise(nodes, kinds_with(WHOLE_BATCH))
         run = [as_run(node, layerwise) for node in nodes]
         plan_ops(&self.plan, run, input_shape, layerwise)
         sizes = block_sizes(&self.plan)

@@ -25,13 +25,12 @@ __all__ = ["as_run", "place", "places", "runs_layerwise"]
 
 Node = dict[str, Any]
 
-WHOLE_BATCH = ("batch_norm2d", "residual")
 MANY_WEIGHTS = 1 << 20  # of all convolutions: a network with more runs layerwise
 
 
-def runs_layerwise(nodes: list[Node]) -> bool:
-    """Whether a node needs the whole batch or two maps, or the convolutions' weights
-    are too many for a buffer in each shard."""
+def runs_layerwise(nodes: list[Node], whole_batch: list[str]) -> bool:
+    """Whether a kind of `whole_batch`, which need all images or two maps, is there, or
+    the convolutions' weights are too many for a buffer in each shard."""
     weights = sum(
         node["input_shape"][0]
         * node["output_shape"][0]
@@ -40,7 +39,7 @@ def runs_layerwise(nodes: list[Node]) -> bool:
         for node in nodes
         if node["kind"] == "conv2d"
     )
-    needs = any(node["kind"] in WHOLE_BATCH for node in nodes)
+    needs = any(node["kind"] in whole_batch for node in nodes)
     return needs or weights > MANY_WEIGHTS
 
 

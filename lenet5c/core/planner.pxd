@@ -40,7 +40,7 @@ cdef inline list block_sizes(const Plan *plan):
 
 
 cdef inline int plan_rest(Plan *plan, dict places) except -1:
-    """Memory and tasks, once all ops are planned; `places` are those of places.py, layerwise."""
+    """Memory and tasks, once all ops are planned; layerwise, `places` by places.py."""
     if plan.layerwise:
         plan_batch_maps(plan, places)
     else:
@@ -93,7 +93,6 @@ cdef inline int plan_op(Plan *plan, dict node) except -1:
         raise ValueError(f"a layer of kind {node['kind']!r} applies no activation")
     op.number = plan.count
     plan.count += 1
-    op.traits = kind.traits
     op.source = node["source"]
     op.other = node["other"]
     op.outputs = size_of(node["output_shape"])

@@ -7,6 +7,7 @@ import pytest
 
 import lenet5c
 from lenet5c._support import cores as _core
+from lenet5c.graph import for_core, lower
 
 TRAIN = """
 import json
@@ -148,3 +149,18 @@ print(lenet5c.load is lenet5c.model.load, lenet5c.SGD is lenet5c.optimizers.SGD)
     first, second = run_python(code).stdout.splitlines()
     assert first == "lenet5c.plots find"
     assert second == "True True"
+
+
+def test_a_kind_that_the_core_lacks_is_refused_by_name():
+    shape = (1, 4, 4)
+    spec = {"kind": "cube", "input_shape": shape, "output_shape": shape}
+    with pytest.raises(ValueError, match=r"core has no kernel .* kind 'cube'"):
+        _core.core.Network([spec], shape)
+
+
+def test_what_needs_the_whole_batch_is_refused_blockwise():
+    shape = (2, 4, 4)
+    nodes = for_core(lower([lenet5c.BatchNorm2d(name="norm")], shape))
+    assert _core.core.Network(nodes, shape).state_count == 8
+    with pytest.raises(ValueError, match="'batch_norm2d' runs layerwise alone"):
+        _core.core.Network(nodes, shape, layerwise=False)

@@ -40,6 +40,11 @@ cdef inline dict kinds():
     }
 
 
+cdef inline list kinds_with(int trait):
+    """Names of the kinds that have a trait."""
+    return [kind for kind, (_, traits) in kinds().items() if traits & trait]
+
+
 cdef inline Kind kind_of(str name) except *:
     """What the core knows of a kind, or a ValueError."""
     cdef Kind kind
