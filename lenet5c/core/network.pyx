@@ -1,8 +1,7 @@
 """Python's face: networks that are planned once and then run on whole batches without the
 GIL, a trainer for native programs, and what else calls a kernel.
 
-A network runs blockwise or layerwise (blockwise.pxd, layerwise.pxd). The words are in
-plan.pxd.
+A network runs blockwise or layerwise (blockwise.pxd, layerwise.pxd; words in plan.pxd).
 """
 
 from cython.parallel cimport prange
@@ -77,8 +76,7 @@ cdef class Network:
             layerwise = runs_layerwise(nodes, kinds_with(WHOLE_BATCH))
         run = [as_run(node, layerwise) for node in nodes]
         plan_ops(&self.plan, run, input_shape, layerwise)
-        sizes = block_sizes(&self.plan)
-        plan_rest(&self.plan, places(nodes, sizes) if layerwise else None)
+        plan_rest(&self.plan, places(nodes, block_sizes(&self.plan)) if layerwise else None)
 
     def __dealloc__(self):
         free_plan(&self.plan)
