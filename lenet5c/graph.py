@@ -87,16 +87,6 @@ class Graph(NamedTuple):
         """Of all maps."""
         return [self.input_shape, *(node.output_shape for node in self.nodes)]
 
-    def lives(self, sizes: Sequence[int]) -> list[tuple[int, int, int]]:
-        """Of all maps in prediction, for `core.places.place`: the first and the last
-        time that it is needed, node i running at the time i, and its size."""
-        last = [index - 1 for index in range(len(self.nodes) + 1)]
-        for number, node in enumerate(self.nodes):
-            for source in node.sources:
-                last[source] = number
-        last[-1] = len(self.nodes)
-        return [(index - 1, last[index], size) for index, size in enumerate(sizes)]
-
 
 def lower(
     layers: Sequence[Layer],

@@ -142,15 +142,6 @@ DIGITS_INLINE void digits_avg_pool(const float *x, float *y, const int c, const 
             }
 }
 
-/* y[j] = the mean of channel j of the map x [P][C] */
-DIGITS_INLINE void digits_channel_means(const float *x, float *y, const int p, const int c)
-{
-    for (int j = 0; j < c; j++) y[j] = 0;
-    for (int i = 0; i < p; i++)
-        for (int j = 0; j < c; j++) y[j] += x[i * c + j];
-    for (int j = 0; j < c; j++) y[j] *= 1.0f / (float)p;
-}
-
 /* x[i][j] = scales[j] x[i][j] + scales[C + j] for the map x [P][C] */
 DIGITS_INLINE void digits_scale(float *x, const float *scales, const int p, const int c)
 {

@@ -19,6 +19,7 @@ folds : bool
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 __all__ = ["as_run", "place", "places", "runs_layerwise"]
@@ -97,13 +98,29 @@ def places(nodes: list[Node], sizes: list[int]) -> dict[str, Any]:
 def place(wants: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
     """Places in one memory for (first time, last time, size), and how long it is.
 
-    Two that overlap in time do not overlap in place. Taken in the order of their first
-    time, at the first gap that is large enough.
+    Two that overlap in time do not overlap in place. The shortest of three ways: each
+    at the first gap that is large enough, in the order of their first time or the
+    largest first; or, where only neighbours overlap, by turns at both ends.
     """
+    numbers = range(len(wants))
+    ways = [
+        _first_fit(wants, sorted(numbers, key=lambda n: wants[n][0])),
+        _first_fit(wants, sorted(numbers, key=lambda n: -wants[n][2])),
+    ]
+    if all(a[1] < b[0] for a, b in zip(wants, wants[2:], strict=False)):
+        sizes = [size for _, _, size in wants] + [0]
+        length = max(map(sum, pairwise(sizes)), default=0)
+        ends = [length - sizes[n] if n % 2 else 0 for n in numbers]
+        ways.append((ends, length))
+    return min(ways, key=lambda way: way[1])
+
+
+def _first_fit(
+    wants: Sequence[tuple[int, int, int]], order: Sequence[int]
+) -> tuple[list[int], int]:
     places = [0] * len(wants)
     placed: list[tuple[int, int, int, int]] = []
-    length = 0
-    for number in sorted(range(len(wants)), key=lambda n: wants[n][0]):
+    for number in order:
         first, last, size = wants[number]
         at = 0
         for start, end, other_first, other_last in sorted(placed):
@@ -114,5 +131,4 @@ def place(wants: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
             at = max(at, end)
         places[number] = at
         placed.append((at, at + size, first, last))
-        length = max(length, at + size)
-    return places, length
+    return places, max((end for _, end, *_ in placed), default=0)

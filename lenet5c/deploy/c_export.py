@@ -12,26 +12,20 @@ import math
 import os
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lenet5c._support.build import get_include
+from lenet5c.core.places import place
 from lenet5c.deploy.int8 import TANH_TABLE, Quantized, QuantizedLayer
 from lenet5c.deploy.steps import Step, steps_of
 from lenet5c.files.atomic import write_atomically
 from lenet5c.graph import scale_and_shift
 from lenet5c.interfaces import Network
-from lenet5c.layers import (
-    BatchNorm2d,
-    GlobalAvgPool2d,
-    Layer,
-    MaxPool2d,
-    Residual,
-    Shape,
-)
+from lenet5c.layers import Shape
 
 __all__ = ["export_float", "export_int8"]
 
@@ -75,7 +69,9 @@ def export_float(model: Network, path: str | os.PathLike[str], name: str) -> Non
     model = model.folded()
     code = _Code(name, "float", "float" if of_floats else "uint8_t", model.input_shape)
     code.call("input", _input_sizes(model), stage, x="image, {x}")
-    code.flatten(_float_layers(code, model, model.layers, model.input_shape))
+    steps = steps_of(model.layers, model.input_shape)
+    _walk(code, steps, lambda step, other: _float_step(code, model, step, other))
+    code.flatten(steps[-1].output_shape)
     code.calls.append(f"logits = maps + @{code.at}@;")
     words = {
         "$WHAT": "Computed in float32.",
@@ -87,36 +83,22 @@ def export_float(model: Network, path: str | os.PathLike[str], name: str) -> Non
     code.write(path, model, "float32.c", words)
 
 
-def _float_layers(
-    code: "_Code", model: Network, layers: Sequence[Layer], shape: Shape
-) -> Shape:
-    """Add what these layers make of a map; the shape that it has in C, where a
-    `Flatten` at the end may have moved nothing."""
-    count = next((i for i, layer in enumerate(layers) if _is_alone(layer)), len(layers))
-    lies = shape
-    for step in steps_of(layers[:count], shape):
-        _float_step(code, model, step)
-        lies = step.output_shape
-    if count == len(layers):
-        return lies
-    for layer in layers[:count]:
-        shape = layer.output_shape(shape)
-    if lies != shape:
-        code.flatten(lies)
-    layer = layers[count]
-    _float_layer(code, model, layer, shape)
-    return _float_layers(code, model, layers[count + 1 :], layer.output_shape(shape))
+def _walk(
+    code: "_Code", steps: Sequence[Step], add: Callable[[Step, str], None]
+) -> None:
+    """Add all steps; `add` is given each, and the second map that it reads, if any."""
+    maps = [code.at]
+    for number, step in enumerate(steps):
+        later = {source for other in steps[number + 1 :] for source in other.sources}
+        code.held = [at for source, at in enumerate(maps) if source in later]
+        code.at = maps[step.sources[0]]
+        code.begin(step)
+        add(step, ", ".join(f"maps + @{maps[s]}@" for s in step.sources[1:]))
+        maps.append(code.at)
 
 
-def _is_alone(layer: Layer) -> bool:
-    """Whether the layer is no part of a chain of steps."""
-    if isinstance(layer, MaxPool2d):
-        return layer.padding > 0
-    return isinstance(layer, (BatchNorm2d, GlobalAvgPool2d, Residual))
-
-
-def _float_step(code: "_Code", model: Network, step: Step) -> None:
-    code.begin(step)
+def _float_step(code: "_Code", model: Network, step: Step, other: str) -> None:
+    size = math.prod(step.output_shape)
     if step.kind == "conv":
         weight = model.parameters[f"{step.name}.weight"]
         bias = model.parameters.get(f"{step.name}.bias")
@@ -127,63 +109,39 @@ def _float_step(code: "_Code", model: Network, step: Step) -> None:
         what = f"blocks of {block} filters: biases, then the weights, tap by tap"
         array = code.array(code.of_layer(step.name, "weight"), blocks, what)
         code.call("conv", array, _window(step), block, to=step.output_shape)
-        if step.activation:
-            code.call(step.activation, math.prod(step.output_shape), x="{x}")
-    elif step.kind in ("avg_pool", "max_pool"):
-        code.call(step.kind, _window(step), to=step.output_shape)
+    elif step.kind == "scale":
+        channels, height, width = step.output_shape
+        parameters = {**model.parameters, **model.buffers}
+        both = scale_and_shift(parameters, step.name, step.eps)
+        values = np.stack(both).astype(np.float32)
+        what = "scales, then shifts, of channels"
+        array = code.array(code.of_layer(step.name, "scales"), values, what)
+        code.own()
+        code.call("scale", array, height * width, channels, x="{x}")
+    elif step.kind == "add":
+        code.own()
+        code.call("add", size, x=f"{{x}}, {other}")
     elif step.kind in ("tanh", "relu"):
         code.own()
-        code.call(step.kind, math.prod(step.output_shape), x="{x}")
+        code.call(step.kind, size, x="{x}")
+    elif not _moved(code, step):
+        raise _unknown(step.kind, step.name)
+    if step.activation:
+        code.call(step.activation, size, x="{x}")
+
+
+def _moved(code: "_Code", step: Step) -> bool:
+    """Add a pooling or a `Flatten`, of any numbers; False if it is something else."""
+    if step.kind == "max_pool" and step.padding:
+        sizes = (step.kernel[0], step.stride, step.padding, *step.output_shape[1:])
+        code.call("max_pool_padded", *step.input_shape, *sizes, to=step.output_shape)
+    elif step.kind in ("avg_pool", "max_pool"):
+        code.call(step.kind, _window(step), to=step.output_shape)
     elif step.kind == "flatten":
         code.flatten(step.input_shape)
     else:
-        raise _unknown(step.kind, step.name)
-
-
-def _float_layer(code: "_Code", model: Network, layer: Layer, shape: Shape) -> None:
-    """Add a layer that is no part of a chain."""
-    (channels, height, width), after = shape, layer.output_shape(shape)
-    name = str(layer.name)
-    if isinstance(layer, Residual):
-        _float_residual(code, model, layer, shape)
-        return
-    code.begin(Step(layer.kind, name, name, shape, after))
-    if isinstance(layer, MaxPool2d):
-        sizes = (layer.kernel_size, layer.stride, layer.padding, *after[1:])
-        code.call("max_pool_padded", channels, height, width, *sizes, to=after)
-    elif isinstance(layer, GlobalAvgPool2d):
-        code.call("channel_means", height * width, channels, to=after)
-    elif isinstance(layer, BatchNorm2d):
-        parameters = {**model.parameters, **model.buffers}
-        both = scale_and_shift(parameters, name, layer.eps)
-        values = np.stack(both).astype(np.float32)
-        what = "scales, then shifts, of channels"
-        array = code.array(code.of_layer(name, "scales"), values, what)
-        code.own()
-        code.call("scale", array, height * width, channels, x="{x}")
-    else:
-        raise _unknown(layer.kind, name)
-
-
-def _float_residual(
-    code: "_Code", model: Network, layer: Residual, shape: Shape
-) -> None:
-    """Add both branches and their sum."""
-    before, ends = code.at, []
-    code.held.append(before)
-    for branch in (layer.layers, layer.shortcut):
-        code.at = before
-        lies, after = _float_layers(code, model, branch, shape), shape
-        for inner in branch:
-            after = inner.output_shape(after)
-        if lies != after:
-            code.flatten(lies)
-        ends.append(code.at)
-    code.held.pop()
-    code.begin(Step(layer.kind, str(layer.name), str(layer.name), shape, after))
-    code.at = ends[0]
-    code.own()
-    code.call("add", math.prod(after), x=f"{{x}}, maps + @{ends[1]}@")
+        return False
+    return True
 
 
 def export_int8(quantized: Quantized, path: str | os.PathLike[str], name: str) -> None:
@@ -194,30 +152,20 @@ def export_int8(quantized: Quantized, path: str | os.PathLike[str], name: str) -
         code.array("tanh_table", TANH_TABLE, "127 tanh(i / 256)")
     image = "image, {x}"
     code.call("input", pixels, _input_sizes(quantized), quantized.background, x=image)
-    places = [code.at]  # of the maps that steps read
-    steps = [layer.step for layer in quantized.layers]
-    for number, layer in enumerate(quantized.layers):
-        step = layer.step
-        later = {s for other in steps[number + 1 :] for s in other.sources}
-        code.held = [place for s, place in enumerate(places) if s in later]
-        code.at = places[step.sources[0]]
-        code.begin(step)
-        last = step is steps[-1]
-        scores = last and (step.kind == "avg_pool" or layer.is_raw)
-        if scores and step.kind == "avg_pool":
+    layers = {layer.step.last: layer for layer in quantized.layers}
+    last = quantized.layers[-1]
+
+    def add(step: Step, other: str) -> None:
+        layer = layers[step.last]
+        if layer is last and step.kind == "avg_pool":
             code.call("avg_pool_scores", _window(step), x="{x}, scores")
-        elif step.kind == "add":
-            assert layer.multiplier is not None
-            code.own()
-            numbers = (*layer.multiplier.tolist(), layer.shift, code.limits(step))
-            other = f"{{x}}, maps + @{places[step.sources[1]]}@"
-            code.call("add", math.prod(step.output_shape), *numbers, x=other)
-        else:
-            _int8_step(code, layer)
-        if last and not scores:
+            return
+        _int8_step(code, layer, other)
+        if layer is last and not layer.is_raw:
             channels, height, width = step.output_shape
             code.call("widen", height * width, channels, x="{x}, scores")
-        places.append(code.at)
+
+    _walk(code, [layer.step for layer in quantized.layers], add)
     words = {
         "$WHAT": "Computed in 8-bit integers.",
         "$SCORE": "score",
@@ -229,29 +177,27 @@ def export_int8(quantized: Quantized, path: str | os.PathLike[str], name: str) -
     code.write(path, quantized, "int8.c", words, scratch)
 
 
-def _int8_step(code: "_Code", layer: QuantizedLayer) -> None:
-    """Add a step that reads one map."""
+def _int8_step(code: "_Code", layer: QuantizedLayer, other: str) -> None:
     step = layer.step
+    size = math.prod(step.output_shape)
     if step.kind == "conv":
         _int8_conv(code, layer)
     elif step.kind == "scale":
         _int8_scale(code, layer)
-    elif step.kind == "max_pool" and step.padding:
-        sizes = (step.kernel[0], step.stride, step.padding, *step.output_shape[1:])
-        code.call("max_pool_padded", *step.input_shape, *sizes, to=step.output_shape)
-    elif step.kind in ("avg_pool", "max_pool"):
-        code.call(step.kind, _window(step), to=step.output_shape)
-    elif step.kind == "flatten":
-        code.flatten(step.input_shape)
+    elif step.kind == "add":
+        assert layer.multiplier is not None
+        code.own()
+        numbers = (*layer.multiplier.tolist(), layer.shift, code.limits(step))
+        code.call("add", size, *numbers, x=f"{{x}}, {other}")
     elif step.kind == "relu":
         code.own()
-        code.call("relu", math.prod(step.output_shape), x="{x}")
+        code.call("relu", size, x="{x}")
     elif step.kind == "tanh":
         assert layer.multiplier is not None
-        numbers = (int(layer.multiplier[0]), layer.shift, code.table("tanh"))
+        table = (int(layer.multiplier[0]), layer.shift, code.table("tanh"))
         code.own()
-        code.call("tanh", math.prod(step.output_shape), *numbers, x="{x}")
-    else:
+        code.call("tanh", size, *table, x="{x}")
+    elif not _moved(code, step):
         raise _unknown(step.kind, step.name)
 
 
@@ -429,39 +375,21 @@ class _Code:
             self.calls.append(f"memcpy({both}, {size} * sizeof({self.number}));")
 
     def placed(self) -> tuple[list[str], int]:
-        """The calls with the places of the maps, and the numbers that these take.
-
-        In a chain maps take turns at both ends of the workspace. Otherwise each, the
-        largest first, is put into the first gap between those that are needed at the
-        same time.
-        """
+        """The calls with the places of the maps, and the numbers that these take."""
         needed: dict[int, list[int]] = {}
         for call, text in enumerate(self.calls):
             for found in re.findall("@([0-9]+)@", text):
                 needed.setdefault(int(found), []).append(call)
-        starts: dict[int, int] = {}
-        if all(
-            needed[index][-1] <= needed[index + 1][0]
-            for index in range(len(self.sizes) - 1)
-        ):
-            pairs = zip(self.sizes, [*self.sizes[1:], 0], strict=True)
-            most = max(map(sum, pairs))
-            for index, size in enumerate(self.sizes):
-                starts[index] = most - size if index % 2 else 0
-        else:
-            for index in sorted(needed, key=lambda index: -self.sizes[index]):
-                first, last = needed[index][0], needed[index][-1]
-                start = 0
-                for other in sorted(starts, key=starts.__getitem__):
-                    apart = needed[other][-1] < first or last < needed[other][0]
-                    if not apart and starts[other] < start + self.sizes[index]:
-                        start = max(start, starts[other] + self.sizes[other])
-                starts[index] = start
+        lives = [
+            (needed[index][0], needed[index][-1], size)
+            for index, size in enumerate(self.sizes)
+        ]
+        starts, length = place(lives)
         calls = [
             re.sub("@([0-9]+)@", lambda at: str(starts[int(at[1])]), call)
             for call in self.calls
         ]
-        return calls, max(start + self.sizes[index] for index, start in starts.items())
+        return calls, length
 
     def write(
         self,

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lenet5c.core.places import place
 from lenet5c.data.images import as_images, encode_labels
 from lenet5c.deploy.c_export import export_int8
 from lenet5c.deploy.int8 import (
@@ -159,19 +160,13 @@ class QuantizedModel:
 
     @property
     def activation_bytes(self) -> int:
-        """Bytes of the maps that are needed at once, at the most, one image's: two, and
-        those that are added later."""
-        steps = self._steps()
-        shapes = [self.input_shape, *(step.output_shape for step in steps)]
-        last = {s: number for number, step in enumerate(steps) for s in step.sources}
-        return max(
-            sum(
-                math.prod(shape)
-                for at, shape in enumerate(shapes[: number + 2])
-                if at == number + 1 or last.get(at, -1) >= number
-            )
-            for number in range(len(steps))
-        )
+        """Bytes of the maps of one image, each where no map lies that is needed at the
+        same time."""
+        shapes = [self.input_shape, *(step.output_shape for step in self._steps())]
+        last = {s: n for n, step in enumerate(self._steps()) for s in step.sources}
+        return place(
+            [(at - 1, last.get(at, at), math.prod(s)) for at, s in enumerate(shapes)]
+        )[1]
 
     @property
     def has_tanh(self) -> bool:
