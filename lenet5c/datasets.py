@@ -1,4 +1,4 @@
-"""Images to learn from: MNIST, Fashion-MNIST, scikit-learn's digits, and your own."""
+"""What is public of lenet5c.data.datasets."""
 
 from lenet5c.data.datasets import (
     Dataset,
@@ -8,10 +8,15 @@ from lenet5c.data.datasets import (
     find,
     image_folder,
     load,
+    load_like,
     mnist,
     read_csv,
     read_idx,
+    read_images,
     write_idx,
+)
+from lenet5c.data.datasets import (
+    __doc__ as __doc__,
 )
 
 __all__ = [
@@ -22,8 +27,10 @@ __all__ = [
     "find",
     "image_folder",
     "load",
+    "load_like",
     "mnist",
     "read_csv",
     "read_idx",
+    "read_images",
     "write_idx",
 ]

@@ -225,6 +225,7 @@ cdef class Predictor:
     cdef readonly list labels
     cdef readonly bytes content
     cdef readonly object stage
+    cdef object vector  # of a content that is a header alone
     cdef readonly size_t workspace_size
     cdef list idle  # Scratch that no call is using
 
@@ -244,6 +245,7 @@ cdef class Predictor:
         c_input(self.model, &self.input)
         self.content = content
         self.stage = stage
+        self.vector = None if vector is None else numpy.array(vector)
         self.labels = list(labels)
         if len(self.labels) != c_classes(self.model):
             raise ValueError(
@@ -256,7 +258,7 @@ cdef class Predictor:
         c_close(self.model)
 
     def __reduce__(self):
-        return Predictor, (self.content, self.labels, self.stage)
+        return Predictor, (self.content, self.labels, self.stage, self.vector)
 
     def __call__(self, image):
         """The label of one image.

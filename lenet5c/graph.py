@@ -22,9 +22,9 @@ from lenet5c.layers import (
     Flatten,
     Layer,
     Residual,
-    Shape,
     layer_to_dict,
 )
+from lenet5c.layers.base import Shape
 
 __all__ = ["Graph", "Node", "fold", "for_core", "lower", "scale_and_shift"]
 
@@ -168,7 +168,8 @@ class _Lowering:
             shape = after
         elif isinstance(layer, BatchNorm2d) and last is not None:
             before = self.nodes[last]
-            if isinstance(before.layer, (Conv2d, Dense)) and before.activation is None:
+            weighs = isinstance(before.layer, (Conv2d, Dense))
+            if weighs and before.activation is None and before.output_shape == shape:
                 self.nodes[last] = replace(before, norm_follows=True)
         self.nodes.append(Node(layer, str(layer.name), shape, after, sources))
         return len(self.nodes)

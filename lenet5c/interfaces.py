@@ -8,7 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from lenet5c.data.augment import Augment
 from lenet5c.data.images import InputStage
-from lenet5c.layers import Layer, Shape
+from lenet5c.layers import Layer
+from lenet5c.layers.base import Shape
 
 __all__ = ["Evaluation", "Network", "Trainable"]
 

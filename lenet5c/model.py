@@ -17,17 +17,10 @@ from lenet5c.data.images import InputStage, as_images, encode_labels
 from lenet5c.engine import FEW_IMAGES, PREDICT_CHUNK, Engine, predictor_of
 from lenet5c.graph import fold, for_core, lower
 from lenet5c.interfaces import Evaluation
-from lenet5c.layers import (
-    BatchNorm2d,
-    Conv2d,
-    Dense,
-    Layer,
-    Shape,
-    before_relu,
-    initialise,
-    named,
-    walk,
-)
+from lenet5c.layers import BatchNorm2d, Conv2d, Dense, Layer, initialise, walk
+from lenet5c.layers.base import Shape
+from lenet5c.layers.initial import before_relu
+from lenet5c.layers.listed import named
 from lenet5c.parameters import (
     MAX_PARAMETERS,
     Parameters,

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lenet5c.layers import Layer, Shape, walk
+from lenet5c.layers import Layer, walk
+from lenet5c.layers.base import Shape
 
 __all__ = ["MAX_PARAMETERS", "Parameters", "aligned", "tensor_shapes", "views_of"]
 

@@ -1,4 +1,4 @@
-"""Folders of pictures as data sets, and signs found on photographs."""
+"""What is public of lenet5c.data.pictures."""
 
 from lenet5c.data.pictures import (
     NothingFound,
@@ -10,6 +10,9 @@ from lenet5c.data.pictures import (
     prepare,
     prepare_many,
     read_picture,
+)
+from lenet5c.data.pictures import (
+    __doc__ as __doc__,
 )
 
 __all__ = [

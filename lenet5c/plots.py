@@ -1,7 +1,10 @@
-"""Pictures of a model, of its training and of its mistakes."""
+"""What is public of lenet5c.report.plots."""
 
 from lenet5c.report.plots import (
+    CALIBRATION_BINS,
+    DOTS_PER_INCH,
     Reliability,
+    feature_layers,
     plot_augmented,
     plot_calibration,
     plot_confusion,
@@ -9,12 +12,21 @@ from lenet5c.report.plots import (
     plot_filters,
     plot_history,
     plot_mistakes,
+    png,
+    printable,
     reliability,
+    require_matplotlib,
     worst_mistakes,
+)
+from lenet5c.report.plots import (
+    __doc__ as __doc__,
 )
 
 __all__ = [
+    "CALIBRATION_BINS",
+    "DOTS_PER_INCH",
     "Reliability",
+    "feature_layers",
     "plot_augmented",
     "plot_calibration",
     "plot_confusion",
@@ -22,6 +34,9 @@ __all__ = [
     "plot_filters",
     "plot_history",
     "plot_mistakes",
+    "png",
+    "printable",
     "reliability",
+    "require_matplotlib",
     "worst_mistakes",
 ]

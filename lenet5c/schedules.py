@@ -1,4 +1,4 @@
-"""Learning rates over the course of a training."""
+"""What is public of lenet5c.training.schedules."""
 
 from lenet5c.training.schedules import (
     SCHEDULES,
@@ -7,6 +7,12 @@ from lenet5c.training.schedules import (
     Schedule,
     Step,
     Watch,
+    as_schedule,
+    constant,
+    cosine,
+)
+from lenet5c.training.schedules import (
+    __doc__ as __doc__,
 )
 
 __all__ = [
@@ -16,4 +22,7 @@ __all__ = [
     "Schedule",
     "Step",
     "Watch",
+    "as_schedule",
+    "constant",
+    "cosine",
 ]

@@ -121,6 +121,10 @@ CASES: dict[str, tuple[Sequence[Layer], tuple[int, int, int]]] = {
         (2, 4, 5),
     ),
     "norm: after flatten": ([Flatten(), BatchNorm2d(eps=0.3), Dense(3)], (2, 3, 2)),
+    "norm: after conv and flatten": (
+        [Conv2d(3, 2), Flatten(), BatchNorm2d(eps=0.3), Dense(3)],
+        (2, 4, 3),
+    ),
     "norm: after residual": (
         [Residual([Conv2d(2, 1)]), BatchNorm2d(eps=0.3), Dense(3)],
         (2, 4, 5),

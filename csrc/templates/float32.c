@@ -1,4 +1,4 @@
-/* Of what lenet5c/export_c.py makes a C file in float32.
+/* Of what lenet5c/deploy/c_export.py makes a C file in float32.
  *
  * Pieces are what stands between empty lines, outside of braces and of #if. A file takes
  * those that its network calls, and what these use; `digits` becomes its name.

@@ -1,4 +1,4 @@
-/* Of what lenet5c/export_c.py makes a C file in 8-bit integers: see float32.c. */
+/* Of what lenet5c/deploy/c_export.py makes a C file in 8-bit integers: see float32.c. */
 #include <stdint.h>
 
 /* Each file has its own in place of these. */

@@ -22,12 +22,8 @@ from lenet5c.convert.weights import Numbers, input_stage
 from lenet5c.data.images import InputStage
 from lenet5c.files.container import FileFormatError, fields, parse_json
 from lenet5c.files.model_file import check_classes
-from lenet5c.layers import (
-    Layer,
-    Residual,
-    Shape,
-    walk,
-)
+from lenet5c.layers import Layer, Residual, walk
+from lenet5c.layers.base import Shape
 from lenet5c.model import Model
 
 __all__ = ["from_onnx"]

@@ -22,16 +22,9 @@ from lenet5c.convert.onnx_values import (
 )
 from lenet5c.convert.weights import EXACT_EPS, Numbers, affine, input_stage
 from lenet5c.data.images import InputStage
-from lenet5c.layers import (
-    LAYERS,
-    MAX_NESTED,
-    BatchNorm2d,
-    Conv2d,
-    Flatten,
-    Layer,
-    Residual,
-    Shape,
-)
+from lenet5c.layers import LAYERS, BatchNorm2d, Conv2d, Flatten, Layer, Residual
+from lenet5c.layers.base import Shape
+from lenet5c.layers.listed import MAX_NESTED
 from lenet5c.parameters import MAX_PARAMETERS
 
 __all__ = ["Graph", "Path", "Stage"]

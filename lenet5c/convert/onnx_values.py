@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lenet5c._support.checks import whole
 from lenet5c.files.container import FileFormatError
-from lenet5c.layers import Shape
+from lenet5c.layers.base import Shape
 from lenet5c.parameters import MAX_PARAMETERS
 
 Array = NDArray[Any]

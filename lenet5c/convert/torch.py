@@ -10,14 +10,8 @@ from numpy.typing import NDArray
 from lenet5c._support.checks import pair
 from lenet5c._support.habits import explained
 from lenet5c.convert.weights import Numbers, affine, input_stage, to_float32
-from lenet5c.layers import (
-    BatchNorm2d,
-    Conv2d,
-    Dense,
-    Flatten,
-    Shape,
-    walk,
-)
+from lenet5c.layers import BatchNorm2d, Conv2d, Dense, Flatten, walk
+from lenet5c.layers.base import Shape
 from lenet5c.model import Model
 
 __all__ = ["from_torch_state_dict"]

@@ -25,7 +25,7 @@ from lenet5c.deploy.steps import Step, steps_of
 from lenet5c.files.atomic import write_atomically
 from lenet5c.graph import scale_and_shift
 from lenet5c.interfaces import Network
-from lenet5c.layers import Shape
+from lenet5c.layers.base import Shape
 
 __all__ = ["export_float", "export_int8"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet5c.deploy.steps import Step
-from lenet5c.layers import Shape
+from lenet5c.layers.base import Shape
 
 __all__ = [
     "MAX_INT8",

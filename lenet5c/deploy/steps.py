@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lenet5c.graph import Node, lower
-from lenet5c.layers import BatchNorm2d, Layer, Shape
+from lenet5c.layers import BatchNorm2d, Layer
+from lenet5c.layers.base import Shape
 
 __all__ = ["Step", "steps_of"]
 

@@ -19,7 +19,8 @@ from lenet5c.files.container import (
     read_file,
     write_file,
 )
-from lenet5c.layers import Layer, Shape, layer_from_dict, layer_to_dict, walk
+from lenet5c.layers import Layer, layer_from_dict, layer_to_dict, walk
+from lenet5c.layers.base import Shape
 from lenet5c.parameters import MAX_PARAMETERS, tensor_shapes
 
 MAX_LABEL_CHARACTERS = 1 << 26  # each label as long as the longest: 256 MiB

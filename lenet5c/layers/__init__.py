@@ -4,18 +4,16 @@ One file a family. Shapes are (C, H, W): channels, rows, columns.
 """
 
 from lenet5c.layers.activation import Activation, ReLU, Tanh
-from lenet5c.layers.base import Layer, Shape, Window
+from lenet5c.layers.base import Layer
 from lenet5c.layers.conv import Conv2d
 from lenet5c.layers.dense import Dense
 from lenet5c.layers.dropout import Dropout
 from lenet5c.layers.flatten import Flatten
-from lenet5c.layers.initial import before_relu, initialise
+from lenet5c.layers.initial import initialise
 from lenet5c.layers.listed import (
     LAYERS,
-    MAX_NESTED,
     layer_from_dict,
     layer_to_dict,
-    named,
     walk,
 )
 from lenet5c.layers.norm import BatchNorm2d
@@ -24,7 +22,6 @@ from lenet5c.layers.residual import Residual
 
 __all__ = [
     "LAYERS",
-    "MAX_NESTED",
     "Activation",
     "AvgPool2d",
     "BatchNorm2d",
@@ -37,13 +34,9 @@ __all__ = [
     "MaxPool2d",
     "ReLU",
     "Residual",
-    "Shape",
     "Tanh",
-    "Window",
-    "before_relu",
     "initialise",
     "layer_from_dict",
     "layer_to_dict",
-    "named",
     "walk",
 ]

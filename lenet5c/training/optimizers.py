@@ -1,7 +1,7 @@
 """Optimizers: what a step does to the flat parameter vector.
 
 To add one: a class with `state_size`, how many vectors of the parameters' length it
-keeps, and `rule`, its name in `OPTIMIZERS`, and its kernel in core/update.pxd.
+keeps, and `rule`, its name in `OPTIMIZERS`, and its kernel in core/kernels/update.pxd.
 """
 
 import math

@@ -1,7 +1,8 @@
 """What a training may be told, each option once: default, check, and flag.
 
 To add one, write a field here, its name and what it means in `Model.fit`, and, if the
-recipes have a say in it, a field of `Recipe`; `tests/test_options.py` compares them.
+recipes have a say in it, a field of `Recipe`; tests/training/test_options.py compares
+them.
 """
 
 import math
