@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         MaxPool2d,
         ReLU,
         Residual,
+        Sigmoid,
         Tanh,
     )
     from lenet5c.model import Model, load
@@ -64,6 +65,7 @@ __all__ = [
     "Model",
     "ReLU",
     "Residual",
+    "Sigmoid",
     "Tanh",
     "TrainingError",
     "TrainingState",
@@ -102,7 +104,8 @@ HOMES = {
         "report.history": ("History",),
         "layers": (
             *("AvgPool2d", "BatchNorm2d", "Conv2d", "Dense", "Dropout", "Flatten"),
-            *("GlobalAvgPool2d", "MaxPool2d", "ReLU", "Residual", "Tanh"),
+            *("GlobalAvgPool2d", "MaxPool2d", "ReLU", "Residual"),
+            *("Sigmoid", "Tanh"),
         ),
         "interfaces": ("Evaluation",),
         "model": ("Model", "load"),

@@ -21,6 +21,7 @@ from lenet5c.layers import (
     Layer,
     MaxPool2d,
     ReLU,
+    Sigmoid,
     Tanh,
 )
 
@@ -35,6 +36,8 @@ __all__ = [
     "max_pool2d_backward",
     "relu",
     "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
     "tanh",
@@ -317,6 +320,18 @@ def relu(x: ArrayLike, *, threads: int | None = None) -> Array:
 def relu_backward(x: ArrayLike, dy: ArrayLike, *, threads: int | None = None) -> Array:
     """dx = dy where x > 0, else 0"""
     return _element_wise_backward(ReLU(), x, dy, threads)
+
+
+def sigmoid(x: ArrayLike, *, threads: int | None = None) -> Array:
+    """1 / (1 + exp(-x)) of an array of any shape, to 2^-22."""
+    return _element_wise(Sigmoid(), x, threads)
+
+
+def sigmoid_backward(
+    x: ArrayLike, dy: ArrayLike, *, threads: int | None = None
+) -> Array:
+    """dx = dy * sigmoid(x) * (1 - sigmoid(x))"""
+    return _element_wise_backward(Sigmoid(), x, dy, threads)
 
 
 def softmax_cross_entropy(

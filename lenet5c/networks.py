@@ -16,13 +16,14 @@ from lenet5c.layers import (
     MaxPool2d,
     ReLU,
     Residual,
+    Sigmoid,
     Tanh,
 )
 from lenet5c.model import Model
 
 __all__ = ["NETWORKS", "cnn3", "lenet5", "mlp", "resnet18"]
 
-ACTIVATIONS = {"tanh": Tanh, "relu": ReLU}
+ACTIVATIONS = {"tanh": Tanh, "relu": ReLU, "sigmoid": Sigmoid}
 POOLINGS = {"avg": AvgPool2d, "max": MaxPool2d}
 
 
@@ -47,7 +48,7 @@ def lenet5(
     ----------
     classes, channels : int
         Outputs, and channels of the input.
-    activation : {"tanh", "relu"}
+    activation : {"tanh", "relu", "sigmoid"}
     pooling : {"avg", "max"}
     dropout : float
         Share of F6's outputs that a training step leaves out; 0 adds no such layer.
@@ -109,7 +110,7 @@ def mlp(
     ----------
     classes, channels, hidden : int
         Outputs, channels of the input, and hidden units.
-    activation : {"tanh", "relu"}
+    activation : {"tanh", "relu", "sigmoid"}
     size : int or (int, int)
         Rows and columns of the input.
     seed : int

@@ -19,6 +19,7 @@ from lenet5c import (
     MaxPool2d,
     ReLU,
     Residual,
+    Sigmoid,
     Tanh,
 )
 
@@ -35,6 +36,10 @@ def clamp(a, least, most):
 
 def tanh8(t):
     return T[t] if t >= 0 else -T[-t]
+
+
+def sigmoid8(t):
+    return (128 + tanh8(t)) // 2
 
 
 def scores(layers, quantized, image):
@@ -79,6 +84,11 @@ def run(layers, stored, x, inside):
             x = each(
                 x, lambda _, q, m=m, s=s: tanh8(clamp(rescale(q, m, s), -799, 799))
             )
+        elif isinstance(layer, Sigmoid):
+            m, s = entry.multiplier[0], entry.shift
+            x = each(
+                x, lambda _, q, m=m, s=s: sigmoid8(clamp(rescale(q, m, s), -799, 799))
+            )
         elif isinstance(layer, ReLU):
             x = each(x, lambda _, q: max(0, q))
         elif isinstance(layer, Flatten):
@@ -91,13 +101,18 @@ def run(layers, stored, x, inside):
 def addition(one, other, entry, activation):
     """The sum of two maps in units of their own, by the shape of the first."""
     (m, m_other), s = entry.multiplier, entry.shift
-    least, most = {Tanh: (-799, 799), ReLU: (0, 127), None: (-127, 127)}[activation]
+    least, most = {
+        **{Tanh: (-799, 799), Sigmoid: (-799, 799)},
+        **{ReLU: (0, 127), None: (-127, 127)},
+    }[activation]
     y = np.empty(one.shape, object)
     for at in np.ndindex(one.shape):
         product = int(one[at]) * int(m) + int(other[at]) * int(m_other)
         y[at] = clamp((product + 2 ** (s - 1)) // 2**s, least, most)
         if activation is Tanh:
             y[at] = tanh8(y[at])
+        if activation is Sigmoid:
+            y[at] = sigmoid8(y[at])
     return y
 
 
@@ -105,7 +120,7 @@ def activation_of(steps):
     """The kind of the activation that follows, if only `Flatten` lies between; it is
     taken out."""
     for layer in steps:
-        if isinstance(layer, (Tanh, ReLU)):
+        if isinstance(layer, (Tanh, Sigmoid, ReLU)):
             steps.remove(layer)
             return type(layer)
         if not isinstance(layer, Flatten):
@@ -126,7 +141,7 @@ def without_what_does_nothing(layers, inside):
 
 
 def moves_pixels(layer):
-    return not isinstance(layer, (Tanh, ReLU, Flatten, Dropout))
+    return not isinstance(layer, (Tanh, Sigmoid, ReLU, Flatten, Dropout))
 
 
 def centred(quantized, image):
@@ -169,6 +184,8 @@ def finish(a, entry, activation):
     def of(f, q):
         if activation is Tanh:
             return tanh8(clamp(rescale(q, m[f], s), -799, 799))
+        if activation is Sigmoid:
+            return sigmoid8(clamp(rescale(q, m[f], s), -799, 799))
         return clamp(rescale(q, m[f], s), 0 if activation is ReLU else -127, 127)
 
     return each(a, of)

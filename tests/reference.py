@@ -227,6 +227,16 @@ def tanh_backward(x: ArrayLike, dy: ArrayLike) -> Array:
     return _double(dy) / np.cosh(np.clip(_double(x), -300, 300)) ** 2
 
 
+def sigmoid(x: ArrayLike) -> Array:
+    """1 / (1 + exp(-x)), any shape."""
+    return 1 / (1 + np.exp(-np.clip(_double(x), -700, 700)))
+
+
+def sigmoid_backward(x: ArrayLike, dy: ArrayLike) -> Array:
+    """dx = dy * sigmoid(x) * sigmoid(-x): no digits lost at large x."""
+    return _double(dy) * sigmoid(x) * sigmoid(-_double(x))
+
+
 def relu(x: ArrayLike) -> Array:
     """max(0, x), any shape."""
     return np.maximum(_double(x), 0)
@@ -397,6 +407,7 @@ def _backward(
                 "global_avg_pool2d": global_avg_pool2d_backward,
                 "tanh": tanh_backward,
                 "relu": relu_backward,
+                "sigmoid": sigmoid_backward,
             }[kind]
             dy = simple(_map(before), _map(dy), **window).reshape(before.shape)
     return dy
@@ -447,7 +458,7 @@ def _layer(
         return y.reshape(x.shape)
     if kind == "dense":
         x = x.reshape(len(x), -1)
-    elif kind not in ("tanh", "relu"):
+    elif kind not in ("tanh", "relu", "sigmoid"):
         x = _map(x)
     functions = {
         "conv2d": conv2d,
@@ -457,6 +468,7 @@ def _layer(
         "global_avg_pool2d": global_avg_pool2d,
         "tanh": tanh,
         "relu": relu,
+        "sigmoid": sigmoid,
     }
     if kind not in functions:
         raise ValueError(f"the reference has no layer of kind {kind!r}")

@@ -37,6 +37,7 @@ from lenet5c import (
     Model,
     ReLU,
     Residual,
+    Sigmoid,
     Tanh,
 )
 from lenet5c._support.cores import core
@@ -93,6 +94,18 @@ CASES: dict[str, tuple[Sequence[Layer], tuple[int, int, int]]] = {
     "relu: after norm": ([BatchNorm2d(), ReLU(), Conv2d(3, 2)], (2, 4, 5)),
     "relu: after residual": (
         [Residual([Conv2d(2, 1)]), ReLU(), Conv2d(3, 2)],
+        (2, 4, 5),
+    ),
+    "sigmoid: first": ([Sigmoid(), Dense(3)], (2, 3, 4)),
+    "sigmoid: after conv": (
+        [Conv2d(3, 2), Sigmoid(), Conv2d(9, 3, padding=1), Sigmoid(), MaxPool2d(2)],
+        (2, 4, 5),
+    ),
+    "sigmoid: after dense": ([Dense(9), Sigmoid(), Dense(3)], (2, 3, 4)),
+    "sigmoid: after pooling": ([AvgPool2d(2), Sigmoid(), Dense(3)], (2, 4, 5)),
+    "sigmoid: after norm": ([BatchNorm2d(), Sigmoid(), Conv2d(3, 2)], (2, 4, 5)),
+    "sigmoid: after residual": (
+        [Residual([Conv2d(2, 1)]), Sigmoid(), Conv2d(3, 2)],
         (2, 4, 5),
     ),
     "two activations": ([Conv2d(3, 2), Tanh(), ReLU(), Dense(3), Tanh()], (2, 4, 5)),

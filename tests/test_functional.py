@@ -292,6 +292,10 @@ def test_activations(shape, seed, threads):
     # 1 - y^2 loses digits where y is near 1: an error in y counts twice, relative to dy
     dx = functional.tanh_backward(x, dy, threads=threads)
     assert_rounded(dx, reference.tanh_backward(x, dy), np.abs(dy), 100)
+    y = functional.sigmoid(x, threads=threads)
+    np.testing.assert_allclose(y, reference.sigmoid(x), rtol=0, atol=2**-22)
+    dx = functional.sigmoid_backward(x, dy, threads=threads)
+    assert_rounded(dx, reference.sigmoid_backward(x, dy), np.abs(dy), 100)
     y = functional.relu(x, threads=threads)
     assert y.shape == shape
     np.testing.assert_array_equal(y, reference.relu(x))
@@ -371,6 +375,8 @@ CALLS: dict[str, dict[str, Any]] = {
     "tanh_backward": {"x": X, "dy": X[::-1].copy()},
     "relu": {"x": X},
     "relu_backward": {"x": X, "dy": X[::-1].copy()},
+    "sigmoid": {"x": X},
+    "sigmoid_backward": {"x": X, "dy": X[::-1].copy()},
     "softmax_cross_entropy": {"logits": ROWS, "labels": LABELS},
     "softmax_cross_entropy_backward": {"logits": ROWS, "labels": LABELS},
 }
@@ -379,7 +385,7 @@ FLOATS = [(name, key) for name, key in ARGUMENTS if key != "labels"]
 SHAPED = [
     (name, key)
     for name, key in FLOATS
-    if not (key == "x" and name.startswith(("tanh", "relu")))
+    if not (key == "x" and name.startswith(("tanh", "relu", "sigmoid")))
 ]
 
 

@@ -1,4 +1,4 @@
-/* tanh and ReLU: at the end of the op before them, or ops of their own. */
+/* tanh, ReLU and sigmoid: at the end of the op before them, or ops of their own. */
 
 static void add_activation(struct planner *plan, int activation)
 {
@@ -27,6 +27,13 @@ static int plan_relu(struct planner *plan, const struct layer *layer)
     return 1;
 }
 
+static int plan_sigmoid(struct planner *plan, const struct layer *layer)
+{
+    (void)layer;
+    add_activation(plan, SIGMOID);
+    return 1;
+}
+
 static const struct kind tanh_kind = {
     .name = "tanh",
     .plan = plan_tanh,
@@ -36,5 +43,11 @@ static const struct kind tanh_kind = {
 static const struct kind relu_kind = {
     .name = "relu",
     .plan = plan_relu,
+    .takes_flat = 1,
+};
+
+static const struct kind sigmoid_kind = {
+    .name = "sigmoid",
+    .plan = plan_sigmoid,
     .takes_flat = 1,
 };

@@ -88,6 +88,12 @@ INLINE vec LENET5C_SET(exp)(vec x)
     return y * n;
 }
 
+/* sigmoid(x) = (1 + tanh(x / 2)) / 2 */
+INLINE vec LENET5C_SET(sigmoid)(vec x)
+{
+    return FMA(all(0.5f), LENET5C_SET(tanh)(all(0.5f) * x), all(0.5f));
+}
+
 /* y[i] = A(x[i]) for n numbers, in place */
 LENET5C_TARGET static void LENET5C_SET(activate)(float *x, ptrdiff_t n, int activation)
 {
@@ -100,6 +106,8 @@ LENET5C_TARGET static void LENET5C_SET(activate)(float *x, ptrdiff_t n, int acti
             store(x + i + V, two);
         }
         for (; i + V <= n; i += V) store(x + i, LENET5C_SET(tanh)(load(x + i)));
+    } else if (activation == SIGMOID) {
+        for (; i + V <= n; i += V) store(x + i, LENET5C_SET(sigmoid)(load(x + i)));
     } else {
         for (; i + V <= n; i += V) store(x + i, LENET5C_MAX(all(0), load(x + i)));
     }
@@ -108,6 +116,8 @@ LENET5C_TARGET static void LENET5C_SET(activate)(float *x, ptrdiff_t n, int acti
         memcpy(rest, x + i, (size_t)(n - i) * sizeof(float));
         if (activation == TANH)
             store(rest, LENET5C_SET(tanh)(load(rest)));
+        else if (activation == SIGMOID)
+            store(rest, LENET5C_SET(sigmoid)(load(rest)));
         else
             store(rest, LENET5C_MAX(all(0), load(rest)));
         memcpy(x + i, rest, (size_t)(n - i) * sizeof(float));

@@ -177,6 +177,14 @@ DIGITS_INLINE void digits_tanh(float *x, const int n)
     }
 }
 
+/* x = sigmoid(x) = (1 + tanh(x / 2)) / 2 */
+DIGITS_INLINE void digits_sigmoid(float *x, const int n)
+{
+    for (int i = 0; i < n; i++) x[i] *= 0.5f;
+    digits_tanh(x, n);
+    for (int i = 0; i < n; i++) x[i] = 0.5f * x[i] + 0.5f;
+}
+
 /* x = max(0, x). Compared are the bits, as compilers make vectors of integer comparisons
  * alone. */
 DIGITS_INLINE void digits_relu(float *x, const int n)

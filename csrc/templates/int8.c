@@ -64,6 +64,12 @@ DIGITS_INLINE void digits_tanh(
         x[i] = digits_finish(digits_rescale(x[i], multiplier, shift, -799, 799), table);
 }
 
+/* x = (127 + x) / 2, halves upwards: of the tanh of half the argument, the sigmoid. */
+DIGITS_INLINE void digits_sigmoid(int8_t *x, const int n)
+{
+    for (int i = 0; i < n; i++) x[i] = (int8_t)((128 + x[i]) / 2);
+}
+
 /* x[i][j] = weight[j] x[i][j] + bias[j], rescaled as in a convolution, for the map
  * x [P][C] */
 DIGITS_INLINE void digits_scale(int8_t *x, const int8_t *weight, const int32_t *bias,

@@ -332,9 +332,8 @@ NAMES: dict[str, str] = {
         "GlobalAveragePooling2D AdaptiveAvgPool2d GlobalAvgPool GlobalPool"
     ),
     "lenet5c.BatchNorm2d()": "BatchNormalization BatchNorm BatchNorm1d LayerNorm BN",
-    "lenet5c.Tanh() and lenet5c.ReLU() are the activations": (
-        "Activation Sigmoid LeakyReLU ELU GELU SiLU ReLU6 Hardtanh Softplus sigmoid "
-        "activations"
+    "lenet5c.Tanh(), lenet5c.ReLU() and lenet5c.Sigmoid() are the activations": (
+        "Activation LeakyReLU ELU GELU SiLU ReLU6 Hardtanh Softplus sigmoid activations"
     ),
     "lenet5c.SGD() and lenet5c.AdamW() are the optimizers": (
         "Adam Nadam RMSprop Adagrad Adadelta Adamax Momentum Optimizer optim"

@@ -30,6 +30,7 @@ from lenet5c.layers import (
     Layer,
     MaxPool2d,
     ReLU,
+    Sigmoid,
     Tanh,
 )
 from lenet5c.parameters import MAX_PARAMETERS
@@ -49,6 +50,7 @@ LEAST_SCALE_OF_SHARES = 1 / 16
 # Element by element: the layer of an operator with these attributes.
 ACTIVATIONS: dict[str, Callable[[Options], Layer]] = {
     "Relu": lambda _: ReLU(),
+    "Sigmoid": lambda _: Sigmoid(),
     "Tanh": lambda _: Tanh(),
 }
 
@@ -63,7 +65,6 @@ HINTS = {
         ),
         _ACTIVATE,
     ),
-    "Sigmoid": f"at the end {_NO_PROBABILITY}; elsewhere {_ACTIVATE}",
     **dict.fromkeys(("ArgMax", "TopK", "NonMaxSuppression"), _NO_PROBABILITY),
     **dict.fromkeys(
         ("LRN", "LayerNormalization", "InstanceNormalization", "GroupNormalization"),

@@ -34,7 +34,12 @@ LANES = 8  # filters lie in whole vectors of so many, whatever the processor has
 MOST_VECTORS = 2  # in a block of filters
 DENSE_VECTORS = 6  # where the output is one pixel
 TAPS = 16  # int8 taps are filled up to a multiple of it
-LIMITS = {"tanh": "-799, 799", "relu": "0, 127", None: "-127, 127"}  # of int8
+LIMITS = {  # of int8
+    "tanh": "-799, 799",
+    "sigmoid": "-799, 799",
+    "relu": "0, 127",
+    None: "-127, 127",
+}
 RESERVED = """
     alignas alignof and and_eq asm auto bitand bitor bool break case catch char
     class compl concept const consteval constexpr constinit const_cast continue
@@ -121,7 +126,7 @@ def _float_step(code: "_Code", model: Network, step: Step, other: str) -> None:
     elif step.kind == "add":
         code.own()
         code.call("add", size, x=f"{{x}}, {other}")
-    elif step.kind in ("tanh", "relu"):
+    elif step.kind in ("tanh", "relu", "sigmoid"):
         code.own()
         code.call(step.kind, size, x="{x}")
     elif not _moved(code, step):
@@ -161,6 +166,8 @@ def export_int8(quantized: Quantized, path: str | os.PathLike[str], name: str) -
             code.call("avg_pool_scores", _window(step), x="{x}, scores")
             return
         _int8_step(code, layer, other)
+        if "sigmoid" in (step.kind, step.activation):
+            code.call("sigmoid", math.prod(step.output_shape), x="{x}")
         if layer is last and not layer.is_raw:
             channels, height, width = step.output_shape
             code.call("widen", height * width, channels, x="{x}, scores")
@@ -192,9 +199,9 @@ def _int8_step(code: "_Code", layer: QuantizedLayer, other: str) -> None:
     elif step.kind == "relu":
         code.own()
         code.call("relu", size, x="{x}")
-    elif step.kind == "tanh":
+    elif step.kind in ("tanh", "sigmoid"):
         assert layer.multiplier is not None
-        table = (int(layer.multiplier[0]), layer.shift, code.table("tanh"))
+        table = (int(layer.multiplier[0]), layer.shift, code.table(step.kind))
         code.own()
         code.call("tanh", size, *table, x="{x}")
     elif not _moved(code, step):
@@ -318,7 +325,7 @@ class _Code:
         return f"{LIMITS[step.activation]}, {self.table(step.activation)}"
 
     def table(self, activation: str | None) -> str:
-        return f"{self.name}_tanh_table" if activation == "tanh" else "0"
+        return f"{self.name}_tanh_table" if activation in ("tanh", "sigmoid") else "0"
 
     def begin(self, step: Step) -> None:
         """A comment, and the zeros around the input."""

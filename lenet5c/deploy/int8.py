@@ -93,10 +93,10 @@ def run(
             return y.astype(np.int32)
         y = _rescale(y, layer.multiplier[:, None, None], layer.shift)
         activation = step.activation
-    elif step.kind == "tanh":
+    elif step.kind in ("tanh", "sigmoid"):
         assert layer.multiplier is not None
         y = _rescale(x.astype(np.int64), layer.multiplier, layer.shift)
-        activation = "tanh"
+        activation = step.kind
     elif step.kind == "flatten":
         y, activation = x.reshape(shape).astype(np.int64), None
     elif step.kind == "relu":
@@ -107,10 +107,12 @@ def run(
             return y.astype(np.int32)
     else:
         raise ValueError(f"{step.name}: int8 has no step of kind {step.kind!r}")
-    if activation == "tanh":
+    if activation in ("tanh", "sigmoid"):
         most = len(TANH_TABLE) - 1
         both_sides = np.concatenate([-TANH_TABLE[:0:-1], TANH_TABLE])
         y = both_sides[np.clip(y, -most, most) + most]
+        if activation == "sigmoid":
+            y = (y.astype(np.int64) + MAX_INT8 + 1) // 2
     else:
         y = np.clip(y, 0 if activation == "relu" else -MAX_INT8, MAX_INT8)
     return y.astype(np.int32 if last else np.int8)

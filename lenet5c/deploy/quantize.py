@@ -171,7 +171,9 @@ class QuantizedModel:
     @property
     def has_tanh(self) -> bool:
         """Whether the table of tanh is needed."""
-        return any("tanh" in (step.kind, step.activation) for step in self._steps())
+        return any(
+            {"tanh", "sigmoid"} & {step.kind, step.activation} for step in self._steps()
+        )
 
     def scores(self, images: ArrayLike) -> NDArray[np.int32]:
         """(N, classes) int32: logits in units of `scale`."""
@@ -301,6 +303,9 @@ def _quantized(
     if step.kind == "tanh":
         multiplier, shift = fixed_point(np.array([scale * TANH_ONE]))
         return QuantizedLayer(step, 1 / MAX_INT8, multiplier=multiplier, shift=shift)
+    if step.kind == "sigmoid":
+        multiplier, shift = fixed_point(np.array([scale * TANH_ONE / 2]))
+        return QuantizedLayer(step, 1 / MAX_INT8, multiplier=multiplier, shift=shift)
     if step.kind == "avg_pool" and last:
         return QuantizedLayer(step, scale / math.prod(step.kernel))
     if step.kind in ("avg_pool", "max_pool", "relu", "flatten"):
@@ -345,6 +350,8 @@ def _unit_of_output(
     """What one unit stands for before the step's activation, and after it."""
     if step.activation == "tanh":
         return 1 / TANH_ONE, 1 / MAX_INT8
+    if step.activation == "sigmoid":
+        return 2 / TANH_ONE, 1 / MAX_INT8
     scale = max(_largest_activation(model, step, pixels) / MAX_INT8, least)
     return scale, scale
 

@@ -20,6 +20,7 @@ KINDS = {
     "max_pool2d": "max_pool",
     "tanh": "tanh",
     "relu": "relu",
+    "sigmoid": "sigmoid",
     "flatten": "flatten",
 }
 
@@ -34,7 +35,8 @@ class Step:
 
     Attributes
     ----------
-    kind : {"conv", "scale", "add", "avg_pool", "max_pool", "tanh", "relu", "flatten"}
+    kind : {"conv", "scale", "add", "avg_pool", "max_pool", "tanh", "relu", "sigmoid", \
+            "flatten"}
         A batch normalisation is a scale, the end of a `Residual` an addition.
     name : str
         Of the layer that has the parameters.
@@ -43,7 +45,7 @@ class Step:
     input_shape, output_shape : (C, H, W)
     kernel : (KH, KW)
     stride, padding : int
-    activation : {"tanh", "relu"} or None
+    activation : {"tanh", "relu", "sigmoid"} or None
         Of a convolution, a scale or an addition.
     sources : tuple of int
         The maps that it reads, two for an addition: 0 is the input, i + 1 the output of

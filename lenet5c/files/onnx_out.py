@@ -24,6 +24,7 @@ from lenet5c.layers import (
     MaxPool2d,
     ReLU,
     Residual,
+    Sigmoid,
     Tanh,
 )
 
@@ -235,6 +236,8 @@ def _operator(layer: Layer) -> tuple[str, dict[str, Any]]:
             return "Tanh", {}
         case ReLU():
             return "Relu", {}
+        case Sigmoid():
+            return "Sigmoid", {}
     raise TypeError(
         f"{layer.name}: expected a layer that ONNX has, got the kind {layer.kind!r}"
     )

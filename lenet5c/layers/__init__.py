@@ -3,7 +3,7 @@
 One file a family. Shapes are (C, H, W): channels, rows, columns.
 """
 
-from lenet5c.layers.activation import Activation, ReLU, Tanh
+from lenet5c.layers.activation import Activation, ReLU, Sigmoid, Tanh
 from lenet5c.layers.base import Layer
 from lenet5c.layers.conv import Conv2d
 from lenet5c.layers.dense import Dense
@@ -34,6 +34,7 @@ __all__ = [
     "MaxPool2d",
     "ReLU",
     "Residual",
+    "Sigmoid",
     "Tanh",
     "initialise",
     "layer_from_dict",

@@ -6,7 +6,7 @@ from typing import ClassVar
 from lenet5c._support.habits import explained
 from lenet5c.layers.base import Layer
 
-__all__ = ["Activation", "ReLU", "Tanh"]
+__all__ = ["Activation", "ReLU", "Sigmoid", "Tanh"]
 
 
 class Activation(Layer):
@@ -19,6 +19,15 @@ class Tanh(Activation):
     """Hyperbolic tangent, element by element."""
 
     kind: ClassVar[str] = "tanh"
+    name: str | None = None
+
+
+@explained
+@dataclass(frozen=True, kw_only=True)
+class Sigmoid(Activation):
+    """1 / (1 + exp(-x)), element by element."""
+
+    kind: ClassVar[str] = "sigmoid"
     name: str | None = None
 
 

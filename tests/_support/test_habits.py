@@ -200,7 +200,7 @@ def test_words_of_other_libraries(make, words):
         ("LeNet", r"lenet5c.lenet5\(\)"),
         ("ResNet18", "'resnet18'"),
         ("BatchNormalization", r"lenet5c.BatchNorm2d\(\)"),
-        ("Sigmoid", "are the activations"),
+        ("Softplus", "are the activations"),
         ("dataset", "'datasets'"),
         ("Modle", "'Model'"),
     ],

@@ -532,10 +532,6 @@ BROKEN = {
         (("Flatten",), ("Gemm", [np.full((72, 4), np.nan, np.float32)])),
         "weight: expected finite float32",
     ),
-    "a sigmoid": (
-        (("Sigmoid",),),
-        "node 'n0' .Sigmoid.: at the end .*; expected one of Conv",
-    ),
     "a softmax in the middle": (
         (*END[:1], ("Gemm", [weights(72, 4)]), ("Softmax",), ("Relu",)),
         "expected nothing after a Softmax",

@@ -16,6 +16,7 @@ from lenet5c import (
     MaxPool2d,
     ReLU,
     Residual,
+    Sigmoid,
     Tanh,
 )
 from lenet5c.layers import (
@@ -211,6 +212,7 @@ EVERY_LAYER = [
     MaxPool2d(2, name="S4"),
     Tanh(name="T"),
     ReLU(name="R"),
+    Sigmoid(name="G"),
     Dropout(0.25, name="d"),
     Flatten(name="f"),
     BatchNorm2d(momentum=0.2, eps=1e-3, name="B"),

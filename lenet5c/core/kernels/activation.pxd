@@ -8,11 +8,12 @@ cdef enum Activation:
     IDENTITY
     TANH
     RELU
+    SIGMOID
 
 
 cdef inline int activation_number(name) except -1:
     """Of a layer's kind; None is no activation."""
-    return {None: IDENTITY, "tanh": TANH, "relu": RELU}[name]
+    return {None: IDENTITY, "tanh": TANH, "relu": RELU, "sigmoid": SIGMOID}[name]
 
 
 cdef inline void activation_forward(
@@ -30,6 +31,9 @@ cdef inline void activation_forward(
     elif activation == RELU:
         for i in range(n):
             y[i] = lanes_max(lanes_set(0), x[i])
+    elif activation == SIGMOID:
+        for i in range(n):
+            y[i] = lanes_set(0.5) * (lanes_set(1) + lanes_tanh(lanes_set(0.5) * x[i]))
     elif x != y:
         for i in range(n):
             y[i] = x[i]
@@ -38,7 +42,7 @@ cdef inline void activation_forward(
 cdef inline void activation_backward(
     const lanes *y, const lanes *dy, lanes *dx, Py_ssize_t n, int activation
 ) noexcept nogil:
-    """dx[i] = dy[i] * A'(x[i]), where tanh' = 1 - y^2 and relu' = (y > 0)
+    """dx[i] = dy[i] * A'(x[i]): tanh' = 1 - y^2, relu' = (y > 0), sigmoid' = y - y^2
 
     y   [n]  lanes, output of the forward pass
     dy  [n]  lanes, gradient of y
@@ -51,6 +55,9 @@ cdef inline void activation_backward(
     elif activation == RELU:
         for i in range(n):
             dx[i] = lanes_if_positive(y[i], dy[i])
+    elif activation == SIGMOID:
+        for i in range(n):
+            dx[i] = dy[i] * y[i] * (lanes_set(1) - y[i])
     elif dx != dy:
         for i in range(n):
             dx[i] = dy[i]

@@ -1,4 +1,4 @@
-"""Activations that no op before them applies, tanh and ReLU: y = A(x)."""
+"""Activations that no op before them applies, tanh, ReLU and sigmoid: y = A(x)."""
 
 from lenet5c.core.kernels.activation cimport (
     activation_backward, activation_forward, activation_number,

@@ -37,6 +37,7 @@ cdef inline dict kinds():
         "dropout": (<size_t><void *>plan_dropout, 0),
         "tanh": (<size_t><void *>plan_activation, 0),
         "relu": (<size_t><void *>plan_activation, 0),
+        "sigmoid": (<size_t><void *>plan_activation, 0),
     }
 
 
