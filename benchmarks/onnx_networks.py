@@ -125,7 +125,7 @@ def networks():
     yield "softmax at the end", lenet(end=[nn.Softmax(dim=1)]), GREY, True
     yield "log-softmax at the end", lenet(end=[nn.LogSoftmax(dim=-1)]), GREY, True
     yield "sigmoid", lenet(nn.Sigmoid), GREY, True
-    yield "leaky relu", lenet(nn.LeakyReLU, nn.MaxPool2d), GREY, False
+    yield "leaky relu", lenet(nn.LeakyReLU, nn.MaxPool2d), GREY, True
     yield "relu6", lenet(nn.ReLU6, nn.MaxPool2d), GREY, False
     yield "gelu", lenet(nn.GELU, nn.MaxPool2d), GREY, False
     yield "sigmoid at the end", lenet(end=[nn.Sigmoid()]), GREY, True

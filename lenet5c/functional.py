@@ -19,6 +19,7 @@ from lenet5c.layers import (
     Conv2d,
     Dense,
     Layer,
+    LeakyReLU,
     MaxPool2d,
     ReLU,
     Sigmoid,
@@ -32,6 +33,8 @@ __all__ = [
     "conv2d_backward",
     "dense",
     "dense_backward",
+    "leaky_relu",
+    "leaky_relu_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "relu",
@@ -332,6 +335,20 @@ def sigmoid_backward(
 ) -> Array:
     """dx = dy * sigmoid(x) * (1 - sigmoid(x))"""
     return _element_wise_backward(Sigmoid(), x, dy, threads)
+
+
+def leaky_relu(
+    x: ArrayLike, slope: float = 0.01, *, threads: int | None = None
+) -> Array:
+    """x where x > 0, else slope * x, of an array of any shape."""
+    return _element_wise(LeakyReLU(slope), x, threads)
+
+
+def leaky_relu_backward(
+    x: ArrayLike, dy: ArrayLike, slope: float = 0.01, *, threads: int | None = None
+) -> Array:
+    """dx = dy where x > 0, else slope * dy"""
+    return _element_wise_backward(LeakyReLU(slope), x, dy, threads)
 
 
 def softmax_cross_entropy(

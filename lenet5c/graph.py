@@ -178,6 +178,8 @@ class _Lowering:
         """Whether it is an activation that node number `last` takes in."""
         if not self.fuse or not isinstance(layer, Activation) or last is None:
             return False
+        if not layer.joins:
+            return False
         node = self.nodes[last]
         return node.layer.takes_activation and node.activation is None
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from lenet5c._support.checks import pair, truth
 from lenet5c._support.habits import choose, explained
 from lenet5c.layers import (
+    Activation,
     AvgPool2d,
     BatchNorm2d,
     Conv2d,
@@ -13,6 +14,7 @@ from lenet5c.layers import (
     Flatten,
     GlobalAvgPool2d,
     Layer,
+    LeakyReLU,
     MaxPool2d,
     ReLU,
     Residual,
@@ -23,7 +25,12 @@ from lenet5c.model import Model
 
 __all__ = ["NETWORKS", "cnn3", "lenet5", "mlp", "resnet18"]
 
-ACTIVATIONS = {"tanh": Tanh, "relu": ReLU, "sigmoid": Sigmoid}
+ACTIVATIONS: dict[str, type[Activation]] = {
+    "tanh": Tanh,
+    "relu": ReLU,
+    "sigmoid": Sigmoid,
+    "leaky-relu": LeakyReLU,
+}
 POOLINGS = {"avg": AvgPool2d, "max": MaxPool2d}
 
 
@@ -48,7 +55,7 @@ def lenet5(
     ----------
     classes, channels : int
         Outputs, and channels of the input.
-    activation : {"tanh", "relu", "sigmoid"}
+    activation : {"tanh", "relu", "sigmoid", "leaky-relu"}
     pooling : {"avg", "max"}
     dropout : float
         Share of F6's outputs that a training step leaves out; 0 adds no such layer.
@@ -110,7 +117,7 @@ def mlp(
     ----------
     classes, channels, hidden : int
         Outputs, channels of the input, and hidden units.
-    activation : {"tanh", "relu", "sigmoid"}
+    activation : {"tanh", "relu", "sigmoid", "leaky-relu"}
     size : int or (int, int)
         Rows and columns of the input.
     seed : int

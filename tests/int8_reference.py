@@ -16,6 +16,7 @@ from lenet5c import (
     Dropout,
     Flatten,
     GlobalAvgPool2d,
+    LeakyReLU,
     MaxPool2d,
     ReLU,
     Residual,
@@ -89,6 +90,9 @@ def run(layers, stored, x, inside):
             x = each(
                 x, lambda _, q, m=m, s=s: sigmoid8(clamp(rescale(q, m, s), -799, 799))
             )
+        elif isinstance(layer, LeakyReLU):
+            m, s = entry.multiplier[0], entry.shift
+            x = each(x, lambda _, q, m=m, s=s: q if q >= 0 else rescale(q, m, s))
         elif isinstance(layer, ReLU):
             x = each(x, lambda _, q: max(0, q))
         elif isinstance(layer, Flatten):
@@ -141,7 +145,7 @@ def without_what_does_nothing(layers, inside):
 
 
 def moves_pixels(layer):
-    return not isinstance(layer, (Tanh, Sigmoid, ReLU, Flatten, Dropout))
+    return not isinstance(layer, (Tanh, Sigmoid, ReLU, LeakyReLU, Flatten, Dropout))
 
 
 def centred(quantized, image):

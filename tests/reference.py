@@ -247,6 +247,16 @@ def relu_backward(x: ArrayLike, dy: ArrayLike) -> Array:
     return np.where(_double(x) > 0, _double(dy), 0)
 
 
+def leaky_relu(x: ArrayLike, slope: float = 0.01) -> Array:
+    """x where x > 0, else slope * x, any shape."""
+    return np.where(_double(x) > 0, _double(x), slope * _double(x))
+
+
+def leaky_relu_backward(x: ArrayLike, dy: ArrayLike, slope: float = 0.01) -> Array:
+    """dx = dy where x > 0, else slope * dy"""
+    return np.where(_double(x) > 0, _double(dy), slope * _double(dy))
+
+
 def _log_softmax(logits: Array) -> Array:
     shifted = logits - logits.max(axis=1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
@@ -408,6 +418,7 @@ def _backward(
                 "tanh": tanh_backward,
                 "relu": relu_backward,
                 "sigmoid": sigmoid_backward,
+                "leaky_relu": leaky_relu_backward,
             }[kind]
             dy = simple(_map(before), _map(dy), **window).reshape(before.shape)
     return dy
@@ -420,6 +431,7 @@ def _window(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
         "avg_pool2d": ("kernel_size", "stride"),
         "max_pool2d": ("kernel_size", "stride", "padding"),
         "batch_norm2d": ("eps",),
+        "leaky_relu": ("slope",),
     }.get(kind, ())
     return {name: options[name] for name in wanted if name in options}
 
@@ -458,7 +470,7 @@ def _layer(
         return y.reshape(x.shape)
     if kind == "dense":
         x = x.reshape(len(x), -1)
-    elif kind not in ("tanh", "relu", "sigmoid"):
+    elif kind not in ("tanh", "relu", "sigmoid", "leaky_relu"):
         x = _map(x)
     functions = {
         "conv2d": conv2d,
@@ -469,6 +481,7 @@ def _layer(
         "tanh": tanh,
         "relu": relu,
         "sigmoid": sigmoid,
+        "leaky_relu": leaky_relu,
     }
     if kind not in functions:
         raise ValueError(f"the reference has no layer of kind {kind!r}")

@@ -33,6 +33,7 @@ from lenet5c import (
     Dropout,
     Flatten,
     GlobalAvgPool2d,
+    LeakyReLU,
     MaxPool2d,
     Model,
     ReLU,
@@ -106,6 +107,24 @@ CASES: dict[str, tuple[Sequence[Layer], tuple[int, int, int]]] = {
     "sigmoid: after norm": ([BatchNorm2d(), Sigmoid(), Conv2d(3, 2)], (2, 4, 5)),
     "sigmoid: after residual": (
         [Residual([Conv2d(2, 1)]), Sigmoid(), Conv2d(3, 2)],
+        (2, 4, 5),
+    ),
+    "leaky relu: first": ([LeakyReLU(), Dense(3)], (2, 3, 4)),
+    "leaky relu: after conv": (
+        [Conv2d(3, 2), LeakyReLU(0.3), ReLU(), Conv2d(9, 3, padding=1), LeakyReLU(0.3)],
+        (2, 4, 5),
+    ),
+    "leaky relu: after dense": ([Dense(9), LeakyReLU(0.0), Dense(3)], (2, 3, 4)),
+    "leaky relu: after activation": (
+        [Conv2d(3, 2), Tanh(), LeakyReLU(0.3), Flatten(), LeakyReLU(0.5), Dense(3)],
+        (2, 4, 5),
+    ),
+    "leaky relu: after norm": (
+        [Conv2d(3, 2), BatchNorm2d(), LeakyReLU(0.3), BatchNorm2d(), LeakyReLU(0.2)],
+        (2, 4, 5),
+    ),
+    "leaky relu: after residual": (
+        [Residual([Conv2d(2, 1), LeakyReLU(0.3)]), LeakyReLU(0.3), Conv2d(3, 2)],
         (2, 4, 5),
     ),
     "two activations": ([Conv2d(3, 2), Tanh(), ReLU(), Dense(3), Tanh()], (2, 4, 5)),

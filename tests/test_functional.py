@@ -296,6 +296,10 @@ def test_activations(shape, seed, threads):
     np.testing.assert_allclose(y, reference.sigmoid(x), rtol=0, atol=2**-22)
     dx = functional.sigmoid_backward(x, dy, threads=threads)
     assert_rounded(dx, reference.sigmoid_backward(x, dy), np.abs(dy), 100)
+    y = functional.leaky_relu(x, 0.25, threads=threads)
+    np.testing.assert_array_equal(y, reference.leaky_relu(x, 0.25))
+    dx = functional.leaky_relu_backward(x, dy, 0.25, threads=threads)
+    np.testing.assert_array_equal(dx, reference.leaky_relu_backward(x, dy, 0.25))
     y = functional.relu(x, threads=threads)
     assert y.shape == shape
     np.testing.assert_array_equal(y, reference.relu(x))
@@ -377,6 +381,8 @@ CALLS: dict[str, dict[str, Any]] = {
     "relu_backward": {"x": X, "dy": X[::-1].copy()},
     "sigmoid": {"x": X},
     "sigmoid_backward": {"x": X, "dy": X[::-1].copy()},
+    "leaky_relu": {"x": X},
+    "leaky_relu_backward": {"x": X, "dy": X[::-1].copy()},
     "softmax_cross_entropy": {"logits": ROWS, "labels": LABELS},
     "softmax_cross_entropy_backward": {"logits": ROWS, "labels": LABELS},
 }
@@ -385,7 +391,7 @@ FLOATS = [(name, key) for name, key in ARGUMENTS if key != "labels"]
 SHAPED = [
     (name, key)
     for name, key in FLOATS
-    if not (key == "x" and name.startswith(("tanh", "relu", "sigmoid")))
+    if not (key == "x" and name.startswith(("tanh", "relu", "sigmoid", "leaky_relu")))
 ]
 
 

@@ -1,4 +1,5 @@
-/* tanh, ReLU and sigmoid: at the end of the op before them, or ops of their own. */
+/* tanh, ReLU and sigmoid: at the end of the op before them, or ops of their own;
+ * and leaky ReLU, always one of its own. */
 
 static void add_activation(struct planner *plan, int activation)
 {
@@ -49,5 +50,32 @@ static const struct kind relu_kind = {
 static const struct kind sigmoid_kind = {
     .name = "sigmoid",
     .plan = plan_sigmoid,
+    .takes_flat = 1,
+};
+
+static void run_leaky_relu(const struct op *p, const float *x, float *y)
+{
+    for (ptrdiff_t i = 0; i < p->size; i++) y[i] = x[i] > 0 ? x[i] : p->slope * x[i];
+}
+
+static int read_leaky_relu(const struct options *given, struct layer *layer)
+{
+    return is_rate(given->values[SLOPE]) && get_number(given->values[SLOPE], &layer->slope);
+}
+
+static int plan_leaky_relu(struct planner *plan, const struct layer *layer)
+{
+    struct op *op = add_op(plan, run_leaky_relu);
+    op->slope = (float)layer->slope;
+    op->size = (ptrdiff_t)map_size(plan);
+    set_same_map(plan);
+    return 1;
+}
+
+static const struct kind leaky_relu_kind = {
+    .name = "leaky_relu",
+    .options = BIT(SLOPE),
+    .read = read_leaky_relu,
+    .plan = plan_leaky_relu,
     .takes_flat = 1,
 };

@@ -13,6 +13,7 @@ enum option {
     BIAS,
     MOMENTUM,
     EPS,
+    SLOPE,
     LAYERS,
     SHORTCUT,
     OPTION_COUNT
@@ -21,7 +22,7 @@ enum option {
 #define BIT(option) (1u << (option))
 
 static const char *const option_names[] = {"name", "kind", "init", "stride", "kernel_size",
-    "filters", "padding", "outputs", "rate", "bias", "momentum", "eps", "layers",
+    "filters", "padding", "outputs", "rate", "bias", "momentum", "eps", "slope", "layers",
     "shortcut", NULL};
 _Static_assert(sizeof option_names / sizeof *option_names == OPTION_COUNT + 1,
     "each option has its name");
@@ -53,7 +54,7 @@ struct layer {
     const struct kind *kind;
     struct text name, layers, shortcut;
     int filters, kh, kw, stride, padding, bias;
-    double eps;
+    double eps, slope;
     const struct layer *norm; /* the batch normalisation that is folded into it, or NULL */
 };
 

@@ -29,6 +29,7 @@ struct op {
     void (*run)(const struct op *, const float *x, float *y);
     ptrdiff_t x, y; /* where the maps lie in the workspace */
     int activation;
+    float slope;                 /* of a leaky ReLU */
     int channels, height, width; /* of the input; CP channels in layout HWC */
     int out_h, out_w;
     int window, maximum, stride;

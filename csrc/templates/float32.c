@@ -185,6 +185,12 @@ DIGITS_INLINE void digits_sigmoid(float *x, const int n)
     for (int i = 0; i < n; i++) x[i] = 0.5f * x[i] + 0.5f;
 }
 
+/* x = max(slope x, x) */
+DIGITS_INLINE void digits_leaky(float *x, const int n, const float slope)
+{
+    for (int i = 0; i < n; i++) x[i] = x[i] > 0 ? x[i] : slope * x[i];
+}
+
 /* x = max(0, x). Compared are the bits, as compilers make vectors of integer comparisons
  * alone. */
 DIGITS_INLINE void digits_relu(float *x, const int n)

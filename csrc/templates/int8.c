@@ -101,6 +101,14 @@ DIGITS_INLINE void digits_relu(int8_t *x, const int n)
     for (int i = 0; i < n; i++) x[i] = x[i] > 0 ? x[i] : 0;
 }
 
+/* x, rescaled where it is negative */
+DIGITS_INLINE void digits_leaky(
+    int8_t *x, const int n, const int32_t multiplier, const int shift)
+{
+    for (int i = 0; i < n; i++)
+        if (x[i] < 0) x[i] = (int8_t)digits_rescale(x[i], multiplier, shift, -127, 0);
+}
+
 /* What a kernel covers, in one row: patch[r][t] = x[r][t], with RUN = KW C numbers in a
  * row of the kernel and rows of x that are `apart`. It is int16, as compilers make sums
  * of products in vectors of that. */

@@ -144,6 +144,7 @@ ARGUMENTS: dict[str, str] = {
         "kernel_initializer weight_init initializer kernel_init weights_initializer"
     ),
     "rate": "p prob probability drop dropout dropout_rate drop_rate drop_prob",
+    "slope": "negative_slope alpha leak",
     "rate=1 - keep_prob": "keep_prob keep",
     "dropout": "dropout_rate drop_rate drop_prob p",
     "activation": "act act_fn nonlinearity activation_function act_layer",
@@ -332,8 +333,8 @@ NAMES: dict[str, str] = {
         "GlobalAveragePooling2D AdaptiveAvgPool2d GlobalAvgPool GlobalPool"
     ),
     "lenet5c.BatchNorm2d()": "BatchNormalization BatchNorm BatchNorm1d LayerNorm BN",
-    "lenet5c.Tanh(), lenet5c.ReLU() and lenet5c.Sigmoid() are the activations": (
-        "Activation LeakyReLU ELU GELU SiLU ReLU6 Hardtanh Softplus sigmoid activations"
+    "lenet5c.Tanh(), ReLU(), LeakyReLU() and Sigmoid() are the activations": (
+        "Activation ELU GELU SiLU ReLU6 Hardtanh Softplus sigmoid activations"
     ),
     "lenet5c.SGD() and lenet5c.AdamW() are the optimizers": (
         "Adam Nadam RMSprop Adagrad Adadelta Adamax Momentum Optimizer optim"

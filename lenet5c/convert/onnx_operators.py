@@ -28,6 +28,7 @@ from lenet5c.layers import (
     Dropout,
     GlobalAvgPool2d,
     Layer,
+    LeakyReLU,
     MaxPool2d,
     ReLU,
     Sigmoid,
@@ -50,6 +51,7 @@ LEAST_SCALE_OF_SHARES = 1 / 16
 # Element by element: the layer of an operator with these attributes.
 ACTIVATIONS: dict[str, Callable[[Options], Layer]] = {
     "Relu": lambda _: ReLU(),
+    "LeakyRelu": lambda options: LeakyReLU(_decimal(options.get("alpha", 0.01))),
     "Sigmoid": lambda _: Sigmoid(),
     "Tanh": lambda _: Tanh(),
 }
@@ -60,7 +62,7 @@ _NO_PROBABILITY = "export the network without what follows its logits"
 HINTS = {
     **dict.fromkeys(
         (
-            *("Elu", "Celu", "Selu", "PRelu", "LeakyRelu", "ThresholdedRelu", "Mish"),
+            *("Elu", "Celu", "Selu", "PRelu", "ThresholdedRelu", "Mish"),
             *("Gelu", "Erf", "HardSigmoid", "HardSwish", "Softplus", "Softsign"),
         ),
         _ACTIVATE,
@@ -271,6 +273,11 @@ def _reduce_mean(path: Path, node: Any) -> None:
 
 def _activation(path: Path, node: Any) -> None:
     path.add_layer(node, ACTIVATIONS[node.op_type](options_of(node)))
+
+
+def _decimal(value: float) -> float:
+    """The shortest number that is this one in float32, as which ONNX has it."""
+    return float(str(np.float32(value)))
 
 
 def _clip(path: Path, node: Any) -> None:

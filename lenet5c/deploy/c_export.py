@@ -129,6 +129,9 @@ def _float_step(code: "_Code", model: Network, step: Step, other: str) -> None:
     elif step.kind in ("tanh", "relu", "sigmoid"):
         code.own()
         code.call(step.kind, size, x="{x}")
+    elif step.kind == "leaky":
+        code.own()
+        code.call("leaky", size, _float_text(step.slope), x="{x}")
     elif not _moved(code, step):
         raise _unknown(step.kind, step.name)
     if step.activation:
@@ -199,6 +202,10 @@ def _int8_step(code: "_Code", layer: QuantizedLayer, other: str) -> None:
     elif step.kind == "relu":
         code.own()
         code.call("relu", size, x="{x}")
+    elif step.kind == "leaky":
+        assert layer.multiplier is not None
+        code.own()
+        code.call("leaky", size, int(layer.multiplier[0]), layer.shift, x="{x}")
     elif step.kind in ("tanh", "sigmoid"):
         assert layer.multiplier is not None
         table = (int(layer.multiplier[0]), layer.shift, code.table(step.kind))

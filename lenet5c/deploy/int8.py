@@ -42,7 +42,7 @@ class QuantizedLayer:
         What one unit of the output stands for.
     weight : (F, C, KH, KW) int8, (C, 1, 1, 1) of a scale, or None
     bias : (F,) int32, or None
-    multiplier : (F,) int32, (1,) before a table of tanh, (2,) of an addition, or None
+    multiplier : (F,) int32, (1,) of an activation, (2,) of an addition, or None
         Sums, times this, over 2 to the `shift`, are the output before its activation.
         None where there is nothing to rescale.
     shift : int
@@ -101,6 +101,10 @@ def run(
         y, activation = x.reshape(shape).astype(np.int64), None
     elif step.kind == "relu":
         y, activation = x.astype(np.int64), "relu"
+    elif step.kind == "leaky":
+        assert layer.multiplier is not None
+        y, activation = x.astype(np.int64), None
+        y = np.where(y < 0, _rescale(y, layer.multiplier, layer.shift), y)
     elif step.kind in ("avg_pool", "max_pool"):
         y, activation = _pooled(step, x, last), None
         if last:

@@ -306,6 +306,9 @@ def _quantized(
     if step.kind == "sigmoid":
         multiplier, shift = fixed_point(np.array([scale * TANH_ONE / 2]))
         return QuantizedLayer(step, 1 / MAX_INT8, multiplier=multiplier, shift=shift)
+    if step.kind == "leaky":
+        multiplier, shift = fixed_point(np.array([step.slope]))
+        return QuantizedLayer(step, scale, multiplier=multiplier, shift=shift)
     if step.kind == "avg_pool" and last:
         return QuantizedLayer(step, scale / math.prod(step.kernel))
     if step.kind in ("avg_pool", "max_pool", "relu", "flatten"):

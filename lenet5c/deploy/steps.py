@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lenet5c.graph import Node, lower
-from lenet5c.layers import BatchNorm2d, Layer
+from lenet5c.layers import BatchNorm2d, Layer, LeakyReLU
 from lenet5c.layers.base import Shape
 
 __all__ = ["Step", "steps_of"]
@@ -21,6 +21,7 @@ KINDS = {
     "tanh": "tanh",
     "relu": "relu",
     "sigmoid": "sigmoid",
+    "leaky_relu": "leaky",
     "flatten": "flatten",
 }
 
@@ -36,7 +37,7 @@ class Step:
     Attributes
     ----------
     kind : {"conv", "scale", "add", "avg_pool", "max_pool", "tanh", "relu", "sigmoid", \
-            "flatten"}
+            "leaky", "flatten"}
         A batch normalisation is a scale, the end of a `Residual` an addition.
     name : str
         Of the layer that has the parameters.
@@ -52,6 +53,8 @@ class Step:
         step i.
     eps : float
         Of a batch normalisation.
+    slope : float
+        Of a leaky ReLU.
     """
 
     kind: str
@@ -65,6 +68,7 @@ class Step:
     activation: str | None = None
     sources: tuple[int, ...] = (0,)
     eps: float = 0.0
+    slope: float = 0.0
 
 
 def steps_of(layers: Sequence[Layer], input_shape: Shape) -> list[Step]:
@@ -91,4 +95,5 @@ def _step(node: Node) -> Step:
         activation=None if node.activation is None else KINDS[node.activation.kind],
         sources=node.sources,
         eps=node.layer.eps if isinstance(node.layer, BatchNorm2d) else 0.0,
+        slope=node.layer.slope if isinstance(node.layer, LeakyReLU) else 0.0,
     )

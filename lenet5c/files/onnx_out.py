@@ -21,6 +21,7 @@ from lenet5c.layers import (
     Flatten,
     GlobalAvgPool2d,
     Layer,
+    LeakyReLU,
     MaxPool2d,
     ReLU,
     Residual,
@@ -238,6 +239,8 @@ def _operator(layer: Layer) -> tuple[str, dict[str, Any]]:
             return "Relu", {}
         case Sigmoid():
             return "Sigmoid", {}
+        case LeakyReLU():
+            return "LeakyRelu", {"alpha": layer.slope}
     raise TypeError(
         f"{layer.name}: expected a layer that ONNX has, got the kind {layer.kind!r}"
     )

@@ -3,7 +3,7 @@
 One file a family. Shapes are (C, H, W): channels, rows, columns.
 """
 
-from lenet5c.layers.activation import Activation, ReLU, Sigmoid, Tanh
+from lenet5c.layers.activation import Activation, LeakyReLU, ReLU, Sigmoid, Tanh
 from lenet5c.layers.base import Layer
 from lenet5c.layers.conv import Conv2d
 from lenet5c.layers.dense import Dense
@@ -31,6 +31,7 @@ __all__ = [
     "Flatten",
     "GlobalAvgPool2d",
     "Layer",
+    "LeakyReLU",
     "MaxPool2d",
     "ReLU",
     "Residual",

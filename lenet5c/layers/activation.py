@@ -1,16 +1,19 @@
 """Activations, element by element."""
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
+from lenet5c._support.checks import number
 from lenet5c._support.habits import explained
 from lenet5c.layers.base import Layer
 
-__all__ = ["Activation", "ReLU", "Sigmoid", "Tanh"]
+__all__ = ["Activation", "LeakyReLU", "ReLU", "Sigmoid", "Tanh"]
 
 
 class Activation(Layer):
     """Element by element; part of the layer before it where that takes one."""
+
+    joins: ClassVar[bool] = True  # whether it may be such a part
 
 
 @explained
@@ -38,3 +41,25 @@ class ReLU(Activation):
 
     kind: ClassVar[str] = "relu"
     name: str | None = None
+
+
+@explained
+@dataclass(frozen=True)
+class LeakyReLU(Activation):
+    """x where x > 0, else slope * x, element by element (Maas et al. 2013).
+
+    Parameters
+    ----------
+    slope : float
+        0 <= slope < 1.
+    """
+
+    kind: ClassVar[str] = "leaky_relu"
+    joins: ClassVar[bool] = False
+    slope: float = 0.01
+    _: KW_ONLY
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "slope", number("slope", self.slope, 0, 1))

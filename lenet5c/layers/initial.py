@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c.layers.activation import Activation, ReLU
+from lenet5c.layers.activation import Activation, LeakyReLU, ReLU
 from lenet5c.layers.base import Layer
 from lenet5c.layers.residual import Residual
 
@@ -34,12 +34,12 @@ def initialise(
 
 
 def before_relu(layers: Sequence[Layer], following: bool = False) -> set[str | None]:
-    """Names of the layers after which the next activation is a ReLU; `following` tells
-    what comes after the last one."""
+    """Names of the layers after which the next activation is a ReLU, or a leaky one;
+    `following` tells what comes after the last one."""
     found = set()
     for layer in reversed(layers):
         if isinstance(layer, Activation):
-            following = isinstance(layer, ReLU)
+            following = isinstance(layer, (ReLU, LeakyReLU))
         if isinstance(layer, Residual):
             found |= before_relu(layer.shortcut, following)
             inner = before_relu(layer.layers, following)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from inspect import signature
 from typing import Any
 
-from lenet5c.layers.activation import ReLU, Sigmoid, Tanh
+from lenet5c.layers.activation import LeakyReLU, ReLU, Sigmoid, Tanh
 from lenet5c.layers.base import Layer, Shape
 from lenet5c.layers.conv import Conv2d
 from lenet5c.layers.dense import Dense
@@ -38,6 +38,7 @@ LAYERS: dict[str, type[Layer]] = {
             Tanh,
             Sigmoid,
             ReLU,
+            LeakyReLU,
             BatchNorm2d,
         ),
         *(Dropout, Flatten, Residual),

@@ -580,6 +580,10 @@ BROKEN = {
         (CONV, ("ReduceMean", [np.array([3])]), *END),
         r"axes: expected \[2, 3\], rows and columns, got \[3\]",
     ),
+    "a leaky ReLU that is none": (
+        (CONV, ("LeakyRelu", [], {"alpha": 1.5}), *END),
+        r"'n1' .LeakyRelu.: slope: expected 0 <= x < 1, got 1.5",
+    ),
     "ReLU6": (
         (CONV, ("Clip", [np.float32(0), np.float32(6)]), *END),
         "train with ReLU in place of ReLU6",
@@ -1156,6 +1160,7 @@ def _block(filters: int, stride: int) -> list[lenet5c.layers.Layer]:
             lenet5c.Residual([MaxPool2d(3, 1, padding=1)]),
             lenet5c.Residual([Dense(6)], [Flatten(), Dense(6), Flatten()]),
             Dense(5),
+            lenet5c.LeakyReLU(0.3),
             lenet5c.Residual([Tanh()]),  # begins with a flat tensor
             lenet5c.Residual([Tanh(), lenet5c.BatchNorm2d()]),
         ],

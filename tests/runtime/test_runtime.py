@@ -33,6 +33,7 @@ from lenet5c import (
     Dropout,
     Flatten,
     GlobalAvgPool2d,
+    LeakyReLU,
     MaxPool2d,
     Model,
     ReLU,
@@ -794,6 +795,7 @@ def tiny_model() -> Model:
         AvgPool2d(2, 1, name="P"),
         Flatten(name="F"),
         Dropout(0.5, name="O"),
+        LeakyReLU(0.25, name="L"),
         Dense(3, init="he", name="D"),
     ]
     model = model_of(layers, (1, 8, 9), 1)

@@ -1,6 +1,6 @@
 """The kinds of ops that the core has."""
 
-from lenet5c.core.kinds.activation cimport plan_activation
+from lenet5c.core.kinds.activation cimport plan_activation, plan_leaky_relu
 from lenet5c.core.kinds.add cimport plan_add
 from lenet5c.core.kinds.conv cimport plan_conv
 from lenet5c.core.kinds.dense cimport plan_dense
@@ -38,6 +38,7 @@ cdef inline dict kinds():
         "tanh": (<size_t><void *>plan_activation, 0),
         "relu": (<size_t><void *>plan_activation, 0),
         "sigmoid": (<size_t><void *>plan_activation, 0),
+        "leaky_relu": (<size_t><void *>plan_leaky_relu, 0),
     }
 
 
