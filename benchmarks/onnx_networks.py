@@ -128,7 +128,7 @@ def networks():
     yield "leaky relu", lenet(nn.LeakyReLU, nn.MaxPool2d), GREY, True
     yield "relu6", lenet(nn.ReLU6, nn.MaxPool2d), GREY, False
     yield "gelu", lenet(nn.GELU, nn.MaxPool2d), GREY, False
-    yield "sigmoid at the end", lenet(end=[nn.Sigmoid()]), GREY, True
+    yield "sigmoid at the end", lenet(end=[nn.Sigmoid()]), GREY, False
     yield (
         "functional",
         Function(

@@ -20,7 +20,7 @@ from common import table
 
 import lenet5c
 
-LEAST_PRODUCTS = 8
+MIN_PRODUCTS = 8
 MODULES = r"^__pyx_f_7lenet5c_4core_(\d[a-z]+_(?=\d))?\d+"  # Cython's, of a function
 
 
@@ -41,7 +41,7 @@ def loops(core: str) -> Iterator[tuple[str, int, int, int]]:
         loop = [text for start, text in lines if start >= int(jump[1], 16)]
         products = sum("fmadd" in text or "mulps" in text for text in loop)
         stack = sum("mm" in text and "(%rsp" in text for text in loop)
-        if products >= LEAST_PRODUCTS and sum(text[0] == "j" for text in loop) == 1:
+        if products >= MIN_PRODUCTS and sum(text[0] == "j" for text in loop) == 1:
             yield function.partition(".")[0], products, len(loop), stack
 
 

@@ -59,7 +59,7 @@ enum {
     TILE_WIDE_X = 10,
 #endif
     TILE_MAX = 24, /* accumulators of the largest tile */
-    TILE_SUMS = 32  /* the same in whole registers */
+    TILE_SUMS = 32 /* the same in whole registers */
 };
 
 #if defined(__has_builtin) && LENET5C_LANES > 1

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from lenet5c.embed import Predictor
     from lenet5c.files.model_file import Contents
 
-__all__ = ["FEW_IMAGES", "PREDICT_CHUNK", "Engine", "predictor_of"]
+__all__ = ["FEW_IMAGES", "IMAGES_A_CALL", "Engine", "predictor_of"]
 
-PREDICT_CHUNK = 4096  # images between two looks at Ctrl-C
+IMAGES_A_CALL = 4096  # images between two looks at Ctrl-C
 FEW_IMAGES = 8  # with more, each weight that is loaded serves several in the core
 CACHED_PARAMETERS = 1 << 17  # half a megabyte
 
@@ -80,8 +80,8 @@ class Engine:
         """
         few = len(pixels) <= FEW_IMAGES or self._cached
         predictor = self._predictor(stage, vector) if ops < 0 and few else None
-        for start in range(0, len(pixels), PREDICT_CHUNK):
-            part = slice(start, start + PREDICT_CHUNK)
+        for start in range(0, len(pixels), IMAGES_A_CALL):
+            part = slice(start, start + IMAGES_A_CALL)
             if predictor:
                 logits, shares = (None, y[part]) if probabilities else (y[part], None)
                 predictor.predict_many(pixels[part], logits, shares, threads)

@@ -19,7 +19,7 @@ from lenet5c._support.checks import as_array, number, truth, whole
 from lenet5c._support.habits import explained
 from lenet5c._support.threads import resolve_threads
 from lenet5c.data.augment import Augment
-from lenet5c.data.images import MOST_FLOAT32, InputStage
+from lenet5c.data.images import MAX_FLOAT32, InputStage
 from lenet5c.model import Model
 from lenet5c.networks import NETWORKS
 from lenet5c.report.history import History
@@ -55,8 +55,8 @@ __all__ = ["LeNet5Classifier"]
 
 Images = NDArray[Any]  # (n, C, H, W), uint8 or float32
 
-CHUNK = 4096  # rows that are converted at a time
-MOST_VALUES = 1 << 22  # that are standardised and resized at a time
+IMAGES_AT_ONCE = 4096  # rows that are converted at a time
+MAX_VALUES = 1 << 22  # that are standardised and resized at a time
 
 SMALL = 5 / 8  # of the network's input: images up to this are enlarged,
 FULL = 7 / 8  # to this, 28 of 32: so do MNIST's images lie in LeNet-5's input
@@ -658,7 +658,7 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return (X if rows is None else X[rows]).reshape(count, *self.image_shape_)
         shape = (count, self.image_shape_[0], *self._size)
         images = np.empty(shape, np.uint8 if raw else np.float32)
-        step = max(1, MOST_VALUES // size)
+        step = max(1, MAX_VALUES // size)
         for start in range(0, count, step):
             part = slice(start, start + step)
             values = X[part] if rows is None else X[rows[part]]
@@ -887,8 +887,8 @@ def _distinct(
     rows, key = np.flatnonzero(weights), seed.to_bytes(8, "little")
     digests = b"".join(
         hashlib.blake2b(row, digest_size=16, key=key).digest()
-        for start in range(0, len(rows), CHUNK)
-        for row in _chunk(X, rows[start : start + CHUNK])
+        for start in range(0, len(rows), IMAGES_AT_ONCE)
+        for row in _part(X, rows[start : start + IMAGES_AT_ONCE])
     )
     hashes = np.frombuffer(digests, np.uint64).reshape(-1, 2)
     order = np.lexsort((hashes[:, 1], hashes[:, 0], codes[rows]))
@@ -899,7 +899,7 @@ def _distinct(
     return _Samples(X, rows[first], codes[rows[first]], sums)
 
 
-def _chunk(X: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[np.float64]:
+def _part(X: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[np.float64]:
     """Some rows, so that equal values are equal bytes whatever the dtype of X is."""
     return np.ascontiguousarray(X[rows], np.float64)
 
@@ -985,14 +985,17 @@ def _mean_and_deviation(samples: _Samples) -> tuple[float, float]:
     X, rows, _, weights = samples
     share = weights / weights.sum()
     mean = variance = 0.0
-    parts = [slice(start, start + CHUNK) for start in range(0, len(rows), CHUNK)]
+    parts = [
+        slice(start, start + IMAGES_AT_ONCE)
+        for start in range(0, len(rows), IMAGES_AT_ONCE)
+    ]
     with np.errstate(over="ignore", invalid="ignore"):
         for part in parts:
-            mean += float(share[part] @ _chunk(X, rows[part]).mean(axis=1))
+            mean += float(share[part] @ _part(X, rows[part]).mean(axis=1))
         for part in parts:
-            squares = (_chunk(X, rows[part]) - mean) ** 2
+            squares = (_part(X, rows[part]) - mean) ** 2
             variance += float(share[part] @ squares.mean(axis=1))
-    if not (math.sqrt(variance) <= MOST_FLOAT32 and abs(mean) <= MOST_FLOAT32):
+    if not (math.sqrt(variance) <= MAX_FLOAT32 and abs(mean) <= MAX_FLOAT32):
         raise ValueError(
             "X: expected values whose mean and variance are floats, got larger"
         )

@@ -14,7 +14,7 @@ from lenet5c._support.habits import Elsewhere, explained, no_attribute
 from lenet5c._support.threads import resolve_threads
 from lenet5c.data.augment import Augment
 from lenet5c.data.images import InputStage, as_images, encode_labels
-from lenet5c.engine import FEW_IMAGES, PREDICT_CHUNK, Engine, predictor_of
+from lenet5c.engine import FEW_IMAGES, IMAGES_A_CALL, Engine, predictor_of
 from lenet5c.graph import fold, for_core, lower
 from lenet5c.interfaces import Evaluation
 from lenet5c.layers import BatchNorm2d, Conv2d, Dense, Layer, initialise, walk
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Model", "load"]
 
-MOST_BATCH = 1 << 20
-MOST_COPIED = 1 << 24  # bytes of images that are copied at a time
+MAX_BATCH = 1 << 20
+MAX_COPIED = 1 << 24  # bytes of images that are copied at a time
 
 
 @explained
@@ -395,9 +395,9 @@ class Model:
         """
         count = self.class_count
         total = len(pixels) if indices is None else len(indices)
-        step = PREDICT_CHUNK
+        step = IMAGES_A_CALL
         if indices is not None:
-            step = min(step, max(1, MOST_COPIED // pixels[0].nbytes))
+            step = min(step, max(1, MAX_COPIED // pixels[0].nbytes))
         loss_sum = 0.0
         confusion = np.zeros(count * count, np.int64)
         for start in range(0, total, step):
@@ -770,7 +770,7 @@ class Model:
             self.stage.for_core(),
             (self.input_shape[0], *self.source),
             self.least_batch,
-            whole("batch_size", batch_size, self.least_batch, MOST_BATCH),
+            whole("batch_size", batch_size, self.least_batch, MAX_BATCH),
             rule,
             state,
             np.zeros_like(self.parameter_vector),

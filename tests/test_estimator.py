@@ -830,7 +830,7 @@ def test_workers_share_the_cores(run_python):
         ({"dropout": 0.5}, "the network 'mlp' has no choice"),
         ({"dropout": 1.5, "network": "lenet5"}, "expected 0 <= x < 1"),
         ({"activation": "tanh", "network": "cnn3"}, "'cnn3' has no choice"),
-        ({"activation": "gelu"}, "'tanh' or 'relu', got 'gelu'"),
+        ({"activation": "gelu"}, "or 'leaky-relu', got 'gelu'"),
         ({"image_size": 0}, "expected 1 to 28, got 0"),
         ({"image_size": 29}, "expected 1 to 28, got 29"),
         ({"image_size": 8.0}, "expected a whole number"),

@@ -21,7 +21,7 @@ __all__ = [
     "option_for",
 ]
 
-MOST_LISTED = 8  # arguments in a message
+MAX_LISTED = 8  # arguments in a message
 
 Target = TypeVar("Target", bound=Callable[..., Any])
 Choice = TypeVar("Choice")
@@ -450,8 +450,8 @@ def _hint(who: str, word: str, names: Sequence[str]) -> str:
 def _too_many(who: str, count: int, most: int, names: Sequence[str]) -> TypeError:
     inside = f" ({', '.join(names[:most])})" if most else ""
     others = [f"{name}=" for name in names[most:]]
-    if len(others) > MOST_LISTED:
-        others[MOST_LISTED:] = ["..."]
+    if len(others) > MAX_LISTED:
+        others[MAX_LISTED:] = ["..."]
     hint = POSITIONS.get(who) or (f"by name: {', '.join(others)}" if others else "")
     return TypeError(
         f"{who}: expected at most {most} argument{'s' * (most != 1)} without a name"

@@ -4,12 +4,12 @@ from collections.abc import Iterable
 
 __all__ = ["listing"]
 
-MOST_LISTED = 20
+MAX_LISTED = 20
 
 
 def listing(texts: Iterable[str], separator: str = ", ") -> str:
     """The first texts, and how many more there are."""
     known = list(texts)
-    shown = separator.join(known[:MOST_LISTED])
-    more = len(known) - MOST_LISTED
+    shown = separator.join(known[:MAX_LISTED])
+    more = len(known) - MAX_LISTED
     return shown + f"{separator.strip(' ,')} and {more:,} more" * (more > 0)

@@ -22,9 +22,9 @@ EXAMPLES = (
     "lenet5c evaluate mnist.lenet5c --data mnist --at-least 0.99",
 )
 
-MOST_MISTAKES = 10  # in a table
+MAX_MISTAKES = 10  # in a table
 # A table of counts, class against class, that fits into 80 columns.
-MOST_CLASSES_CROSSED = 12
+MAX_CLASSES_CROSSED = 12
 PREDICTED_AT_ONCE = 4096
 
 
@@ -113,7 +113,7 @@ def _mistakes(model: Model, split: Split, files: Sequence[str]) -> list[dict[str
 def _print_mistakes(mistakes: Sequence[dict[str, Any]]) -> None:
     """Print the files that were taken for something else, the surest first."""
     rows = []
-    for one in mistakes[:MOST_MISTAKES]:
+    for one in mistakes[:MAX_MISTAKES]:
         names = [str(one[name]) for name in ("file", "label", "class")]
         rows.append([*names, f"{one['probability']:.2%}"])
     print("\nThe surest mistakes:\n")
@@ -127,7 +127,7 @@ def print_confusion(classes: NDArray[Any], confusion: NDArray[Any]) -> None:
     precision = right / confusion.sum(axis=0).clip(min=1)
     names = [str(name) for name in classes]
     rows = []
-    if len(names) <= MOST_CLASSES_CROSSED:
+    if len(names) <= MAX_CLASSES_CROSSED:
         print("How often each class (row) was predicted as each (column):\n")
         columns = ["", *names, "recall", "precision"]
         for k, name in enumerate(names):

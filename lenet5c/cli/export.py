@@ -20,7 +20,7 @@ EXAMPLES = (
 
 # what follows the model's name in that of an exported file
 EXPORTS = {"onnx": ".onnx", "c": ".h", "c-int8": "_int8.h"}
-MOST_CALIBRATION_IMAGES = 1000
+MAX_CALIBRATION_IMAGES = 1000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         source, data = data_of(args, model)
         images = data.train.images
-        step = -(-len(images) // MOST_CALIBRATION_IMAGES)
+        step = -(-len(images) // MAX_CALIBRATION_IMAGES)
         quantized = model.quantize(images[::step])
         quality = quantized.report(*data.test)
         quantized.export_c(path, name=name)

@@ -11,7 +11,7 @@ from lenet5c.cli.errors import CommandError
 
 PICTURES = (".png", ".svg", ".pdf")
 # rich draws a table of a few hundred rows in no time, but not one of 10,000.
-MOST_ROWS_DRAWN = 500
+MAX_ROWS_DRAWN = 500
 
 
 def say(message: str) -> None:
@@ -32,7 +32,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     rich draws it on a terminal; elsewhere it is plain aligned text.
     """
     widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
-    if sys.stdout.isatty() and len(rows) <= MOST_ROWS_DRAWN:
+    if sys.stdout.isatty() and len(rows) <= MAX_ROWS_DRAWN:
         try:
             _draw_table(columns, rows, sum(widths) + 2 * len(widths))
             return

@@ -46,7 +46,7 @@ SQUARE = "pooling windows are square: train with such"
 LOWEST = -1e30  # no value of a map is as low
 # A float input that is multiplied with less than this before the first layer has pixels
 # from 0 to 255, as after Keras's Rescaling(1 / 255): bytes are taken as they are.
-LEAST_SCALE_OF_SHARES = 1 / 16
+MIN_SCALE_OF_SHARES = 1 / 16
 
 # Element by element: the layer of an operator with these attributes.
 ACTIVATIONS: dict[str, Callable[[Options], Layer]] = {
@@ -445,7 +445,7 @@ def _arithmetic(path: Path, node: Any) -> None:
     path.add_layer(node, BatchNorm2d(eps=EXACT_EPS), **affine(scales, offsets))
     path.affine = scales, offsets
     if len(path.layers) == 1 and not path.depth and not stage.of_bytes:
-        stage.of_255 = bool((np.abs(scales) < LEAST_SCALE_OF_SHARES).all())
+        stage.of_255 = bool((np.abs(scales) < MIN_SCALE_OF_SHARES).all())
 
 
 def _pad(path: Path, node: Any) -> None:

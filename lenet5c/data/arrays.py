@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 __all__ = ["as_bytes", "as_labels", "compact", "hold_out", "planes"]
 
-CHUNK = 1 << 20  # pixels that are looked at together: images may be larger than memory
+PIECE = 1 << 20  # pixels that are looked at together: images may be larger than memory
 HELD_OUT = 6  # one image of so many is for testing
 
 
@@ -66,7 +66,7 @@ def _whole_bytes(array: NDArray[Any]) -> bool:
 
 
 def _parts(images: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    step = max(1, CHUNK * len(images) // max(1, images.size)) if images.ndim else 1
+    step = max(1, PIECE * len(images) // max(1, images.size)) if images.ndim else 1
     array = np.atleast_1d(images)
     for start in range(0, len(array), step):
         yield array[start : start + step]

@@ -14,7 +14,7 @@ from lenet5c.data.images import InputStage, as_images
 __all__ = ["Augment"]
 
 SIGMA = 4.0  # pixels, of elastic distortion
-MOST_SIGMA = 20.0
+MAX_SIGMA = 20.0
 
 
 @explained
@@ -65,9 +65,9 @@ class Augment:
         number("shear", self.shear, 0, 90)
         alpha, sigma = self._elastic()
         number("elastic", alpha, 0, 1e6)
-        if not 0.1 <= number("elastic: sigma", sigma, 0, math.inf) <= MOST_SIGMA:
+        if not 0.1 <= number("elastic: sigma", sigma, 0, math.inf) <= MAX_SIGMA:
             raise ValueError(
-                f"elastic: expected a sigma from 0.1 to {MOST_SIGMA:g}, got {sigma!r}"
+                f"elastic: expected a sigma from 0.1 to {MAX_SIGMA:g}, got {sigma!r}"
             )
         number("noise", self.noise, 0, 1e6)
         if number("erase", self.erase, 0, math.inf) > 1:

@@ -25,7 +25,7 @@ IDX_TYPES: dict[int, np.dtype[Any]] = {
     0x0E: np.dtype(">f8"),
 }
 GZIP_START = b"\x1f\x8b"
-CHUNK = 1 << 20
+PIECE = 1 << 20
 
 
 def read_idx(path: str | os.PathLike[str], mmap: bool = False) -> NDArray[Any]:
@@ -105,8 +105,8 @@ def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
 def _read_idx(file: io.BufferedReader | gzip.GzipFile) -> NDArray[Any]:
     dtype, shape, expected = _read_idx_header(file)
     content = bytearray()
-    while chunk := file.read(min(CHUNK, expected - len(content))):
-        content += chunk
+    while piece := file.read(min(PIECE, expected - len(content))):
+        content += piece
     # a byte more tells that there are more
     _check_length(dtype, shape, expected, len(content) + len(file.read(1)))
     array: NDArray[Any] = np.frombuffer(content, dtype).reshape(shape)

@@ -15,8 +15,8 @@ __all__ = ["InputStage", "as_images", "encode_labels", "is_utf8"]
 Shape = tuple[int, int, int]
 Pixels = str | tuple[float, float] | None  # see InputStage
 
-MOST_FLOAT32 = float(np.finfo(np.float32).max)
-CHUNK = 1 << 20  # pixels that are looked at together: images may be larger than memory
+MAX_FLOAT32 = float(np.finfo(np.float32).max)
+PIECE = 1 << 20  # pixels that are looked at together: images may be larger than memory
 ROUNDING = 1e-5  # how far outside of 0 to 1 a float may lie; csrc/lenet5c.c has it too
 
 
@@ -64,7 +64,7 @@ class InputStage:
             background = -mean / deviation + 0.0  # no negative zero
         background = number("background", background, -math.inf, math.inf)
         stage = cls(mean, deviation, background, _as_pixels(pixels))
-        if not all(abs(value) <= MOST_FLOAT32 for value in stage.for_core()):
+        if not all(abs(value) <= MAX_FLOAT32 for value in stage.for_core()):
             raise ValueError(
                 f"expected an input stage that float32 can hold, got {stage}"
             )
@@ -113,14 +113,14 @@ class InputStage:
     def _limits(self) -> tuple[float, float]:
         """The least and the largest float that the network takes."""
         if self.pixels is None:
-            return -MOST_FLOAT32, MOST_FLOAT32
+            return -MAX_FLOAT32, MAX_FLOAT32
         if isinstance(self.pixels, tuple):
             least, most = self.pixels
             if not 0 <= least <= most <= 1:
                 width = most - least
                 return (
-                    max(least - width, -MOST_FLOAT32),
-                    min(most + width, MOST_FLOAT32),
+                    max(least - width, -MAX_FLOAT32),
+                    min(most + width, MAX_FLOAT32),
                 )
         return -ROUNDING, 1 + ROUNDING
 
@@ -180,8 +180,8 @@ def _as_pixels(pixels: object) -> Pixels:
         raise ValueError(
             f"pixels: expected 'bytes', two numbers or None, got {pixels!r:.80}"
         )
-    beyond = float(np.nextafter(MOST_FLOAT32, math.inf))
-    least, most = (number("pixels", end, -MOST_FLOAT32, beyond) for end in pixels)
+    beyond = float(np.nextafter(MAX_FLOAT32, math.inf))
+    least, most = (number("pixels", end, -MAX_FLOAT32, beyond) for end in pixels)
     if least > most:
         raise ValueError(f"pixels: expected the smaller number first, got {pixels!r}")
     return least, most
@@ -272,7 +272,7 @@ def _parts(
 ) -> Iterator[tuple[int, NDArray[Any]]]:
     """The images, or those at the chosen positions, some at a time and in order, each
     time with the number of the first of them."""
-    step = max(1, CHUNK // images[:1].size)
+    step = max(1, PIECE // images[:1].size)
     for start in range(0, len(images if chosen is None else chosen), step):
         part = slice(start, start + step)
         yield start, images[part] if chosen is None else images[chosen[part]]

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet5c._support.text import listing
+from lenet5c.data.arrays import HELD_OUT
 from lenet5c.data.caches import Cache, Converted, Shown, progress, short_hash
 from lenet5c.data.names import named
 from lenet5c.data.prepare import (
@@ -42,7 +43,6 @@ __all__ = [
 
 FORMAT = "2"  # of the cache: another one lets all pictures be converted anew
 LITTER = {"desktop.ini", "Thumbs.db", "__MACOSX"}  # and what begins with a dot
-HELD_OUT = 6  # one of so many is for testing
 PICTURES_A_THREAD = 8  # that are converted before the next are begun
 
 

@@ -36,7 +36,7 @@ SMOOTHER = 0.8  # a picture in its own order is smoother than this times another
 LOOKED_AT = 500  # rows that tell where the label is
 WHOLE = re.compile(r"-?(0|[1-9]\d{0,14})(\.0*)?")  # as people write them
 MOST = float(np.finfo(np.float32).max)
-LEAST_NUMBERED = 16  # columns 0, 1, 2, ... that are no row of pixels
+MIN_NUMBERED = 16  # columns 0, 1, 2, ... that are no row of pixels
 
 
 class _Table(NamedTuple):
@@ -343,7 +343,7 @@ def _is_header(cells: list[str]) -> bool:
     if len(numbers) < len(cells) - 1:
         return True
     steps = np.diff(numbers)
-    return len(steps) >= LEAST_NUMBERED and bool((steps == 1).all())
+    return len(steps) >= MIN_NUMBERED and bool((steps == 1).all())
 
 
 def _label_column(path: Path, cells: list[str], names: list[str]) -> int | None:
@@ -378,7 +378,7 @@ def _is_last(rows: list[list[str]]) -> bool:
     """Whether the first column is no label, as it is the same in all rows, and the last
     one may be."""
     first, last = ({row[end] for row in rows if row} for end in (0, -1))
-    return len(rows) >= LEAST_NUMBERED and len(first) == 1 < len(last)
+    return len(rows) >= MIN_NUMBERED and len(first) == 1 < len(last)
 
 
 def _shape(pixels: int) -> tuple[int, ...] | None:

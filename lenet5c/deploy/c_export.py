@@ -31,7 +31,7 @@ __all__ = ["export_float", "export_int8"]
 
 COLUMNS = 92
 LANES = 8  # filters lie in whole vectors of so many, whatever the processor has
-MOST_VECTORS = 2  # in a block of filters
+MAX_VECTORS = 2  # in a block of filters
 DENSE_VECTORS = 6  # where the output is one pixel
 TAPS = 16  # int8 taps are filled up to a multiple of it
 LIMITS = {  # of int8
@@ -527,7 +527,7 @@ def _block(step: Step) -> int:
     """Filters whose weights lie together: all that one pixel has, or less."""
     filters, _, columns = step.output_shape
     vectors = -(-filters // LANES)
-    blocks = -(-vectors // (DENSE_VECTORS if columns == 1 else MOST_VECTORS))
+    blocks = -(-vectors // (DENSE_VECTORS if columns == 1 else MAX_VECTORS))
     return -(-vectors // blocks) * LANES
 
 

@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 MIN_WEIGHT_SCALE = 2.0**-16  # of the largest one in the layer
-CHUNK = 1 << 22  # numbers of the largest matrix that is made of the images at a time
+NUMBERS_AT_ONCE = 1 << 22  # of the largest matrix that is made of the images
 
 
 class LayerError(NamedTuple):
@@ -260,7 +260,7 @@ class QuantizedModel:
             * math.prod(step.kernel)
             for step in self._steps()
         )
-        at_once = max(1, CHUNK // most)
+        at_once = max(1, NUMBERS_AT_ONCE // most)
         for start in range(0, count, at_once):
             yield slice(start, start + at_once)
 
@@ -360,7 +360,7 @@ def _unit_of_output(
 
 
 def _largest_activation(model: Network, step: Step, pixels: NDArray[np.uint8]) -> float:
-    at_once = max(1, CHUNK // math.prod(step.output_shape))
+    at_once = max(1, NUMBERS_AT_ONCE // math.prod(step.output_shape))
     return max(
         float(
             np.abs(model.activations(pixels[start : start + at_once], step.last)).max()

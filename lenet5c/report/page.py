@@ -36,8 +36,8 @@ __all__ = ["Scores", "page_path", "read_history", "scores", "write_report"]
 PathLike = str | os.PathLike[str]
 Lists = Mapping[str, Sequence[float | None]]
 
-MOST_MISTAKES = 20
-MOST_CONFUSIONS = 10
+MAX_MISTAKES = 20
+MAX_CONFUSIONS = 10
 PIXELS_PER_INCH = 96  # of a page; pictures have more, for sharp screens and paper
 
 STYLE = """
@@ -361,7 +361,7 @@ def _confusion(album: _Album, model: Network, found: Evaluation) -> _Section:
     )
     wrong = found.confusion.copy()
     np.fill_diagonal(wrong, 0)
-    order = (-wrong.ravel()).argsort(kind="stable")[:MOST_CONFUSIONS]
+    order = (-wrong.ravel()).argsort(kind="stable")[:MAX_CONFUSIONS]
     support = found.confusion.sum(axis=1)
     rows = []
     for row, column in zip(*np.unravel_index(order, wrong.shape), strict=True):
@@ -425,7 +425,7 @@ def _mistakes(
     probabilities: NDArray[np.float64],
 ) -> _Section:
     classes = model.classes.tolist()
-    worst = plots.worst_mistakes(codes, probabilities, MOST_MISTAKES)
+    worst = plots.worst_mistakes(codes, probabilities, MAX_MISTAKES)
     section = _Section("mistakes", "Worst mistakes", [])
     if not len(worst):
         section.parts.append(_text("There are none: every image was predicted right."))

@@ -58,10 +58,10 @@ __all__ = [
 BLUE, VERMILLION, SKY, GREY = "#0072B2", "#D55E00", "#56B4E9", "#767676"
 DOTS_PER_INCH = 144
 CALIBRATION_BINS = 15  # Guo et al. 2017, section 2
-MOST_EPOCHS_MARKED = 40
-MOST_CLASSES_COUNTED = 15  # in a confusion matrix, with numbers in its fields
-MOST_FILTERS = 64
-MOST_MAPS = 16  # of a layer
+MAX_EPOCHS_MARKED = 40
+MAX_CLASSES_COUNTED = 15  # in a confusion matrix, with numbers in its fields
+MAX_FILTERS = 64
+MAX_MAPS = 16  # of a layer
 MAPS_IN_A_ROW = 8
 LONGEST_NAME = 20  # characters of a class name
 MORE_COLUMNS = 16
@@ -138,7 +138,7 @@ def plot_confusion(
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     names = [_short(name) for name in classes]
     count = len(names)
-    counted = count <= MOST_CLASSES_COUNTED
+    counted = count <= MAX_CLASSES_COUNTED
     cell = max(0.42, min(0.7, 3.4 / count)) if counted else 0.18
     size = NORMAL if count <= 10 else SMALL if counted else 7
     longest = max(_text_width(name, size) for name in names)
@@ -423,8 +423,8 @@ def plot_filters(model: Network, path: PathLike = None) -> Figure:
             for k in range(count)
             for c in range(channels)
         ]
-    more = len(tiles) - MOST_FILTERS
-    tiles = tiles[:MOST_FILTERS]
+    more = len(tiles) - MAX_FILTERS
+    tiles = tiles[:MAX_FILTERS]
     columns = min(len(tiles), 8)
     rows = math.ceil(len(tiles) / columns)
     side, gap = 0.95, 0.12
@@ -433,7 +433,7 @@ def plot_filters(model: Network, path: PathLike = None) -> Figure:
     figure, axes = _canvas(width, top + rows * (side + gap + LINE) + MARGIN)
     size = "x".join(map(str, weight.shape[2:]))
     text = f"{_short(name)}: {count} of {channels}x{size}, from {-largest:.2g} "
-    text += f"to {largest:.2g}" + (f"; the first {MOST_FILTERS}" if more > 0 else "")
+    text += f"to {largest:.2g}" + (f"; the first {MAX_FILTERS}" if more > 0 else "")
     axes.text(MARGIN, MARGIN + 0.5 * LINE, text, fontsize=NORMAL, va="center")
     for place, tile in enumerate(tiles):
         row, column = divmod(place, columns)
@@ -475,7 +475,7 @@ def plot_feature_maps(
         )
     layers = feature_layers(model)
     side, gap, left = 0.98, 0.08, 1.3
-    rows_of = [math.ceil(min(s[0], MOST_MAPS) / MAPS_IN_A_ROW) for _, s in layers]
+    rows_of = [math.ceil(min(s[0], MAX_MAPS) / MAPS_IN_A_ROW) for _, s in layers]
     row_high, space = side + gap, 0.12
     high = row_high * (1 + sum(rows_of)) + space * len(layers) + 2 * MARGIN
     most = max((min(shape[0], MAPS_IN_A_ROW) for _, shape in layers), default=1)
@@ -496,11 +496,11 @@ def plot_feature_maps(
         maps = model.activations(batch, name)[0]
         lines = ["{}@{}x{}".format(*shape)]
         lines.append(f"{_small(maps.min())} to {_small(maps.max())}")
-        if shape[0] > MOST_MAPS:
-            lines.append(f"the first {MOST_MAPS}")
+        if shape[0] > MAX_MAPS:
+            lines.append(f"the first {MAX_MAPS}")
         label(y, name, *lines)
         scale = {"vmin": maps.min(), "vmax": maps.max(), "cmap": "viridis"}
-        for place, one in enumerate(maps[:MOST_MAPS]):
+        for place, one in enumerate(maps[:MAX_MAPS]):
             row, column = divmod(place, MAPS_IN_A_ROW)
             x = left + column * row_high
             _put(axes, one, x, y + row * row_high, side, **scale)
@@ -686,7 +686,7 @@ def _draw_line(
 ) -> NDArray[np.float64]:
     """Draw one value for each epoch, counted from 1; return what was drawn."""
     y = unit * np.array(values, np.float64)  # None becomes NaN, which is not drawn
-    marked = len(y) <= MOST_EPOCHS_MARKED
+    marked = len(y) <= MAX_EPOCHS_MARKED
     axes.plot(
         np.arange(1, len(y) + 1),
         y,

@@ -35,7 +35,7 @@ __all__ = ["TrainingError", "fit"]
 Vector = NDArray[np.float32]
 
 GUESSING = 0.99  # of the loss of guessing: what comes so near has learned nothing
-LEAST_STEPS = 20  # of a training that should have learned something
+MIN_STEPS = 20  # of a training that should have learned something
 SAFE_EVERY = 16  # batches between two copies of weights that are known to be good
 
 
@@ -139,7 +139,7 @@ class _Run:
                 np.copyto(self.parameters, self.average)
         if self.best is not None and self.watch.best < math.inf:
             np.copyto(self.parameters, self.best)
-        if self.step >= LEAST_STEPS and self.history.loss:
+        if self.step >= MIN_STEPS and self.history.loss:
             self._warn_of_guessing()
         return self.history
 

@@ -63,7 +63,7 @@ def test_other_floats_stay(array):
 
 @pytest.mark.parametrize("last", [3.0, 3.5])
 def test_all_pixels_of_floats_are_looked_at(last, monkeypatch):
-    monkeypatch.setattr(arrays, "CHUNK", 10)
+    monkeypatch.setattr(arrays, "PIECE", 10)
     array = np.zeros((50, 2, 2))
     array[-1, -1, -1] = last
     assert as_is(array).dtype == (np.uint8 if last == 3 else np.float64)

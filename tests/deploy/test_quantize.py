@@ -174,7 +174,7 @@ def test_many_images_are_cut_into_parts(monkeypatch):
     model, images = network("like LeNet-5")
     quantized = model.quantize(images)
     whole = quantized.scores(images)
-    monkeypatch.setattr("lenet5c.deploy.quantize.CHUNK", 5000)
+    monkeypatch.setattr("lenet5c.deploy.quantize.NUMBERS_AT_ONCE", 5000)
     np.testing.assert_array_equal(quantized.scores(images), whole)
     again = model.quantize(images)
     np.testing.assert_array_equal(again.scores(images), whole)

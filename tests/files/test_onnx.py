@@ -22,6 +22,7 @@ from lenet5c import (
 )
 from lenet5c.convert.onnx import from_onnx
 from lenet5c.files.onnx_out import OPSET, onnx_bytes
+from lenet5c.layers.listed import MAX_NESTED
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -605,6 +606,10 @@ BROKEN = {
         (CONV, ("Pad", [np.array([0, 0, 1, 1, 0, 0, 1, 1])]), POOL),
         "expected a Conv behind padding of 0, or a MaxPool",
     ),
+    "a sigmoid at the end": (
+        (CONV, *END, ("Sigmoid", [])),
+        "expected logits or a Softmax at the end",
+    ),
     "no node": ((), "expected"),
 }
 
@@ -891,7 +896,7 @@ def test_branches_that_are_no_residual_layer_are_refused(name, tmp_path):
 
 def test_residual_layers_inside_of_each_other_have_a_limit(tmp_path):
     """As in a model file."""
-    depth = lenet5c.layers.MAX_NESTED + 1
+    depth = MAX_NESTED + 1
     nodes = [("Tanh", f"t{k} ".replace("t0", "x"), f"t{k + 1}") for k in range(depth)]
     tensor = f"t{depth}"
     for k in reversed(range(depth)):
