@@ -1,1 +1,1 @@
-"""What models are kept in: the model file, ONNX, PyTorch's names."""
+"""What models are kept in: the model file, and ONNX for others."""
