@@ -148,7 +148,7 @@ ARGUMENTS: dict[str, str] = {
     "rate=1 - keep_prob": "keep_prob keep",
     "dropout": "dropout_rate drop_rate drop_prob p",
     "activation": "act act_fn nonlinearity activation_function act_layer",
-    "an activation is a layer of its own: Tanh(), ReLU() and others, after this one": (
+    "an activation is a layer of its own: Tanh() or ReLU() after this one": (
         "activation act act_fn nonlinearity activation_function"
     ),
     "pooling": "pool pool_type pooling_type subsampling",
