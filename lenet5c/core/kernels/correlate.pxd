@@ -103,7 +103,8 @@ cdef inline void pack_weights(
     cdef int tf = tile_filters(p.tile)
     cdef Py_ssize_t size = <Py_ssize_t>p.channels * p.rows * p.taps * tf
     cdef int valid = min(tf, p.filters - tile * tf)
-    cdef int f, c, r, k
+    cdef int f, c, r
+    cdef Py_ssize_t k, at
     cdef const float *w
     packed += tile * size
     if valid < tf:
@@ -119,8 +120,11 @@ cdef inline void pack_weights(
                         packed[k * tf + f] = w[k * p.w_tap + f]
             else:
                 for f in range(valid):
+                    at = f
                     for k in range(p.taps):
-                        packed[k * tf + f] = w[k * p.w_tap + f * p.w_filter]
+                        packed[at] = w[k * p.w_tap]
+                        at += tf
+                    w += p.w_filter
             packed += p.taps * tf
 
 
