@@ -54,7 +54,7 @@ class Engine:
         self._cached = parameters <= CACHED_PARAMETERS
         self._describe = describe
         self._opened: Opened | None = None
-        self._header: tuple[InputStage, Any, bytes] | None = None
+        self._header: tuple[InputStage, bytes] | None = None
 
     def run(
         self,
@@ -112,13 +112,13 @@ class Engine:
             return None
         contents = self._describe(stage, vector)
         kept = self._header
-        if kept is None or kept[0] is not stage or kept[1] is not contents.classes:
+        if kept is None or kept[0] is not stage:
             try:
-                header = header_of(contents)
+                kept = stage, header_of(contents)
             except ValueError:  # too long, by its labels
                 return None
-            self._header = kept = stage, contents.classes, header
-        return _named(contents, kept[2], vector)
+            self._header = kept  # whose labels nobody asks for
+        return _named(contents, kept[1], vector)
 
 
 def predictor_of(contents: "Contents") -> "Predictor":

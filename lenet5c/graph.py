@@ -73,19 +73,12 @@ class Graph(NamedTuple):
     Attributes
     ----------
     nodes : list of Node
-    input_shape : (C, H, W)
     maps : dict of str to (int, Shape)
         By the name of every layer, the map that it makes and the layer's output shape.
     """
 
     nodes: list[Node]
-    input_shape: Shape
     maps: dict[str, tuple[int, Shape]]
-
-    @property
-    def shapes(self) -> list[Shape]:
-        """Of all maps."""
-        return [self.input_shape, *(node.output_shape for node in self.nodes)]
 
 
 def lower(
@@ -113,7 +106,7 @@ def lower(
     """
     lowering = _Lowering(training, fuse, flatten)
     lowering.branch(layers, input_shape, 0, inside=False)
-    return Graph(lowering.nodes, input_shape, lowering.maps)
+    return Graph(lowering.nodes, lowering.maps)
 
 
 class _Lowering:

@@ -42,9 +42,11 @@ __all__ = [
     "find",
     "image_folder",
     "load",
+    "load_like",
     "mnist",
     "read_csv",
     "read_idx",
+    "read_images",
     "write_idx",
 ]
 

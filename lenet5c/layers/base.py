@@ -30,7 +30,6 @@ class Layer:
 
     name: str | None
     kind: ClassVar[str] = ""
-    arithmetic: ClassVar[bool] = True
     takes_activation: ClassVar[bool] = False  # whether one after it is computed with it
 
     def __post_init__(self) -> None:

@@ -16,7 +16,6 @@ class Flatten(Layer):
     """(C, H, W) to (C H W, 1, 1), row-major. `Dense` flattens by itself as well."""
 
     kind: ClassVar[str] = "flatten"
-    arithmetic: ClassVar[bool] = False
     name: str | None = None
 
     def output_shape(self, shape: Shape) -> Shape:

@@ -15,7 +15,14 @@ from lenet5c._support.checks import number
 from lenet5c._support.cores import core
 from lenet5c._support.habits import choose, explained
 
-__all__ = ["SGD", "AdamW", "Optimizer"]
+__all__ = [
+    "OPTIMIZERS",
+    "SGD",
+    "AdamW",
+    "Optimizer",
+    "as_optimizer",
+    "checked_optimizer",
+]
 
 Vector = NDArray[np.float32]
 

@@ -21,6 +21,8 @@ __all__ = [
     "Step",
     "Watch",
     "as_schedule",
+    "constant",
+    "cosine",
 ]
 
 Schedule = Callable[[int, int, int], float]
