@@ -18,6 +18,7 @@ folds : bool
     Whether in prediction it takes in the batch normalisation behind it.
 """
 
+from bisect import insort
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -107,7 +108,8 @@ def place(wants: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
         _first_fit(wants, sorted(numbers, key=lambda n: wants[n][0])),
         _first_fit(wants, sorted(numbers, key=lambda n: -wants[n][2])),
     ]
-    if all(a[1] < b[0] for a, b in zip(wants, wants[2:], strict=False)):
+    in_order = all(a[0] <= b[0] for a, b in pairwise(wants))
+    if in_order and all(a[1] < b[0] for a, b in zip(wants, wants[2:], strict=False)):
         sizes = [size for _, _, size in wants] + [0]
         length = max(map(sum, pairwise(sizes)), default=0)
         ends = [length - sizes[n] if n % 2 else 0 for n in numbers]
@@ -123,12 +125,12 @@ def _first_fit(
     for number in order:
         first, last, size = wants[number]
         at = 0
-        for start, end, other_first, other_last in sorted(placed):
+        for start, end, other_first, other_last in placed:
             if other_last < first or last < other_first:
                 continue
             if start - at >= size:
                 break
             at = max(at, end)
         places[number] = at
-        placed.append((at, at + size, first, last))
+        insort(placed, (at, at + size, first, last))
     return places, max((end for _, end, *_ in placed), default=0)
