@@ -1,4 +1,9 @@
-"""Model: layers, their parameters, and the compiled network that runs them."""
+"""Model: layers, their parameters, and the compiled network that runs them.
+
+What trains is imported when it is used: many programs only predict.
+"""
+
+from __future__ import annotations
 
 import math
 import os
@@ -28,19 +33,18 @@ from lenet5c.parameters import (
     tensor_shapes,
     views_of,
 )
-from lenet5c.report.history import History
-from lenet5c.training.callbacks import Callback, EarlyStopping
-from lenet5c.training.loop import fit
-from lenet5c.training.optimizers import Optimizer, as_optimizer, checked_optimizer
-from lenet5c.training.options import ClassWeight, TrainingOptions, Validation
-from lenet5c.training.recipes import Recipe
-from lenet5c.training.schedules import Schedule
 
 if TYPE_CHECKING:
     from lenet5c.deploy.quantize import QuantizedModel
     from lenet5c.embed import Predictor
     from lenet5c.files.model_file import Contents
+    from lenet5c.report.history import History
+    from lenet5c.training.callbacks import Callback, EarlyStopping
     from lenet5c.training.checkpoint import Checkpoint
+    from lenet5c.training.optimizers import Optimizer
+    from lenet5c.training.options import ClassWeight, Validation
+    from lenet5c.training.recipes import Recipe
+    from lenet5c.training.schedules import Schedule
 
 __all__ = ["Model", "load"]
 
@@ -224,7 +228,7 @@ class Model:
         sample_weight: ArrayLike | None = None,
         early_stopping: int | EarlyStopping | None = None,
         max_seconds: float | None = None,
-        checkpoint: "str | os.PathLike[str] | Checkpoint | None" = None,
+        checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
         resume: bool = False,
         log: str | os.PathLike[str] | None = None,
     ) -> History:
@@ -329,7 +333,11 @@ class Model:
         UserWarning
             If the loss of the last epoch is no better than guessing.
         """
-        return fit(self, images, labels, TrainingOptions.among(locals()))
+        given = locals()
+        from lenet5c.training.loop import fit
+        from lenet5c.training.options import TrainingOptions
+
+        return fit(self, images, labels, TrainingOptions.among(given))
 
     @explained
     def forward(
@@ -464,6 +472,8 @@ class Model:
         `learning_rate` None is the optimizer's. The images' normalisation and the
         classes are those of the model, as `fit` left them.
         """
+        from lenet5c.training.optimizers import checked_optimizer
+
         checked_optimizer(optimizer)  # not by name: its state is kept between steps
         rate = optimizer.learning_rate
         if learning_rate is not None:
@@ -606,7 +616,7 @@ class Model:
         model_file.write(path, self._contents(self.stage, self.state_vector))
 
     @explained
-    def quantize(self, calibration_images: ArrayLike) -> "QuantizedModel":
+    def quantize(self, calibration_images: ArrayLike) -> QuantizedModel:
         """The network in 8-bit integers, for machines without floating point.
 
         Parameters
@@ -682,7 +692,7 @@ class Model:
 
         export_onnx(self, path, dtype)
 
-    def folded(self) -> "Model":
+    def folded(self) -> Model:
         """The same function of an image, for prediction alone: what exports are made
         of.
 
@@ -709,7 +719,7 @@ class Model:
         return model
 
     @explained
-    def predictor(self) -> "Predictor":
+    def predictor(self) -> Predictor:
         """A function for one image a call, of the network as it is now.
 
         Returns
@@ -757,6 +767,8 @@ class Model:
             ``address``, the C function's first argument, valid as long as this object
             lives; ``steps``, how many there were.
         """
+        from lenet5c.training.optimizers import Optimizer, as_optimizer
+
         chosen = as_optimizer(optimizer)
         if type(chosen).step is not Optimizer.step:
             raise NotImplementedError(
@@ -778,7 +790,7 @@ class Model:
             whole("seed", seed, 0, 2**63),
         )
 
-    def _contents(self, stage: InputStage, vector: NDArray[np.float32]) -> "Contents":
+    def _contents(self, stage: InputStage, vector: NDArray[np.float32]) -> Contents:
         """What a model file holds."""
         from lenet5c.files.model_file import Contents
 

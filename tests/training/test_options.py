@@ -11,6 +11,7 @@ import pytest
 import lenet5c
 from lenet5c import Augment, EarlyStopping
 from lenet5c.networks import NETWORKS
+from lenet5c.training import loop
 from lenet5c.training.options import (
     FLAGS,
     OPTIONS,
@@ -86,7 +87,7 @@ def test_fit_passes_every_option_on(monkeypatch):
         "resume": True,
         "log": "run.jsonl",
     }
-    monkeypatch.setattr(lenet5c.model, "fit", lambda *arguments: arguments)
+    monkeypatch.setattr(loop, "fit", lambda *arguments: arguments)
     model = lenet5c.mlp()
     *first, options = model.fit("images", "labels", **values)
     assert first == [model, "images", "labels"]
