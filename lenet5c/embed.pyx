@@ -245,7 +245,7 @@ cdef class Predictor:
         c_input(self.model, &self.input)
         self.content = content
         self.stage = stage
-        self.vector = None if vector is None else numpy.array(vector)
+        self.vector = None if vector is None else numpy.asarray(vector)
         self.labels = list(labels)
         if len(self.labels) != c_classes(self.model):
             raise ValueError(

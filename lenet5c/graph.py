@@ -169,9 +169,9 @@ class _Lowering:
 
     def _joins(self, layer: Layer, last: int | None) -> bool:
         """Whether it is an activation that node number `last` takes in."""
-        if not self.fuse or not isinstance(layer, Activation) or last is None:
+        if not (self.fuse and isinstance(layer, Activation) and layer.joins):
             return False
-        if not layer.joins:
+        if last is None:
             return False
         node = self.nodes[last]
         return node.layer.takes_activation and node.activation is None

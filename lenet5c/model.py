@@ -885,11 +885,11 @@ class Model:
 
     def _plan(self) -> tuple[Any, dict[str, tuple[int, Shape]]]:
         """The compiled network; by layer name, the map that it makes and its shape."""
-        graph = lower(self.layers, self.input_shape, training=True)
-        if not graph.nodes:
+        if not lower(self.layers, self.input_shape).nodes:
             raise ValueError(
                 "layers: expected at least one layer that computes something"
             )
+        graph = lower(self.layers, self.input_shape, training=True)
         maps = {name: found for name, found in graph.maps.items() if found[0]}
         return core.Network(for_core(graph), self.input_shape), maps
 

@@ -185,7 +185,7 @@ DIGITS_INLINE void digits_sigmoid(float *x, const int n)
     for (int i = 0; i < n; i++) x[i] = 0.5f * x[i] + 0.5f;
 }
 
-/* x = max(slope x, x) */
+/* x where it is above 0, else slope x */
 DIGITS_INLINE void digits_leaky(float *x, const int n, const float slope)
 {
     for (int i = 0; i < n; i++) x[i] = x[i] > 0 ? x[i] : slope * x[i];

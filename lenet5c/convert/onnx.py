@@ -22,11 +22,13 @@ from lenet5c.convert.weights import Numbers, input_stage
 from lenet5c.data.images import InputStage
 from lenet5c.files.container import FileFormatError, fields, parse_json
 from lenet5c.files.model_file import check_classes
-from lenet5c.layers import Layer, Residual, Sigmoid, walk
+from lenet5c.layers import Dropout, Flatten, Layer, Residual, Sigmoid, walk
 from lenet5c.layers.base import Shape
 from lenet5c.model import Model
 
 __all__ = ["from_onnx"]
+
+NOTHING = (Dropout, Flatten)  # what they do to numbers in prediction
 
 Array = NDArray[Any]
 
@@ -94,7 +96,8 @@ def _model(
     graph = Graph(proto, OPERATORS, HINTS)
     path = Path(graph, input_shape)
     path.to_the_end()
-    if path.layers and isinstance(path.layers[-1], Sigmoid) and not graph.own:
+    last = [type(layer) for layer in path.layers if not isinstance(layer, NOTHING)]
+    if last[-1:] == [Sigmoid] and not path.ended and not graph.own:
         raise ValueError(
             "expected logits or a Softmax at the end, got a Sigmoid, whose numbers are "
             "no shares of one; export the network without it"

@@ -34,6 +34,8 @@ LANES = 8  # filters lie in whole vectors of so many, whatever the processor has
 MAX_VECTORS = 2  # in a block of filters
 DENSE_VECTORS = 6  # where the output is one pixel
 TAPS = 16  # int8 taps are filled up to a multiple of it
+# Steps that write over what they read.
+IN_PLACE = {"scale", "add", "tanh", "relu", "sigmoid", "leaky"}
 LIMITS = {  # of int8
     "tanh": "-799, 799",
     "sigmoid": "-799, 799",
@@ -98,6 +100,8 @@ def _walk(
         code.held = [at for source, at in enumerate(maps) if source in later]
         code.at = maps[step.sources[0]]
         code.begin(step)
+        if step.kind in IN_PLACE:
+            code.own()
         add(step, ", ".join(f"maps + @{maps[s]}@" for s in step.sources[1:]))
         maps.append(code.at)
 
@@ -121,16 +125,12 @@ def _float_step(code: "_Code", model: Network, step: Step, other: str) -> None:
         values = np.stack(both).astype(np.float32)
         what = "scales, then shifts, of channels"
         array = code.array(code.of_layer(step.name, "scales"), values, what)
-        code.own()
         code.call("scale", array, height * width, channels, x="{x}")
     elif step.kind == "add":
-        code.own()
         code.call("add", size, x=f"{{x}}, {other}")
     elif step.kind in ("tanh", "relu", "sigmoid"):
-        code.own()
         code.call(step.kind, size, x="{x}")
     elif step.kind == "leaky":
-        code.own()
         code.call("leaky", size, _float_text(step.slope), x="{x}")
     elif not _moved(code, step):
         raise _unknown(step.kind, step.name)
@@ -169,8 +169,6 @@ def export_int8(quantized: Quantized, path: str | os.PathLike[str], name: str) -
             code.call("avg_pool_scores", _window(step), x="{x}, scores")
             return
         _int8_step(code, layer, other)
-        if "sigmoid" in (step.kind, step.activation):
-            code.call("sigmoid", math.prod(step.output_shape), x="{x}")
         if layer is last and not layer.is_raw:
             channels, height, width = step.output_shape
             code.call("widen", height * width, channels, x="{x}, scores")
@@ -196,23 +194,21 @@ def _int8_step(code: "_Code", layer: QuantizedLayer, other: str) -> None:
         _int8_scale(code, layer)
     elif step.kind == "add":
         assert layer.multiplier is not None
-        code.own()
         numbers = (*layer.multiplier.tolist(), layer.shift, code.limits(step))
         code.call("add", size, *numbers, x=f"{{x}}, {other}")
     elif step.kind == "relu":
-        code.own()
         code.call("relu", size, x="{x}")
     elif step.kind == "leaky":
         assert layer.multiplier is not None
-        code.own()
         code.call("leaky", size, int(layer.multiplier[0]), layer.shift, x="{x}")
     elif step.kind in ("tanh", "sigmoid"):
         assert layer.multiplier is not None
         table = (int(layer.multiplier[0]), layer.shift, code.table(step.kind))
-        code.own()
         code.call("tanh", size, *table, x="{x}")
     elif not _moved(code, step):
         raise _unknown(step.kind, step.name)
+    if "sigmoid" in (step.kind, step.activation):  # so far it is the tanh of half
+        code.call("sigmoid", size, x="{x}")
 
 
 def _int8_scale(code: "_Code", layer: QuantizedLayer) -> None:
@@ -227,7 +223,6 @@ def _int8_scale(code: "_Code", layer: QuantizedLayer) -> None:
         if values is not None
     ]
     channels, height, width = step.output_shape
-    code.own()
     numbers = (layer.shift, code.limits(step), height * width, channels)
     code.call("scale", *arrays, *numbers, x="{x}")
 

@@ -3,6 +3,8 @@
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
+from numpy import float32
+
 from lenet5c._support.checks import number
 from lenet5c._support.habits import explained
 from lenet5c.layers.base import Layer
@@ -62,4 +64,7 @@ class LeakyReLU(Activation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "slope", number("slope", self.slope, 0, 1))
+        slope = number("slope", self.slope, 0, 1)
+        if float32(slope) == 1:
+            raise ValueError(f"slope: expected 0 <= x < 1 in float32, got {slope!r}")
+        object.__setattr__(self, "slope", slope)

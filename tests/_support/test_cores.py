@@ -156,6 +156,9 @@ def test_a_kind_that_the_core_lacks_is_refused_by_name():
     spec = {"kind": "cube", "input_shape": shape, "output_shape": shape}
     with pytest.raises(ValueError, match=r"core has no kernel .* kind 'cube'"):
         _core.core.Network([spec], shape)
+    nodes = for_core(lower([lenet5c.Dense(3, name="d")], shape))
+    with pytest.raises(ValueError, match=r"core has no kernel .* kind 'cube'"):
+        _core.core.Network([nodes[0] | {"activation": "cube"}], shape)
 
 
 def test_what_needs_the_whole_batch_is_refused_blockwise():

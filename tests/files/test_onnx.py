@@ -361,6 +361,7 @@ IMPORTED = {
     ),
     "dropout and identity": (CONV, ("Identity",), ("Dropout", [np.float32(0.3)]), *END),
     "softmax": (CONV, *END, ("Softmax", [], {"axis": -1}), ("Identity",)),
+    "softmax of a sigmoid": (CONV, *END, ("Sigmoid",), ("Softmax", [], {"axis": -1})),
     "log-softmax": (CONV, *END, ("LogSoftmax", [], {"axis": 1})),
     "padded images": (
         ("Pad", [np.array([0, 0, 1, 0, 0, 0, 1, 1]), np.float32(0.5)]),
@@ -607,7 +608,7 @@ BROKEN = {
         "expected a Conv behind padding of 0, or a MaxPool",
     ),
     "a sigmoid at the end": (
-        (CONV, *END, ("Sigmoid", [])),
+        (CONV, *END, ("Sigmoid",), ("Dropout",)),
         "expected logits or a Softmax at the end",
     ),
     "no node": ((), "expected"),

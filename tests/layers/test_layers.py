@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+import lenet5c
 from lenet5c import (
     AvgPool2d,
     BatchNorm2d,
@@ -301,3 +302,15 @@ def test_the_generator_decides_the_weights():
 
     np.testing.assert_array_equal(of(1), of(1))
     assert not np.array_equal(of(1), of(2))
+
+
+def test_a_slope_that_is_one_in_float32_is_refused():
+    assert LeakyReLU(0.9999999).slope == 0.9999999
+    with pytest.raises(ValueError, match="slope: expected 0 <= x < 1 in float32"):
+        LeakyReLU(0.99999999)
+
+
+@pytest.mark.parametrize("layer", [Dropout(0.2), Flatten()])
+def test_a_model_computes_something_in_prediction(layer):
+    with pytest.raises(ValueError, match="at least one layer that computes"):
+        lenet5c.Model([layer], input_shape=(3, 1, 1), classes=3)

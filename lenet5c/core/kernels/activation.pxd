@@ -12,8 +12,11 @@ cdef enum Activation:
 
 
 cdef inline int activation_number(name) except -1:
-    """Of a layer's kind; None is no activation."""
-    return {None: IDENTITY, "tanh": TANH, "relu": RELU, "sigmoid": SIGMOID}[name]
+    """Of a layer's kind, or a ValueError; None is no activation."""
+    numbers = {None: IDENTITY, "tanh": TANH, "relu": RELU, "sigmoid": SIGMOID}
+    if name not in numbers:
+        raise ValueError(f"the core has no kernel for a layer of kind {name!r}")
+    return numbers[name]
 
 
 cdef inline void activation_forward(
