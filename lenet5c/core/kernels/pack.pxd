@@ -8,6 +8,21 @@ from libc.string cimport memcpy
 
 from lenet5c.core.lanes cimport LANES, lanes, lanes_load, lanes_set, lanes_transpose
 
+cdef extern from *:
+    """
+    /* to[i] = from[i] * scale + offset. A function of its own: bytes may be anything's, and
+     * only `restrict` tells the compiler that they are not those of `to`. */
+    static __attribute__((noinline)) void lenet5c_scale_bytes(
+        const unsigned char *__restrict from, float *__restrict to, int n, float scale,
+        float offset)
+    {
+        for (int i = 0; i < n; i++) to[i] = from[i] * scale + offset;
+    }
+    """
+    void lenet5c_scale_bytes(
+        const unsigned char *, float *, int, float, float
+    ) noexcept nogil
+
 cdef struct Images:
     const unsigned char *bytes  # (N, C, IH, IW), or NULL
     const float *floats  # (N, C, IH, IW), where bytes is NULL
@@ -23,15 +38,13 @@ cdef inline void image_row(
     cdef Py_ssize_t at = (
         (index * images.channels + channel) * images.height + row
     ) * images.width
-    cdef const unsigned char *bytes
     cdef const float *floats
     cdef int i
     cdef float scale, offset
     if images.bytes != NULL:
-        bytes = images.bytes + at
-        scale, offset = images.scale, images.offset
-        for i in range(images.width):
-            to[i] = bytes[i] * scale + offset
+        lenet5c_scale_bytes(
+            images.bytes + at, to, images.width, images.scale, images.offset
+        )
     else:
         floats = images.floats + at
         scale, offset = images.float_scale, images.float_offset
