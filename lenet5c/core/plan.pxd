@@ -23,10 +23,8 @@ cdef enum:
     SLICE = 4096  # floats of a parameter vector that one task sums or updates
 
 cdef enum Trait:  # of a kind
-    PARAMETERS = 1  # trained; its weights are packed
-    WHOLE_BATCH = 2  # runs layerwise alone, in tasks of its own
-    TWO_INPUTS = 4  # reads the map `other` too
-    FUSES_ACTIVATION = 8  # applies the activation behind it to its output
+    WHOLE_BATCH = 1  # runs layerwise alone, in tasks of its own, or reads two maps
+    FUSES_ACTIVATION = 2  # applies the activation behind it to its output
 
 cdef struct Op
 cdef struct Plan
@@ -141,7 +139,6 @@ cdef struct Padding:
 
 cdef struct Op:
     int number
-    int traits
     int activation  # applied to this op's output
     int source, other  # the map that it reads, and the second one of an addition
     int below, below_other  # the activations whose outputs these are

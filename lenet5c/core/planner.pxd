@@ -8,7 +8,7 @@ from lenet5c.core.kinds.table cimport Kind, kind_of
 from lenet5c.core.lanes cimport odd_lines
 from lenet5c.core.memory cimport plan_batch_maps, plan_maps, plan_shards
 from lenet5c.core.plan cimport (
-    FUSES_ACTIVATION, TWO_INPUTS, WHOLE_BATCH, Op, Plan, Task, size_of,
+    FUSES_ACTIVATION, WHOLE_BATCH, Op, Plan, Task, size_of,
 )
 from lenet5c.core.prepare cimport packing_tasks
 from lenet5c.core.reduce cimport reducing_tasks
@@ -97,8 +97,6 @@ cdef inline int plan_op(Plan *plan, dict node) except -1:
     op.other = node["other"]
     op.outputs = size_of(node["output_shape"])
     op.inputs = size_of(node["input_shape"])
-    if kind.traits & TWO_INPUTS:  # what it adds up, not what its layer reads
-        op.inputs = op.outputs
     op.x_block = op.sum_lanes = odd_lines(op.inputs)
     op.y_block = odd_lines(op.outputs)
     op.activation = activation_number(node["activation"])

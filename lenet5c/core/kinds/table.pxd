@@ -9,9 +9,7 @@ from lenet5c.core.kinds.norm cimport plan_norm
 from lenet5c.core.kinds.pool cimport (
     plan_avg_pool, plan_global_avg_pool, plan_max_pool,
 )
-from lenet5c.core.plan cimport (
-    FUSES_ACTIVATION, PARAMETERS, TWO_INPUTS, WHOLE_BATCH, Op, Plan,
-)
+from lenet5c.core.plan cimport FUSES_ACTIVATION, WHOLE_BATCH, Op, Plan
 
 # Fills in what an op of this kind does, and where its parameters lie.
 ctypedef int (*PlanOp)(Plan *plan, Op *op, dict node) except -1
@@ -23,14 +21,12 @@ cdef struct Kind:
 
 cdef inline dict kinds():
     """A line for each kind: a new one is a file beside this one, and a line here."""
-    fused = PARAMETERS | FUSES_ACTIVATION
+    whole_batch = FUSES_ACTIVATION | WHOLE_BATCH
     return {
-        "conv2d": (<size_t><void *>plan_conv, fused),
-        "dense": (<size_t><void *>plan_dense, fused),
-        "batch_norm2d": (<size_t><void *>plan_norm, fused | WHOLE_BATCH),
-        "residual": (
-            <size_t><void *>plan_add, FUSES_ACTIVATION | WHOLE_BATCH | TWO_INPUTS
-        ),
+        "conv2d": (<size_t><void *>plan_conv, FUSES_ACTIVATION),
+        "dense": (<size_t><void *>plan_dense, FUSES_ACTIVATION),
+        "batch_norm2d": (<size_t><void *>plan_norm, whole_batch),
+        "residual": (<size_t><void *>plan_add, whole_batch),
         "avg_pool2d": (<size_t><void *>plan_avg_pool, 0),
         "max_pool2d": (<size_t><void *>plan_max_pool, 0),
         "global_avg_pool2d": (<size_t><void *>plan_global_avg_pool, 0),
