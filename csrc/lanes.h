@@ -44,6 +44,8 @@ enum {
     TILE_FOUR_X = 4,
     TILE_FIVE_F = 4,
     TILE_FIVE_X = 5,
+    TILE_SLIM_F = 3,
+    TILE_SLIM_X = 5,
     TILE_WIDE_F = 1,
     TILE_WIDE_X = 14,
 #else
@@ -55,6 +57,8 @@ enum {
     TILE_FOUR_X = 4,
     TILE_FIVE_F = 2,
     TILE_FIVE_X = 5,
+    TILE_SLIM_F = 3,
+    TILE_SLIM_X = 3,
     TILE_WIDE_F = 1,
     TILE_WIDE_X = 10,
 #endif

@@ -17,6 +17,8 @@ cdef extern from "lanes.h" nogil:
         TILE_FOUR_X
         TILE_FIVE_F
         TILE_FIVE_X
+        TILE_SLIM_F
+        TILE_SLIM_X
         TILE_WIDE_F
         TILE_WIDE_X
     lanes lanes_set(float value)

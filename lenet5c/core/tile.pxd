@@ -8,7 +8,7 @@ to itself gcc loads the same operand several times.
 
 from lenet5c.core.lanes cimport (
     TILE_FIVE_F, TILE_FIVE_X, TILE_FOUR_F, TILE_FOUR_X, TILE_MAX, TILE_PAIR_F,
-    TILE_PAIR_X, TILE_TALL_F, TILE_TALL_X, TILE_THREE_F, TILE_THREE_X, TILE_WIDE_F,
+    TILE_PAIR_X, TILE_SLIM_F, TILE_SLIM_X, TILE_TALL_F, TILE_TALL_X, TILE_THREE_F, TILE_THREE_X, TILE_WIDE_F,
     TILE_WIDE_X, lanes, lanes_keep, lanes_set, lanes_sums,
 )
 
@@ -18,6 +18,7 @@ cdef enum Tile:
     THREE
     FOUR
     FIVE
+    SLIM
     WIDE
     SINGLE  # one accumulator: slow, for shapes that no other tile fits
     TILES
@@ -35,6 +36,8 @@ cdef inline int tile_filters(int tile) noexcept nogil:
         return TILE_FOUR_F
     if tile == FIVE:
         return TILE_FIVE_F
+    if tile == SLIM:
+        return TILE_SLIM_F
     if tile == WIDE:
         return TILE_WIDE_F
     return 1
@@ -52,6 +55,8 @@ cdef inline int tile_columns(int tile) noexcept nogil:
         return TILE_FOUR_X
     if tile == FIVE:
         return TILE_FIVE_X
+    if tile == SLIM:
+        return TILE_SLIM_X
     if tile == WIDE:
         return TILE_WIDE_X
     return 1

@@ -15,13 +15,17 @@ from libc.string cimport memset
 from lenet5c.core.kernels.activation cimport activation_backward, activation_forward
 from lenet5c.core.lanes cimport (
     TILE_FIVE_F, TILE_FIVE_X, TILE_FOUR_F, TILE_FOUR_X, TILE_MAX, TILE_PAIR_F,
-    TILE_PAIR_X, TILE_TALL_F, TILE_TALL_X, TILE_THREE_F, TILE_THREE_X, TILE_WIDE_F,
+    TILE_PAIR_X, TILE_SLIM_F, TILE_SLIM_X, TILE_TALL_F, TILE_TALL_X, TILE_THREE_F, TILE_THREE_X, TILE_WIDE_F,
     TILE_WIDE_X, lanes, lanes_set,
 )
 from lenet5c.core.tile cimport (
-    FIVE, FOUR, PAIR, SINGLE, TALL, THREE, TILES, WIDE, multiply_tile, tap_cost,
+    FIVE, FOUR, PAIR, SINGLE, SLIM, TALL, THREE, TILES, WIDE, multiply_tile, tap_cost,
     tile_columns, tile_filters,
 )
+
+cdef struct Bands:
+    # rows of the output in the transform domain (winograd_rows.pxd)
+    int eights, sixes  # how many there are of 8 elements, and behind them of 6
 
 cdef struct Correlation:
     # y[f, oy, ox] = sum over c, r, k of
@@ -37,6 +41,9 @@ cdef struct Correlation:
     # weight of (filter, channel, row, tap): strides in the flat parameters, in floats
     Py_ssize_t w_start, w_filter, w_channel, w_row, w_tap
     Py_ssize_t packed  # where the packed weights start, in floats
+    # of one element of a transform domain:
+    Bands bands
+    int combined  # rows of the kernel that an element combines, `w_row` apart
 
 
 cdef inline Py_ssize_t packed_size(const Correlation *p) noexcept nogil:
@@ -221,6 +228,8 @@ cdef inline void correlate_row_of(
         correlate_row(p, x, packed, bias, y, filter0, oy, TILE_FOUR_F, TILE_FOUR_X, step)
     elif p.tile == FIVE:
         correlate_row(p, x, packed, bias, y, filter0, oy, TILE_FIVE_F, TILE_FIVE_X, step)
+    elif p.tile == SLIM:
+        correlate_row(p, x, packed, bias, y, filter0, oy, TILE_SLIM_F, TILE_SLIM_X, step)
     elif p.tile == WIDE:
         correlate_row(p, x, packed, bias, y, filter0, oy, TILE_WIDE_F, TILE_WIDE_X, step)
     else:

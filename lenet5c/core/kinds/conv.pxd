@@ -4,9 +4,13 @@
     H W, OH OW     input map, output map
     KH KW, S, P    kernel, stride, zero padding
 
-There are three ways to the gradient of the weights (kernels/weight_gradient.pxd,
-kernels/winograd.pxd), and two to the rest; conv_layerwise.pxd has the tasks of a batch.
+There are three ways to y and dx: the sum as it is written, and two transform domains, of
+3x3 kernels (kernels/winograd.pxd) and of the rows of any (kernels/winograd_rows.pxd). To
+the gradient of the weights there are these and one of panels (kernels/weight_gradient.pxd).
+conv_layerwise.pxd has the tasks of a batch.
 """
+
+from libc.string cimport memset
 
 from lenet5c.core.kernels.correlate cimport (
     Correlation, correlation_tile, leave_padding, pack_weights,
@@ -18,8 +22,13 @@ from lenet5c.core.kernels.winograd cimport (
     ELEMENTS, add_weight_gradient, pack_winograd, tiles_across, winograd_backward_params,
     winograd_pays, winograd_scratch,
 )
+from lenet5c.core.kernels.winograd_rows cimport (
+    add_rows_gradient, elements_of, fewest_bands, gradient_width, pack_rows, padded_width,
+    rows_backward_params, rows_fit, rows_pay, rows_scratch,
+)
 from lenet5c.core.kinds.conv_layerwise cimport (
-    Conv, plan_tasks, winograd_backward_blocks, winograd_forward_blocks,
+    ROWS, SQUARES, SUMS, Conv, plan_tasks, rows_backward_blocks, rows_forward_blocks,
+    winograd_backward_blocks, winograd_forward_blocks,
 )
 from lenet5c.core.kinds.correlation cimport (
     correlation_backward_input, correlation_forward, padded_input,
@@ -54,19 +63,25 @@ cdef inline int plan_conv(Plan *plan, Op *op, dict node) except -1:
     conv.sizes.stride = node["stride"]
     conv.sizes.top = -P
     conv.padding = P
-    conv.winograd = winograd_pays(&conv.sizes, plan.layerwise)
+    conv.sizes.tile = cheapest_tile(F, KW, True)
+    set_direct(plan, &op.y_product, conv)
+    if winograd_pays(&conv.sizes, plan.layerwise):
+        conv.way = SQUARES
+    elif plans_rows(op, conv):
+        conv.way = ROWS
     if plan.layerwise:
         plan_tasks(op, conv)
-    if conv.winograd:
+    if conv.way == SQUARES:
         plan_winograd(plan, op, conv)
+    elif conv.way == ROWS:
+        plan_rows(plan, op, conv)
     else:
         plan_direct(plan, op, conv)
     return 0
 
 
-cdef inline int plan_direct(Plan *plan, Op *op, Conv *conv) except -1:
+cdef inline void set_direct(const Plan *plan, Correlation *p, const Conv *conv) noexcept:
     """The sum over channels and taps, as it is written."""
-    cdef Correlation *p = &op.y_product
     cdef int KH = conv.sizes.kernel_h
     cdef int KW = conv.sizes.kernel_w
     cdef int H = conv.sizes.height
@@ -96,6 +111,10 @@ cdef inline int plan_direct(Plan *plan, Op *op, Conv *conv) except -1:
     p.w_row = KW
     p.w_tap = 1
     p.tile = correlation_tile(p)
+
+
+cdef inline int plan_direct(Plan *plan, Op *op, Conv *conv) except -1:
+    cdef Correlation *p = &op.y_product
     if plan.layerwise:
         p.tile = PAIR
         leave_padding(p)
@@ -117,7 +136,6 @@ cdef inline int plan_block(Plan *plan, Op *op, Conv *conv) except -1:
         )
         op.padded_lanes = <Py_ssize_t>op.x_padding.rows * op.x_padding.padded_width
         conv.sizes.width += 2 * P
-    conv.sizes.tile = cheapest_tile(conv.sizes.filters, conv.sizes.kernel_w, True)
     op.forward = correlation_forward
     op.backward_input = correlation_backward_input
     plan_shard_gradient(plan, op, conv, conv.sizes.kernel_h * conv.sizes.kernel_w)
@@ -144,11 +162,11 @@ cdef inline Padding padding_of(int rows, int width, int left, int right) noexcep
 
 
 cdef inline void plan_shard_gradient(Plan *plan, Op *op, Conv *conv, int taps) noexcept:
-    """Room for a convolution's gradient in the buffer of each shard."""
+    """Room for a convolution's gradient in the buffer of each shard: so many numbers for
+    each filter and channel."""
     conv.gradient = plan.shard_floats
-    conv.bias_gradient = conv.gradient + (
-        <Py_ssize_t>conv.sizes.filters * conv.sizes.channels * taps
-    )
+    conv.filter_floats = <Py_ssize_t>conv.sizes.channels * taps
+    conv.bias_gradient = conv.gradient + conv.sizes.filters * conv.filter_floats
     plan.shard_floats = (conv.bias_gradient + conv.sizes.filters + 15) // 16 * 16
 
 
@@ -162,6 +180,7 @@ cdef inline int plan_winograd(Plan *plan, Op *op, Conv *conv) except -1:
     cdef Correlation *p
     cdef int C = conv.sizes.channels
     cdef int F = conv.sizes.filters
+    memset(&op.y_product, 0, sizeof(Correlation))
     op.pack = pack_winograd
     op.elements = ELEMENTS
     op.scratch_lanes = max(
@@ -176,15 +195,20 @@ cdef inline int plan_winograd(Plan *plan, Op *op, Conv *conv) except -1:
         plan_element(plan, op, conv, p, C, F)
         p.w_filter = 9
         p.w_tap = C * 9
-    conv.winograd_forward = winograd_forward_blocks
-    conv.winograd_backward = winograd_backward_blocks
+    conv.transformed_forward = winograd_forward_blocks
+    conv.transformed_backward = winograd_backward_blocks
     if not plan.layerwise:
         plan_shard_gradient(plan, op, conv, ELEMENTS)
-        op.forward = winograd_forward_block
         op.backward_params = winograd_params
-        op.backward_input = winograd_backward_input
-        reduce_by_filter(op, conv)
+        plan_transformed_block(op, conv)
     return 0
+
+
+cdef inline void plan_transformed_block(Op *op, Conv *conv) noexcept:
+    """How one block is run through a transform domain."""
+    op.forward = transformed_forward_block
+    op.backward_input = transformed_backward_input
+    reduce_by_filter(op, conv)
 
 
 cdef inline int plan_element(
@@ -202,6 +226,75 @@ cdef inline int plan_element(
         filters, across * TILE_PAIR_X if plan.layerwise else across, False
     )
     plan_packed(plan, p, ELEMENTS)
+    return 0
+
+
+cdef inline bint plans_rows(const Op *op, Conv *conv) noexcept:
+    """Whether the rows of the kernel are transformed; then `conv.bands` are set."""
+    cdef Correlation element
+    conv.bands = fewest_bands(conv.sizes.out_h, conv.sizes.kernel_h)
+    if not rows_fit(&conv.sizes, &conv.bands) or transposing_pays(&conv.sizes):
+        return False
+    set_rows(
+        &element, conv, conv.sizes.filters, conv.sizes.channels, conv.sizes.out_w,
+        conv.padding, conv.sizes.width,
+    )
+    return rows_pay(&conv.sizes, &conv.bands, &op.y_product, &element)
+
+
+cdef inline void set_rows(
+    Correlation *p, const Conv *conv, int filters, int channels, int out_w, int left,
+    int width
+) noexcept:
+    """The product of one element: a correlation of a row, which has `width` columns behind
+    `left` zeros."""
+    memset(p, 0, sizeof(Correlation))
+    p.filters = filters
+    p.channels = channels
+    p.out_w = out_w
+    p.rows = p.height = p.out_h = p.step = p.y_column = 1
+    p.taps = conv.sizes.kernel_w
+    p.bands = conv.bands
+    p.combined = conv.sizes.kernel_h
+    p.w_row = conv.sizes.kernel_w
+    p.left = left
+    p.right = left + width
+    p.tile = correlation_tile(p)
+
+
+cdef inline int plan_rows(Plan *plan, Op *op, Conv *conv) except -1:
+    cdef Correlation *p = &op.y_product
+    cdef int C = conv.sizes.channels
+    cdef int F = conv.sizes.filters
+    cdef int KW = conv.sizes.kernel_w
+    cdef int taps = conv.sizes.kernel_h * KW
+    op.pack = pack_rows
+    op.elements = elements_of(&conv.bands)
+    op.scratch_lanes = max(op.scratch_lanes, rows_scratch(&conv.sizes, &conv.bands))
+    set_rows(p, conv, F, C, conv.sizes.out_w, conv.padding, conv.sizes.width)
+    p.x_channel = padded_width(&conv.sizes)
+    p.w_filter = C * taps
+    p.w_channel = taps
+    p.w_tap = 1
+    plan_packed(plan, p, op.elements)
+    if op.needs_dx:
+        p = new_parts(op, 1)
+        op.dx_parts = 1
+        set_rows(
+            p, conv, C, F, conv.sizes.width, KW - 1 - conv.padding, conv.sizes.out_w
+        )
+        p.x_channel = gradient_width(&conv.sizes)
+        p.w_start = KW - 1
+        p.w_filter = taps
+        p.w_channel = C * taps
+        p.w_tap = -1
+        plan_packed(plan, p, op.elements)
+    conv.transformed_forward = rows_forward_blocks
+    conv.transformed_backward = rows_backward_blocks
+    if not plan.layerwise:
+        plan_shard_gradient(plan, op, conv, op.elements * KW)
+        op.backward_params = rows_params
+        plan_transformed_block(op, conv)
     return 0
 
 
@@ -294,19 +387,19 @@ cdef inline bint plan_residue(
     return True
 
 
-cdef inline void winograd_forward_block(
+cdef inline void transformed_forward_block(
     const Op *op, const Call *call, const Here *here, const lanes *x, lanes *y
 ) noexcept nogil:
-    (<const Conv *>op.own).winograd_forward(
+    (<const Conv *>op.own).transformed_forward(
         op, call, bias_of(op, call), op.activation, x, y, 1, here.arena + op.scratch
     )
 
 
-cdef inline void winograd_backward_input(
+cdef inline void transformed_backward_input(
     const Op *op, const Call *call, const Here *here, const lanes *x, const lanes *y,
     const lanes *dy, lanes *dx,
 ) noexcept nogil:
-    (<const Conv *>op.own).winograd_backward(
+    (<const Conv *>op.own).transformed_backward(
         op, call, x, dy, dx, 1, here.arena + op.scratch
     )
 
@@ -343,6 +436,17 @@ cdef inline void winograd_params(
     )
 
 
+cdef inline void rows_params(
+    const Op *op, const Here *here, const lanes *x, const lanes *dy
+) noexcept nogil:
+    cdef const Conv *conv = <const Conv *>op.own
+    rows_backward_params(
+        &conv.sizes, &conv.bands, x, dy, here.gradient + conv.gradient,
+        here.gradient + conv.bias_gradient if op.biased else NULL,
+        here.arena + op.scratch,
+    )
+
+
 cdef inline void reduce_slice(
     const Plan *plan, const Op *op, const Call *call, const Workspace *space,
     const Batch *batch, const Task *task,
@@ -367,7 +471,7 @@ cdef inline void reduce_filter(
     cdef const Conv *conv = <const Conv *>op.own
     cdef int C = conv.sizes.channels
     cdef int taps = conv.sizes.kernel_h * conv.sizes.kernel_w
-    cdef Py_ssize_t size = <Py_ssize_t>(ELEMENTS if conv.winograd else taps) * C
+    cdef Py_ssize_t size = conv.filter_floats
     cdef float *sums = space.shards + conv.gradient + task.start * size
     cdef float *bias = space.shards + conv.bias_gradient + task.start
     cdef float *to = call.gradient + op.weight + task.start * C * taps
@@ -380,8 +484,11 @@ cdef inline void reduce_filter(
             sums[i] += sums[at + i]
     if op.biased:
         call.gradient[op.bias + task.start] += bias[0]
-    if conv.winograd:
+    if conv.way == SQUARES:
         add_weight_gradient(sums, to, C)
+        return
+    if conv.way == ROWS:
+        add_rows_gradient(&conv.sizes, &conv.bands, sums, to)
         return
     for c in range(C):
         for i in range(taps):

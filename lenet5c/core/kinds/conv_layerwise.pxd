@@ -8,12 +8,13 @@ beside the gradient of the input.
 
 from libc.string cimport memset
 
-from lenet5c.core.kernels.correlate cimport Correlation, correlate_blocks
+from lenet5c.core.kernels.correlate cimport Bands, Correlation, correlate_blocks
 from lenet5c.core.kernels.weight_gradient cimport (
     Convolution, Panels, blocks_bias_gradient, convolution_of_panels, im2col, im2col_lanes,
     pack_panels, panel_floats, panels_at, panels_backward_params, tile_floats, uses_im2col,
 )
 from lenet5c.core.kernels.winograd cimport winograd_backward, winograd_forward
+from lenet5c.core.kernels.winograd_rows cimport rows_backward_input, rows_forward
 from lenet5c.core.lanes cimport LANES, TILE_PAIR_F, TILE_PAIR_X, lanes
 from lenet5c.core.memory cimport add_map, arena_of, gradient_of, map_of
 from lenet5c.core.plan cimport Batch, Call, Op, Plan, Workspace, bias_of, is_folded
@@ -23,11 +24,16 @@ cdef enum:
     PANEL_BYTES = 1 << 25  # of panels that there are at a time
     TASKS = 16  # of an op, at least, where it can be cut
 
-ctypedef void (*WinogradForward)(
+cdef enum Way:  # to y and dx
+    SUMS
+    SQUARES  # through the transform domain of kernels/winograd.pxd
+    ROWS  # through that of kernels/winograd_rows.pxd
+
+ctypedef void (*TransformedForward)(
     const Op *op, const Call *call, const float *bias, int activation, const lanes *x,
     lanes *y, int blocks, lanes *scratch,
 ) noexcept nogil
-ctypedef void (*WinogradBackward)(
+ctypedef void (*TransformedBackward)(
     const Op *op, const Call *call, const lanes *x, const lanes *dy, lanes *dx,
     int blocks, lanes *scratch,
 ) noexcept nogil
@@ -35,10 +41,12 @@ ctypedef void (*WinogradBackward)(
 cdef struct Conv:
     Convolution sizes
     int padding
-    bint winograd
-    WinogradForward winograd_forward
-    WinogradBackward winograd_backward
+    Way way
+    Bands bands  # of ROWS
+    TransformedForward transformed_forward
+    TransformedBackward transformed_backward
     Py_ssize_t gradient, bias_gradient  # offsets in a shard's gradients, blockwise
+    Py_ssize_t filter_floats  # of the weights' gradient there
     Convolution of_panels  # whose weight gradient this is: of patches or itself, layerwise
     Py_ssize_t group  # blocks of one task, layerwise
 
@@ -65,7 +73,7 @@ cdef inline int plan_tasks(Op *op, Conv *conv) except -1:
     op.stages = panel_stages
     op.stage_tasks = panel_stage_tasks
     op.stage_task = panel_stage
-    if conv.winograd:
+    if conv.way != SUMS:
         conv.group = TILE_PAIR_X  # its tasks cannot share out filters
         op.sum_lanes = conv.group * op.x_block
     return 0
@@ -92,7 +100,7 @@ cdef inline int groups_of(const Conv *conv, const Batch *batch) noexcept nogil:
 
 cdef inline int parts_of(const Conv *conv, const Correlation *p, int groups) noexcept nogil:
     """In how many parts the filters are shared out."""
-    if conv.winograd:
+    if conv.way != SUMS:
         return 1
     return min(filter_tiles(p.filters), (TASKS + groups - 1) // groups)
 
@@ -148,8 +156,8 @@ cdef inline void conv_forward_task(
         bias = call.norms + last.norm + conv.sizes.filters
     x += share.first * op.x_block
     y += share.first * op.y_block
-    if conv.winograd:
-        conv.winograd_forward(
+    if conv.way != SUMS:
+        conv.transformed_forward(
             op, call, bias, last.activation, x, y, share.count, arena_of(space) + op.scratch
         )
         return
@@ -178,6 +186,31 @@ cdef inline void winograd_backward_blocks(
         &(<const Conv *>op.own).sizes, op.dx_products, dy, op.y_block,
         call.packed + op.dx_products.packed, dx, x, op.x_block, op.below, blocks, scratch,
     )
+
+
+cdef inline void rows_forward_blocks(
+    const Op *op, const Call *call, const float *bias, int activation, const lanes *x,
+    lanes *y, int blocks, lanes *scratch,
+) noexcept nogil:
+    cdef int b
+    for b in range(blocks):
+        rows_forward(
+            &(<const Conv *>op.own).sizes, &op.y_product, x + b * op.x_block,
+            call.packed + op.y_product.packed, bias, y + b * op.y_block, activation, scratch,
+        )
+
+
+cdef inline void rows_backward_blocks(
+    const Op *op, const Call *call, const lanes *x, const lanes *dy, lanes *dx,
+    int blocks, lanes *scratch,
+) noexcept nogil:
+    cdef int b
+    for b in range(blocks):
+        rows_backward_input(
+            &(<const Conv *>op.own).sizes, op.dx_products, dy + b * op.y_block,
+            call.packed + op.dx_products.packed, dx + b * op.x_block, x + b * op.x_block,
+            op.below, scratch,
+        )
 
 
 cdef inline int conv_backward_tasks(
@@ -223,9 +256,9 @@ cdef inline void conv_input_gradient(
     x += share.first * op.x_block
     dx += share.first * op.x_block
     dy += share.first * op.y_block
-    if conv.winograd:
+    if conv.way != SUMS:
         target = arena if op.adds else dx
-        conv.winograd_backward(op, call, x, dy, target, share.count, arena + op.scratch)
+        conv.transformed_backward(op, call, x, dy, target, share.count, arena + op.scratch)
         if op.adds:
             add_map(dx, target, share.count * op.x_block)
         return

@@ -1,0 +1,828 @@
+"""Convolution by fewer multiplications along the rows of its kernel: F(M, R) of Toom and
+Cook (Winograd 1980, "Arithmetic Complexity of Computations"), in one direction.
+
+    C, F           channels in, filters (channels out)
+    H W, OH OW     input map, output map; the stride is 1
+    R, KW, P       rows and columns of the kernel, zero padding
+    band           M rows of the output, from the E = M + R - 1 rows of the input above them
+    element        one of the E of a column of a band in the transform domain
+
+The M outputs of a column are A'[(G w) * (B' d)] of a column w of the kernel and a column d
+of the input: E products where the sum over the rows has M R. With all channels, filters and
+columns each of the E elements is a correlation of one row, and its derivatives are two more
+on the same:
+
+    y  = A' M              M = U V, U = G w, V = B' d
+    dw = G' dU             dU = dM V, dM = A dy
+    dx = B dV, added up    dV = U' dM
+
+E is 8 or 6. The elements are values of polynomials at the points
+
+    0, 1, -1, 2, -2, 1/2, -1/2, infinity    of E = 8
+    0, 1, -1, 2, -2, infinity               of E = 6
+
+so B depends on E alone; A holds powers of the points, and G powers divided by the product
+of a point's distances from the others. With 5 rows, bands of 4 outputs take 8 products in
+place of 20. More points would cost digits: F(4, 5) errs by 5e-6 of the largest value, a sum
+as it is written by 2e-6, F(6, 5) by 2e-5.
+"""
+
+from libc.string cimport memset
+
+from lenet5c.core.kernels.activation cimport activation_backward, activation_forward
+from lenet5c.core.kernels.correlate cimport (
+    Bands, Correlation, correlate_columns, correlation_cost, half_suffices, packed_size,
+)
+from lenet5c.core.kernels.weight_gradient cimport Convolution, bias_gradient
+from lenet5c.core.lanes cimport (
+    TILE_FIVE_F, TILE_FIVE_X, TILE_FOUR_F, TILE_FOUR_X, TILE_MAX, TILE_PAIR_F,
+    TILE_PAIR_X, TILE_SLIM_F, TILE_SLIM_X, TILE_SUMS, TILE_TALL_F, TILE_TALL_X, TILE_THREE_F, TILE_THREE_X,
+    TILE_WIDE_F, TILE_WIDE_X, lanes, lanes_set, odd_lines,
+)
+from lenet5c.core.tile cimport (
+    FIVE, FOUR, PAIR, SLIM, TALL, THREE, WIDE, correlate_tile, sum_tile, tile_filters,
+)
+
+cdef enum:
+    MOST_ROWS = 7  # of a kernel
+    MOST_TAPS = 16  # columns of a kernel
+    PASS_LANES = 1 << 13  # of the transform domain, in a pass of the weight gradient
+
+cdef inline int elements_of(const Bands *bands) noexcept nogil:
+    """Of the weights: those of 8, if there are such bands, and those of 6."""
+    return (8 if bands.eights else 0) + (6 if bands.sixes else 0)
+
+
+cdef inline int band_elements(const Bands *bands, int band) noexcept nogil:
+    return 8 if band < bands.eights else 6
+
+
+cdef inline int band_row(const Bands *bands, int band, int R) noexcept nogil:
+    """The first output row of a band."""
+    cdef int sixes = max(0, band - bands.eights)
+    return (band - sixes) * (9 - R) + sixes * (7 - R)
+
+
+cdef inline Bands fewest_bands(int out_h, int R) noexcept nogil:
+    """The bands that cover so many rows with the fewest products; none if R is not odd,
+    from 3 to 7."""
+    cdef Bands bands, best
+    cdef int products, fewest = 0
+    cdef int left
+    best.eights = best.sixes = 0
+    if R % 2 == 0 or not 3 <= R <= MOST_ROWS:
+        return best
+    for bands.eights in range(out_h // (9 - R) + 2):
+        left = max(0, out_h - bands.eights * (9 - R))
+        bands.sixes = 0
+        if left > 0:
+            if R == 7:  # F(0, 7)
+                continue
+            bands.sixes = (left + 6 - R) // (7 - R)
+        products = 8 * bands.eights + 6 * bands.sixes
+        if fewest == 0 or products < fewest:
+            fewest = products
+            best = bands
+    return best
+
+
+cdef inline int padded_width(const Convolution *p) noexcept nogil:
+    """Columns of an element of the input: those of x, and of zeros at both sides."""
+    return p.width - 2 * p.top
+
+
+cdef inline int gradient_width(const Convolution *p) noexcept nogil:
+    """Columns of an element of dy, from which each column of dx reads KW."""
+    return p.width + p.kernel_w - 1
+
+
+cdef inline double transform_cycles(
+    const Convolution *p, const Bands *bands
+) noexcept nogil:
+    """Cycles of the transforms there and back, estimated: loads, sums and stores."""
+    cdef double there = 14 * bands.eights + 9 * bands.sixes
+    cdef double back = 13 * bands.eights + 8 * bands.sixes
+    return there * p.channels * p.width + back * p.filters * p.out_w
+
+
+cdef inline bint rows_pay(
+    const Convolution *p, const Bands *bands, const Correlation *direct,
+    const Correlation *of_element,
+) noexcept nogil:
+    """Whether the forward pass takes fewer cycles so, estimated."""
+    cdef double products = (
+        8 * bands.eights + 6 * bands.sixes
+    ) * p.channels * correlation_cost(of_element, of_element.tile)
+    cdef double sums = (
+        <double>p.out_h * p.channels * p.kernel_h * correlation_cost(direct, direct.tile)
+    )
+    return products + transform_cycles(p, bands) < sums
+
+
+cdef inline bint rows_fit(const Convolution *p, const Bands *bands) noexcept nogil:
+    """Whether there are bands for this convolution."""
+    return (
+        bands.eights + bands.sixes > 0 and p.stride == 1 and p.kernel_w <= MOST_TAPS
+        and -p.top < p.kernel_w and -p.top < p.kernel_h
+    )
+
+
+cdef inline Py_ssize_t input_stride(const Convolution *p) noexcept nogil:
+    """Lanes from one element of a band's input to the next."""
+    return odd_lines(<Py_ssize_t>p.channels * padded_width(p))
+
+
+cdef inline int bands_per_pass(const Convolution *p, const Bands *bands) noexcept nogil:
+    """Bands whose input and gradient, of a tile of filters, stay in the second-level
+    cache: 256 KB with AVX2, 512 KB with AVX-512."""
+    cdef Py_ssize_t band = 8 * (
+        input_stride(p) + odd_lines(<Py_ssize_t>tile_filters(p.tile) * p.out_w)
+    )
+    return max(1, min(<Py_ssize_t>bands.eights + bands.sixes, PASS_LANES // band))
+
+
+cdef inline Py_ssize_t rows_scratch(const Convolution *p, const Bands *bands) noexcept nogil:
+    """Lanes that the passes need: zeros, elements of the input and of dy, and a tile."""
+    cdef Py_ssize_t gradient = odd_lines(<Py_ssize_t>p.filters * gradient_width(p))
+    cdef Py_ssize_t of_tile = odd_lines(<Py_ssize_t>tile_filters(p.tile) * p.out_w)
+    cdef Py_ssize_t most = max(input_stride(p), gradient) + 2 * TILE_MAX
+    most = max(most, bands_per_pass(p, bands) * (input_stride(p) + of_tile))
+    return max(p.width, p.out_w) + 8 * most
+
+
+cdef inline double point(int i) noexcept nogil:
+    """The one of element i; those of the first and the last are 0 and infinity."""
+    cdef double p = 1 if i < 3 else 2 if i < 5 else 0.5
+    return p if i % 2 else -p
+
+
+cdef inline float share_of_row(int E, int R, int i, int row) noexcept nogil:
+    """G[i, row]: how much of a row of the kernel is in element i.
+
+    The product of the distances of a point p from the others, whose squares are q, is
+    2 p (p^2 - q) p for each of the others, with the signs and powers that B leaves to G.
+    """
+    cdef double scale
+    cdef int _
+    if i == 0:
+        return (1 if E == 8 else 0.25) if row == 0 else 0
+    if i == E - 1:
+        return row == R - 1
+    if E == 8:
+        scale = -2 / <double>9 if i < 3 else 1 / <double>90 if i < 5 else 32 / <double>45
+    else:
+        scale = -1 / <double>6 if i < 3 else 1 / <double>24
+    for _ in range(row):
+        scale *= point(i)
+    return scale
+
+
+cdef inline void pack_elements(
+    const Correlation *p, const float *weight, float *packed, int tile, int E
+) noexcept nogil:
+    """packed[i][tile, c, k, f] = sum over r of G[i, r] weight[f, c, r, k], zero beyond the
+    last filter"""
+    cdef int tf = tile_filters(p.tile)
+    cdef int valid = min(tf, p.filters - tile * tf)
+    cdef int n = p.taps * tf
+    cdef int R = p.combined
+    cdef Py_ssize_t stride = packed_size(p)
+    cdef float[MOST_ROWS][MOST_TAPS * TILE_MAX] rows
+    cdef float share
+    cdef int c, r, k, f, i, j
+    cdef const float *w
+    cdef float *to
+    memset(rows, 0, sizeof(rows))
+    packed += <Py_ssize_t>tile * p.channels * n
+    for c in range(p.channels):
+        for r in range(R):
+            for f in range(valid):
+                w = weight + (
+                    p.w_start + (tile * tf + f) * p.w_filter + c * p.w_channel + r * p.w_row
+                )
+                for k in range(p.taps):
+                    rows[r][k * tf + f] = w[k * p.w_tap]
+        for i in range(E):
+            to = packed + i * stride
+            for j in range(n):
+                to[j] = share_of_row(E, R, i, 0) * rows[0][j]
+            for r in range(1, R):
+                share = share_of_row(E, R, i, r)
+                if share != 0:
+                    for j in range(n):
+                        to[j] += share * rows[r][j]
+        packed += n
+
+
+cdef inline void pack_rows(
+    const Correlation *p, const float *weight, float *packed, int tile
+) noexcept nogil:
+    """The elements of 8, if there are such bands, and behind them those of 6."""
+    if p.bands.eights:
+        pack_elements(p, weight, packed, tile, 8)
+        packed += 8 * packed_size(p)
+    if p.bands.sixes:
+        pack_elements(p, weight, packed, tile, 6)
+
+
+cdef inline const float *packed_band(
+    const Correlation *p, const float *packed, int band
+) noexcept nogil:
+    """The weights for a band."""
+    if band >= p.bands.eights > 0:
+        return packed + 8 * packed_size(p)
+    return packed
+
+
+cdef inline void input_elements(
+    const lanes **d, int x, lanes *to, Py_ssize_t stride, int E
+) noexcept nogil:
+    """B' d of one column: to[i stride] = sum over r of B[r, i] d[r][x]"""
+    cdef lanes d0 = d[0][x]
+    cdef lanes d1 = d[1][x]
+    cdef lanes d2 = d[2][x]
+    cdef lanes d3 = d[3][x]
+    cdef lanes d4 = d[4][x]
+    cdef lanes d5 = d[5][x]
+    cdef lanes d6, d7, even, odd
+    if E == 6:
+        even = d4 - d2
+        odd = d3 - d1
+        to[0] = lanes_set(4) * d0 + (even - lanes_set(4) * d2)
+        to[3 * stride] = even + lanes_set(2) * odd
+        to[4 * stride] = even - lanes_set(2) * odd
+        to[5 * stride] = (d5 - d3) - lanes_set(4) * odd
+        even -= lanes_set(3) * d2
+        odd -= lanes_set(3) * d1
+        to[stride] = even + odd
+        to[2 * stride] = even - odd
+        return
+    d6 = d[6][x]
+    d7 = d[7][x]
+    to[0] = (d0 - d6) + lanes_set(5.25) * (d4 - d2)
+    even = (d2 + d6) - lanes_set(4.25) * d4
+    odd = (d1 + d5) - lanes_set(4.25) * d3
+    to[stride] = even + odd
+    to[2 * stride] = even - odd
+    even = (d6 + lanes_set(0.25) * d2) - lanes_set(1.25) * d4
+    odd = lanes_set(0.5) * d1 + ((d5 + d5) - lanes_set(2.5) * d3)
+    to[3 * stride] = even + odd
+    to[4 * stride] = even - odd
+    even = d6 + lanes_set(4) * (d2 - lanes_set(1.25) * d4)
+    odd = lanes_set(0.5) * d5 + ((d1 + d1) - lanes_set(2.5) * d3)
+    to[5 * stride] = even + odd
+    to[6 * stride] = even - odd
+    to[7 * stride] = (d7 - d1) + lanes_set(5.25) * (d3 - d5)
+
+
+cdef inline void transform_band(
+    const Convolution *p, const Bands *bands, int band, const lanes *x, lanes *v,
+    lanes *zeros,
+) noexcept nogil:
+    """V of a band, all channels; v: elements [C][W + 2P], `input_stride` apart.
+
+    x      [C][H][W]  lanes
+    zeros  [W]        lanes
+    """
+    cdef Py_ssize_t stride = input_stride(p)
+    cdef Py_ssize_t W = p.width
+    cdef int E = band_elements(bands, band)
+    cdef int pad = -p.top
+    cdef int top = p.top + band_row(bands, band, p.kernel_h)
+    cdef int c, r, i, column
+    cdef const lanes *rows[8]
+    for c in range(p.channels):
+        for r in range(E):
+            rows[r] = x + (top + r) * W if 0 <= top + r < p.height else zeros
+        for column in range(pad):
+            for i in range(E):
+                v[i * stride + column] = lanes_set(0)
+                v[i * stride + pad + W + column] = lanes_set(0)
+        if E == 8:
+            for column in range(p.width):
+                input_elements(rows, column, v + pad + column, stride, 8)
+        else:
+            for column in range(p.width):
+                input_elements(rows, column, v + pad + column, stride, 6)
+        x += p.height * W
+        v += padded_width(p)
+
+
+cdef inline void gradient_elements(
+    const lanes **d, int x, lanes *to, Py_ssize_t stride, int E, int M
+) noexcept nogil:
+    """A dy of one column: to[i stride] = sum over j of A[j, i] d[j][x], of M rows"""
+    cdef lanes[6] dy
+    cdef lanes even, odd
+    cdef int j, pair
+    cdef float p, power
+    for j in range(M):
+        dy[j] = d[j][x]
+    to[0] = dy[0]
+    to[(E - 1) * stride] = dy[M - 1]
+    for pair in range((E - 2) // 2):
+        p = 1 if pair == 0 else 2 if pair == 1 else 0.5
+        even = dy[0]
+        odd = lanes_set(p) * dy[1]
+        power = p
+        for j in range(2, M):
+            power *= p
+            if j % 2:
+                odd += lanes_set(power) * dy[j]
+            else:
+                even += lanes_set(power) * dy[j]
+        to[(1 + 2 * pair) * stride] = even + odd
+        to[(2 + 2 * pair) * stride] = even - odd
+
+
+cdef inline void gradient_columns(
+    const lanes **d, int n, lanes *to, Py_ssize_t stride, int E, int R
+) noexcept nogil:
+    """`gradient_elements` of n columns, with the sizes as constants."""
+    cdef int x
+    if E == 8 and R == 5:
+        for x in range(n):
+            gradient_elements(d, x, to + x, stride, 8, 4)
+    elif E == 6 and R == 5:
+        for x in range(n):
+            gradient_elements(d, x, to + x, stride, 6, 2)
+    elif E == 8 and R == 3:
+        for x in range(n):
+            gradient_elements(d, x, to + x, stride, 8, 6)
+    elif E == 6:
+        for x in range(n):
+            gradient_elements(d, x, to + x, stride, 6, 4)
+    else:
+        for x in range(n):
+            gradient_elements(d, x, to + x, stride, 8, 2)
+
+
+cdef inline void transform_gradient_band(
+    const Convolution *p, const Bands *bands, int band, const lanes *dy, int filter0,
+    int filters, lanes *m, Py_ssize_t stride, Py_ssize_t row, int left,
+    const lanes *zeros,
+) noexcept nogil:
+    """dM of a band for some filters; m: elements [filters][row], `stride` apart, `left`
+    columns and what follows the last one zero.
+
+    dy     [F][OH][OW]  lanes
+    zeros  [OW]         lanes
+    """
+    cdef int E = band_elements(bands, band)
+    cdef int R = p.kernel_h
+    cdef int oy = band_row(bands, band, R)
+    cdef Py_ssize_t OW = p.out_w
+    cdef int f, j, i, column
+    cdef const lanes *rows[8]
+    dy += filter0 * p.out_h * OW
+    for f in range(filters):
+        for j in range(E + 1 - R):
+            rows[j] = dy + (oy + j) * OW if oy + j < p.out_h else zeros
+        for i in range(E):
+            for column in range(left):
+                m[i * stride + column] = lanes_set(0)
+            for column in range(left + OW, row):
+                m[i * stride + column] = lanes_set(0)
+        gradient_columns(rows, p.out_w, m + left, stride, E, R)
+        dy += p.out_h * OW
+        m += row
+
+
+cdef inline void output_rows(
+    const lanes *m, Py_ssize_t stride, lanes bias, lanes *y, Py_ssize_t y_row, int rows,
+    int E, int M,
+) noexcept nogil:
+    """A' M of one column: y[j y_row] = bias + sum over i of A[j, i] m[i stride], of the
+    `rows` that there are of M"""
+    cdef lanes s1 = m[stride] + m[2 * stride]
+    cdef lanes d1 = m[stride] - m[2 * stride]
+    cdef lanes s2 = m[3 * stride] + m[4 * stride]
+    cdef lanes d2 = m[3 * stride] - m[4 * stride]
+    cdef lanes s3, d3, total
+    cdef float two = 1
+    cdef float half = 1
+    cdef int j
+    s3 = d3 = lanes_set(0)
+    if E == 8:
+        s3 = m[5 * stride] + m[6 * stride]
+        d3 = m[5 * stride] - m[6 * stride]
+    for j in range(M):
+        total = bias + (d1 if j % 2 else s1)
+        if j == 0:
+            total += m[0]
+        elif j == M - 1:
+            total += m[(E - 1) * stride]
+        total += lanes_set(two) * (d2 if j % 2 else s2)
+        if E == 8:
+            total += lanes_set(half) * (d3 if j % 2 else s3)
+        two *= 2
+        half *= 0.5
+        if j < rows:
+            y[j * y_row] = total
+
+
+cdef inline void output_columns(
+    const lanes *m, Py_ssize_t stride, lanes bias, lanes *y, Py_ssize_t y_row, int rows,
+    int n, int E, int R,
+) noexcept nogil:
+    """`output_rows` of n columns, with the sizes as constants."""
+    cdef int x
+    if E == 8 and R == 5:
+        for x in range(n):
+            output_rows(m + x, stride, bias, y + x, y_row, rows, 8, 4)
+    elif E == 6 and R == 5:
+        for x in range(n):
+            output_rows(m + x, stride, bias, y + x, y_row, rows, 6, 2)
+    elif E == 8 and R == 3:
+        for x in range(n):
+            output_rows(m + x, stride, bias, y + x, y_row, rows, 8, 6)
+    elif E == 6:
+        for x in range(n):
+            output_rows(m + x, stride, bias, y + x, y_row, rows, 6, 4)
+    else:
+        for x in range(n):
+            output_rows(m + x, stride, bias, y + x, y_row, rows, 8, 2)
+
+
+cdef inline void input_gradient_rows(
+    const lanes *m, Py_ssize_t stride, lanes **dx, int x, int E
+) noexcept nogil:
+    """B dV of one column: dx[r][x] += sum over i of B[r, i] m[i stride]"""
+    cdef lanes s12 = m[stride] + m[2 * stride]
+    cdef lanes d12 = m[stride] - m[2 * stride]
+    cdef lanes s34 = m[3 * stride] + m[4 * stride]
+    cdef lanes d34 = m[3 * stride] - m[4 * stride]
+    cdef lanes m0 = m[0]
+    cdef lanes last = m[(E - 1) * stride]
+    cdef lanes s56, d56
+    if E == 6:
+        dx[0][x] += lanes_set(4) * m0
+        dx[1][x] += lanes_set(4) * (last - d12) - lanes_set(2) * d34
+        dx[2][x] -= lanes_set(5) * m0 + (lanes_set(4) * s12 + s34)
+        dx[3][x] += d12 + (lanes_set(2) * d34 - lanes_set(5) * last)
+        dx[4][x] += m0 + (s12 + s34)
+        dx[5][x] += last
+        return
+    s56 = m[5 * stride] + m[6 * stride]
+    d56 = m[5 * stride] - m[6 * stride]
+    dx[0][x] += m0
+    dx[1][x] += (d12 - last) + lanes_set(0.5) * d34 + lanes_set(2) * d56
+    dx[2][x] += (
+        s12 + lanes_set(0.25) * s34 + (lanes_set(4) * s56 - lanes_set(5.25) * m0)
+    )
+    dx[3][x] += (
+        lanes_set(5.25) * last - lanes_set(4.25) * d12 - lanes_set(2.5) * (d34 + d56)
+    )
+    dx[4][x] += (
+        lanes_set(5.25) * m0 - lanes_set(4.25) * s12
+        - (lanes_set(1.25) * s34 + lanes_set(5) * s56)
+    )
+    dx[5][x] += d12 + lanes_set(2) * d34 + (lanes_set(0.5) * d56 - lanes_set(5.25) * last)
+    dx[6][x] += (s12 - m0) + (s34 + s56)
+    dx[7][x] += last
+
+
+cdef inline void products_of_band(
+    const Correlation *p, const lanes *v, Py_ssize_t v_stride, const float *packed,
+    lanes *m, int filter0, int column, int E, int TF, int TX,
+) noexcept nogil:
+    """m[i][f, t] = one tile of each element's product; m: elements TF TX apart"""
+    cdef Py_ssize_t stride = packed_size(p)
+    cdef Correlation tile = p[0]
+    cdef int i
+    tile.y_filter = TX
+    m -= filter0 * TX + column
+    for i in range(E):
+        correlate_columns(
+            &tile, v + i * v_stride, packed + i * stride, NULL, m + i * TF * TX, filter0,
+            0, column, TF, TX, 1,
+        )
+
+
+cdef struct Band:
+    # one band of y, or of the gradient of the input
+    const Convolution *conv
+    const Correlation *product  # of one element
+    int number
+    const lanes *elements  # of the input, or of dy
+    Py_ssize_t stride
+    const float *packed
+    const float *bias
+    lanes *to  # y or dx, all of it
+    lanes *m  # products of one tile
+    lanes *nowhere  # for rows of dx that do not exist
+
+
+cdef inline void forward_tile(
+    const Band *b, int filter0, int column, int TF, int TX
+) noexcept nogil:
+    """The rows of a band of y, for TF filters and TX columns."""
+    cdef const Convolution *p = b.conv
+    cdef int E = band_elements(&b.product.bands, b.number)
+    cdef int oy = band_row(&b.product.bands, b.number, p.kernel_h)
+    cdef int rows = min(E + 1 - p.kernel_h, p.out_h - oy)
+    cdef lanes *y = b.to + (<Py_ssize_t>filter0 * p.out_h + oy) * p.out_w + column
+    cdef int f
+    cdef float bias
+    for f in range(min(TF, p.filters - filter0)):
+        bias = b.bias[filter0 + f] if b.bias != NULL else 0
+        output_columns(
+            b.m + f * TX, TF * TX, lanes_set(bias), y, p.out_w, rows, TX, E, p.kernel_h
+        )
+        y += <Py_ssize_t>p.out_h * p.out_w
+
+
+cdef inline void backward_tile(
+    const Band *b, int channel0, int column, int known, int TF, int TX
+) noexcept nogil:
+    """What a band adds to its E rows of dx, for TF channels and TX columns; the first
+    `known` of them have been added before."""
+    cdef const Convolution *p = b.conv
+    cdef int E = band_elements(&b.product.bands, b.number)
+    cdef int top = band_row(&b.product.bands, b.number, p.kernel_h) + p.top
+    cdef lanes *dx = b.to + <Py_ssize_t>channel0 * p.height * p.width + column
+    cdef int c, r, t
+    cdef lanes *rows[8]
+    for c in range(min(TF, p.channels - channel0)):
+        for r in range(E):
+            rows[r] = dx + (top + r) * p.width if 0 <= top + r < p.height else b.nowhere
+        if E == 8:
+            for t in range(known, TX):
+                input_gradient_rows(b.m + c * TX + t, TF * TX, rows, t, 8)
+        else:
+            for t in range(known, TX):
+                input_gradient_rows(b.m + c * TX + t, TF * TX, rows, t, 6)
+        dx += <Py_ssize_t>p.height * p.width
+
+
+cdef inline void band_tile(
+    const Band *b, int filter0, int column, int known, int TF, int TX, bint forward
+) noexcept nogil:
+    """One tile of each element's product, and what becomes of it."""
+    cdef Correlation tile = b.product[0]
+    cdef Py_ssize_t stride = packed_size(b.product)
+    cdef int i
+    tile.y_filter = TX
+    for i in range(band_elements(&b.product.bands, b.number)):
+        correlate_columns(
+            &tile, b.elements + i * b.stride, b.packed + i * stride, NULL,
+            b.m + i * TF * TX - (filter0 * TX + column), filter0, 0, column, TF, TX, 1,
+        )
+    if forward:
+        forward_tile(b, filter0, column, TF, TX)
+    else:
+        backward_tile(b, filter0, column, known, TF, TX)
+
+
+cdef inline void band_columns(
+    const Band *b, int filter0, int TF, int TX, bint forward
+) noexcept nogil:
+    """All columns of TF filters, tile by tile as in `correlate_row`."""
+    cdef int columns = b.product.out_w
+    cdef int done = 0
+    cdef int column = 0
+    while True:
+        band_tile(b, filter0, column, done - column, TF, TX, forward)
+        done = column + TX
+        if done >= columns:
+            return
+        if half_suffices(columns - done, TX):
+            column = columns - TX // 2
+            band_tile(b, filter0, column, done - column, TF, TX // 2, forward)
+            return
+        column = min(done, columns - TX)
+
+
+cdef inline void run_band(const Band *b, bint forward) noexcept nogil:
+    """All filters and columns of a band, by the tile that was planned."""
+    cdef int tile = b.product.tile
+    cdef int filter0
+    for filter0 from 0 <= filter0 < b.product.filters by tile_filters(tile):
+        if tile == TALL:
+            band_columns(b, filter0, TILE_TALL_F, TILE_TALL_X, forward)
+        elif tile == PAIR:
+            band_columns(b, filter0, TILE_PAIR_F, TILE_PAIR_X, forward)
+        elif tile == THREE:
+            band_columns(b, filter0, TILE_THREE_F, TILE_THREE_X, forward)
+        elif tile == FOUR:
+            band_columns(b, filter0, TILE_FOUR_F, TILE_FOUR_X, forward)
+        elif tile == FIVE:
+            band_columns(b, filter0, TILE_FIVE_F, TILE_FIVE_X, forward)
+        elif tile == SLIM:
+            band_columns(b, filter0, TILE_SLIM_F, TILE_SLIM_X, forward)
+        elif tile == WIDE:
+            band_columns(b, filter0, TILE_WIDE_F, TILE_WIDE_X, forward)
+        else:
+            band_columns(b, filter0, 1, 1, forward)
+
+
+cdef inline void rows_forward(
+    const Convolution *p, const Correlation *of_element, const lanes *x,
+    const float *packed, const float *bias, lanes *y, int activation, lanes *scratch,
+) noexcept nogil:
+    """y = activation(bias + x * w) of one block, a band at a time
+
+    x       [C][H][W]    lanes
+    packed  weights in tile order, element by element
+    bias    (F,)         float, or NULL
+    y       [F][OH][OW]  lanes, written
+    """
+    cdef const Bands *bands = &of_element.bands
+    cdef lanes *zeros = scratch
+    cdef lanes *v = zeros + p.width
+    cdef Band b
+    cdef int f, oy, rows
+    cdef lanes *to
+    memset(zeros, 0, p.width * sizeof(lanes))
+    b.conv = p
+    b.product = of_element
+    b.elements = v
+    b.stride = input_stride(p)
+    b.bias = bias
+    b.to = y
+    b.m = v + 8 * b.stride
+    for b.number in range(bands.eights + bands.sixes):
+        b.packed = packed_band(of_element, packed, b.number)
+        transform_band(p, bands, b.number, x, v, zeros)
+        run_band(&b, True)
+        if activation == 0:
+            continue
+        oy = band_row(bands, b.number, p.kernel_h)
+        rows = band_elements(bands, b.number) + 1 - p.kernel_h
+        rows = min(rows, p.out_h - oy)
+        for f in range(p.filters):
+            to = y + (<Py_ssize_t>f * p.out_h + oy) * p.out_w
+            activation_forward(to, to, rows * p.out_w, activation)
+
+
+cdef inline void rows_backward_input(
+    const Convolution *p, const Correlation *of_element, const lanes *dy,
+    const float *packed, lanes *dx, const lanes *x, int activation, lanes *scratch,
+) noexcept nogil:
+    """dx = (gradient of the input) A'(x) of one block, a band at a time
+
+    dy      [F][OH][OW]  lanes
+    packed  weights in tile order, element by element
+    dx      [C][H][W]    lanes, written
+    x       like dx      lanes, output of the activation below
+    """
+    cdef const Bands *bands = &of_element.bands
+    cdef Py_ssize_t inputs = <Py_ssize_t>p.channels * p.height * p.width
+    cdef int row = gradient_width(p)
+    cdef lanes *zeros = scratch
+    cdef lanes *dm = zeros + max(p.width, p.out_w)
+    cdef Band b
+    b.conv = p
+    b.product = of_element
+    b.elements = dm
+    b.stride = odd_lines(<Py_ssize_t>p.filters * row)
+    b.to = dx
+    b.m = dm + 8 * b.stride
+    b.nowhere = b.m + 8 * TILE_MAX
+    memset(zeros, 0, p.out_w * sizeof(lanes))
+    memset(b.nowhere, 0, TILE_MAX * sizeof(lanes))
+    memset(dx, 0, inputs * sizeof(lanes))
+    for b.number in range(bands.eights + bands.sixes):
+        b.packed = packed_band(of_element, packed, b.number)
+        transform_gradient_band(
+            p, bands, b.number, dy, 0, p.filters, dm, b.stride, row,
+            p.kernel_w - 1 + p.top, zeros,
+        )
+        run_band(&b, False)
+    activation_backward(x, dx, dx, inputs, activation)
+
+
+cdef inline void element_gradients(
+    const Convolution *p, const lanes *v, Py_ssize_t v_stride, const lanes *dm,
+    Py_ssize_t dm_stride, int bands, float *dweight, int filter0, int known_filters,
+    int elements, int E, int TF, int TX,
+) noexcept nogil:
+    """dweight[f, i, c, k] += sum over bands, columns, lanes of dm[i, f] * v[i, c]
+
+    for TF filters, the first `known_filters` of which have been added before.
+    `elements` are there of a filter's weights.
+    """
+    cdef lanes acc[TILE_MAX]
+    cdef float sums[TILE_SUMS]
+    cdef int KW = p.kernel_w
+    cdef Py_ssize_t width = padded_width(p)
+    cdef int i, c, k, kx, f, t
+    for i in range(E):
+        for c in range(p.channels):
+            for k from 0 <= k < KW by TX:
+                kx = min(k, KW - TX)
+                for t in range(TF * TX):
+                    acc[t] = lanes_set(0)
+                correlate_tile(
+                    acc, v + i * v_stride + c * width + kx, 8 * v_stride, 1, 1,
+                    dm + i * dm_stride, p.out_w, 8 * dm_stride, 1, bands, p.out_w, TF, TX,
+                )
+                sum_tile(acc, sums, TF * TX)
+                for f in range(known_filters, TF):
+                    for t in range(k - kx, TX):
+                        dweight[
+                            ((<Py_ssize_t>(filter0 + f) * elements + i) * p.channels + c)
+                            * KW + kx + t
+                        ] += sums[f * TX + t]
+
+
+cdef inline void rows_params_by(
+    const Convolution *p, const Bands *bands, const lanes *x, const lanes *dy,
+    float *dweight, lanes *scratch, int TF, int TX,
+) noexcept nogil:
+    """The weights' gradient in tiles of TF filters and TX taps; F >= TF and KW >= TX."""
+    cdef Py_ssize_t v_stride = input_stride(p)
+    cdef Py_ssize_t dm_stride = odd_lines(<Py_ssize_t>TF * p.out_w)
+    cdef int count = bands.eights + bands.sixes
+    cdef int several = bands_per_pass(p, bands)
+    cdef int elements = elements_of(bands)
+    cdef lanes *zeros = scratch
+    cdef lanes *v = zeros + max(p.width, p.out_w)
+    cdef lanes *dm = v + 8 * several * v_stride
+    cdef int first, end, eights, band, f, filter0
+    memset(zeros, 0, max(p.width, p.out_w) * sizeof(lanes))
+    for first from 0 <= first < count by several:
+        end = min(first + several, count)
+        eights = max(0, min(end, bands.eights) - first)
+        for band in range(first, end):
+            transform_band(p, bands, band, x, v + 8 * (band - first) * v_stride, zeros)
+        for f from 0 <= f < p.filters by TF:
+            filter0 = min(f, p.filters - TF)
+            for band in range(first, end):
+                transform_gradient_band(
+                    p, bands, band, dy, filter0, TF, dm + 8 * (band - first) * dm_stride,
+                    dm_stride, p.out_w, 0, zeros,
+                )
+            if eights > 0:
+                element_gradients(
+                    p, v, v_stride, dm, dm_stride, eights, dweight, filter0, f - filter0,
+                    elements, 8, TF, TX,
+                )
+            if eights < end - first:
+                element_gradients(
+                    p, v + 8 * eights * v_stride, v_stride, dm + 8 * eights * dm_stride,
+                    dm_stride, end - first - eights,
+                    dweight + <Py_ssize_t>(elements - 6) * p.channels * p.kernel_w,
+                    filter0, f - filter0, elements, 6, TF, TX,
+                )
+
+
+cdef inline void rows_backward_params(
+    const Convolution *p, const Bands *bands, const lanes *x, const lanes *dy,
+    float *dweight, float *dbias, lanes *scratch,
+) noexcept nogil:
+    """Gradient of the parameters, that of the weights in the transform domain
+
+    x        [C][H][W]         lanes
+    dy       [F][OH][OW]       lanes, gradient of the output before its activation
+    dweight  (F, E, C, KW)     float, added to; E the elements of 8 and those of 6
+    dbias    (F,)              float, added to, or NULL
+    """
+    if p.tile == TALL:
+        rows_params_by(p, bands, x, dy, dweight, scratch, TILE_TALL_F, TILE_TALL_X)
+    elif p.tile == PAIR:
+        rows_params_by(p, bands, x, dy, dweight, scratch, TILE_PAIR_F, TILE_PAIR_X)
+    elif p.tile == THREE:
+        rows_params_by(p, bands, x, dy, dweight, scratch, TILE_THREE_F, TILE_THREE_X)
+    elif p.tile == FOUR:
+        rows_params_by(p, bands, x, dy, dweight, scratch, TILE_FOUR_F, TILE_FOUR_X)
+    elif p.tile == FIVE:
+        rows_params_by(p, bands, x, dy, dweight, scratch, TILE_FIVE_F, TILE_FIVE_X)
+    elif p.tile == SLIM:
+        rows_params_by(p, bands, x, dy, dweight, scratch, TILE_SLIM_F, TILE_SLIM_X)
+    elif p.tile == WIDE:
+        rows_params_by(p, bands, x, dy, dweight, scratch, TILE_WIDE_F, TILE_WIDE_X)
+    else:
+        rows_params_by(p, bands, x, dy, dweight, scratch, 1, 1)
+    if dbias != NULL:
+        bias_gradient(dy, dbias, p.filters, p.out_h * p.out_w)
+
+
+cdef inline void add_rows_gradient(
+    const Convolution *p, const Bands *bands, const float *transformed, float *dweight
+) noexcept nogil:
+    """dweight[c, r, k] += sum over i of G[i, r] transformed[i, c, k] of one filter
+
+    transformed  (E, C, KW)     float
+    dweight      (C, R, KW)     float, added to
+    """
+    cdef int KW = p.kernel_w
+    cdef int R = p.kernel_h
+    cdef int first = 0
+    cdef int E, i, c, r, k
+    cdef float share
+    cdef const float *u
+    cdef float *to
+    while first < elements_of(bands):
+        E = 8 if bands.eights and first == 0 else 6
+        for i in range(E):
+            u = transformed + <Py_ssize_t>(first + i) * p.channels * KW
+            for r in range(R):
+                share = share_of_row(E, R, i, r)
+                if share == 0:
+                    continue
+                for c in range(p.channels):
+                    to = dweight + (c * R + r) * KW
+                    for k in range(KW):
+                        to[k] += share * u[c * KW + k]
+        first += E
