@@ -15,7 +15,7 @@ from lenet5c.core.plan cimport (
     MICROBATCH, SLICE, Batch, Block, Call, Here, Op, Plan, Workspace, batch_of,
 )
 from lenet5c.core.prepare cimport run_preparing
-from lenet5c.core.reduce cimport run_reducing
+from lenet5c.core.reduce cimport finished_sums, join_sums, run_reducing
 
 
 cdef inline void run_blockwise(
@@ -28,8 +28,9 @@ cdef inline void run_blockwise(
     cdef int shards = 0
     cdef int number = 0
     cdef int i
+    cdef int slices = (plan.parameters + SLICE - 1) // SLICE
     if training and not call.add:
-        preparing += (plan.parameters + SLICE - 1) // SLICE
+        preparing += slices
     with parallel(num_threads=threads):
         for i in prange(preparing, schedule="dynamic", chunksize=4):
             run_preparing(plan, call, i)
@@ -40,6 +41,9 @@ cdef inline void run_blockwise(
                     run_shard(plan, call, space, number, i)
                 for i in prange(plan.reducing_tasks, schedule="dynamic"):
                     reduce_task(plan, call, space, number, i)
+                if finished_sums(number, microbatches) > 0:
+                    for i in prange(slices, schedule="static"):
+                        join_sums(plan, call, space, number, microbatches, i)
         else:
             for i in prange(blocks, schedule="dynamic"):
                 run_block_forward(plan, call, space, i)
@@ -49,7 +53,7 @@ cdef inline void reduce_task(
     const Plan *plan, const Call *call, const Workspace *space, int number, int task
 ) noexcept nogil:
     cdef Batch batch = batch_of(plan, call, number)
-    run_reducing(plan, call, space, &batch, &plan.reducing[task])
+    run_reducing(plan, call, space, &batch, number, &plan.reducing[task])
 
 
 cdef inline void run_block_forward(

@@ -134,6 +134,7 @@ cdef inline int reserve(
         space.shards = <float *>aligned_zeros(
             plan.shards * plan.shard_floats * sizeof(float)
         )
+    reserve_sums(space, plan, (images + MICROBATCH - 1) // MICROBATCH)
     if images > space.images:
         space.images = 0
         aligned_free(space.losses)
@@ -143,6 +144,22 @@ cdef inline int reserve(
         space.losses = <float *>aligned_zeros(images * sizeof(float))
         space.correct = <unsigned char *>aligned_zeros(images)
         space.images = images
+    return 0
+
+
+cdef inline int reserve_sums(
+    Workspace *space, const Plan *plan, Py_ssize_t microbatches
+) except -1:
+    """As many as wait at the most (reduce.pxd), beside the gradient."""
+    cdef int count = 0
+    while not plan.layerwise and (1 << count) < microbatches:
+        count += 1
+    if count > space.sum_count:
+        space.sum_count = 0
+        aligned_free(space.sums)
+        space.sums = NULL
+        space.sums = <float *>aligned_zeros(count * plan.parameters * sizeof(float))
+        space.sum_count = count
     return 0
 
 
@@ -212,6 +229,7 @@ cdef inline void release(Workspace *space) noexcept:
     aligned_free(space.maps)
     aligned_free(space.blocks)
     aligned_free(space.shards)
+    aligned_free(space.sums)
     aligned_free(space.rows)
     aligned_free(space.losses)
     aligned_free(space.correct)

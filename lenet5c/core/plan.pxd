@@ -88,6 +88,8 @@ cdef struct Workspace:
     float *packed
     float *norms
     float *shards
+    float *sums  # of parts of a batch of more than two microbatches, zero between calls
+    int sum_count
     char *maps  # of all blocks, layerwise
     Block *blocks
     Py_ssize_t map_bytes, block_count

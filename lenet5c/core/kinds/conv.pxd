@@ -38,6 +38,7 @@ from lenet5c.core.plan cimport (
     SLICE, Batch, Call, Here, Op, Padding, Plan, Task, Workspace, bias_of, new_parts, own,
     plan_packed, plan_parameters, size_of,
 )
+from lenet5c.core.reduce cimport add_shards
 from lenet5c.core.tile cimport PAIR, cheapest_tile
 
 
@@ -451,23 +452,21 @@ cdef inline void reduce_slice(
     const Plan *plan, const Op *op, const Call *call, const Workspace *space,
     const Batch *batch, const Task *task,
 ) noexcept nogil:
-    """Add a slice of a microbatch's gradient to the batch's, in the order of the shards."""
+    """Add a slice of a microbatch's gradient to the batch's."""
     cdef const Conv *conv = <const Conv *>op.own
     cdef float *to = call.gradient + op.weight + task.start
-    cdef const float *of_shard
+    cdef float *sums = space.shards + conv.gradient + task.start
     cdef Py_ssize_t i
-    cdef int s
-    for s in range(batch.shards):
-        of_shard = space.shards + s * plan.shard_floats + conv.gradient + task.start
-        for i in range(task.count):
-            to[i] += of_shard[i]
+    add_shards(sums, plan.shard_floats, batch.shards, task.count)
+    for i in range(task.count):
+        to[i] += sums[i]
 
 
 cdef inline void reduce_filter(
     const Plan *plan, const Op *op, const Call *call, const Workspace *space,
     const Batch *batch, const Task *task,
 ) noexcept nogil:
-    """The same of a filter whose weights lie (elements or taps, C); added up in shard 0."""
+    """The same of a filter whose weights lie (elements or taps, C)."""
     cdef const Conv *conv = <const Conv *>op.own
     cdef int C = conv.sizes.channels
     cdef int taps = conv.sizes.kernel_h * conv.sizes.kernel_w
@@ -475,13 +474,9 @@ cdef inline void reduce_filter(
     cdef float *sums = space.shards + conv.gradient + task.start * size
     cdef float *bias = space.shards + conv.bias_gradient + task.start
     cdef float *to = call.gradient + op.weight + task.start * C * taps
-    cdef Py_ssize_t at, i
-    cdef int s, c
-    for s in range(1, batch.shards):
-        at = s * plan.shard_floats
-        bias[0] += bias[at]
-        for i in range(size):
-            sums[i] += sums[at + i]
+    cdef int c, i
+    add_shards(sums, plan.shard_floats, batch.shards, size)
+    add_shards(bias, plan.shard_floats, batch.shards, 1)
     if op.biased:
         call.gradient[op.bias + task.start] += bias[0]
     if conv.way == SQUARES:

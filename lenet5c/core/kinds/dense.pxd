@@ -17,13 +17,18 @@ from lenet5c.core.kinds.correlation cimport (
     correlation_backward_input, correlation_forward,
 )
 from lenet5c.core.lanes cimport (
-    LANES, TILE_MAX, TILE_PAIR_F, TILE_PAIR_X, lanes, lanes_set,
+    LANES, TILE_MAX, TILE_PAIR_F, TILE_PAIR_X, lanes, lanes_keep, lanes_set,
 )
 from lenet5c.core.plan cimport (
     MICROBATCH, Batch, Call, Here, Op, Plan, Task, Workspace, new_parts, own, plan_packed,
     plan_parameters,
 )
+from lenet5c.core.reduce cimport add_shards
 from lenet5c.core.tile cimport cheapest_tile, multiply_tile
+
+cdef enum:
+    LEAF = 32  # images that are added up in their order
+    LEAVES = MICROBATCH // LEAF
 
 cdef struct Rows:
     Py_ssize_t x, dy  # offsets in the microbatch's rows
@@ -92,13 +97,18 @@ cdef inline void reduce_dense(
     const Plan *plan, const Op *op, const Call *call, const Workspace *space,
     const Batch *batch, const Task *task,
 ) noexcept nogil:
-    """Add a microbatch's gradient to the batch's, in the order of the images."""
+    """Add a microbatch's gradient to the batch's."""
     cdef const Rows *rows = <const Rows *>op.own
     dense_backward_params(
         space.rows + rows.x, space.rows + rows.dy, call.gradient + op.weight,
         call.gradient + op.bias if op.biased else NULL, batch.images, op.inputs,
         op.outputs, task.start,
     )
+
+
+cdef inline int leaves_of(int images) noexcept nogil:
+    """Parts of a microbatch whose sums the tree of reduce.pxd adds."""
+    return (images + LEAF - 1) // LEAF
 
 
 cdef inline int round_up(int n, int multiple) noexcept nogil:
@@ -125,14 +135,21 @@ cdef inline void dense_backward_params_tile(
     for the first TF of `outputs` and the first TX registers of `inputs`
     """
     cdef lanes acc[TILE_MAX]
-    cdef int i
-    for i in range(TF * TX):
-        acc[i] = lanes_set(0)
-    multiply_tile(
-        acc, <const lanes *>x, 0, 0, x_row // LANES, 1, dy, 0, 0, dy_row,
-        1, 1, images, TF, TX,
-    )
-    add_rows(acc, dweight, dweight_row, inputs, outputs, TF, TX)
+    cdef lanes[LEAVES][TILE_MAX] sums
+    cdef int leaves = leaves_of(images)
+    cdef int i, leaf
+    for leaf in range(leaves):
+        for i in range(TF * TX):
+            acc[i] = lanes_set(0)
+        multiply_tile(
+            acc, <const lanes *>(x + leaf * LEAF * x_row), 0, 0, x_row // LANES, 1,
+            dy + leaf * LEAF * dy_row, 0, 0, dy_row,
+            1, 1, min(<int>LEAF, images - leaf * LEAF), TF, TX,
+        )
+        for i in range(TF * TX):
+            sums[leaf][i] = lanes_keep(acc[i])
+    add_shards(<float *>sums[0], TILE_MAX * LANES, leaves, TF * TX * LANES)
+    add_rows(sums[0], dweight, dweight_row, inputs, outputs, TF, TX)
 
 
 cdef inline void dense_backward_params(
@@ -152,8 +169,9 @@ cdef inline void dense_backward_params(
     cdef Py_ssize_t x_row = input_row(inputs)
     cdef Py_ssize_t dy_row = output_row(outputs)
     cdef int i = 0
+    cdef int leaves = leaves_of(images)
     cdef int o, n
-    cdef float total
+    cdef float[LEAVES] sums
     while i < inputs:
         dense_backward_params_tile(
             x + i, x_row, dy + output0, dy_row,
@@ -164,7 +182,9 @@ cdef inline void dense_backward_params(
     if dbias == NULL:
         return
     for o in range(output0, min(output0 + TILE_PAIR_F, outputs)):
-        total = 0
+        for n in range(leaves):
+            sums[n] = 0
         for n in range(images):
-            total += dy[n * dy_row + o]
-        dbias[o] += total
+            sums[n // LEAF] += dy[n * dy_row + o]
+        add_shards(sums, 1, leaves, 1)
+        dbias[o] += sums[0]
