@@ -45,25 +45,37 @@ cdef inline int taps_touched(int start, int inputs, int outputs) noexcept nogil:
     return touched
 
 
-cdef inline bint winograd_pays(const Convolution *p, bint layerwise) noexcept nogil:
-    """Whether the passes through the transform domain take fewer cycles so, estimated.
+cdef inline double winograd_cycles(const Convolution *p, bint weights) noexcept nogil:
+    """Cycles of a pass through the transform domain, estimated: of one to the gradient of
+    the weights, or of the mean of all three.
 
     A multiply-add of registers takes half a cycle; a transform takes about
     50 cycles for each tile of a channel or filter, and 4 for the lanes of a weight's
-    gradient, which layerwise is not computed there.
+    gradient.
+    """
+    cdef double weight_count = <double>p.filters * p.channels
+    cdef double tiles = <double>tiles_across(p.out_h) * tiles_across(p.out_w)
+    cdef double products = weight_count * tiles * ELEMENTS / 2
+    cdef double turning = 50 * tiles * (p.channels + p.filters)
+    cdef double sums = 4 * ELEMENTS * weight_count
+    return products + turning + (sums if weights else sums / 3)
+
+
+cdef inline bint winograd_pays(const Convolution *p, bint layerwise) noexcept nogil:
+    """Whether the passes through the transform domain take fewer cycles than the sums as
+    they are written; layerwise the gradient of the weights has a way of its own.
     """
     if p.kernel_h != 3 or p.kernel_w != 3 or p.stride != 1:
         return False
     if p.filters < TILE_FOUR_F or p.channels < TILE_FOUR_X:
         return False
     cdef double weights = <double>p.filters * p.channels
-    cdef double tiles = <double>tiles_across(p.out_h) * tiles_across(p.out_w)
-    cdef double products = weights * tiles * ELEMENTS / 2
-    cdef double turning = 50 * tiles * (p.channels + p.filters)
-    cdef double sums = 0 if layerwise else 4 * ELEMENTS * weights / 3
+    cdef double cycles = winograd_cycles(p, False)
+    if layerwise:
+        cycles -= 4 * ELEMENTS * weights / 3
     cdef double touched = taps_touched(p.top, p.height, p.out_h)
     touched *= taps_touched(p.top, p.width, p.out_w)
-    return products + turning + sums < weights * touched / 2
+    return cycles < weights * touched / 2
 
 
 cdef inline int tile_rows_per_pass(const Convolution *p) noexcept nogil:

@@ -119,6 +119,18 @@ cdef inline bint rows_pay(
     return products + transform_cycles(p, bands) < sums
 
 
+cdef inline double rows_params_cycles(
+    const Convolution *p, const Bands *bands
+) noexcept nogil:
+    """Cycles of the weights' gradient, estimated: products, transforms, and 4 for the lanes
+    of each sum."""
+    cdef double weights = <double>p.filters * p.channels * p.kernel_w
+    cdef double products = (8 * bands.eights + 6 * bands.sixes) * weights * p.out_w / 2
+    return (
+        products + transform_cycles(p, bands) + 4 * elements_of(bands) * weights
+    )
+
+
 cdef inline bint rows_fit(const Convolution *p, const Bands *bands) noexcept nogil:
     """Whether there are bands for this convolution."""
     return (

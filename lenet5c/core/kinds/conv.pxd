@@ -19,15 +19,15 @@ from lenet5c.core.kernels.weight_gradient cimport (
     conv_backward_params, panel_floats, transposed_backward_params, transposing_pays,
 )
 from lenet5c.core.kernels.winograd cimport (
-    ELEMENTS, add_weight_gradient, pack_winograd, tiles_across, winograd_backward_params,
-    winograd_pays, winograd_scratch,
+    ELEMENTS, pack_winograd, tiles_across, winograd_backward_params,
+    winograd_cycles, winograd_pays, winograd_scratch,
 )
 from lenet5c.core.kernels.winograd_rows cimport (
-    add_rows_gradient, elements_of, fewest_bands, gradient_width, pack_rows, padded_width,
-    rows_backward_params, rows_fit, rows_pay, rows_scratch,
+    elements_of, fewest_bands, gradient_width, pack_rows, padded_width,
+    rows_backward_params, rows_fit, rows_params_cycles, rows_pay, rows_scratch,
 )
 from lenet5c.core.kinds.conv_layerwise cimport (
-    ROWS, SQUARES, SUMS, Conv, plan_tasks, rows_backward_blocks, rows_forward_blocks,
+    ROWS, SQUARES, Conv, add_filter, plan_by_block, plan_tasks, rows_backward_blocks, rows_forward_blocks,
     winograd_backward_blocks, winograd_forward_blocks,
 )
 from lenet5c.core.kinds.correlation cimport (
@@ -198,9 +198,12 @@ cdef inline int plan_winograd(Plan *plan, Op *op, Conv *conv) except -1:
         p.w_tap = C * 9
     conv.transformed_forward = winograd_forward_blocks
     conv.transformed_backward = winograd_backward_blocks
-    if not plan.layerwise:
+    op.backward_params = winograd_params
+    if plan.layerwise:
+        conv.filter_floats = <Py_ssize_t>C * ELEMENTS
+        plan_by_block(op, conv, winograd_cycles(&conv.sizes, True))
+    else:
         plan_shard_gradient(plan, op, conv, ELEMENTS)
-        op.backward_params = winograd_params
         plan_transformed_block(op, conv)
     return 0
 
@@ -292,9 +295,12 @@ cdef inline int plan_rows(Plan *plan, Op *op, Conv *conv) except -1:
         plan_packed(plan, p, op.elements)
     conv.transformed_forward = rows_forward_blocks
     conv.transformed_backward = rows_backward_blocks
-    if not plan.layerwise:
+    op.backward_params = rows_params
+    if plan.layerwise:
+        conv.filter_floats = <Py_ssize_t>C * op.elements * KW
+        plan_by_block(op, conv, rows_params_cycles(&conv.sizes, &conv.bands))
+    else:
         plan_shard_gradient(plan, op, conv, op.elements * KW)
-        op.backward_params = rows_params
         plan_transformed_block(op, conv)
     return 0
 
@@ -466,25 +472,5 @@ cdef inline void reduce_filter(
     const Plan *plan, const Op *op, const Call *call, const Workspace *space,
     const Batch *batch, const Task *task,
 ) noexcept nogil:
-    """The same of a filter whose weights lie (elements or taps, C)."""
-    cdef const Conv *conv = <const Conv *>op.own
-    cdef int C = conv.sizes.channels
-    cdef int taps = conv.sizes.kernel_h * conv.sizes.kernel_w
-    cdef Py_ssize_t size = conv.filter_floats
-    cdef float *sums = space.shards + conv.gradient + task.start * size
-    cdef float *bias = space.shards + conv.bias_gradient + task.start
-    cdef float *to = call.gradient + op.weight + task.start * C * taps
-    cdef int c, i
-    add_shards(sums, plan.shard_floats, batch.shards, size)
-    add_shards(bias, plan.shard_floats, batch.shards, 1)
-    if op.biased:
-        call.gradient[op.bias + task.start] += bias[0]
-    if conv.way == SQUARES:
-        add_weight_gradient(sums, to, C)
-        return
-    if conv.way == ROWS:
-        add_rows_gradient(&conv.sizes, &conv.bands, sums, to)
-        return
-    for c in range(C):
-        for i in range(taps):
-            to[c * taps + i] += sums[i * C + c]
+    """The same of a filter; added up in shard 0."""
+    add_filter(op, call, space.shards, plan.shard_floats, batch.shards, task.start)

@@ -1,23 +1,32 @@
 """Convolutions layerwise: tasks are groups of blocks times parts of the filters.
 
-The gradient of the weights is that of panels (kernels/weight_gradient.pxd). Before the
-tasks of the backward pass come stages that pack the panels of some blocks, and, if not all
-blocks fit, others that use them up: pack, sum, pack, sum, ..., pack; the last sum is done
-beside the gradient of the input.
+The gradient of the weights is that of panels (kernels/weight_gradient.pxd), or, where that
+takes fewer cycles, it is computed in the transform domain of each block. Before the tasks
+of the backward pass come stages that pack the panels of some blocks, or compute these
+blocks' gradients, and, if not all blocks fit, others that use them up: pack, sum, pack,
+sum, ..., pack; the last sum is done beside the gradient of the input.
 """
 
 from libc.string cimport memset
 
 from lenet5c.core.kernels.correlate cimport Bands, Correlation, correlate_blocks
 from lenet5c.core.kernels.weight_gradient cimport (
-    Convolution, Panels, blocks_bias_gradient, convolution_of_panels, im2col, im2col_lanes,
-    pack_panels, panel_floats, panels_at, panels_backward_params, tile_floats, uses_im2col,
+    TX, Convolution, Panels, blocks_bias_gradient, convolution_of_panels, im2col,
+    im2col_lanes, pack_panels, panel_floats, panels_at, panels_backward_params,
+    tile_floats, tiles_of, uses_im2col,
 )
-from lenet5c.core.kernels.winograd cimport winograd_backward, winograd_forward
-from lenet5c.core.kernels.winograd_rows cimport rows_backward_input, rows_forward
+from lenet5c.core.kernels.winograd cimport (
+    add_weight_gradient, winograd_backward, winograd_forward,
+)
+from lenet5c.core.kernels.winograd_rows cimport (
+    add_rows_gradient, rows_backward_input, rows_forward,
+)
 from lenet5c.core.lanes cimport LANES, TILE_PAIR_F, TILE_PAIR_X, lanes
 from lenet5c.core.memory cimport add_map, arena_of, gradient_of, map_of
-from lenet5c.core.plan cimport Batch, Call, Op, Plan, Workspace, bias_of, is_folded
+from lenet5c.core.plan cimport (
+    Batch, Call, Here, Op, Plan, Workspace, bias_of, is_folded,
+)
+from lenet5c.core.reduce cimport add_shards
 
 cdef enum:
     GROUP_BYTES = 1 << 18  # of maps that one task goes through
@@ -47,6 +56,7 @@ cdef struct Conv:
     TransformedBackward transformed_backward
     Py_ssize_t gradient, bias_gradient  # offsets in a shard's gradients, blockwise
     Py_ssize_t filter_floats  # of the weights' gradient there
+    bint by_block  # layerwise, whether each block's weight gradient is computed
     Convolution of_panels  # whose weight gradient this is: of patches or itself, layerwise
     Py_ssize_t group  # blocks of one task, layerwise
 
@@ -77,6 +87,58 @@ cdef inline int plan_tasks(Op *op, Conv *conv) except -1:
         conv.group = TILE_PAIR_X  # its tasks cannot share out filters
         op.sum_lanes = conv.group * op.x_block
     return 0
+
+
+cdef inline double panel_cycles(const Convolution *p) noexcept nogil:
+    """Cycles that a block's panels take, estimated: to be packed, a cycle and a half each
+    number for each image, and their products."""
+    cdef Convolution q = convolution_of_panels(p)
+    cdef double tiles = tiles_of(q.channels, TX) * tiles_of(q.filters, TILE_PAIR_F)
+    cdef double pixels = <double>p.out_h * p.out_w
+    cdef double packing = 1.5 * panel_floats(&q)
+    return LANES * pixels * q.kernel_h * q.kernel_w * tiles * 12 + packing * LANES / 8
+
+
+cdef inline void plan_by_block(Op *op, Conv *conv, double cycles) noexcept:
+    """Compute the gradient of each block, if that takes no more cycles than panels; it has
+    `filter_floats` for each filter."""
+    cdef Py_ssize_t floats = conv.sizes.filters * (conv.filter_floats + 1)
+    if cycles > panel_cycles(&conv.sizes):
+        return
+    conv.by_block = True
+    conv.gradient = 0
+    conv.bias_gradient = conv.sizes.filters * conv.filter_floats
+    op.panel_lanes = (floats + LANES - 1) // LANES
+    op.blocks_per_panel = 1
+    while 2 * op.blocks_per_panel * op.panel_lanes <= PANEL_BYTES // <Py_ssize_t>sizeof(lanes):
+        op.blocks_per_panel *= 2
+
+
+cdef inline void add_filter(
+    const Op *op, const Call *call, float *shards, Py_ssize_t apart, int count, int filter
+) noexcept nogil:
+    """Add the gradient of a filter's weights and bias, summed over `count` shards that lie
+    `apart`, to the batch's; the weights lie (elements or taps, C) or (elements, C, taps)."""
+    cdef const Conv *conv = <const Conv *>op.own
+    cdef int C = conv.sizes.channels
+    cdef int taps = conv.sizes.kernel_h * conv.sizes.kernel_w
+    cdef float *sums = shards + conv.gradient + filter * conv.filter_floats
+    cdef float *bias = shards + conv.bias_gradient + filter
+    cdef float *to = call.gradient + op.weight + <Py_ssize_t>filter * C * taps
+    cdef int c, i
+    add_shards(sums, apart, count, conv.filter_floats)
+    if op.biased:
+        add_shards(bias, apart, count, 1)
+        call.gradient[op.bias + filter] += bias[0]
+    if conv.way == SQUARES:
+        add_weight_gradient(sums, to, C)
+        return
+    if conv.way == ROWS:
+        add_rows_gradient(&conv.sizes, &conv.bands, sums, to)
+        return
+    for c in range(C):
+        for i in range(taps):
+            to[c * taps + i] += sums[i * C + c]
 
 
 cdef inline void prepare_conv(
@@ -326,13 +388,20 @@ cdef inline void fill_panels(
     const Plan *plan, const Op *op, const Call *call, const Workspace *space,
     const Batch *batch, int number, int task,
 ) noexcept nogil:
-    """The maps of one block of a pass into the panels."""
+    """The maps of one block of a pass into the panels, or their gradient in their place."""
     cdef const Conv *conv = <const Conv *>op.own
     cdef Panels panels = panels_of(plan, op, space, batch, number)
     cdef Py_ssize_t block = number * op.blocks_per_panel + task
     cdef const lanes *x = map_of(plan, call, space, op.source, batch) + block * op.x_block
     cdef const lanes *dy = gradient_of(plan, space, op.number + 1, batch)
     cdef lanes *patches = arena_of(space) + op.scratch
+    cdef Here here
+    if conv.by_block:
+        here.arena = arena_of(space)
+        here.gradient = panels.x + task * op.panel_lanes * LANES
+        memset(here.gradient, 0, op.panel_lanes * sizeof(lanes))
+        op.backward_params(op, &here, x, dy + block * op.y_block)
+        return
     if uses_im2col(&conv.sizes):
         im2col(&conv.sizes, x, patches)
         x = patches
@@ -348,6 +417,22 @@ cdef inline void sum_panels(
     """Gradient of the parameters of TILE_PAIR_F filters, over the blocks of a pass."""
     cdef const Conv *conv = <const Conv *>op.own
     cdef Panels panels = panels_of(plan, op, space, batch, number)
+    cdef int f
+    cdef Py_ssize_t weights
+    if conv.by_block:
+        weights = op.y_product.w_filter
+        for f in range(
+            tile * TILE_PAIR_F, min((tile + 1) * TILE_PAIR_F, conv.sizes.filters)
+        ):
+            if number == 0 and not call.add:
+                memset(
+                    call.gradient + op.weight + f * weights, 0, weights * sizeof(float)
+                )
+            add_filter(
+                op, call, panels.x, op.panel_lanes * LANES,
+                blocks_of_pass(op, batch, number), f,
+            )
+        return
     panels_backward_params(
         &conv.of_panels, &panels, call.gradient + op.weight, call.add or number > 0, tile,
         <float *>(arena_of(space) + op.scratch),
