@@ -258,6 +258,22 @@ static inline lanes lanes_normal(ulanes key, uint32_t i)
     return total;
 }
 
+/* Byte `number`, in memory's order, of the four in each lane, as a number. */
+static inline lanes lanes_byte(lanes v, int number)
+{
+    ulanes bits;
+    memcpy(&bits, &v, sizeof bits);
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    number = 3 - number;
+#endif
+    bits = (bits >> (8 * number)) & 255;
+#if LENET5C_LANES > 1
+    return __builtin_convertvector((ilanes)bits, lanes);
+#else
+    return (float)bits;
+#endif
+}
+
 /* Index lists of what two registers give a third: the elements whose number lacks a bit, or
  * has it, of the first and, in the others' places, of the second. */
 #ifdef LENET5C_SHUFFLE

@@ -34,9 +34,7 @@ cdef inline void load_block(
             scratch, plan.H, plan.W,
         )
     else:
-        pack_block(
-            &call.images, block.indices, block.count, x, <float *>scratch, plan.H, plan.W
-        )
+        pack_block(&call.images, block.indices, block.count, x, plan.H, plan.W)
 
 
 cdef inline void block_loss(

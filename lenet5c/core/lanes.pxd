@@ -37,6 +37,7 @@ cdef extern from "lanes.h" nogil:
     lanes lanes_tanh(lanes x)
     lanes lanes_exp(lanes x)
     void lanes_transpose(lanes *rows)
+    lanes lanes_byte(lanes v, int number)
 
 cdef enum:
     CACHE_LINE = 64  # bytes

@@ -6,7 +6,9 @@
 
 from libc.string cimport memcpy
 
-from lenet5c.core.lanes cimport LANES, lanes, lanes_load, lanes_set, lanes_transpose
+from lenet5c.core.lanes cimport (
+    LANES, lanes, lanes_byte, lanes_load, lanes_set, lanes_transpose,
+)
 
 cdef extern from *:
     """
@@ -92,35 +94,98 @@ cdef inline void transpose_block(
         i += LANES
 
 
+cdef inline void load_pixels(
+    const Images *images, Py_ssize_t at, int pixels, lanes *v
+) noexcept nogil:
+    """The pixels from number `at` of all images on, side by side in v as they are stored."""
+    cdef const unsigned char *start = images.bytes + at
+    cdef int size = pixels
+    if images.bytes == NULL:
+        start = <const unsigned char *>(images.floats + at)
+        size *= <int>sizeof(float)
+    if size == sizeof(lanes):
+        v[0] = lanes_load(<const float *>start)
+    else:
+        memcpy(v, start, size)
+
+
+cdef inline void fill_border(
+    const Images *images, lanes background, lanes *x, int H, int W
+) noexcept nogil:
+    """x[c, y, x] = background, where no pixel of the images comes to lie"""
+    cdef int top = (H - images.height) // 2
+    cdef int left = (W - images.width) // 2
+    cdef int c, row, column
+    cdef bint inside
+    for c in range(images.channels):
+        for row in range(H):
+            inside = top <= row < top + images.height
+            for column in range(left if inside else W):
+                x[column] = background
+            if inside:
+                for column in range(left + images.width, W):
+                    x[column] = background
+            x += W
+
+
 cdef inline void pack_block(
-    const Images *images, const Py_ssize_t *indices, int count,
-    lanes *x, float *rows, int H, int W,
+    const Images *images, const Py_ssize_t *indices, int count, lanes *x, int H, int W
 ) noexcept nogil:
     """x[c, top + iy, left + ix] = image[indices[n], c, iy, ix] in lane n
 
-    indices  [count]            images of this block, count <= LANES; lanes beyond are 0
-    x          [C][H][W]          lanes, written
-    rows       [LANES][WP]        scratch, WP = W rounded up to whole registers
+    Images are read a register at a time, through the ends of rows and channels. The last
+    register ends where the image does, and holds some pixels that have been there before.
+
+    indices  [count]    images of this block, count <= LANES; lanes beyond are 0
+    x        [C][H][W]  lanes, written
     """
-    cdef int WP = (W + LANES - 1) // LANES * LANES
-    cdef int top = (H - images.height) // 2
-    cdef int left = (W - images.width) // 2
+    cdef lanes square[LANES]
+    cdef lanes pixels[4 * LANES]
+    cdef lanes scale, offset, background
+    cdef bint bytes = images.bytes != NULL
     cdef int width = images.width
-    cdef int c, row, n, i
-    for n in range(LANES):
-        for i in range(WP):
-            rows[n * WP + i] = images.background if n < count else 0
-    for c in range(images.channels):
-        for row in range(H):
-            if row == top + images.height:
-                for n in range(count):
-                    for i in range(width):
-                        rows[n * WP + left + i] = images.background
-            if top <= row < top + images.height:
-                for n in range(count):
-                    image_row(images, indices[n], c, row - top, rows + n * WP + left)
-            transpose_rows(rows, WP, x, W)
-            x += W
+    cdef int most = <int>sizeof(lanes) if bytes else LANES
+    cdef Py_ssize_t size = <Py_ssize_t>images.channels * images.height * width
+    cdef Py_ssize_t row = 0
+    cdef Py_ssize_t start = 0
+    cdef int column = 0
+    cdef int skip = 0
+    cdef int n, i, run
+    scale = offset = background = lanes_set(0)
+    for n in range(count):
+        (<float *>&scale)[n] = images.scale if bytes else images.float_scale
+        (<float *>&offset)[n] = images.offset if bytes else images.float_offset
+        (<float *>&background)[n] = images.background
+    fill_border(images, background, x, H, W)
+    x += (H - images.height) // 2 * W + (W - width) // 2
+    most = min(<Py_ssize_t>most, size)
+    while start < size:
+        skip = max(<Py_ssize_t>0, start + most - size)
+        for n in range(LANES):
+            square[n] = lanes_set(0)
+            if n < count:
+                load_pixels(images, indices[n] * size + start - skip, most, &square[n])
+        lanes_transpose(square)
+        for i in range(LANES):
+            if bytes:
+                for n in range(4):
+                    pixels[4 * i + n] = lanes_byte(square[i], n)
+            else:
+                pixels[i] = square[i]
+        start += most - skip
+        i = skip
+        while i < most:
+            run = min(most - i, width - column)
+            for n in range(run):
+                x[column + n] = pixels[i + n] * scale + offset
+            i += run
+            column += run
+            if column == width:
+                column = 0
+                row += 1
+                x += W
+                if row % images.height == 0:
+                    x += <Py_ssize_t>(H - images.height) * W
 
 
 cdef inline void unpack_block(
