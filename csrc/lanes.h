@@ -114,13 +114,15 @@ static inline int lanes_rounds(int n)
     return n;
 }
 
-/* Unaligned load, and the addition of the first `count` lanes to memory. */
+/* Unaligned load and store, and the addition of the first `count` lanes to memory. */
 static inline lanes lanes_load(const float *from)
 {
     lanes v;
     memcpy(&v, from, sizeof v);
     return v;
 }
+
+static inline void lanes_store(float *to, lanes v) { memcpy(to, &v, sizeof v); }
 
 static inline void lanes_add_to(float *to, lanes v, int count)
 {

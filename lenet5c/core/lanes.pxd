@@ -25,6 +25,7 @@ cdef extern from "lanes.h" nogil:
     lanes lanes_keep(lanes v)
     int lanes_rounds(int n)
     lanes lanes_load(const float *values)
+    void lanes_store(float *to, lanes v)
     void lanes_add_to(float *to, lanes v, int count)
     float lanes_sum(lanes v)
     void lanes_sums(const lanes *v, int count, float *sums)

@@ -10,13 +10,14 @@ weights packed into the order in which the tiles need them:
     packed[filter tile][channel][tap row][tap column][filter of the tile]
 """
 
-from libc.string cimport memset
+from libc.string cimport memcpy
 
 from lenet5c.core.kernels.activation cimport activation_backward, activation_forward
 from lenet5c.core.lanes cimport (
-    TILE_FIVE_F, TILE_FIVE_X, TILE_FOUR_F, TILE_FOUR_X, TILE_MAX, TILE_PAIR_F,
-    TILE_PAIR_X, TILE_SLIM_F, TILE_SLIM_X, TILE_TALL_F, TILE_TALL_X, TILE_THREE_F, TILE_THREE_X, TILE_WIDE_F,
-    TILE_WIDE_X, lanes, lanes_set,
+    LANES, TILE_FIVE_F, TILE_FIVE_X, TILE_FOUR_F, TILE_FOUR_X, TILE_MAX, TILE_PAIR_F,
+    TILE_PAIR_X, TILE_SLIM_F, TILE_SLIM_X, TILE_TALL_F, TILE_TALL_X, TILE_THREE_F,
+    TILE_THREE_X, TILE_WIDE_F, TILE_WIDE_X, lanes, lanes_if_less, lanes_load, lanes_set,
+    lanes_store, lanes_transpose,
 )
 from lenet5c.core.tile cimport (
     FIVE, FOUR, PAIR, SINGLE, SLIM, TALL, THREE, TILES, WIDE, multiply_tile, tap_cost,
@@ -108,31 +109,108 @@ cdef inline void pack_weights(
 ) noexcept nogil:
     """packed[tile, c, r, k, f] = weight[f, c, r, k], zero beyond the last filter"""
     cdef int tf = tile_filters(p.tile)
-    cdef Py_ssize_t size = <Py_ssize_t>p.channels * p.rows * p.taps * tf
     cdef int valid = min(tf, p.filters - tile * tf)
-    cdef int f, c, r
-    cdef Py_ssize_t k, at
+    cdef int channels = p.channels
+    cdef int rows = p.rows
+    cdef Py_ssize_t taps = p.taps
+    cdef Py_ssize_t w_tap = p.w_tap
+    cdef int c, r
     cdef const float *w
-    packed += tile * size
-    if valid < tf:
-        memset(packed, 0, size * sizeof(float))
-    for c in range(p.channels):
-        for r in range(p.rows):
+    packed += tile * channels * rows * taps * tf
+    if rows * taps == 1:
+        w_tap = p.w_channel
+        taps = channels
+        channels = 1
+    elif p.w_row == taps * w_tap and p.w_channel == rows * p.w_row:
+        taps *= channels * rows  # all of a filter's taps, equally far apart
+        channels = rows = 1
+    for c in range(channels):
+        for r in range(rows):
             w = weight + (
                 p.w_start + tile * tf * p.w_filter + c * p.w_channel + r * p.w_row
             )
-            if p.w_filter == 1:
-                for k in range(p.taps):
-                    for f in range(valid):
-                        packed[k * tf + f] = w[k * p.w_tap + f]
+            if w_tap == 1 and taps >= LANES:
+                transpose_taps(w, p.w_filter, packed, taps, tf, valid)
             else:
-                for f in range(valid):
-                    at = f
-                    for k in range(p.taps):
-                        packed[at] = w[k * p.w_tap]
-                        at += tf
-                    w += p.w_filter
-            packed += p.taps * tf
+                copy_taps(w, p.w_filter, w_tap, packed, taps, tf, valid)
+            packed += taps * tf
+
+
+cdef inline void transpose_taps(
+    const float *w, Py_ssize_t apart, float *packed, Py_ssize_t taps, int tf, int valid
+) noexcept nogil:
+    """packed[k, f] = w[f, k], zero from filter `valid` on
+
+    Squares of filters and taps are transposed; the last one is moved back to end with the
+    last tap. Whole registers are stored, the last filters first, and what is too much of
+    one is written over by those that follow.
+
+    w       [valid][taps]  float, filters `apart`, LANES taps at least
+    packed  [taps][tf]     float, written
+    """
+    cdef const float *rows[LANES]
+    cdef lanes square[LANES]
+    cdef lanes filters
+    cdef int first = (tf - 1) // LANES * LANES
+    cdef int f, i
+    cdef Py_ssize_t k = 0
+    cdef Py_ssize_t room = 0
+    while first >= 0:
+        for f in range(LANES):
+            (<float *>&filters)[f] = first + f
+            rows[f] = w + min(first + f, valid - 1) * apart
+        k = 0
+        while True:
+            for f in range(LANES):
+                square[f] = lanes_load(rows[f] + k)
+            lanes_transpose(square)
+            for i in range(LANES):
+                square[i] = lanes_if_less(filters, lanes_set(valid), square[i], lanes_set(0))
+            room = (taps - k) * tf - first
+            if room >= (LANES - 1) * tf + LANES:
+                for i in range(LANES):
+                    lanes_store(packed + (k + i) * tf + first, square[i])
+            else:
+                for i in range(LANES):
+                    store_some(packed + (k + i) * tf + first, square[i], room - i * tf)
+            if k == taps - LANES:
+                break
+            k = min(k + LANES, taps - LANES)
+        first -= LANES
+
+
+cdef inline void store_some(float *to, lanes v, Py_ssize_t room) noexcept nogil:
+    """A register, or its beginning where there is `room` for fewer floats."""
+    memcpy(to, &v, min(<Py_ssize_t>LANES, room) * sizeof(float))
+
+
+cdef inline void copy_taps(
+    const float *w, Py_ssize_t apart, Py_ssize_t w_tap, float *packed, Py_ssize_t taps,
+    int tf, int valid,
+) noexcept nogil:
+    """packed[k, f] = w[f, k], zero from filter `valid` on
+
+    w       float, filters `apart` and taps `w_tap` apart
+    packed  [taps][tf]  float, written
+    """
+    cdef int width = (tf + LANES - 1) // LANES * LANES
+    cdef Py_ssize_t whole = 0  # taps of whole registers, which reach into the next ones
+    cdef Py_ssize_t k
+    cdef int f
+    if apart == 1 and valid == tf and w_tap >= tf:
+        whole = max(<Py_ssize_t>0, taps - (width - 1) // tf)
+    for k in range(whole):
+        for f from 0 <= f < tf by LANES:
+            lanes_store(packed + f, lanes_load(w + f))
+        w += w_tap
+        packed += tf
+    for k in range(taps - whole):
+        for f in range(valid):
+            packed[f] = w[f * apart]
+        for f in range(valid, tf):
+            packed[f] = 0
+        w += w_tap
+        packed += tf
 
 
 cdef inline void pad_columns(
