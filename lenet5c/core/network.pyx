@@ -14,6 +14,7 @@ from lenet5c.core.arguments cimport same_length, set_augment, set_stage
 from lenet5c.core.blockwise cimport run_blockwise
 from lenet5c.core.compiler cimport LENET5C_COMPILER, LENET5C_VERSION
 from lenet5c.core.kernels.augment cimport Augment
+from lenet5c.core.kernels.histogram cimport count_bytes
 from lenet5c.core.kernels.loss cimport softmax_cross_entropy
 from lenet5c.core.kernels.pack cimport load_rows, unpack_block
 from lenet5c.core.kernels.peak cimport multiply_add_rounds
@@ -471,6 +472,17 @@ def cross_entropy(
                 total += losses[n]
     aligned_free(z)
     return total / count
+
+
+def add_counts(const unsigned char[::1] values not None, Py_ssize_t[::1] counts not None):
+    """counts[b] += how many of the values are b.
+
+    counts : (256,) intp, added to
+    """
+    same_length(256, counts.shape[0], 256)
+    if values.shape[0] > 0:
+        with nogil:
+            count_bytes(&values[0], values.shape[0], &counts[0])
 
 
 def multiply_adds_at_peak(Py_ssize_t rounds, int threads):

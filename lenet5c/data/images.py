@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lenet5c._support.checks import as_array, number
+from lenet5c._support.cores import core
 
 __all__ = ["InputStage", "as_images", "encode_labels", "is_utf8"]
 
@@ -88,9 +89,9 @@ class InputStage:
             if -ROUNDING <= least <= most <= 1 + ROUNDING:
                 return cls(0, 1, least, (max(least, 0.0), min(most, 1.0)))
             return cls(background=least, pixels=(least, most))
-        counts = np.zeros(256, np.int64)
+        counts = np.zeros(256, np.intp)
         for _, part in _parts(images, chosen):
-            counts += np.bincount(part.ravel(), minlength=256)
+            core.add_counts(part.ravel(), counts)
         values = np.arange(256) / 255
         mean = float(counts @ values / counts.sum())
         variance = float(counts @ (values - mean) ** 2 / counts.sum())
