@@ -15,8 +15,20 @@
 #define LENET5C_ROW_TILES(T)                                                               \
     T(1, 1) T(2, 1) T(3, 1) T(4, 1) T(5, 1) T(6, 1) T(8, 1)                                \
     T(1, 2) T(2, 2) T(3, 2) T(4, 2) T(5, 2) T(6, 2)
+/* Dense layers: images, registers of outputs, of which there are DENSE_REGISTERS at least.
+ * The second is for 32 registers. */
+#define LENET5C_DENSE_TILES(T)                                                             \
+    T(1, 4) T(1, 5) T(1, 6) T(1, 7) T(1, 8) T(2, 3) T(2, 4) T(2, 5) T(3, 2) T(3, 3)        \
+    T(4, 1) T(4, 2) T(5, 1) T(5, 2) T(6, 1) T(6, 2) T(7, 1) T(8, 1)
+#define LENET5C_DENSE_TILES_32(T)                                                          \
+    T(1, 4) T(1, 5) T(1, 6) T(1, 7) T(1, 8) T(2, 4) T(2, 5) T(2, 6) T(2, 7) T(2, 8)        \
+    T(3, 4) T(3, 5) T(3, 6) T(3, 7) T(3, 8) T(4, 3) T(4, 4) T(4, 5) T(4, 6)                \
+    T(5, 2) T(5, 3) T(5, 4) T(6, 2) T(6, 3) T(6, 4) T(7, 2) T(7, 3) T(8, 2) T(8, 3)
 /* clang-format on */
 #define LENET5C_MAX_TILE 12
+#define LENET5C_MAX_DENSE_TILE 24
+#define LENET5C_MAX_IMAGES 8
+#define LENET5C_MAX_REGISTERS 8
 
 #define LENET5C_PASTE(a, b) a##_##b
 
@@ -51,6 +63,7 @@
 #define LENET5C_V 16
 #define LENET5C_SET(name) LENET5C_PASTE(name, avx512)
 #define LENET5C_NAME "avx512"
+#define LENET5C_32_REGISTERS
 #define LENET5C_TARGET __attribute__((target("avx512f,avx2,fma")))
 #define LENET5C_FMA(a, b, c) ((vec)_mm512_fmadd_ps(a, b, c))
 #define LENET5C_MIN(a, b) ((vec)_mm512_min_ps(a, b))
@@ -91,6 +104,7 @@ typedef int32_t whole_lanes __attribute__((vector_size(LENET5C_LANES * 4)));
 #define LENET5C_NAME "vector"
 #if defined(__aarch64__) && LENET5C_LANES == 4
 #include <arm_neon.h>
+#define LENET5C_32_REGISTERS
 #define LENET5C_FMA(a, b, c) ((vec)vfmaq_f32(c, a, b))
 #endif
 #define LENET5C_CHOOSE(mask, a, b)                                                         \

@@ -164,6 +164,7 @@ LENET5C_TARGET static void LENET5C_SET(run_scale)(
 }
 
 #include "kernels_product.h"
+#include "kernels_dense.h"
 #include "kernels_pool.h"
 
 LENET5C_TARGET static void LENET5C_SET(fill)(float *to, ptrdiff_t n, float value)
@@ -217,6 +218,7 @@ static const struct kernels LENET5C_SET(kernels) = {
     .row_tile_count = sizeof LENET5C_SET(row_tiles) / sizeof(struct tile),
     .run_product = LENET5C_SET(run_product),
     .run_pairs = LENET5C_SET(run_pairs),
+    .run_dense = LENET5C_SET(run_dense),
     .run_pool_hwc = LENET5C_SET(run_pool_hwc),
     .run_pool_hcw = LENET5C_SET(run_pool_hcw),
     .run_activation = LENET5C_SET(run_activation),
@@ -237,6 +239,7 @@ static const struct kernels LENET5C_SET(kernels) = {
 #undef LENET5C_V
 #undef LENET5C_SET
 #undef LENET5C_NAME
+#undef LENET5C_32_REGISTERS
 #undef LENET5C_TARGET
 #undef LENET5C_FMA
 #undef LENET5C_MIN

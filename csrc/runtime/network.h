@@ -82,6 +82,7 @@ static int plan_layers(struct planner *plan)
     m->input.channels = sizes[0];
     m->input.height = plan->height = sizes[1];
     m->input.width = plan->width = sizes[2];
+    m->together = TOGETHER;
     plan->channels = sizes[0];
     plan->hcw = 1;
     plan->map = place_map(plan, map_size(plan));
@@ -93,5 +94,10 @@ static int plan_layers(struct planner *plan)
         return LENET5C_BAD_NETWORK;
     if (plan->hcw || plan->height * plan->width > 1) add_flatten(plan);
     m->output = (ptrdiff_t)plan->maps[plan->map].begin;
+    while (m->together > 1 && m->workspace * (uint64_t)m->together > MAX_TOGETHER)
+        m->together--;
+    m->workspace = (m->workspace + 15) / 16 * 16;
+    m->apart = (ptrdiff_t)m->workspace;
+    m->workspace *= (uint64_t)m->together;
     return LENET5C_OK;
 }

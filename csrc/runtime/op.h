@@ -7,6 +7,19 @@ enum activation { NO_ACTIVATION, TANH, RELU, SIGMOID };
 struct op;
 typedef void tile_function(const struct op *, const float *, const float *, float *);
 
+enum {
+#if defined(LENET5C_BARE)
+    TOGETHER = 1, /* images that a network of dense layers takes at once */
+#else
+    TOGETHER = 8,
+#endif
+    DENSE_REGISTERS = 5 /* a dense layer with fewer has several sums for each output */
+};
+
+/* As a tile_function, for images that lie `apart`. */
+typedef void dense_function(
+    const struct op *, const float *, const float *, float *, ptrdiff_t apart);
+
 struct tile {
     int width;   /* registers of channels, or filters where lanes are columns */
     int columns; /* columns, or registers of columns */
@@ -27,6 +40,8 @@ struct piece {
 /* A step of the network. Steps and sizes are in floats. */
 struct op {
     void (*run)(const struct op *, const float *x, float *y);
+    void (*run_dense)(/* or NULL; the maps of its images lie `apart` */
+        const struct op *, const float *x, float *y, int images, ptrdiff_t apart);
     ptrdiff_t x, y; /* where the maps lie in the workspace */
     int activation;
     float slope;                 /* of a leaky ReLU */
@@ -54,6 +69,7 @@ struct kernels {
     size_t tile_count, row_tile_count;
     void (*run_product)(const struct op *, const float *, float *);
     void (*run_pairs)(const struct op *, const float *, float *);
+    void (*run_dense)(const struct op *, const float *, float *, int, ptrdiff_t);
     void (*run_pool_hwc)(const struct op *, const float *, float *);
     void (*run_pool_hcw)(const struct op *, const float *, float *);
     void (*run_activation)(const struct op *, const float *, float *);

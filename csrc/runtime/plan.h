@@ -12,6 +12,8 @@ struct lenet5c_model {
     int op_count;
     ptrdiff_t output;   /* where the logits lie in the workspace */
     uint64_t workspace; /* floats */
+    int together;       /* images that are predicted at once */
+    ptrdiff_t apart;    /* from the maps of one to those of the next */
     struct op *ops;
     struct names classes;
     void *owned; /* what lenet5c_close gives back, or NULL */

@@ -1,11 +1,34 @@
 /* Prediction. */
 
+/* Up to m->together images to logits; whether their pixels can be read. */
+static int run_images(const lenet5c_model *m, const uint8_t *bytes, const float *floats,
+    const lenet5c_layout *layout, float *maps, int count)
+{
+    for (int n = 0; n < count; n++) {
+        const ptrdiff_t at = n * layout->image_step;
+        if (!gather(m, bytes ? bytes + at : NULL, floats ? floats + at : NULL, layout,
+                maps + n * m->apart))
+            return 0;
+    }
+    for (int i = 0; i < m->op_count; i++) {
+        const struct op *op = &m->ops[i];
+        if (op->run_dense) {
+            op->run_dense(op, maps + op->x, maps + op->y, count, m->apart);
+            continue;
+        }
+        for (int n = 0; n < count; n++)
+            op->run(op, maps + n * m->apart + op->x, maps + n * m->apart + op->y);
+    }
+    return 1;
+}
+
 static int predict(const lenet5c_model *m, void *workspace, const uint8_t *bytes,
     const float *floats, const lenet5c_layout *given, int *classes, float *probabilities,
     float *logits)
 {
     lenet5c_layout layout;
     float *maps;
+    int groups;
     if (!m || !workspace || !(bytes || floats) || !given || given->count < 0)
         return LENET5C_BAD_ARGUMENT;
     layout = *given;
@@ -20,23 +43,26 @@ static int predict(const lenet5c_model *m, void *workspace, const uint8_t *bytes
         layout.image_step = m->input.channels * layout.channel_step;
     }
     maps = (float *)(void *)align(workspace);
-    for (int n = 0; n < layout.count; n++) {
-        const ptrdiff_t at = n * layout.image_step;
-        const size_t k = (size_t)m->classes.count;
-        float *y = maps + m->output;
-        int best = 0;
-        if (!gather(
-                m, bytes ? bytes + at : NULL, floats ? floats + at : NULL, &layout, maps))
+    groups = layout.count / m->together + (layout.count % m->together > 0);
+    for (int group = 0; group < groups; group++) {
+        const int first = (int)((int64_t)group * layout.count / groups);
+        const int end = (int)((int64_t)(group + 1) * layout.count / groups);
+        const ptrdiff_t at = first * layout.image_step;
+        if (!run_images(m, bytes ? bytes + at : NULL, floats ? floats + at : NULL, &layout,
+                maps, end - first))
             return LENET5C_BAD_PIXELS;
-        for (int i = 0; i < m->op_count; i++)
-            m->ops[i].run(&m->ops[i], maps + m->ops[i].x, maps + m->ops[i].y);
-        for (int i = 1; i < m->classes.count; i++)
-            if (y[i] > y[best]) best = i;
-        if (classes) classes[n] = best;
-        if (logits) memcpy(logits + (size_t)n * k, y, k * sizeof(float));
-        if (probabilities) {
-            m->kernels->softmax(y, m->classes.count, y[best]);
-            memcpy(probabilities + (size_t)n * k, y, k * sizeof(float));
+        for (int n = first; n < end; n++) {
+            const size_t k = (size_t)m->classes.count;
+            float *y = maps + (n - first) * m->apart + m->output;
+            int best = 0;
+            for (int i = 1; i < m->classes.count; i++)
+                if (y[i] > y[best]) best = i;
+            if (classes) classes[n] = best;
+            if (logits) memcpy(logits + (size_t)n * k, y, k * sizeof(float));
+            if (probabilities) {
+                m->kernels->softmax(y, m->classes.count, y[best]);
+                memcpy(probabilities + (size_t)n * k, y, k * sizeof(float));
+            }
         }
     }
     return LENET5C_OK;

@@ -74,6 +74,7 @@ static void add_product(struct planner *plan, const struct parameters *of, int s
     }
     op->out_h = out_h;
     op->out_w = out_w;
+    if (out_h * out_w > 1) plan->model->together = 1;
     op->taps_a = op->hcw ? kh * channels : kh;
     op->taps_t =
         op->hcw ? of->columns : (ptrdiff_t)(of->columns - 1) * op->channels + channels;
@@ -87,6 +88,11 @@ static void add_product(struct planner *plan, const struct parameters *of, int s
     op->y_row = (ptrdiff_t)out_w * (to_hcw ? filters : fp);
     op->x_to_y = to_hcw ? 1 : fp;
     op->parts = to_hcw ? 1 : out_w;
+    if (v > 1 && out_h * out_w == 1 && op->taps_a == 1 && fp / v >= DENSE_REGISTERS) {
+        static const struct tile one = {1, 1, 1, NULL};
+        op->run_dense = k->run_dense;
+        choice = (struct choice){{&one, NULL}, {fp / v, 0}, 0};
+    }
     for (int i = 0; i < 2; i++) {
         const struct tile *tile = choice.tiles[i];
         struct piece *piece = &op->pieces[i];
