@@ -8,8 +8,8 @@ to itself gcc loads the same operand several times.
 
 from lenet5c.core.lanes cimport (
     TILE_FIVE_F, TILE_FIVE_X, TILE_FOUR_F, TILE_FOUR_X, TILE_MAX, TILE_PAIR_F,
-    TILE_PAIR_X, TILE_SLIM_F, TILE_SLIM_X, TILE_TALL_F, TILE_TALL_X, TILE_THREE_F, TILE_THREE_X, TILE_WIDE_F,
-    TILE_WIDE_X, lanes, lanes_keep, lanes_set, lanes_sums,
+    TILE_PAIR_X, TILE_SLIM_F, TILE_SLIM_X, TILE_TALL_F, TILE_TALL_X, TILE_THREE_F,
+    TILE_THREE_X, TILE_WIDE_F, TILE_WIDE_X, lanes, lanes_keep, lanes_set, lanes_sums,
 )
 
 cdef enum Tile:

@@ -14,9 +14,9 @@ from libc.string cimport memset
 from lenet5c.core.kernels.pack cimport transpose_block
 from lenet5c.core.lanes cimport (
     LANES, TILE_FIVE_F, TILE_FIVE_X, TILE_FOUR_F, TILE_FOUR_X, TILE_MAX, TILE_PAIR_F,
-    TILE_PAIR_X, TILE_SLIM_F, TILE_SLIM_X, TILE_SUMS, TILE_TALL_F, TILE_TALL_X, TILE_THREE_F, TILE_THREE_X,
-    TILE_WIDE_F, TILE_WIDE_X, lanes, lanes_add_to, lanes_keep, lanes_rounds, lanes_set,
-    lanes_sum,
+    TILE_PAIR_X, TILE_SLIM_F, TILE_SLIM_X, TILE_SUMS, TILE_TALL_F, TILE_TALL_X,
+    TILE_THREE_F, TILE_THREE_X, TILE_WIDE_F, TILE_WIDE_X, lanes, lanes_add_to,
+    lanes_keep, lanes_rounds, lanes_set, lanes_sum,
 )
 from lenet5c.core.tile cimport (
     FIVE, FOUR, PAIR, SLIM, TALL, THREE, WIDE, correlate_tile, multiply_tile, sum_tile,

@@ -36,8 +36,8 @@ from lenet5c.core.kernels.correlate cimport (
 from lenet5c.core.kernels.weight_gradient cimport Convolution, bias_gradient
 from lenet5c.core.lanes cimport (
     TILE_FIVE_F, TILE_FIVE_X, TILE_FOUR_F, TILE_FOUR_X, TILE_MAX, TILE_PAIR_F,
-    TILE_PAIR_X, TILE_SLIM_F, TILE_SLIM_X, TILE_SUMS, TILE_TALL_F, TILE_TALL_X, TILE_THREE_F, TILE_THREE_X,
-    TILE_WIDE_F, TILE_WIDE_X, lanes, lanes_set, odd_lines,
+    TILE_PAIR_X, TILE_SLIM_F, TILE_SLIM_X, TILE_SUMS, TILE_TALL_F, TILE_TALL_X,
+    TILE_THREE_F, TILE_THREE_X, TILE_WIDE_F, TILE_WIDE_X, lanes, lanes_set, odd_lines,
 )
 from lenet5c.core.tile cimport (
     FIVE, FOUR, PAIR, SLIM, TALL, THREE, WIDE, correlate_tile, sum_tile, tile_filters,
