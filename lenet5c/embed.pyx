@@ -11,7 +11,6 @@ from cpython.buffer cimport (
 from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer, PyCapsule_New
 from cython.parallel cimport prange, threadid
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp
 
 import numpy
 
@@ -42,12 +41,15 @@ cdef extern from *:
     /* csrc/runtime/open.h */
     int lenet5c_open_parts(
         const void *, size_t, const float *, size_t, lenet5c_model **);
+    int lenet5c_cost_parts(const void *, size_t, size_t, double *, double *);
     /* csrc/lenet5c.c chooses no kernels with more lanes: those of the core decide */
     int lenet5c_max_lanes = 4;
     """
     int lenet5c_max_lanes
     int c_open_parts "lenet5c_open_parts"(
         const void *, size_t, const float *, size_t, lenet5c_model **) nogil
+    int c_cost_parts "lenet5c_cost_parts"(
+        const void *, size_t, size_t, double *, double *) nogil
 
 cdef extern from "lenet5c_api.h":
     ctypedef struct lenet5c_api:
@@ -75,9 +77,6 @@ cdef extern from "lenet5c_api.h":
     enum: LENET5C_API_VERSION
 
 from lenet5c.data.images import as_images
-
-cdef enum:
-    PART = 16  # images that a thread takes at a time
 
 lenet5c_max_lanes = {"avx512": 16, "avx2": 8}.get(_core.isa, 4)
 
@@ -286,9 +285,11 @@ cdef class Predictor:
 
     def predict_many(
         self, images not None, float[:, ::1] logits, float[:, ::1] probabilities,
-        int threads,
+        int threads, int part=16,
     ):
         """Write the logits and probabilities, (N, classes), of many images; or None.
+
+        A thread takes `part` images at a time.
 
         images : (N, C, H, W) uint8 or float32, C-contiguous, which fit: nothing is checked
         """
@@ -304,7 +305,7 @@ cdef class Predictor:
         cdef size_t size = self.workspace_size
         cdef int count = len(images)
         cdef int K = len(self.labels)
-        cdef int parts = (count + PART - 1) // PART
+        cdef int parts = (count + part - 1) // part
         cdef int i
         if probabilities is not None:
             first_probability = &probabilities[0, 0]
@@ -329,7 +330,7 @@ cdef class Predictor:
                 for i in prange(parts, schedule="dynamic", num_threads=threads):
                     predict_part(
                         self.model, memory + threadid() * size, first_byte, first_float,
-                        layout, i * PART, min(PART, count - i * PART), K,
+                        layout, i * part, min(part, count - i * part), K,
                         self.input.channels, first_logit, first_probability,
                     )
         self.idle.append(scratch)
@@ -449,9 +450,14 @@ cdef void predict_part(
         c_predict_f32(model, workspace, floats + at, &layout, NULL, probabilities, logits)
 
 
-def same(const float[::1] a not None, const float[::1] b not None):
-    """Whether two vectors hold the same bits."""
-    cdef Py_ssize_t n = a.shape[0]
-    if n != b.shape[0]:
-        return False
-    return n == 0 or memcmp(&a[0], &b[0], n * sizeof(float)) == 0
+def cost_of_image(bytes header not None, size_t parameters):
+    """(cycles, bytes of weights) that one image takes in the C runtime, estimated; None
+    if it does not open such a model.
+
+    header : of a model file with so many parameters and buffers
+    """
+    cdef double cycles = 0
+    cdef double weights = 0
+    if c_cost_parts(<const char *>header, len(header), parameters, &cycles, &weights):
+        return None
+    return cycles, weights

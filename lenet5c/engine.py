@@ -1,17 +1,28 @@
 """Which engine predicts: the core, or the C runtime.
 
-The C runtime is faster for a few images of any network, and for any number of images
-of a network whose weights stay in the cache. It has packed weights of its own, so each
-call compares the model's with those that it was opened with. To open it again takes
-neither a file nor a digest: the header is kept from the last time.
+The core computes the images of a block in the time of one, and the C runtime one image
+after the other. `images_for_core` chooses by what both cost, estimated from their
+plans, and by the number of images: whole blocks go to the core where that is cheaper,
+and what is left over to the C runtime, unless that is dearer than one more block. The
+choice never depends on what the images hold, on threads or on earlier calls.
+
+The estimates count register operations, which both plans know; the constants below are
+what they miss. They were measured on one machine (AMD EPYC with AVX-512; 1 MB of
+second-level cache), with the cores avx512, avx2 and baseline and the networks lenet5,
+mlp, cnn3 and resnet18.
+
+Both engines pack the weights once, and again when they have changed
+(`Engine._current`). What that takes is not part of the choice: the same call would then
+give other bits the second time.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet5c._support.threads import resolve_threads
 from lenet5c.data.images import InputStage
 from lenet5c.layers import walk
 
@@ -19,23 +30,67 @@ if TYPE_CHECKING:
     from lenet5c.embed import Predictor
     from lenet5c.files.model_file import Contents
 
-__all__ = ["FEW_IMAGES", "IMAGES_A_CALL", "Engine", "predictor_of"]
+__all__ = ["IMAGES_A_CALL", "Costs", "Engine", "images_for_core", "predictor_of"]
 
-IMAGES_A_CALL = 4096  # images between two looks at Ctrl-C
-FEW_IMAGES = 8  # with more, each weight that is loaded serves several in the core
-CACHED_PARAMETERS = 1 << 17  # half a megabyte
+IMAGES_A_CALL = 4096  # images between two looks at Ctrl-C; whole blocks
+# Cycles beside those that the plans count.
+CORE_CALL = 12_000.0
+RUNTIME_CALL = 4_000.0
+CACHE = 1 << 20  # bytes of weights that need not be loaded again for each image
+BYTES_A_CYCLE = 8.0  # of the others
+ONE_THREAD = 300_000.0  # cycles for which no threads are started
+PART = 100_000.0  # cycles of images that a thread of the C runtime takes at a time
 
 Vector = NDArray[np.float32]
 # What a model file holds of a model with this input stage and these weights.
 Describe = Callable[[InputStage, Vector], "Contents"]
 
 
-class Opened(NamedTuple):
-    """The C runtime's network, None where it has none, and what it was made of."""
+class Costs(NamedTuple):
+    """Cycles, estimated: of one image in the C runtime, and of the images of a block in
+    the core, however many of them there are."""
 
-    predictor: "Predictor | None"
+    image: float
+    block: float
+    images_of_block: int
+
+
+def images_for_core(count: int, costs: Costs) -> tuple[int, float]:
+    """How many of `count` images the core takes, from the first on, and the cycles of
+    all; the C runtime takes the others."""
+    image, block, size = costs
+    blocks, rest = divmod(count, size)
+    ways = [(0, RUNTIME_CALL + count * image)]
+    if blocks and rest:
+        by_both = CORE_CALL + blocks * block + RUNTIME_CALL + rest * image
+        ways.append((count - rest, by_both))
+    ways.append((count, CORE_CALL + (blocks + (rest > 0)) * block))
+    return min(ways, key=lambda way: way[1])
+
+
+def loading(weights: float) -> float:
+    """Cycles of loading so many bytes of weights, if they do not stay in the cache."""
+    return weights / BYTES_A_CYCLE if weights > CACHE else 0.0
+
+
+class Header(NamedTuple):
+    """What the C runtime opens beside the weights; `content` None: it opens none."""
+
     stage: InputStage
-    vector: Vector
+    content: bytes | None
+    costs: Costs
+
+
+class Kept:
+    """Weights, and what the engines have made of them."""
+
+    def __init__(self, stage: InputStage, vector: Vector, mark: int | None) -> None:
+        self.stage = stage
+        self.vector = vector
+        self.mark = mark  # of the state, when it was the same
+        self.packed: Any = None
+        self.predictor: Predictor | None = None
+        self.tried = False  # to open one
 
 
 class Engine:
@@ -44,25 +99,29 @@ class Engine:
     Parameters
     ----------
     network : core.Network
-    parameters : int
-        How many there are.
+    state : core.StateVector
     describe : function
+
+    Attributes
+    ----------
+    forced : "core", "runtime" or None
+        The engine of all images, for tests and measurements; None chooses.
     """
 
-    def __init__(self, network: Any, parameters: int, describe: Describe) -> None:
+    def __init__(self, network: Any, state: Any, describe: Describe) -> None:
         self._network = network
-        self._cached = parameters <= CACHED_PARAMETERS
+        self._state = state
         self._describe = describe
-        self._opened: Opened | None = None
-        self._header: tuple[InputStage, bytes] | None = None
+        self._kept: Kept | None = None
+        self._header: Header | None = None
+        self.forced: Literal["core", "runtime"] | None = None
 
     def run(
         self,
         stage: InputStage,
-        vector: Vector,
         pixels: NDArray[Any],
         y: Vector,
-        threads: int,
+        threads: int | None,
         *,
         ops: int = -1,
         probabilities: bool = False,
@@ -73,52 +132,135 @@ class Engine:
         Parameters
         ----------
         stage : InputStage
-        vector : (state,) float32
         pixels : (N, C, H, W) uint8 or float32, C-contiguous
         y : (N, outputs) float32, written
-        threads : int
+        threads : int or None
+            None is `resolve_threads`, or 1 for what one thread has done by then.
+        ops : int
+            The core alone runs some of them.
         """
-        few = len(pixels) <= FEW_IMAGES or self._cached
-        predictor = self._predictor(stage, vector) if ops < 0 and few else None
+        kept = self._current(stage)
+        if ops >= 0:
+            self._run_core(kept, pixels, y, resolve_threads(threads), ops, False)
+            return
         for start in range(0, len(pixels), IMAGES_A_CALL):
             part = slice(start, start + IMAGES_A_CALL)
-            if predictor:
-                logits, shares = (None, y[part]) if probabilities else (y[part], None)
-                predictor.predict_many(pixels[part], logits, shares, threads)
-            else:
-                self._network.forward(
-                    vector, pixels[part], stage.for_core(), y[part], threads, ops
-                )
-        if probabilities and not predictor:
+            self._run_part(kept, pixels[part], y[part], threads, probabilities)
+
+    def _run_part(
+        self,
+        kept: Kept,
+        pixels: NDArray[Any],
+        y: Vector,
+        threads: int | None,
+        probabilities: bool,
+    ) -> None:
+        costs = self._header_of(kept).costs
+        count = len(pixels)
+        split, cycles = images_for_core(count, costs)
+        if self.forced:
+            split = count if self.forced == "core" else 0
+        if threads is None:
+            threads = resolve_threads() if cycles > ONE_THREAD else 1
+        predictor = self._predictor(kept) if split < count else None
+        if predictor is None:
+            split = count
+        if split:
+            self._run_core(kept, pixels[:split], y[:split], threads, -1, probabilities)
+        if predictor:
+            rest = y[split:]
+            logits, shares = (None, rest) if probabilities else (rest, None)
+            size = max(1, min(16, int(PART / costs.image)))
+            predictor.predict_many(pixels[split:], logits, shares, threads, size)
+
+    def _run_core(
+        self,
+        kept: Kept,
+        pixels: NDArray[Any],
+        y: Vector,
+        threads: int,
+        ops: int,
+        probabilities: bool,
+    ) -> None:
+        packed = None
+        if ops < 0:
+            if kept.packed is None:
+                kept.packed = self._network.pack(kept.vector, threads)
+            packed = kept.packed
+        for start in range(0, len(pixels), IMAGES_A_CALL):
+            part = slice(start, start + IMAGES_A_CALL)
+            self._network.forward(
+                kept.vector,
+                pixels[part],
+                kept.stage.for_core(),
+                y[part],
+                threads,
+                ops,
+                packed,
+            )
+        if probabilities:
             np.subtract(y, y.max(axis=1, keepdims=True), out=y)
             np.exp(y, out=y)
             y /= y.sum(axis=1, keepdims=True)
 
-    def _predictor(self, stage: InputStage, vector: Vector) -> "Predictor | None":
-        """The C runtime with these weights; None where no model file holds them."""
-        from lenet5c.embed import same
+    def _current(self, stage: InputStage) -> Kept:
+        """The model's weights as they are now.
 
-        opened = self._opened
-        if opened and opened.stage is stage and same(opened.vector, vector):
-            return opened.predictor
-        vector = vector.copy()  # other threads may change the model meanwhile
-        self._opened = opened = Opened(self._open(stage, vector), stage, vector)
-        return opened.predictor
+        The state counts the arrays that look at it. Where nobody holds one, and none
+        was made since the weights were last compared, they are the same; otherwise
+        they are compared. The mark is taken first: of what another thread changes
+        meanwhile a later mark differs.
+        """
+        mark = self._state.mark()
+        kept = self._kept
+        if kept is not None and kept.stage is stage:
+            if mark is not None and mark == kept.mark:
+                return kept
+            if self._state.equals(kept.vector):
+                kept.mark = mark
+                return kept
+        vector = np.empty(len(self._state), np.float32)
+        self._state.copy_to(vector)
+        self._kept = kept = Kept(stage, vector, mark)
+        return kept
 
-    def _open(self, stage: InputStage, vector: Vector) -> "Predictor | None":
+    def _header_of(self, kept: Kept) -> Header:
+        header = self._header
+        if header is None or header.stage is not kept.stage:
+            self._header = header = self._make_header(kept)
+        return header
+
+    def _make_header(self, kept: Kept) -> Header:
+        """What a model file begins with, and what a prediction costs."""
+        from lenet5c.embed import cost_of_image
         from lenet5c.files.model_file import header_of
 
-        if not np.isfinite(vector).all():
+        cycles, weights = self._network.cost
+        block = cycles + loading(weights)
+        size = self._network.images_together
+        try:
+            content = header_of(self._describe(kept.stage, kept.vector))
+        except ValueError:  # too long, by its labels, which nobody asks for
+            content = None
+        found = cost_of_image(content, len(kept.vector)) if content else None
+        if found is None:
+            return Header(kept.stage, None, Costs(float("inf"), block, size))
+        image = found[0] + loading(found[1])
+        return Header(kept.stage, content, Costs(image, block, size))
+
+    def _predictor(self, kept: Kept) -> "Predictor | None":
+        """The C runtime with these weights; None where no model file holds them."""
+        if not kept.tried:
+            kept.predictor = self._open(kept)
+            kept.tried = True
+        return kept.predictor
+
+    def _open(self, kept: Kept) -> "Predictor | None":
+        header = self._header_of(kept)
+        if header.content is None or not np.isfinite(kept.vector).all():
             return None
-        contents = self._describe(stage, vector)
-        kept = self._header
-        if kept is None or kept[0] is not stage:
-            try:
-                kept = stage, header_of(contents)
-            except ValueError:  # too long, by its labels
-                return None
-            self._header = kept  # whose labels nobody asks for
-        return _named(contents, kept[1], vector)
+        contents = self._describe(kept.stage, kept.vector)
+        return _named(contents, header.content, kept.vector)
 
 
 def predictor_of(contents: "Contents") -> "Predictor":

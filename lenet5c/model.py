@@ -19,7 +19,7 @@ from lenet5c._support.habits import Elsewhere, explained, no_attribute
 from lenet5c._support.threads import resolve_threads
 from lenet5c.data.augment import Augment
 from lenet5c.data.images import InputStage, as_images, encode_labels
-from lenet5c.engine import FEW_IMAGES, IMAGES_A_CALL, Engine, predictor_of
+from lenet5c.engine import IMAGES_A_CALL, Engine, predictor_of
 from lenet5c.graph import fold, for_core, lower
 from lenet5c.interfaces import Evaluation
 from lenet5c.layers import BatchNorm2d, Conv2d, Dense, Layer, initialise, walk
@@ -29,7 +29,6 @@ from lenet5c.layers.listed import named
 from lenet5c.parameters import (
     MAX_PARAMETERS,
     Parameters,
-    aligned,
     tensor_shapes,
     views_of,
 )
@@ -129,13 +128,13 @@ class Model:
             layer.multiply_adds(shape) for layer, shape, _ in self._walked
         )
         buffer_count = sum(map(math.prod, self._tensor_shapes[1].values()))
-        self.state_vector = aligned(self.parameter_count + buffer_count)
-        self.parameter_vector = self.state_vector[: self.parameter_count]
-        shapes = self._tensor_shapes
-        self._parameters, self._buffers = views_of(self.state_vector, shapes)
+        self._state = state = core.StateVector(self.parameter_count + buffer_count)
+        self._parameters, self._buffers = views_of(
+            lambda: np.asarray(state), self._tensor_shapes
+        )
         self._network, self._maps = self._plan()
         self._initialise(seed)
-        self._engine = Engine(self._network, self.parameter_count, self._contents)
+        self._engine = Engine(self._network, self._state, self._contents)
         self.passes = 0
         self.trained_on: str | None = None
         self.set_input(InputStage(), self.input_shape[1:], np.arange(self.class_count))
@@ -148,6 +147,26 @@ class Model:
 
         def __getattr__(self, name: str) -> NoReturn:
             raise no_attribute(f"{type(self).__name__!r} object", name, dir(self))
+
+    @property
+    def state_vector(self) -> NDArray[np.float32]:
+        """(state,) float32: the parameters and, behind them, the buffers. A view, which
+        a model counts: while one is held it compares its weights in each prediction
+        with those that it has packed."""
+        return np.asarray(self._state)
+
+    @state_vector.setter
+    def state_vector(self, values: ArrayLike) -> None:
+        _copy_into("state_vector", self.state_vector, values)
+
+    @property
+    def parameter_vector(self) -> NDArray[np.float32]:
+        """(parameters,) float32, a view of the beginning of `state_vector`."""
+        return np.asarray(self._state)[: self.parameter_count]
+
+    @parameter_vector.setter
+    def parameter_vector(self, values: ArrayLike) -> None:
+        _copy_into("parameter_vector", self.parameter_vector, values)
 
     @property
     def parameters(self) -> Parameters:
@@ -794,7 +813,7 @@ class Model:
         """What a model file holds."""
         from lenet5c.files.model_file import Contents
 
-        parameters, buffers = views_of(vector, self._tensor_shapes)
+        parameters, buffers = views_of(lambda: vector, self._tensor_shapes)
         return Contents(
             self.layers,
             self.input_shape,
@@ -853,14 +872,13 @@ class Model:
     ) -> NDArray[np.float32]:
         """The outputs of the first `ops` ops, -1 for all: logits, or probabilities."""
         y = np.empty((len(pixels), outputs or self.class_count), np.float32)
-        if threads is None and len(pixels) <= FEW_IMAGES:
-            threads = 1
+        if threads is not None:
+            threads = resolve_threads(threads)
         self._engine.run(
             self.stage,
-            self.state_vector,
             pixels,
             y,
-            resolve_threads(threads),
+            threads,
             ops=ops,
             probabilities=probabilities,
         )
@@ -892,6 +910,15 @@ class Model:
         graph = lower(self.layers, self.input_shape, training=True)
         maps = {name: found for name, found in graph.maps.items() if found[0]}
         return core.Network(for_core(graph), self.input_shape), maps
+
+
+def _copy_into(name: str, vector: NDArray[np.float32], values: ArrayLike) -> None:
+    array = np.asarray(values, np.float32)
+    if array.shape != vector.shape:
+        raise ValueError(
+            f"{name}: expected the shape {vector.shape}, got {array.shape}"
+        )
+    np.copyto(vector, array)
 
 
 @explained

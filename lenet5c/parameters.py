@@ -1,7 +1,7 @@
 """Parameters and buffers by name, as views of one flat vector."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,42 +9,55 @@ from numpy.typing import ArrayLike, NDArray
 from lenet5c.layers import Layer, walk
 from lenet5c.layers.base import Shape
 
-__all__ = ["MAX_PARAMETERS", "Parameters", "aligned", "tensor_shapes", "views_of"]
+__all__ = ["MAX_PARAMETERS", "Parameters", "tensor_shapes", "views_of"]
 
 MAX_PARAMETERS = 1 << 28  # 1 GiB of float32
-CACHE_LINE = 64  # bytes
 
 
 class Parameters(Mapping[str, NDArray[np.float32]]):
     """Parameters by name ("C1.weight"), as views of the model's flat vector.
 
     Arrays are changed in place: ``model.parameters["C1.bias"][:] = 0``. Assigning to a
-    name copies the values in.
+    name copies the values in. A view is made when it is asked for, so that a model
+    knows whether anybody holds one.
+
+    Parameters
+    ----------
+    vector : function
+        The flat vector.
+    places : dict
+        By name where a view begins in it, and its shape.
     """
 
-    def __init__(self, views: dict[str, NDArray[np.float32]]) -> None:
-        self._views = views
+    def __init__(
+        self,
+        vector: Callable[[], NDArray[np.float32]],
+        places: dict[str, tuple[int, tuple[int, ...]]],
+    ) -> None:
+        self._vector = vector
+        self._places = places
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
-        return self._views[name]
+        start, shape = self._places[name]
+        return self._vector()[start : start + math.prod(shape)].reshape(shape)
 
     def __setitem__(self, name: str, value: ArrayLike) -> None:
         array = np.asarray(value, np.float32)
-        if array.shape != self._views[name].shape:
+        view = self[name]
+        if array.shape != view.shape:
             raise ValueError(
-                f"{name}: expected the shape {self._views[name].shape}, "
-                f"got {array.shape}"
+                f"{name}: expected the shape {view.shape}, got {array.shape}"
             )
-        self._views[name][...] = array
+        view[...] = array
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._views)
+        return iter(self._places)
 
     def __len__(self) -> int:
-        return len(self._views)
+        return len(self._places)
 
     def __repr__(self) -> str:
-        return f"Parameters({ {name: view.shape for name, view in self.items()} })"
+        return f"Parameters({ {name: at[1] for name, at in self._places.items()} })"
 
 
 def tensor_shapes(
@@ -62,23 +75,16 @@ def tensor_shapes(
 
 
 def views_of(
-    vector: NDArray[np.float32], shapes_by_name: Sequence[Mapping[str, tuple[int, ...]]]
+    vector: Callable[[], NDArray[np.float32]],
+    shapes_by_name: Sequence[Mapping[str, tuple[int, ...]]],
 ) -> list[Parameters]:
-    """Consecutive pieces of `vector` by name, for each of the mappings."""
+    """Consecutive pieces of the vector by name, for each of the mappings."""
     found = []
     start = 0
     for shapes in shapes_by_name:
-        views = {}
+        places = {}
         for name, shape in shapes.items():
-            end = start + math.prod(shape)
-            views[name] = vector[start:end].reshape(shape)
-            start = end
-        found.append(Parameters(views))
+            places[name] = start, shape
+            start += math.prod(shape)
+        found.append(Parameters(vector, places))
     return found
-
-
-def aligned(count: int) -> NDArray[np.float32]:
-    """`count` zeros that start on a cache line."""
-    raw = np.zeros(count * 4 + CACHE_LINE, np.uint8)
-    start = -raw.ctypes.data % CACHE_LINE
-    return raw[start : start + count * 4].view(np.float32)

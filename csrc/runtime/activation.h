@@ -1,17 +1,26 @@
 /* tanh, ReLU and sigmoid: at the end of the op before them, or ops of their own;
  * and leaky ReLU, always one of its own. */
 
+/* What it takes, roughly, to activate the present map. */
+static void add_cycles(struct planner *plan, int activation)
+{
+    const double registers = (double)map_size(plan) / plan->model->kernels->lanes;
+    plan->model->cycles += (activation == RELU ? 1 : 12) * registers;
+}
+
 static void add_activation(struct planner *plan, int activation)
 {
     if (plan->may_activate) {
         last_op(plan)->activation = activation;
         plan->may_activate = 0;
+        add_cycles(plan, activation);
         return;
     }
     struct op *op = add_op(plan, plan->model->kernels->run_activation);
     op->activation = activation;
     op->size = (ptrdiff_t)map_size(plan);
     set_same_map(plan);
+    add_cycles(plan, activation);
 }
 
 static int plan_tanh(struct planner *plan, const struct layer *layer)

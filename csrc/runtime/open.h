@@ -126,6 +126,24 @@ int lenet5c_open_parts(const void *header, size_t size, const float *values, siz
     file.in_parts = 1;
     return open_file(&file, model);
 }
+
+/* What an image of such a model costs, roughly: cycles of arithmetic, and the bytes of
+ * weights that are read for it. */
+int lenet5c_cost_parts(
+    const void *header, size_t size, size_t count, double *cycles, double *weights);
+int lenet5c_cost_parts(
+    const void *header, size_t size, size_t count, double *cycles, double *weights)
+{
+    struct file file;
+    lenet5c_model counted;
+    uint64_t needed;
+    int code = check_header(&file, header, size + 4 * count);
+    if (!code) code = count_memory(&file, &counted, &needed);
+    if (code) return code;
+    *cycles = counted.cycles;
+    *weights = (double)counted.weights;
+    return LENET5C_OK;
+}
 #endif
 
 int lenet5c_open(const char *path, lenet5c_model **model)

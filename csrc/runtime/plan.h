@@ -14,6 +14,8 @@ struct lenet5c_model {
     uint64_t workspace; /* floats */
     int together;       /* images that are predicted at once */
     ptrdiff_t apart;    /* from the maps of one to those of the next */
+    double cycles;      /* that an image takes, roughly, with all weights in the cache */
+    uint64_t weights;   /* bytes, as they are packed */
     struct op *ops;
     struct names classes;
     void *owned; /* what lenet5c_close gives back, or NULL */
@@ -88,6 +90,11 @@ static int channels_of(const struct planner *plan)
                      : round_up(plan->channels, plan->model->kernels->lanes);
 }
 
+static uint64_t map_size(const struct planner *plan)
+{
+    return (uint64_t)channels_of(plan) * (uint64_t)plan->height * (uint64_t)plan->width;
+}
+
 /* Whether a map is one that a model can have. */
 static int is_map(int64_t channels, int64_t height, int64_t width)
 {
@@ -115,6 +122,7 @@ static struct op *add_op(
     op->width = plan->width;
     op->x = op->y = (ptrdiff_t)plan->maps[plan->map].begin;
     plan->may_activate = 0;
+    plan->model->cycles += 100 + 2. * (double)map_size(plan) / plan->model->kernels->lanes;
     return op;
 }
 
@@ -136,11 +144,6 @@ static int place_map(struct planner *plan, uint64_t size)
     *made = (struct map){begin, size, 1};
     if (begin + size > plan->model->workspace) plan->model->workspace = begin + size;
     return (int)(made - plan->maps);
-}
-
-static uint64_t map_size(const struct planner *plan)
-{
-    return (uint64_t)channels_of(plan) * (uint64_t)plan->height * (uint64_t)plan->width;
 }
 
 /* The map that the last op writes, of which the present one becomes; `scratch` floats lie

@@ -109,6 +109,9 @@ static void add_product(struct planner *plan, const struct parameters *of, int s
         op->point = (ptrdiff_t)floats;
         scratch = 6 * (uint64_t)(op->x_row + op->y_row);
     }
+    plan->model->cycles += (double)choice.cost / 4 * (double)(op->taps_a * op->taps_t) *
+                           (pairs ? 6 * ((out_h + 1) / 2) : out_h);
+    plan->model->weights += floats * (pairs ? 6 : 1) * sizeof(float);
     op->weights = weights = take(plan, floats * (pairs ? 6 : 1) * sizeof(float));
     if (weights && !pairs) pack_weights(of, op, -1, weights);
     for (int point = 0; weights && pairs && point < 6; point++)

@@ -24,7 +24,7 @@ cdef inline void run_blockwise(
     cdef bint training = call.gradient != NULL
     cdef int blocks = (call.count + LANES - 1) // LANES
     cdef int microbatches = (call.count + MICROBATCH - 1) // MICROBATCH
-    cdef int preparing = plan.packing_tasks
+    cdef int preparing = 0 if call.is_packed else plan.packing_tasks
     cdef int shards = 0
     cdef int number = 0
     cdef int i

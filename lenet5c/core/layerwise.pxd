@@ -21,6 +21,7 @@ cdef inline void run_layerwise(
 ) noexcept nogil:
     cdef bint training = call.gradient != NULL
     cdef int rounds = 1 if training else (call.count + MICROBATCH - 1) // MICROBATCH
+    cdef int packing = 0 if call.is_packed else plan.packing_tasks
     cdef int i
     cdef int number = 0
     cdef int blocks = 0
@@ -32,7 +33,7 @@ cdef inline void run_layerwise(
     with parallel(num_threads=threads):
         for i in prange(plan.count, schedule="static"):
             prepare_op(plan, call, i)
-        for i in prange(plan.packing_tasks, schedule="dynamic", chunksize=4):
+        for i in prange(packing, schedule="dynamic", chunksize=4):
             run_packing(plan, call, &plan.packing[i])
         for number in range(rounds):
             blocks = batch_of(plan, call, number).blocks
@@ -61,7 +62,7 @@ cdef inline void run_layerwise(
 
 cdef inline void prepare_op(const Plan *plan, const Call *call, int number) noexcept nogil:
     cdef const Op *op = &plan.ops[number]
-    if op.prepare != NULL:
+    if op.prepare != NULL and not call.is_packed:
         op.prepare(plan, op, call)
 
 

@@ -4,15 +4,17 @@ GIL, a trainer for native programs, and what else calls a kernel.
 A network runs blockwise or layerwise (blockwise.pxd, layerwise.pxd; words in plan.pxd).
 """
 
+from cpython.buffer cimport PyBUF_FORMAT
 from cython.parallel cimport prange
 
 from libc.math cimport sqrt
 from libc.stdint cimport uint64_t
-from libc.string cimport memset
+from libc.string cimport memcmp, memcpy, memset
 
 from lenet5c.core.arguments cimport same_length, set_augment, set_stage
 from lenet5c.core.blockwise cimport run_blockwise
 from lenet5c.core.compiler cimport LENET5C_COMPILER, LENET5C_VERSION
+from lenet5c.core.cost cimport block_cycles, weight_bytes
 from lenet5c.core.kernels.augment cimport Augment
 from lenet5c.core.kernels.histogram cimport count_bytes
 from lenet5c.core.kernels.loss cimport softmax_cross_entropy
@@ -20,7 +22,7 @@ from lenet5c.core.kernels.pack cimport load_rows, unpack_block
 from lenet5c.core.kernels.peak cimport multiply_add_rounds
 from lenet5c.core.kernels.update cimport squares
 from lenet5c.core.kinds.table cimport kinds_with
-from lenet5c.core.lanes cimport LANES, lanes
+from lenet5c.core.lanes cimport LANES, TILE_PAIR_X, lanes
 from lenet5c.core.layerwise cimport run_layerwise
 from lenet5c.core.memory cimport aligned_free, aligned_zeros, release, reserve
 from lenet5c.core.openmp cimport (
@@ -53,6 +55,91 @@ cdef class Scratch:
         self, const Plan *plan, int threads, Py_ssize_t images, bint training
     ) except -1:
         return reserve(&self.c, plan, threads, images, training)
+
+
+cdef class StateVector:
+    """Zeros on a cache line, float32, that count the arrays which look at them.
+
+    Its memory is reached through the buffer protocol alone: ``numpy.asarray(vector)``. An
+    array, and all that is made of it, keeps its buffer until the last of them is gone. So
+    nobody has changed a number since a moment without any, if none was made since then.
+
+    Parameters
+    ----------
+    count : int
+    """
+
+    cdef float *values
+    cdef Py_ssize_t[1] shape
+    cdef Py_ssize_t[1] strides
+    cdef Py_ssize_t made  # buffers, ever
+    cdef Py_ssize_t held  # of them, now
+
+    def __cinit__(self, Py_ssize_t count):
+        self.values = <float *>aligned_zeros(count * sizeof(float))
+        self.shape[0] = count
+        self.strides[0] = sizeof(float)
+
+    def __dealloc__(self):
+        aligned_free(self.values)
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        buffer.obj = self
+        buffer.buf = self.values
+        buffer.len = self.shape[0] * sizeof(float)
+        buffer.itemsize = sizeof(float)
+        buffer.readonly = False
+        buffer.format = NULL
+        if flags & PyBUF_FORMAT:
+            buffer.format = b"f"
+        buffer.ndim = 1
+        buffer.shape = self.shape
+        buffer.strides = self.strides
+        buffer.suboffsets = NULL
+        buffer.internal = NULL
+        self.made += 1
+        self.held += 1
+
+    def __releasebuffer__(self, Py_buffer *buffer):
+        self.held -= 1
+
+    def mark(self):
+        """Of this moment: where a later mark is the same, the numbers are. None while
+        somebody holds an array."""
+        return None if self.held else self.made
+
+    def equals(self, const float[::1] other not None):
+        """Whether these are the bits of another vector; no array is made."""
+        cdef size_t size = self.shape[0] * sizeof(float)
+        cdef bint found
+        same_length(self.shape[0], other.shape[0], self.shape[0])
+        if size == 0:
+            return True
+        with nogil:
+            found = memcmp(self.values, &other[0], size) == 0
+        return found
+
+    def copy_to(self, float[::1] other not None):
+        """Write the numbers to another vector; no array is made."""
+        cdef size_t size = self.shape[0] * sizeof(float)
+        same_length(self.shape[0], other.shape[0], self.shape[0])
+        if size:
+            with nogil:
+                memcpy(&other[0], self.values, size)
+
+
+cdef class Packed:
+    """Weights in the order in which the core reads them, for prediction with all ops."""
+
+    cdef float *weights
+    cdef float *norms
+
+    def __dealloc__(self):
+        aligned_free(self.weights)
+        aligned_free(self.norms)
 
 
 cdef class Network:
@@ -92,9 +179,20 @@ cdef class Network:
         """Length of the flat parameter vector."""
         return self.plan.parameters
 
+    @property
+    def images_together(self):
+        """How many run in the time of one: those of a block, layerwise of a tile's."""
+        return LANES * TILE_PAIR_X if self.plan.layerwise else LANES
+
+    @property
+    def cost(self):
+        """(cycles, bytes of weights) that `images_together` take, estimated."""
+        cdef double cycles = block_cycles(&self.plan) * self.images_together / LANES
+        return cycles, weight_bytes(&self.plan)
+
     def forward(
         self, const float[::1] parameters not None, images not None, stage not None,
-        float[:, ::1] y not None, int threads, int ops=-1,
+        float[:, ::1] y not None, int threads, int ops=-1, Packed packed=None,
     ):
         """y[n] = what op number `ops` - 1 (default: the last) makes of image n.
 
@@ -102,16 +200,35 @@ cdef class Network:
         stage : (scale, offset, background, float_scale, float_offset): a byte b becomes
             b * scale + offset, a float likewise
         y : (N, outputs) float32, written
+        packed : what `pack` made of these parameters, for all ops; or None
         """
         cdef Call call
         cdef Scratch space = self.take_scratch()
         self.begin(&call, parameters, images, stage)
+        if packed is not None and ops < 0:
+            call.packed = packed.weights
+            call.norms = packed.norms
+            call.is_packed = True
         call.count = y.shape[0]
         call.y = &y[0, 0]
         if ops >= 0:
             call.ops = ops
         self.run(&call, space, threads)
         self.scratches.append(space)
+
+    def pack(self, const float[::1] parameters not None, int threads):
+        """The weights as `forward` reads them; a call without any images makes them."""
+        cdef Call call
+        cdef Scratch space = self.take_scratch()
+        cdef Packed packed = Packed()
+        self.begin(&call, parameters, None, None)
+        packed.weights = <float *>aligned_zeros(self.plan.packed * sizeof(float))
+        packed.norms = <float *>aligned_zeros(self.plan.norms * sizeof(float))
+        call.packed = packed.weights
+        call.norms = packed.norms
+        self.run(&call, space, threads)
+        self.scratches.append(space)
+        return packed
 
     def loss_and_gradient(
         self, const float[::1] parameters not None, images not None, stage not None,
@@ -228,6 +345,9 @@ cdef class Network:
             raise ValueError(f"expected {state} parameters, got {parameters.shape[0]}")
         if parameters is not None and self.plan.parameters:
             call.parameters = &parameters[0]
+        call.ops = self.plan.count
+        if images is None:
+            return 0
         if images.itemsize == 1:
             bytes = images
             call.images.bytes = &bytes[0, 0, 0, 0]
@@ -236,7 +356,6 @@ cdef class Network:
             call.images.floats = &floats[0, 0, 0, 0]
         _, call.images.channels, call.images.height, call.images.width = images.shape
         set_stage(&call.images, stage)
-        call.ops = self.plan.count
         return 0
 
     cdef Scratch take_scratch(self):
@@ -268,8 +387,9 @@ cdef void run_call(
     """Run a call in a workspace that has room for it."""
     call.losses = space.losses
     call.correct = space.correct
-    call.packed = space.packed
-    call.norms = space.norms
+    if call.packed == NULL:
+        call.packed = space.packed
+        call.norms = space.norms
     if plan.layerwise:
         run_layerwise(plan, call, space, threads)
     else:

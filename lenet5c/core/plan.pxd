@@ -34,6 +34,7 @@ cdef struct Call:
     # one call of the engine: what to read and where to write
     const float *parameters
     float *packed  # the weights in tile order
+    bint is_packed  # since an earlier call, and so are the norms
     float *norms  # two numbers for each channel of batch normalisation
     float *running  # the state whose running statistics move, or NULL
     Images images
@@ -149,6 +150,7 @@ cdef struct Op:
     bint needs_dx, needs_other
     bint adds, adds_other  # to a gradient that a later op has written
     bint folds  # in prediction, the batch normalisation behind it into its weights
+    double cycles  # of a block's forward pass but for the activation (cost.pxd)
     void *own  # what the kind alone knows; freed with the plan
 
     # of one block

@@ -2,6 +2,7 @@
 
 from libc.stdlib cimport calloc, free
 
+from lenet5c.core.cost cimport op_cycles
 from lenet5c.core.ends cimport block_loss, load_block
 from lenet5c.core.kernels.activation cimport activation_number
 from lenet5c.core.kinds.table cimport Kind, kind_of
@@ -109,4 +110,7 @@ cdef inline int plan_op(Plan *plan, dict node) except -1:
     op.folds = node["folds"]
     op.elements = 1
     plan.sizes[plan.count] = op.outputs
-    return kind.plan(plan, op, node)
+    kind.plan(plan, op, node)
+    if op.cycles == 0:
+        op.cycles = op_cycles(op, plan.layerwise)
+    return 0

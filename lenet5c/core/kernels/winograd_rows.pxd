@@ -105,18 +105,24 @@ cdef inline double transform_cycles(
     return there * p.channels * p.width + back * p.filters * p.out_w
 
 
+cdef inline double rows_cycles(
+    const Convolution *p, const Correlation *of_element
+) noexcept nogil:
+    """Cycles of the forward pass, estimated."""
+    cdef const Bands *bands = &of_element.bands
+    cdef double rows = 8 * bands.eights + 6 * bands.sixes
+    cdef double products = correlation_cost(of_element, of_element.tile)
+    return rows * p.channels * products + transform_cycles(p, bands)
+
+
 cdef inline bint rows_pay(
-    const Convolution *p, const Bands *bands, const Correlation *direct,
-    const Correlation *of_element,
+    const Convolution *p, const Correlation *direct, const Correlation *of_element
 ) noexcept nogil:
     """Whether the forward pass takes fewer cycles so, estimated."""
-    cdef double products = (
-        8 * bands.eights + 6 * bands.sixes
-    ) * p.channels * correlation_cost(of_element, of_element.tile)
     cdef double sums = (
         <double>p.out_h * p.channels * p.kernel_h * correlation_cost(direct, direct.tile)
     )
-    return products + transform_cycles(p, bands) < sums
+    return rows_cycles(p, of_element) < sums
 
 
 cdef inline double rows_params_cycles(

@@ -12,6 +12,7 @@ conv_layerwise.pxd has the tasks of a batch.
 
 from libc.string cimport memset
 
+from lenet5c.core.cost cimport transform_cycles
 from lenet5c.core.kernels.correlate cimport (
     Correlation, correlation_tile, leave_padding, pack_weights,
 )
@@ -24,7 +25,7 @@ from lenet5c.core.kernels.winograd cimport (
 )
 from lenet5c.core.kernels.winograd_rows cimport (
     elements_of, fewest_bands, gradient_width, pack_rows, padded_width,
-    rows_backward_params, rows_fit, rows_params_cycles, rows_pay, rows_scratch,
+    rows_backward_params, rows_cycles, rows_fit, rows_params_cycles, rows_pay, rows_scratch,
 )
 from lenet5c.core.kinds.conv_layerwise cimport (
     ROWS, SQUARES, Conv, add_filter, plan_by_block, plan_tasks, rows_backward_blocks, rows_forward_blocks,
@@ -184,6 +185,9 @@ cdef inline int plan_winograd(Plan *plan, Op *op, Conv *conv) except -1:
     memset(&op.y_product, 0, sizeof(Correlation))
     op.pack = pack_winograd
     op.elements = ELEMENTS
+    op.cycles = transform_cycles(
+        &conv.sizes, tiles_across(conv.sizes.out_h) * tiles_across(conv.sizes.out_w), ELEMENTS
+    )
     op.scratch_lanes = max(
         op.scratch_lanes, winograd_scratch(&conv.sizes, max(<Py_ssize_t>1, conv.group))
     )
@@ -243,7 +247,7 @@ cdef inline bint plans_rows(const Op *op, Conv *conv) noexcept:
         &element, conv, conv.sizes.filters, conv.sizes.channels, conv.sizes.out_w,
         conv.padding, conv.sizes.width,
     )
-    return rows_pay(&conv.sizes, &conv.bands, &op.y_product, &element)
+    return rows_pay(&conv.sizes, &op.y_product, &element)
 
 
 cdef inline void set_rows(
@@ -276,6 +280,7 @@ cdef inline int plan_rows(Plan *plan, Op *op, Conv *conv) except -1:
     op.elements = elements_of(&conv.bands)
     op.scratch_lanes = max(op.scratch_lanes, rows_scratch(&conv.sizes, &conv.bands))
     set_rows(p, conv, F, C, conv.sizes.out_w, conv.padding, conv.sizes.width)
+    op.cycles = rows_cycles(&conv.sizes, p)
     p.x_channel = padded_width(&conv.sizes)
     p.w_filter = C * taps
     p.w_channel = taps

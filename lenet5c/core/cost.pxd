@@ -1,0 +1,75 @@
+"""What an op costs, estimated when it is planned: the choice between two engines needs it.
+
+Cycles of the forward pass of one block, with all weights in the cache. A kind whose
+algorithm is not the plain sum of `y_product` sets `Op.cycles` in its planning.
+"""
+
+from lenet5c.core.kernels.activation cimport IDENTITY, RELU
+from lenet5c.core.kernels.correlate cimport Correlation, correlation_cost, packed_size
+from lenet5c.core.kernels.weight_gradient cimport Convolution
+from lenet5c.core.lanes cimport TILE_PAIR_F, TILE_PAIR_X
+from lenet5c.core.plan cimport Op, Plan
+from lenet5c.core.tile cimport tap_cost
+
+cdef enum:
+    LANE_CYCLES = 2  # that an element of a map takes, to read or write it
+    CURVE_CYCLES = 12  # and to activate it, but for ReLU
+
+
+cdef inline double op_cycles(const Op *op, bint layerwise) noexcept:
+    """The product as it is written, or where there is none a walk over both maps."""
+    if op.y_product.filters == 0:
+        return <double>LANE_CYCLES * (op.inputs + op.outputs)
+    return product_cycles(&op.y_product, layerwise) + <double>LANE_CYCLES * op.outputs
+
+
+cdef inline double product_cycles(const Correlation *p, bint layerwise) noexcept:
+    """The sum over channels and taps, without those that lie in the padding."""
+    cdef double rows = 0
+    cdef double taps = 0
+    cdef double tiles
+    cdef int i, top
+    for i in range(p.out_h):
+        top = p.top + i * p.step
+        rows += max(0, min(p.rows, p.height - top) - max(0, -top))
+    if not layerwise:
+        return rows * p.channels * correlation_cost(p, p.tile)
+    for i in range(p.out_w):
+        taps += max(
+            0, min(p.taps, p.right - i * p.step) - max(0, p.left - i * p.step)
+        )
+    tiles = (p.filters + TILE_PAIR_F - 1) // TILE_PAIR_F / <double>TILE_PAIR_X
+    return rows * taps * p.channels * tiles * tap_cost(TILE_PAIR_F, TILE_PAIR_X)
+
+
+cdef inline double transform_cycles(
+    const Convolution *p, double tiles, int elements
+) noexcept:
+    """A product of `elements` for each of so many tiles of the map, and the way into the
+    transform domain and back: about 50 cycles for each tile of a channel or filter."""
+    cdef double products = <double>p.filters * p.channels * tiles * elements / 2
+    return products + 50 * tiles * (p.channels + p.filters)
+
+
+cdef inline double block_cycles(const Plan *plan) noexcept:
+    """All ops in prediction, their activations, and the images on their way in."""
+    cdef double cycles = <double>LANE_CYCLES * 2 * plan.sizes[0]
+    cdef const Op *op
+    cdef int i
+    for i in range(plan.count):
+        op = &plan.ops[i]
+        if i == 0 or not plan.ops[i - 1].folds:
+            cycles += op.cycles
+        if op.activation != IDENTITY:
+            cycles += op.outputs * <double>(1 if op.activation == RELU else CURVE_CYCLES)
+    return cycles
+
+
+cdef inline double weight_bytes(const Plan *plan) noexcept:
+    """What of the packed weights the forward pass reads."""
+    cdef double floats = 0
+    cdef int i
+    for i in range(plan.count):
+        if plan.ops[i].pack != NULL:
+            floats += <double>plan.ops[i].elements * packed_size(&plan.ops[i].y_product)
+    return floats * sizeof(float)
