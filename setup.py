@@ -45,7 +45,7 @@ else:
     CORES = {"baseline": []}
 
 # What the cores are made of beside core/network.pyx.
-HEADERS = [f"csrc/{name}.h" for name in ("elementary", "lanes", "openmp")]
+HEADERS = [f"csrc/{name}.h" for name in ("elementary", "lanes", "threads")]
 PARTS = sorted(Path("lenet5c/core").rglob("*.pxd"))
 
 WANTED = os.environ.get("LENET5C_CORES")
@@ -123,7 +123,7 @@ def core(name, flags, source):
         depends=[
             "csrc/elementary.h",
             "csrc/lanes.h",
-            "csrc/openmp.h",
+            "csrc/threads.h",
             source,
             *map(str, PARTS),
         ],

@@ -4,66 +4,73 @@ What is added to what, and in which order, follows from the position of an image
 batch alone, never from the number of threads: the same batch gives the same bits on any.
 """
 
-from cython.parallel cimport parallel, prange
-
 from libc.string cimport memset
 
 from lenet5c.core.kernels.pack cimport unpack_block
 from lenet5c.core.lanes cimport LANES, lanes
 from lenet5c.core.memory cimport arena_of
 from lenet5c.core.plan cimport (
-    MICROBATCH, SLICE, Batch, Block, Call, Here, Op, Plan, Workspace, batch_of,
+    MICROBATCH, Block, Call, Here, Loop, Op, Plan, Workspace, batch_of, slices_of,
 )
-from lenet5c.core.prepare cimport run_preparing
+from lenet5c.core.prepare cimport preparing_tasks, run_preparing
 from lenet5c.core.reduce cimport finished_sums, join_sums, run_reducing
+from lenet5c.core.threads cimport Team, give_back, share, take_team
 
 
 cdef inline void run_blockwise(
     const Plan *plan, const Call *call, const Workspace *space, int threads
 ) noexcept nogil:
-    cdef bint training = call.gradient != NULL
-    cdef int blocks = (call.count + LANES - 1) // LANES
+    cdef Team *team = take_team(threads)
     cdef int microbatches = (call.count + MICROBATCH - 1) // MICROBATCH
-    cdef int preparing = 0 if call.is_packed else plan.packing_tasks
-    cdef int shards = 0
-    cdef int number = 0
-    cdef int i
-    cdef int slices = (plan.parameters + SLICE - 1) // SLICE
-    if training and not call.add:
-        preparing += slices
-    with parallel(num_threads=threads):
-        for i in prange(preparing, schedule="dynamic", chunksize=4):
-            run_preparing(plan, call, i)
-        if training:
-            for number in range(microbatches):
-                shards = batch_of(plan, call, number).shards
-                for i in prange(shards, schedule="dynamic"):
-                    run_shard(plan, call, space, number, i)
-                for i in prange(plan.reducing_tasks, schedule="dynamic"):
-                    reduce_task(plan, call, space, number, i)
-                if finished_sums(number, microbatches) > 0:
-                    for i in prange(slices, schedule="static"):
-                        join_sums(plan, call, space, number, microbatches, i)
-        else:
-            for i in prange(blocks, schedule="dynamic"):
-                run_block_forward(plan, call, space, i)
+    cdef Loop loop
+    cdef int number
+    loop.plan = plan
+    loop.call = call
+    loop.space = space
+    share(team, preparing_tasks(plan, call), prepare, &loop)
+    if call.gradient == NULL:
+        share(team, (call.count + LANES - 1) // LANES, run_block_forward, &loop)
+    else:
+        for number in range(microbatches):
+            loop.batch = batch_of(plan, call, number)
+            loop.microbatch = number
+            loop.finished = finished_sums(number, microbatches)
+            share(team, loop.batch.shards, run_shard, &loop)
+            share(team, plan.reducing_tasks, reduce, &loop)
+            if loop.finished > 0:
+                share(team, slices_of(plan.parameters), join, &loop)
+    give_back(team)
 
 
-cdef inline void reduce_task(
-    const Plan *plan, const Call *call, const Workspace *space, int number, int task
-) noexcept nogil:
-    cdef Batch batch = batch_of(plan, call, number)
-    run_reducing(plan, call, space, &batch, number, &plan.reducing[task])
+cdef inline void prepare(const void *of, int task) noexcept nogil:
+    cdef const Loop *loop = <const Loop *>of
+    run_preparing(loop.plan, loop.call, task)
 
 
-cdef inline void run_block_forward(
-    const Plan *plan, const Call *call, const Workspace *space, Py_ssize_t number
-) noexcept nogil:
+cdef inline void reduce(const void *of, int task) noexcept nogil:
+    cdef const Loop *loop = <const Loop *>of
+    cdef const Plan *plan = loop.plan
+    run_reducing(
+        plan, loop.call, loop.space, &loop.batch, loop.microbatch, &plan.reducing[task]
+    )
+
+
+cdef inline void join(const void *of, int slice) noexcept nogil:
+    cdef const Loop *loop = <const Loop *>of
+    join_sums(
+        loop.plan, loop.call, loop.space, loop.microbatch, loop.finished, slice
+    )
+
+
+cdef inline void run_block_forward(const void *of, int number) noexcept nogil:
     """Images to outputs, keeping no map longer than the next op needs it."""
+    cdef const Loop *loop = <const Loop *>of
+    cdef const Plan *plan = loop.plan
+    cdef const Call *call = loop.call
     cdef Block block
     cdef Here here
-    cdef lanes *arena = arena_of(space)
-    cdef Py_ssize_t first = number * LANES
+    cdef lanes *arena = arena_of(loop.space)
+    cdef Py_ssize_t first = <Py_ssize_t>number * LANES
     cdef Py_ssize_t outputs = plan.sizes[call.ops]
     cdef const Op *op
     cdef int i
@@ -79,12 +86,12 @@ cdef inline void run_block_forward(
     )
 
 
-cdef inline void run_shard(
-    const Plan *plan, const Call *call, const Workspace *space, int number, int shard
-) noexcept nogil:
+cdef inline void run_shard(const void *of, int shard) noexcept nogil:
     """Forward, loss and backward of a shard's blocks, one by one."""
+    cdef const Loop *loop = <const Loop *>of
+    cdef const Plan *plan = loop.plan
+    cdef const Workspace *space = loop.space
     cdef Here here
-    cdef Batch batch = batch_of(plan, call, number)
     cdef Py_ssize_t row
     cdef int b
     here.arena = arena_of(space)
@@ -93,8 +100,8 @@ cdef inline void run_shard(
     memset(here.gradient, 0, plan.shard_floats * sizeof(float))
     for b in range(plan.shard_blocks):
         row = (shard * plan.shard_blocks + b) * LANES
-        if row < batch.images:
-            run_block(plan, call, &here, batch.first + row, row)
+        if row < loop.batch.images:
+            run_block(plan, loop.call, &here, loop.batch.first + row, row)
 
 
 cdef inline void run_block(

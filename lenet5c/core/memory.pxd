@@ -5,7 +5,7 @@ from libc.string cimport memcpy
 
 from lenet5c.core.kernels.augment cimport augment_scratch
 from lenet5c.core.lanes cimport CACHE_LINE, LANES, lanes
-from lenet5c.core.openmp cimport lenet5c_thread
+from lenet5c.core.threads cimport lenet5c_thread
 from lenet5c.core.plan cimport (
     MICROBATCH, Batch, Block, Call, Op, Plan, Workspace, even_blocks,
 )

@@ -5,8 +5,6 @@ A network runs blockwise or layerwise (blockwise.pxd, layerwise.pxd; words in pl
 """
 
 from cpython.buffer cimport PyBUF_FORMAT
-from cython.parallel cimport prange
-
 from libc.math cimport sqrt
 from libc.stdint cimport uint64_t
 from libc.string cimport memcmp, memcpy, memset
@@ -25,17 +23,15 @@ from lenet5c.core.kinds.table cimport kinds_with
 from lenet5c.core.lanes cimport LANES, TILE_PAIR_X, lanes
 from lenet5c.core.layerwise cimport run_layerwise
 from lenet5c.core.memory cimport aligned_free, aligned_zeros, release, reserve
-from lenet5c.core.openmp cimport (
-    lenet5c_has_openmp, lenet5c_make_fork_safe, lenet5c_max_threads,
-)
 from lenet5c.core.plan cimport WHOLE_BATCH, Block, Call, Plan, Workspace
 from lenet5c.core.planner cimport block_sizes, free_plan, plan_ops, plan_rest
 from lenet5c.core.random cimport subkey
 from lenet5c.core.step cimport Update, run_average, run_update
+from lenet5c.core.threads cimport (
+    Team, give_back, lenet5c_has_openmp, lenet5c_max_threads, share, take_team,
+)
 
 from lenet5c.core.places import as_run, places, runs_layerwise
-
-lenet5c_make_fork_safe()
 
 lanes_per_block = LANES
 compiler = LENET5C_COMPILER.decode()
@@ -610,9 +606,12 @@ def multiply_adds_at_peak(Py_ssize_t rounds, int threads):
 
     For benchmarks: time it to learn the peak that a kernel could reach.
     """
-    cdef float total = 0
-    cdef int _
-    threads = max(1, threads)
-    for _ in prange(threads, nogil=True, schedule="static", num_threads=threads):
-        total += multiply_add_rounds(rounds)
-    return total
+    cdef Team *team = take_team(threads)
+    with nogil:
+        share(team, max(1, threads), multiply_add_task, &rounds)
+    give_back(team)
+
+
+cdef void multiply_add_task(const void *rounds, int _) noexcept nogil:
+    cdef volatile float total  # or else nothing would be computed
+    total = multiply_add_rounds((<const Py_ssize_t *>rounds)[0])

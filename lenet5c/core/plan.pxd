@@ -99,6 +99,16 @@ cdef struct Workspace:
     unsigned char *correct
     Py_ssize_t images
 
+cdef struct Loop:
+    # what the threads know that share the tasks of a loop
+    const Plan *plan
+    const Call *call
+    const Workspace *space
+    Batch batch
+    const Op *op  # layerwise; and which stage of its backward pass
+    int stage
+    int microbatch, finished  # blockwise; and how many sums are finished with it
+
 
 ctypedef void (*Forward)(
     const Op *op, const Call *call, const Here *here, const lanes *x, lanes *y
@@ -239,6 +249,11 @@ cdef inline Batch batch_of(const Plan *plan, const Call *call, int number) noexc
     batch.even = even_blocks(batch.images)
     batch.shards = (batch.images + of_shard - 1) // of_shard
     return batch
+
+
+cdef inline int slices_of(Py_ssize_t n) noexcept nogil:
+    """How many tasks share n parameters."""
+    return (n + SLICE - 1) // SLICE
 
 
 cdef inline bint is_folded(const Plan *plan, const Call *call, const Op *op) noexcept nogil:

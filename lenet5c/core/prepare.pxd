@@ -3,7 +3,9 @@
 from libc.string cimport memset
 
 from lenet5c.core.kernels.correlate cimport Correlation, packed_size
-from lenet5c.core.plan cimport SLICE, Call, Op, Plan, Task, is_folded
+from lenet5c.core.plan cimport (
+    SLICE, Call, Op, Plan, Task, is_folded, slices_of,
+)
 from lenet5c.core.tile cimport tile_filters
 
 
@@ -27,6 +29,15 @@ cdef inline list packing_tasks(const Plan *plan):
             tf = tile_filters(p.tile)
             tasks += [(i, part, tile, 1) for tile in range((p.filters + tf - 1) // tf)]
     return tasks
+
+
+cdef inline int preparing_tasks(const Plan *plan, const Call *call) noexcept nogil:
+    """Tiles of weights, and slices of the gradient where it is not added to."""
+    if call.is_packed:
+        return 0
+    if call.gradient == NULL or call.add:
+        return plan.packing_tasks
+    return plan.packing_tasks + slices_of(plan.parameters)
 
 
 cdef inline void run_preparing(const Plan *plan, const Call *call, int i) noexcept nogil:

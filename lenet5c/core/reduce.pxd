@@ -61,7 +61,7 @@ cdef inline float *sum_at(
 
 cdef inline void join_sums(
     const Plan *plan, const Call *call, const Workspace *space, int microbatch,
-    int microbatches, int slice
+    int finished, int slice
 ) noexcept nogil:
     """A slice of the sums that are finished with a microbatch into those that wait."""
     cdef int level = waiting_sums(microbatch)
@@ -71,7 +71,7 @@ cdef inline void join_sums(
     cdef float *last
     cdef Py_ssize_t i
     cdef int _
-    for _ in range(finished_sums(microbatch, microbatches)):
+    for _ in range(finished):
         last = sum_at(plan, call, space, level) + start
         to = sum_at(plan, call, space, level - 1) + start
         for i in range(n):

@@ -1,9 +1,8 @@
 """An optimizer's step on the flat parameter vector, in slices that threads share."""
 
-from cython.parallel cimport prange
-
 from lenet5c.core.kernels.update cimport adamw_step, average_step, sgd_step
-from lenet5c.core.plan cimport SLICE
+from lenet5c.core.plan cimport SLICE, slices_of
+from lenet5c.core.threads cimport Team, Work, give_back, share, take_team
 
 cdef struct Update:
     bint adam  # AdamW; otherwise SGD
@@ -17,38 +16,55 @@ cdef struct Update:
     bint nesterov
 
 
-cdef inline int slices_of(Py_ssize_t n) noexcept nogil:
-    """How many tasks share n parameters."""
-    return (n + SLICE - 1) // SLICE
+cdef struct Step:
+    # what its slices share
+    const Update *update
+    float learning_rate
+    float correction1, correction2  # of AdamW's moments, which start at 0
+
+cdef struct Average:
+    float *average
+    const float *parameters
+    Py_ssize_t n
+    float share
+
+
+cdef inline void share_slices(
+    Py_ssize_t n, int threads, Work work, const void *of
+) noexcept nogil:
+    """work(of, i) for each slice of n parameters."""
+    cdef int slices = slices_of(n)
+    cdef Team *team = take_team(min(threads, slices))
+    share(team, slices, work, of)
+    give_back(team)
 
 
 cdef inline void run_update(
     const Update *u, float learning_rate, int threads
 ) noexcept nogil:
     """One step, threads splitting the parameters."""
-    cdef int slices = slices_of(u.n)
-    cdef float correction1 = 1 - <double>u.beta1 ** u.step
-    cdef float correction2 = 1 - <double>u.beta2 ** u.step
-    cdef int i
-    threads = max(1, min(threads, slices))
-    for i in prange(slices, schedule="static", num_threads=threads):
-        run_slice(u, <Py_ssize_t>i * SLICE, learning_rate, correction1, correction2)
+    cdef Step step
+    step.update = u
+    step.learning_rate = learning_rate
+    step.correction1 = 1 - <double>u.beta1 ** u.step
+    step.correction2 = 1 - <double>u.beta2 ** u.step
+    share_slices(u.n, threads, update_slice, &step)
 
 
-cdef inline void run_slice(
-    const Update *u, Py_ssize_t at, float learning_rate, float correction1,
-    float correction2,
-) noexcept nogil:
+cdef inline void update_slice(const void *of, int number) noexcept nogil:
+    cdef const Step *step = <const Step *>of
+    cdef const Update *u = step.update
+    cdef Py_ssize_t at = <Py_ssize_t>number * SLICE
     cdef Py_ssize_t n = min(<Py_ssize_t>SLICE, u.n - at)
     if u.adam:
         adamw_step(
             u.parameters + at, u.gradient + at, u.first + at, u.second + at, n,
-            learning_rate, u.beta1, u.beta2, u.eps, u.weight_decay, correction1,
-            correction2,
+            step.learning_rate, u.beta1, u.beta2, u.eps, u.weight_decay,
+            step.correction1, step.correction2,
         )
     else:
         sgd_step(
-            u.parameters + at, u.gradient + at, u.first + at, n, learning_rate,
+            u.parameters + at, u.gradient + at, u.first + at, n, step.learning_rate,
             u.momentum, u.nesterov, u.weight_decay,
         )
 
@@ -56,11 +72,17 @@ cdef inline void run_slice(
 cdef inline void run_average(
     float *average, const float *parameters, Py_ssize_t n, float share, int threads
 ) noexcept nogil:
-    cdef int slices = slices_of(n)
-    cdef int i
-    threads = max(1, min(threads, slices))
-    for i in prange(slices, schedule="static", num_threads=threads):
-        average_step(
-            average + <Py_ssize_t>i * SLICE, parameters + <Py_ssize_t>i * SLICE,
-            min(<Py_ssize_t>SLICE, n - <Py_ssize_t>i * SLICE), share,
-        )
+    cdef Average a
+    a.average = average
+    a.parameters = parameters
+    a.n = n
+    a.share = share
+    share_slices(n, threads, average_slice, &a)
+
+
+cdef inline void average_slice(const void *of, int number) noexcept nogil:
+    cdef const Average *a = <const Average *>of
+    cdef Py_ssize_t at = <Py_ssize_t>number * SLICE
+    average_step(
+        a.average + at, a.parameters + at, min(<Py_ssize_t>SLICE, a.n - at), a.share
+    )

@@ -1,0 +1,345 @@
+/* Threads that share the tasks of a loop, and wait for each other without wasting a CPU.
+ *
+ * A call takes a team, lets it share one loop after the other, and gives it back:
+ *
+ *     lenet5c_team *team = lenet5c_take_team(threads);
+ *     lenet5c_share(team, count, task, job);   // task(job, 0), ..., task(job, count - 1)
+ *     lenet5c_give_back(team);
+ *
+ * The thread that calls takes tasks like the team's workers, and a loop ends when all of its
+ * tasks are done. So it never waits for a worker that has not begun one: where other programs
+ * have the CPU of a worker, the others do its share. Who waits looks for a moment whether
+ * there is something to do, and then sleeps until it is woken.
+ *
+ * The threads are POSIX's; OpenMP, where the compiler has it, says how many there may be.
+ * Without POSIX threads a team is NULL: one thread.
+ */
+#ifndef LENET5C_THREADS_H
+#define LENET5C_THREADS_H
+
+#include <stdint.h>
+#include <stdlib.h>
+
+#ifdef _OPENMP
+#include <omp.h>
+
+static inline int lenet5c_has_openmp(void) { return 1; }
+static inline int lenet5c_max_threads(void) { return omp_get_max_threads(); }
+static inline int lenet5c_in_parallel(void) { return omp_in_parallel(); }
+#else
+static inline int lenet5c_has_openmp(void) { return 0; }
+static inline int lenet5c_max_threads(void) { return 1; }
+static inline int lenet5c_in_parallel(void) { return 0; }
+#endif
+
+typedef struct lenet5c_team lenet5c_team;
+typedef void (*lenet5c_task)(const void *job, int number);
+
+static inline void lenet5c_alone(int count, lenet5c_task task, const void *job)
+{
+    for (int i = 0; i < count; i++)
+        task(job, i);
+}
+
+#if defined(__GNUC__) && (defined(__unix__) || defined(__APPLE__))
+
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+
+enum {
+    LENET5C_MAX_THREADS = 1024, /* of a team */
+#ifndef LENET5C_SPIN
+    LENET5C_SPIN = 50000, /* nanoseconds to look for work, before sleep */
+#endif
+    LENET5C_LOOKS = 16, /* how often to look between two glances at the clock */
+    LENET5C_LINE = 64,  /* bytes of a cache line, or a multiple */
+};
+
+/* ---- sleep until a word changes ---- */
+
+#if defined(__linux__) && !defined(LENET5C_NO_FUTEX)
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Sleep if the word still has this value; may return before it has another. */
+static inline void lenet5c_sleep(uint32_t *word, uint32_t value)
+{
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+}
+
+static inline void lenet5c_wake(uint32_t *word)
+{
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+static inline void lenet5c_wake_in_child(void) {}
+#else
+static pthread_mutex_t lenet5c_bed = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t lenet5c_bell = PTHREAD_COND_INITIALIZER;
+
+static inline void lenet5c_sleep(uint32_t *word, uint32_t value)
+{
+    pthread_mutex_lock(&lenet5c_bed);
+    if (__atomic_load_n(word, __ATOMIC_ACQUIRE) == value)
+        pthread_cond_wait(&lenet5c_bell, &lenet5c_bed);
+    pthread_mutex_unlock(&lenet5c_bed);
+}
+
+static inline void lenet5c_wake(uint32_t *word)
+{
+    (void)word;
+    pthread_mutex_lock(&lenet5c_bed);
+    pthread_cond_broadcast(&lenet5c_bell);
+    pthread_mutex_unlock(&lenet5c_bed);
+}
+
+static inline void lenet5c_wake_in_child(void)
+{
+    lenet5c_bed = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+    lenet5c_bell = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
+}
+#endif
+
+static inline void lenet5c_pause(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static inline int64_t lenet5c_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Look for a moment whether the word has this value: 1 if it has. */
+static inline int lenet5c_spin(const uint32_t *word, uint32_t value)
+{
+    const int64_t end = lenet5c_now() + LENET5C_SPIN;
+    do {
+        for (int i = 0; i < LENET5C_LOOKS; i++) {
+            if (__atomic_load_n(word, __ATOMIC_ACQUIRE) == value)
+                return 1;
+            lenet5c_pause();
+        }
+    } while (lenet5c_now() < end);
+    return 0;
+}
+
+/* ---- the team ---- */
+
+enum { LENET5C_IDLE, LENET5C_CALLED, LENET5C_ASLEEP };
+
+typedef struct {
+    uint32_t state; /* one of the above */
+    int number;     /* in its team, from 1 */
+    lenet5c_team *team;
+} lenet5c_worker;
+
+/* `open` is 2^32 * threads + tasks that nobody has taken: a thread takes one by decreasing
+ * it. A thread that does so late takes a task of the loop that runs by then, or none; what
+ * describes the loop is read after that, and stays as it is until the task is done. */
+struct lenet5c_team {
+    uint64_t open __attribute__((aligned(LENET5C_LINE)));
+    uint32_t undone __attribute__((aligned(LENET5C_LINE))); /* tasks; and LENET5C_WAITING */
+    lenet5c_task task __attribute__((aligned(LENET5C_LINE)));
+    const void *job;
+    int count;
+    int threads, workers; /* who may take tasks in this call, who is there beside the caller */
+    lenet5c_team *next;   /* of those that no call is using */
+    lenet5c_worker *worker[LENET5C_MAX_THREADS];
+};
+
+#define LENET5C_WAITING 0x80000000u /* the caller sleeps until all is done */
+
+static __thread int lenet5c_number;
+static pthread_mutex_t lenet5c_lock = PTHREAD_MUTEX_INITIALIZER;
+static lenet5c_team *lenet5c_idle; /* teams that no call is using */
+
+/* The number of this thread in its team, 0 for the one that calls. */
+static inline int lenet5c_thread(void) { return lenet5c_number; }
+
+static inline int lenet5c_take(lenet5c_team *team, int number, int *task)
+{
+    uint64_t open = __atomic_load_n(&team->open, __ATOMIC_RELAXED);
+    do {
+        if ((uint32_t)open == 0 || (uint32_t)number >= open >> 32)
+            return 0;
+    } while (!__atomic_compare_exchange_n(&team->open, &open, open - 1, 1, __ATOMIC_ACQUIRE,
+                                          __ATOMIC_RELAXED));
+    *task = team->count - (int)(uint32_t)open;
+    return 1;
+}
+
+static void lenet5c_work(lenet5c_team *team, int number)
+{
+    uint32_t done = 0;
+    int task;
+    for (; lenet5c_take(team, number, &task); done++)
+        team->task(team->job, task);
+    if (done && __atomic_sub_fetch(&team->undone, done, __ATOMIC_ACQ_REL) == LENET5C_WAITING)
+        lenet5c_wake(&team->undone);
+}
+
+static void *lenet5c_worker_main(void *of)
+{
+    lenet5c_worker *const self = of;
+    uint32_t idle;
+    lenet5c_number = self->number;
+    for (;;) {
+        if (!lenet5c_spin(&self->state, LENET5C_CALLED)) {
+            idle = LENET5C_IDLE;
+            __atomic_compare_exchange_n(&self->state, &idle, LENET5C_ASLEEP, 0,
+                                        __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+            while (__atomic_load_n(&self->state, __ATOMIC_ACQUIRE) == LENET5C_ASLEEP)
+                lenet5c_sleep(&self->state, LENET5C_ASLEEP);
+        }
+        __atomic_exchange_n(&self->state, LENET5C_IDLE, __ATOMIC_ACQ_REL);
+        lenet5c_work(self->team, self->number);
+    }
+    return NULL;
+}
+
+static inline void lenet5c_call(lenet5c_worker *worker)
+{
+    if (__atomic_exchange_n(&worker->state, LENET5C_CALLED, __ATOMIC_ACQ_REL) ==
+        LENET5C_ASLEEP)
+        lenet5c_wake(&worker->state);
+}
+
+/* task(job, i) for each i below `count`, on all threads of the team. */
+static void lenet5c_share(lenet5c_team *team, int count, lenet5c_task task, const void *job)
+{
+    if (team == NULL || team->threads < 2 || count < 2) {
+        lenet5c_alone(count, task, job);
+        return;
+    }
+    team->task = task;
+    team->job = job;
+    team->count = count;
+    __atomic_store_n(&team->undone, (uint32_t)count, __ATOMIC_RELAXED);
+    __atomic_store_n(&team->open, (uint64_t)team->threads << 32 | (uint32_t)count,
+                     __ATOMIC_RELEASE);
+    for (int i = 0; i < team->threads - 1 && i < count - 1; i++)
+        lenet5c_call(team->worker[i]);
+    lenet5c_work(team, 0);
+    if (lenet5c_spin(&team->undone, 0))
+        return;
+    uint32_t undone = __atomic_or_fetch(&team->undone, LENET5C_WAITING, __ATOMIC_ACQ_REL);
+    while (undone != LENET5C_WAITING) {
+        lenet5c_sleep(&team->undone, undone);
+        undone = __atomic_load_n(&team->undone, __ATOMIC_ACQUIRE);
+    }
+}
+
+/* ---- teams come and go ---- */
+
+/* A child of fork has none of its parent's threads: it starts its own. */
+static void lenet5c_before_fork(void) { pthread_mutex_lock(&lenet5c_lock); }
+static void lenet5c_after_fork(void) { pthread_mutex_unlock(&lenet5c_lock); }
+static void lenet5c_in_child(void)
+{
+    lenet5c_idle = NULL;
+    lenet5c_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+    lenet5c_wake_in_child();
+}
+
+static void lenet5c_make_fork_safe(void)
+{
+    pthread_atfork(lenet5c_before_fork, lenet5c_after_fork, lenet5c_in_child);
+}
+
+/* One more worker, which leaves signals to the program's own threads: 0 if there is none. */
+static int lenet5c_hire(lenet5c_team *team)
+{
+    lenet5c_worker *worker;
+    void *memory;
+    pthread_t thread;
+    sigset_t all, before;
+    if (posix_memalign(&memory, LENET5C_LINE, LENET5C_LINE))
+        return 0;
+    worker = memory;
+    worker->state = LENET5C_IDLE;
+    worker->number = team->workers + 1;
+    worker->team = team;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const int failed = pthread_create(&thread, NULL, lenet5c_worker_main, worker);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (failed) {
+        free(worker);
+        return 0;
+    }
+    pthread_detach(thread);
+    team->worker[team->workers++] = worker;
+    return 1;
+}
+
+static lenet5c_team *lenet5c_new_team(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    void *memory;
+    lenet5c_team *team;
+    pthread_once(&once, lenet5c_make_fork_safe);
+    if (posix_memalign(&memory, LENET5C_LINE, sizeof *team))
+        return NULL;
+    team = memory;
+    team->open = 0;
+    team->workers = 0;
+    return team;
+}
+
+/* A team of up to so many threads with the one that calls; NULL is that one alone. */
+static lenet5c_team *lenet5c_take_team(int threads)
+{
+    lenet5c_team *team;
+    if (threads < 2 || lenet5c_in_parallel())
+        return NULL;
+    pthread_mutex_lock(&lenet5c_lock);
+    team = lenet5c_idle;
+    if (team)
+        lenet5c_idle = team->next;
+    pthread_mutex_unlock(&lenet5c_lock);
+    if (team == NULL && (team = lenet5c_new_team()) == NULL)
+        return NULL;
+    if (threads > LENET5C_MAX_THREADS)
+        threads = LENET5C_MAX_THREADS;
+    while (team->workers < threads - 1 && lenet5c_hire(team))
+        ;
+    team->threads = team->workers < threads ? team->workers + 1 : threads;
+    return team;
+}
+
+static void lenet5c_give_back(lenet5c_team *team)
+{
+    if (team == NULL)
+        return;
+    pthread_mutex_lock(&lenet5c_lock);
+    team->next = lenet5c_idle;
+    lenet5c_idle = team;
+    pthread_mutex_unlock(&lenet5c_lock);
+}
+
+#else
+static inline int lenet5c_thread(void) { return 0; }
+static inline lenet5c_team *lenet5c_take_team(int threads)
+{
+    (void)threads;
+    return NULL;
+}
+static inline void lenet5c_share(lenet5c_team *team, int count, lenet5c_task task,
+                                 const void *job)
+{
+    (void)team;
+    lenet5c_alone(count, task, job);
+}
+static inline void lenet5c_give_back(lenet5c_team *team) { (void)team; }
+#endif
+
+#endif

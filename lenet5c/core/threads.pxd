@@ -1,0 +1,16 @@
+"""What csrc/threads.h offers: threads that share the tasks of a loop.
+
+    cdef Team *team = take_team(threads)
+    share(team, count, work, &job)  # work(&job, 0), ..., work(&job, count - 1)
+    give_back(team)
+"""
+
+cdef extern from "threads.h" nogil:
+    ctypedef struct Team "lenet5c_team"
+    ctypedef void (*Work "lenet5c_task")(const void *job, int number) noexcept nogil
+    Team *take_team "lenet5c_take_team"(int threads)
+    void share "lenet5c_share"(Team *team, int count, Work work, const void *job)
+    void give_back "lenet5c_give_back"(Team *team)
+    int lenet5c_thread()
+    int lenet5c_max_threads()
+    int lenet5c_has_openmp()

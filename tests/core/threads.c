@@ -1,0 +1,81 @@
+/* Many loops of few and short tasks on more threads than there are CPUs, by several callers
+ * at once and in children of fork: each task is done once, and seen when its loop ends.
+ *
+ *     cc -O1 -pthread -Icsrc tests/core/threads.c -o threads && ./threads [loops]
+ */
+#include "threads.h"
+
+#include <stdio.h>
+#include <unistd.h>
+#include <sys/wait.h>
+
+enum { CALLERS = 4, TASKS = 40 };
+
+typedef struct {
+    unsigned random;
+    int loops, failed, threads;
+    int done[TASKS]; /* how often each task of a loop was */
+} caller;
+
+static void count_task(const void *of, int number)
+{
+    caller *self = (caller *)of;
+    if (lenet5c_thread() < 0 || lenet5c_thread() >= self->threads) self->failed = 1;
+    for (int i = 0; i < number % 7 * 50; i++) lenet5c_pause();
+    self->done[number]++;
+}
+
+static unsigned next_random(caller *self)
+{
+    self->random = self->random * 1664525u + 1013904223u;
+    return self->random >> 16;
+}
+
+static void *run_loops(void *of)
+{
+    caller *self = of;
+    for (int loop = 0; loop < self->loops;) {
+        self->threads = 1 + (int)next_random(self) % 7;
+        lenet5c_team *team = lenet5c_take_team(self->threads);
+        for (int n = (int)next_random(self) % 9; n >= 0; n--, loop++) {
+            const int tasks = (int)next_random(self) % TASKS;
+            for (int i = 0; i < TASKS; i++) self->done[i] = 0;
+            lenet5c_share(team, tasks, count_task, self);
+            for (int i = 0; i < TASKS; i++) self->failed |= self->done[i] != (i < tasks);
+        }
+        lenet5c_give_back(team);
+        if (next_random(self) % 16 == 0) usleep(200); /* so that workers fall asleep */
+    }
+    return NULL;
+}
+
+static int run(unsigned seed, int loops)
+{
+    static caller callers[CALLERS];
+    pthread_t threads[CALLERS];
+    int failed = 0;
+    for (int i = 0; i < CALLERS; i++) {
+        callers[i] = (caller){.random = seed + 77u * (unsigned)i, .loops = loops};
+        if (pthread_create(&threads[i], NULL, run_loops, &callers[i])) return 1;
+    }
+    for (int i = 0; i < CALLERS; i++) {
+        pthread_join(threads[i], NULL);
+        failed |= callers[i].failed;
+    }
+    return failed;
+}
+
+int main(int count, char **arguments)
+{
+    const int loops = count > 1 ? atoi(arguments[1]) : 2000;
+    int failed = run(1, loops);
+    for (unsigned i = 0; i < 5 && !failed; i++) {
+        int status = 1;
+        const pid_t child = fork();
+        if (child == 0) _exit(run(2 + i, loops / 20));
+        if (child < 0 || waitpid(child, &status, 0) != child) return 1;
+        failed = status != 0 || run(20 + i, loops / 20);
+    }
+    puts(failed ? "wrong" : "right");
+    return failed;
+}
