@@ -154,7 +154,9 @@ def extensions():
     )
     cpu.extra_compile_args = ["-O2", "-g0", "-fvisibility=hidden"]
     embed.sources.append("csrc/lenet5c.c")
-    embed.depends += ["csrc/lenet5c.h", "csrc/lenet5c_api.h", "csrc/elementary.h"]
+    embed.depends += [
+        f"csrc/{name}.h" for name in ("lenet5c", "lenet5c_api", "elementary", "threads")
+    ]
     embed.depends += sorted(map(str, Path("csrc/runtime").iterdir()))
     embed.include_dirs = ["csrc"]
     embed.define_macros = [

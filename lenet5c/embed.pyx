@@ -9,8 +9,10 @@ from cpython.buffer cimport (
     PyBUF_FORMAT, PyBUF_STRIDES, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer, PyCapsule_New
-from cython.parallel cimport prange, threadid
 from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+from lenet5c.core.threads cimport Team, give_back, lenet5c_thread, share, take_team
 
 import numpy
 
@@ -77,6 +79,19 @@ cdef extern from "lenet5c_api.h":
     enum: LENET5C_API_VERSION
 
 from lenet5c.data.images import as_images
+
+cdef struct Many:
+    # images that threads share, without gaps, and where to write
+    const lenet5c_model *model
+    const uint8_t *bytes  # or floats
+    const float *floats
+    int count, channels, classes
+    int part  # images that a thread takes at a time
+    lenet5c_layout layout  # 0: no gaps
+    float *logits  # or NULL
+    float *probabilities  # or NULL
+    char *workspaces  # one for each thread
+    size_t workspace_size
 
 lenet5c_max_lanes = {"avx512": 16, "avx2": 8}.get(_core.isa, 4)
 
@@ -295,44 +310,36 @@ cdef class Predictor:
         """
         cdef const uint8_t[:, :, :, ::1] bytes
         cdef const float[:, :, :, ::1] floats
-        cdef const uint8_t *first_byte = NULL
-        cdef const float *first_float = NULL
-        cdef float *first_logit = NULL if logits is None else &logits[0, 0]
-        cdef float *first_probability = NULL
-        cdef lenet5c_layout layout
         cdef Scratch scratch = self.take_scratch()
-        cdef char *memory
-        cdef size_t size = self.workspace_size
-        cdef int count = len(images)
-        cdef int K = len(self.labels)
-        cdef int parts = (count + part - 1) // part
-        cdef int i
-        if probabilities is not None:
-            first_probability = &probabilities[0, 0]
+        cdef Many many
+        cdef Team *team
+        cdef int parts = (len(images) + part - 1) // part
+        memset(&many, 0, sizeof(Many))
+        many.model = self.model
         if images.itemsize == 1:
             bytes = images
-            first_byte = &bytes[0, 0, 0, 0]
+            many.bytes = &bytes[0, 0, 0, 0]
         else:
             floats = images
-            first_float = &floats[0, 0, 0, 0]
-        layout.count = count
-        _, _, layout.height, layout.width = images.shape
+            many.floats = &floats[0, 0, 0, 0]
+        many.count, many.channels, many.layout.height, many.layout.width = images.shape
+        many.part = part
+        many.classes = len(self.labels)
+        if logits is not None:
+            many.logits = &logits[0, 0]
+        if probabilities is not None:
+            many.probabilities = &probabilities[0, 0]
         threads = max(1, min(threads, parts))
-        scratch.reserve(size, threads)
-        memory = scratch.memory
+        if threads == 1:
+            parts = 1
+            many.part = many.count
+        scratch.reserve(self.workspace_size, threads)
+        many.workspaces = scratch.memory
+        many.workspace_size = self.workspace_size
         with nogil:
-            if threads == 1:
-                predict_part(
-                    self.model, memory, first_byte, first_float, layout, 0, count, K,
-                    self.input.channels, first_logit, first_probability,
-                )
-            else:
-                for i in prange(parts, schedule="dynamic", num_threads=threads):
-                    predict_part(
-                        self.model, memory + threadid() * size, first_byte, first_float,
-                        layout, i * part, min(part, count - i * part), K,
-                        self.input.channels, first_logit, first_probability,
-                    )
+            team = take_team(threads)
+            share(team, parts, predict_part, &many)
+            give_back(team)
         self.idle.append(scratch)
 
     @property
@@ -431,23 +438,28 @@ cdef class Predictor:
         return -1 if code else found
 
 
-cdef void predict_part(
-    const lenet5c_model *model, void *workspace, const uint8_t *bytes,
-    const float *floats, lenet5c_layout layout, Py_ssize_t start, int count, int K,
-    int channels, float *logits, float *probabilities,
-) noexcept nogil:
-    """Images start..start + count of many, which lie without gaps."""
-    cdef Py_ssize_t at = start * channels * layout.height * layout.width
-    layout.count = count
-    layout.image_step = layout.channel_step = layout.row_step = layout.column_step = 0
-    if logits != NULL:
-        logits += start * K
-    if probabilities != NULL:
-        probabilities += start * K
-    if bytes != NULL:
-        c_predict_u8(model, workspace, bytes + at, &layout, NULL, probabilities, logits)
+cdef void predict_part(const void *of, int number) noexcept nogil:
+    """Part `number` of many images."""
+    cdef const Many *many = <const Many *>of
+    cdef lenet5c_layout layout = many.layout
+    cdef Py_ssize_t start = <Py_ssize_t>number * many.part
+    cdef Py_ssize_t at = start * many.channels * layout.height * layout.width
+    cdef void *workspace = many.workspaces + lenet5c_thread() * many.workspace_size
+    cdef float *logits = NULL
+    cdef float *probabilities = NULL
+    layout.count = min(<Py_ssize_t>many.part, many.count - start)
+    if many.logits != NULL:
+        logits = many.logits + start * many.classes
+    if many.probabilities != NULL:
+        probabilities = many.probabilities + start * many.classes
+    if many.bytes != NULL:
+        c_predict_u8(
+            many.model, workspace, many.bytes + at, &layout, NULL, probabilities, logits
+        )
     else:
-        c_predict_f32(model, workspace, floats + at, &layout, NULL, probabilities, logits)
+        c_predict_f32(
+            many.model, workspace, many.floats + at, &layout, NULL, probabilities, logits
+        )
 
 
 def cost_of_image(bytes header not None, size_t parameters):
