@@ -34,10 +34,13 @@ __all__ = ["IMAGES_A_CALL", "Costs", "Engine", "images_for_core", "predictor_of"
 
 IMAGES_A_CALL = 4096  # images between two looks at Ctrl-C; whole blocks
 # Cycles beside those that the plans count.
-CORE_CALL = 12_000.0
-RUNTIME_CALL = 4_000.0
+CORE_CALL = 10_000.0
+RUNTIME_CALL = 8_000.0
+# How much cheaper a block has to be that is not full: where an estimate is wrong, time
+# goes up by a step if the core takes over too early, and by none if it does too late.
+NOT_FULL = 1.15
 CACHE = 1 << 20  # bytes of weights that need not be loaded again for each image
-BYTES_A_CYCLE = 8.0  # of the others
+BYTES_A_CYCLE = 24.0  # of the others
 ONE_THREAD = 300_000.0  # cycles for which no threads are started
 PART = 100_000.0  # cycles of images that a thread of the C runtime takes at a time
 
@@ -64,7 +67,7 @@ def images_for_core(count: int, costs: Costs) -> tuple[int, float]:
     if blocks and rest:
         by_both = CORE_CALL + blocks * block + RUNTIME_CALL + rest * image
         ways.append((count - rest, by_both))
-    ways.append((count, CORE_CALL + (blocks + (rest > 0)) * block))
+    ways.append((count, CORE_CALL + (blocks + (NOT_FULL if rest else 0)) * block))
     return min(ways, key=lambda way: way[1])
 
 

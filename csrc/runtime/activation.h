@@ -5,7 +5,7 @@
 static void add_cycles(struct planner *plan, int activation)
 {
     const double registers = (double)map_size(plan) / plan->model->kernels->lanes;
-    plan->model->cycles += (activation == RELU ? 1 : 12) * registers;
+    plan->model->cycles += (activation == RELU ? 1 : 8) * registers;
 }
 
 static void add_activation(struct planner *plan, int activation)

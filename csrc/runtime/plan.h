@@ -122,7 +122,7 @@ static struct op *add_op(
     op->width = plan->width;
     op->x = op->y = (ptrdiff_t)plan->maps[plan->map].begin;
     plan->may_activate = 0;
-    plan->model->cycles += 100 + 2. * (double)map_size(plan) / plan->model->kernels->lanes;
+    plan->model->cycles += 100 + 3. * (double)map_size(plan) / plan->model->kernels->lanes;
     return op;
 }
 

@@ -58,6 +58,7 @@ static void add_product(struct planner *plan, const struct parameters *of, int s
     struct choice choice = choose_tiles(k->tiles, k->tile_count, fp / v, out_w, 1);
     uint64_t floats = 0, scratch = 0;
     int to_hcw = 0, kh = of->rows, pairs;
+    double cycles;
     float *weights;
     if (plan->hcw && stride == 1) {
         struct choice other =
@@ -109,8 +110,11 @@ static void add_product(struct planner *plan, const struct parameters *of, int s
         op->point = (ptrdiff_t)floats;
         scratch = 6 * (uint64_t)(op->x_row + op->y_row);
     }
-    plan->model->cycles += (double)choice.cost / 4 * (double)(op->taps_a * op->taps_t) *
-                           (pairs ? 6 * ((out_h + 1) / 2) : out_h);
+    cycles = (double)choice.cost / 4 * (double)(op->taps_a * op->taps_t + 8) *
+             (pairs ? 6 * ((out_h + 1) / 2) : out_h);
+    if (out_h * out_w == 1 && floats > MAX_BYTES && cycles < (double)floats / v)
+        cycles = (double)floats / v; /* the second-level cache gives a register a cycle */
+    plan->model->cycles += cycles;
     plan->model->weights += floats * (pairs ? 6 : 1) * sizeof(float);
     op->weights = weights = take(plan, floats * (pairs ? 6 : 1) * sizeof(float));
     if (weights && !pairs) pack_weights(of, op, -1, weights);

@@ -7,13 +7,15 @@ algorithm is not the plain sum of `y_product` sets `Op.cycles` in its planning.
 from lenet5c.core.kernels.activation cimport IDENTITY, RELU
 from lenet5c.core.kernels.correlate cimport Correlation, correlation_cost, packed_size
 from lenet5c.core.kernels.weight_gradient cimport Convolution
-from lenet5c.core.lanes cimport TILE_PAIR_F, TILE_PAIR_X
+from lenet5c.core.lanes cimport LANES, TILE_PAIR_F, TILE_PAIR_X
 from lenet5c.core.plan cimport Op, Plan
-from lenet5c.core.tile cimport tap_cost
+from lenet5c.core.tile cimport tap_cost, tile_columns
 
 cdef enum:
-    LANE_CYCLES = 2  # that an element of a map takes, to read or write it
-    CURVE_CYCLES = 12  # and to activate it, but for ReLU
+    LOAD_CYCLES = 24  # of a pixel of all images, on its way into lanes
+    LANE_CYCLES = 3  # of an element of a map, to read or write it
+    CURVE_CYCLES = 8  # of activating it, but for ReLU
+    TILE_TAPS = 4  # of a tile, to begin and to store it
 
 
 cdef inline double op_cycles(const Op *op, bint layerwise) noexcept:
@@ -33,13 +35,17 @@ cdef inline double product_cycles(const Correlation *p, bint layerwise) noexcept
         top = p.top + i * p.step
         rows += max(0, min(p.rows, p.height - top) - max(0, -top))
     if not layerwise:
-        return rows * p.channels * correlation_cost(p, p.tile)
+        rows = rows * p.channels + p.out_h * TILE_TAPS / <double>max(1, p.taps)
+        if LANES == 4 and tile_columns(p.tile) == 1:  # SSE: a shuffle for each weight
+            rows *= 2
+        return rows * correlation_cost(p, p.tile)
     for i in range(p.out_w):
         taps += max(
             0, min(p.taps, p.right - i * p.step) - max(0, p.left - i * p.step)
         )
     tiles = (p.filters + TILE_PAIR_F - 1) // TILE_PAIR_F / <double>TILE_PAIR_X
-    return rows * taps * p.channels * tiles * tap_cost(TILE_PAIR_F, TILE_PAIR_X)
+    taps = rows * taps * p.channels + <double>TILE_TAPS * p.out_h * p.out_w
+    return taps * tiles * tap_cost(TILE_PAIR_F, TILE_PAIR_X)
 
 
 cdef inline double transform_cycles(
@@ -53,7 +59,7 @@ cdef inline double transform_cycles(
 
 cdef inline double block_cycles(const Plan *plan) noexcept:
     """All ops in prediction, their activations, and the images on their way in."""
-    cdef double cycles = <double>LANE_CYCLES * 2 * plan.sizes[0]
+    cdef double cycles = <double>LOAD_CYCLES * plan.sizes[0]
     cdef const Op *op
     cdef int i
     for i in range(plan.count):
@@ -62,6 +68,8 @@ cdef inline double block_cycles(const Plan *plan) noexcept:
             cycles += op.cycles
         if op.activation != IDENTITY:
             cycles += op.outputs * <double>(1 if op.activation == RELU else CURVE_CYCLES)
+    if plan.layerwise:  # runs of few taps, and maps that leave the cache
+        cycles *= 1.7
     return cycles
 
 
