@@ -28,6 +28,10 @@ cdef struct Bands:
     # rows of the output in the transform domain (winograd_rows.pxd)
     int eights, sixes  # how many there are of 8 elements, and behind them of 6
 
+cdef enum:
+    PASS_CHANNELS = 128
+
+
 cdef struct Correlation:
     # y[f, oy, ox] = sum over c, r, k of
     #     w[f, c, r, k] * x[c, top + oy * step + r, x_start + ox * step + k]
@@ -371,15 +375,27 @@ cdef inline void correlate(
             filter0 += tf
 
 
+cdef inline bint is_dense(const Correlation *p) noexcept nogil:
+    """Whether input and output are one pixel."""
+    return p.x_channel * p.rows * p.taps * p.out_h * p.out_w == 1
+
+
+cdef inline int pass_channels(const Correlation *p, bint add) noexcept nogil:
+    """How many channels are summed at a time, over all blocks: as many as have a tile's
+    weights stay in the first-level cache. Only where y can hold the sums meanwhile."""
+    return PASS_CHANNELS if is_dense(p) and not add else p.channels
+
+
 cdef inline void correlate_blocks(
     const Correlation *p, const lanes *x, Py_ssize_t x_block, const float *packed,
     const float *bias, lanes *y, Py_ssize_t y_block, const lanes *z, int activation,
-    bint forward, bint add, int blocks, int tile,
+    bint forward, bint add, int blocks, int tile, int channel,
 ) noexcept nogil:
     """`correlate` of one tile of filters for several blocks, which are its columns.
 
     A weight that is loaded serves all of a tile's blocks, and no tap is multiplied with
-    padding; x has none. There are whole tiles of blocks.
+    padding; x has none. There are whole tiles of blocks. A call sums the `pass_channels`
+    from `channel` on, and goes on where y is from the call before.
 
     x  [blocks][C][H][W]    lanes, `x_block` apart
     y  [blocks][F][OH][OW]  lanes, `y_block` apart: written, or added to
@@ -390,10 +406,15 @@ cdef inline void correlate_blocks(
     cdef int filter0 = tile * TILE_PAIR_F
     cdef int valid = min(TILE_PAIR_F, p.filters - filter0)
     cdef int oy, ox, b, f, t, row, row_end, tap, tap_end, top
+    cdef int channels = min(pass_channels(p, add), p.channels - channel)
+    cdef bint last = channel + channels == p.channels
+    cdef bint dense = is_dense(p)
     cdef Py_ssize_t at
     cdef const lanes *from_row
     cdef const float *weights
     packed += <Py_ssize_t>filter0 * p.channels * p.rows * p.taps
+    packed += <Py_ssize_t>channel * TILE_PAIR_F
+    x += channel
     for oy in range(p.out_h):
         top = p.top + oy * p.step
         row = max(0, -top)
@@ -403,16 +424,22 @@ cdef inline void correlate_blocks(
             tap_end = min(p.taps, p.right - ox * p.step)
             from_row = x + p.x_start + (top + row) * p.x_row + ox * p.step + tap
             weights = packed + (row * p.taps + tap) * TILE_PAIR_F
+            if dense:  # channels are taps
+                tap_end = channels
+                channels = 1
             for b from 0 <= b < blocks by TILE_PAIR_X:
                 for f in range(TILE_PAIR_F):
                     v = lanes_set(bias[filter0 + f] if bias != NULL and f < valid else 0)
                     for t in range(TILE_PAIR_X):
+                        at = (b + t) * y_block + p.y_start + (filter0 + f) * p.y_filter
+                        if channel > 0 and f < valid:
+                            v = y[at]
                         acc[f * TILE_PAIR_X + t] = v
                 multiply_tile(
                     acc, from_row + b * x_block, p.x_channel, p.x_row, 1, x_block,
                     weights, <Py_ssize_t>p.rows * p.taps * TILE_PAIR_F,
                     <Py_ssize_t>p.taps * TILE_PAIR_F, TILE_PAIR_F,
-                    p.channels, row_end - row, tap_end - tap, TILE_PAIR_F, TILE_PAIR_X,
+                    channels, row_end - row, tap_end - tap, TILE_PAIR_F, TILE_PAIR_X,
                 )
                 for f in range(TILE_PAIR_F):
                     if f >= valid:
@@ -423,9 +450,9 @@ cdef inline void correlate_blocks(
                             + oy * p.y_row + ox * p.y_column
                         )
                         v = acc[f * TILE_PAIR_X + t]
-                        if forward:
+                        if last and forward:
                             activation_forward(&v, &v, 1, activation)
-                        else:
+                        elif last:
                             activation_backward(z + at, &v, &v, 1, activation)
                         if add:
                             v += y[at]

@@ -9,7 +9,7 @@ over the images is part of a plain register tile, as in kinds/dense.pxd.
     TF, TX             TILE_PAIR_F, TILE_PAIR_X * LANES: filters and channels of a tile
 """
 
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from lenet5c.core.kernels.pack cimport transpose_block
 from lenet5c.core.lanes cimport (
@@ -381,12 +381,37 @@ cdef inline void panels_backward_params(
                                 scratch + (ky * KW + kx) * TILE_PAIR_F * TX, TX,
                                 TILE_PAIR_F, TX,
                             )
+        if taps == 1:
+            add_sums(
+                scratch, dweight + <Py_ssize_t>filter0 * p.channels + c, p.channels,
+                min(TILE_PAIR_F, p.filters - filter0), min(TX, p.channels - c), add,
+            )
+            continue
         for f in range(min(TILE_PAIR_F, p.filters - filter0)):
             for t in range(min(TX, p.channels - c)):
                 to = dweight + (<Py_ssize_t>(filter0 + f) * p.channels + c + t) * taps
                 sums = scratch + f * TX + t
                 for tap in range(taps):
                     to[tap] = sums[tap * TILE_PAIR_F * TX] + (to[tap] if add else 0)
+
+
+cdef inline void add_sums(
+    const float *sums, float *dweight, Py_ssize_t dweight_row, int filters, int channels,
+    bint add,
+) noexcept nogil:
+    """dweight[f, c] = sums[f, c], written, or added to
+
+    sums  (TF, TX)  float
+    """
+    cdef int f, c
+    for f in range(filters):
+        if not add and channels == TX:
+            memcpy(dweight, sums, TX * sizeof(float))
+        else:
+            for c in range(channels):
+                dweight[c] = sums[c] + (dweight[c] if add else 0)
+        sums += TX
+        dweight += dweight_row
 
 
 cdef inline bint uses_im2col(const Convolution *p) noexcept nogil:

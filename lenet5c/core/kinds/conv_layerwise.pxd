@@ -9,7 +9,9 @@ sum, ..., pack; the last sum is done beside the gradient of the input.
 
 from libc.string cimport memset
 
-from lenet5c.core.kernels.correlate cimport Bands, Correlation, correlate_blocks
+from lenet5c.core.kernels.correlate cimport (
+    Bands, Correlation, correlate_blocks, pass_channels,
+)
 from lenet5c.core.kernels.weight_gradient cimport (
     TX, Convolution, Panels, blocks_bias_gradient, convolution_of_panels, im2col,
     im2col_lanes, pack_panels, panel_floats, panels_at, panels_backward_params,
@@ -24,13 +26,14 @@ from lenet5c.core.kernels.winograd_rows cimport (
 from lenet5c.core.lanes cimport LANES, TILE_PAIR_F, TILE_PAIR_X, lanes
 from lenet5c.core.memory cimport add_map, arena_of, gradient_of, map_of
 from lenet5c.core.plan cimport (
-    Batch, Call, Here, Op, Plan, Workspace, bias_of, is_folded,
+    MICROBATCH, Batch, Call, Here, Op, Plan, Workspace, bias_of, is_folded,
 )
 from lenet5c.core.reduce cimport add_shards
 
 cdef enum:
     GROUP_BYTES = 1 << 18  # of maps that one task goes through
     PANEL_BYTES = 1 << 25  # of panels that there are at a time
+    DENSE_GROUP = MICROBATCH // LANES  # blocks of a task, which read all weights once
     TASKS = 16  # of an op, at least, where it can be cut
 
 cdef enum Way:  # to y and dx
@@ -75,6 +78,8 @@ cdef inline int plan_tasks(Op *op, Conv *conv) except -1:
         tile_floats(&conv.of_panels) // LANES, im2col_lanes(&conv.sizes)
     )
     conv.group = TILE_PAIR_X * max(<Py_ssize_t>1, group)
+    if conv.sizes.height * conv.sizes.width * conv.sizes.out_h * conv.sizes.out_w == 1:
+        conv.group = max(conv.group, DENSE_GROUP)
     op.prepare = prepare_conv
     op.forward_tasks = conv_forward_tasks
     op.forward_task = conv_forward_task
@@ -213,7 +218,7 @@ cdef inline void conv_forward_task(
     cdef const float *bias = bias_of(op, call)
     cdef const lanes *x = map_of(plan, call, space, op.source, batch)
     cdef lanes *y = map_of(plan, call, space, last.number + 1, batch)
-    cdef int tile
+    cdef int tile, channel
     if last != op:
         bias = call.norms + last.norm + conv.sizes.filters
     x += share.first * op.x_block
@@ -223,11 +228,12 @@ cdef inline void conv_forward_task(
             op, call, bias, last.activation, x, y, share.count, arena_of(space) + op.scratch
         )
         return
-    for tile in range(share.tile, share.tile_end):
-        correlate_blocks(
-            p, x, op.x_block, call.packed + p.packed, bias, y, op.y_block, NULL,
-            last.activation, True, False, share.count, tile,
-        )
+    for channel from 0 <= channel < p.channels by pass_channels(p, False):
+        for tile in range(share.tile, share.tile_end):
+            correlate_blocks(
+                p, x, op.x_block, call.packed + p.packed, bias, y, op.y_block, NULL,
+                last.activation, True, False, share.count, tile, channel,
+            )
 
 
 cdef inline void winograd_forward_blocks(
@@ -314,7 +320,7 @@ cdef inline void conv_input_gradient(
     cdef lanes *arena = arena_of(space)
     cdef lanes *target
     cdef Py_ssize_t channel
-    cdef int tile, i, b
+    cdef int tile, first, i, b
     x += share.first * op.x_block
     dx += share.first * op.x_block
     dy += share.first * op.y_block
@@ -324,21 +330,22 @@ cdef inline void conv_input_gradient(
         if op.adds:
             add_map(dx, target, share.count * op.x_block)
         return
-    for tile in range(share.tile, share.tile_end):
-        if op.gaps and not op.adds:
-            channel = <Py_ssize_t>tile * TILE_PAIR_F
-            for b in range(share.count):
-                memset(
-                    dx + b * op.x_block + channel * area, 0,
-                    min(<Py_ssize_t>TILE_PAIR_F, p.filters - channel) * area
-                    * sizeof(lanes),
+    for first from 0 <= first < p.channels by pass_channels(p, op.adds):
+        for tile in range(share.tile, share.tile_end):
+            if op.gaps and not op.adds:
+                channel = <Py_ssize_t>tile * TILE_PAIR_F
+                for b in range(share.count):
+                    memset(
+                        dx + b * op.x_block + channel * area, 0,
+                        min(<Py_ssize_t>TILE_PAIR_F, p.filters - channel) * area
+                        * sizeof(lanes),
+                    )
+            for i in range(op.dx_parts):
+                p = &op.dx_products[i]
+                correlate_blocks(
+                    p, dy, op.y_block, call.packed + p.packed, NULL, dx, op.x_block, x,
+                    op.below, False, op.adds, share.count, tile, first,
                 )
-        for i in range(op.dx_parts):
-            p = &op.dx_products[i]
-            correlate_blocks(
-                p, dy, op.y_block, call.packed + p.packed, NULL, dx, op.x_block, x,
-                op.below, False, op.adds, share.count, tile,
-            )
 
 
 cdef inline int panel_passes(const Op *op, const Batch *batch) noexcept nogil:
