@@ -6,7 +6,6 @@ algorithm is not the plain sum of `y_product` sets `Op.cycles` in its planning.
 
 from lenet5c.core.kernels.activation cimport IDENTITY, RELU
 from lenet5c.core.kernels.correlate cimport Correlation, correlation_cost, packed_size
-from lenet5c.core.kernels.weight_gradient cimport Convolution
 from lenet5c.core.lanes cimport LANES, TILE_PAIR_F, TILE_PAIR_X
 from lenet5c.core.plan cimport Op, Plan
 from lenet5c.core.tile cimport tap_cost, tile_columns
@@ -46,15 +45,6 @@ cdef inline double product_cycles(const Correlation *p, bint layerwise) noexcept
     tiles = (p.filters + TILE_PAIR_F - 1) // TILE_PAIR_F / <double>TILE_PAIR_X
     taps = rows * taps * p.channels + <double>TILE_TAPS * p.out_h * p.out_w
     return taps * tiles * tap_cost(TILE_PAIR_F, TILE_PAIR_X)
-
-
-cdef inline double transform_cycles(
-    const Convolution *p, double tiles, int elements
-) noexcept:
-    """A product of `elements` for each of so many tiles of the map, and the way into the
-    transform domain and back: about 50 cycles for each tile of a channel or filter."""
-    cdef double products = <double>p.filters * p.channels * tiles * elements / 2
-    return products + 50 * tiles * (p.channels + p.filters)
 
 
 cdef inline double block_cycles(const Plan *plan) noexcept:

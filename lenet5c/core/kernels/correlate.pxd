@@ -47,6 +47,7 @@ cdef struct Correlation:
     Py_ssize_t w_start, w_filter, w_channel, w_row, w_tap
     Py_ssize_t packed  # where the packed weights start, in floats
     # of one element of a transform domain:
+    int side  # outputs along the side of a tile (winograd.pxd)
     Bands bands
     int combined  # rows of the kernel that an element combines, `w_row` apart
 

@@ -1,18 +1,24 @@
-"""Convolution with a 3x3 kernel by fewer multiplications (Winograd 1980; F(2x2, 3x3) of
+"""Convolution with a 3x3 kernel by fewer multiplications (Winograd 1980; F(MxM, 3x3) of
 Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks").
 
     C, F           channels in, filters (channels out)
     H W, OH OW     input map, output map; the stride is 1
-    T              tiles of 2x2 outputs; TW of them in a row of tiles
-    element        one of the 16 of a tile in the transform domain
+    T              tiles of MxM outputs; TW of them in a row of tiles
+    M, E           outputs along the side of a tile: 2, 3 or 4; E = M + 2
+    element        one of the E E of a tile in the transform domain
 
-A tile of outputs is A'[(G w G') * (B'd B)]A of the kernel w and a 4x4 tile d of the input:
-16 products where the sum over the taps has 36. With all channels, filters and tiles, each
-of the 16 elements is a product of matrices, and its derivatives are two more on the same:
+A tile of outputs is A'[(G w G') * (B'd B)]A of the kernel w and an E x E tile d of the
+input. That is the transform of winograd_rows.pxd along the columns of a tile and then along
+its rows. For M = 4 it takes 36 products where the sum over the taps has 144, for 3 there are
+25 for 81, and for 2 there are 16 for 36. With all channels, filters and tiles, each of the
+elements is a product of matrices, and its derivatives are two more on the same:
 
     y  = A' M A             M = U V, U = G w G', V = B' d B
     dw = G' dU G            dU = dM V, dM = A dy A'
     dx = B dV B', added up  dV = U' dM
+
+A tile beyond the edge of the output is computed in whole; so the size of the map decides
+which M takes the fewest cycles.
 """
 
 from libc.string cimport memset
@@ -20,19 +26,23 @@ from libc.string cimport memset
 from lenet5c.core.kernels.activation cimport activation_backward, activation_forward
 from lenet5c.core.kernels.correlate cimport Correlation, correlate, packed_size
 from lenet5c.core.kernels.weight_gradient cimport Convolution, bias_gradient
+from lenet5c.core.kernels.winograd_rows cimport (
+    gradient_elements, input_elements, input_gradient_rows, output_rows, share_of_row,
+)
 from lenet5c.core.lanes cimport (
-    TILE_MAX, TILE_FOUR_F, TILE_FOUR_X, TILE_SUMS, lanes, lanes_set, odd_lines,
+    LANES, TILE_FOUR_F, TILE_FOUR_X, TILE_MAX, TILE_SUMS, lanes, lanes_set, odd_lines,
 )
 from lenet5c.core.tile cimport correlate_tile, sum_tile, tile_filters
 
 cdef enum:
-    ELEMENTS = 16
+    MOST_OUTPUTS = 4  # along the side of a tile
+    MOST_ELEMENTS = 6
     PASS_LANES = 1 << 14  # of the transform domain, in a pass of the weight gradient
 
 
-cdef inline int tiles_across(int n) noexcept nogil:
-    """Tiles along `n` outputs; the last may have one beyond the edge."""
-    return (n + 1) // 2
+cdef inline int tiles_across(int n, int M) noexcept nogil:
+    """Tiles along `n` outputs; the last may reach beyond the edge."""
+    return (n + M - 1) // M
 
 
 cdef inline int taps_touched(int start, int inputs, int outputs) noexcept nogil:
@@ -45,20 +55,46 @@ cdef inline int taps_touched(int start, int inputs, int outputs) noexcept nogil:
     return touched
 
 
-cdef inline double winograd_cycles(const Convolution *p, bint weights) noexcept nogil:
-    """Cycles of a pass through the transform domain, estimated: of one to the gradient of
-    the weights, or of the mean of all three.
+cdef inline int tile_rows_per_pass(const Convolution *p, int M) noexcept nogil:
+    """Rows of tiles of which E elements stay in the second-level cache: 512 KB with
+    AVX2, 1 MB with AVX-512."""
+    cdef Py_ssize_t row = (M + 2) * tiles_across(p.out_w, M) * (p.channels + p.filters)
+    return max(1, min(<Py_ssize_t>tiles_across(p.out_h, M), PASS_LANES // row))
 
-    A multiply-add of registers takes half a cycle; a transform takes about
-    50 cycles for each tile of a channel or filter, and 4 for the lanes of a weight's
+
+cdef inline int passes_of(const Convolution *p, int M) noexcept nogil:
+    cdef int rows = tile_rows_per_pass(p, M)
+    return (tiles_across(p.out_h, M) + rows - 1) // rows
+
+
+cdef inline double winograd_cycles(
+    const Convolution *p, int M, bint weights
+) noexcept nogil:
+    """Cycles of one pass through the transform domain, estimated: of the one to the
+    gradient of the weights, or of another.
+
+    A multiply-add of registers takes half a cycle; a transform takes about 3 cycles for
+    each element of a tile of a channel or filter, and 4 for the lanes of a weight's
     gradient.
     """
     cdef double weight_count = <double>p.filters * p.channels
-    cdef double tiles = <double>tiles_across(p.out_h) * tiles_across(p.out_w)
-    cdef double products = weight_count * tiles * ELEMENTS / 2
-    cdef double turning = 50 * tiles * (p.channels + p.filters)
-    cdef double sums = 4 * ELEMENTS * weight_count
-    return products + turning + (sums if weights else sums / 3)
+    cdef double elements = (M + 2) * (M + 2)
+    cdef double tiles = (
+        <double>tiles_across(p.out_h, M) * tiles_across(p.out_w, M)
+    )
+    cdef double products = weight_count * tiles * elements / 2
+    cdef double turning = 3 * elements * tiles * (p.channels + p.filters)
+    cdef double sums = 4 * elements * weight_count * passes_of(p, M)
+    return products + turning + (sums if weights else 0)
+
+
+cdef inline int cheapest_outputs(const Convolution *p, bint weights) noexcept nogil:
+    """The M of the fewest cycles."""
+    cdef int M, best = 2
+    for M in range(3, MOST_OUTPUTS + 1):
+        if winograd_cycles(p, M, weights) < winograd_cycles(p, best, weights):
+            best = M
+    return best
 
 
 cdef inline bint winograd_pays(const Convolution *p, bint layerwise) noexcept nogil:
@@ -70,34 +106,44 @@ cdef inline bint winograd_pays(const Convolution *p, bint layerwise) noexcept no
     if p.filters < TILE_FOUR_F or p.channels < TILE_FOUR_X:
         return False
     cdef double weights = <double>p.filters * p.channels
-    cdef double cycles = winograd_cycles(p, False)
-    if layerwise:
-        cycles -= 4 * ELEMENTS * weights / 3
+    cdef double cycles = winograd_cycles(p, cheapest_outputs(p, False), False)
+    if not layerwise:
+        cycles = (2 * cycles + winograd_cycles(p, cheapest_outputs(p, True), True)) / 3
     cdef double touched = taps_touched(p.top, p.height, p.out_h)
     touched *= taps_touched(p.top, p.width, p.out_w)
     return cycles < weights * touched / 2
 
 
-cdef inline int tile_rows_per_pass(const Convolution *p) noexcept nogil:
-    """Rows of tiles of which four elements stay in the second-level cache: 512 KB with
-    AVX2, 1 MB with AVX-512."""
-    cdef Py_ssize_t row = 4 * tiles_across(p.out_w) * (p.channels + p.filters)
-    return max(1, min(<Py_ssize_t>tiles_across(p.out_h), PASS_LANES // row))
-
-
-cdef inline int row_lanes(const Convolution *p) noexcept nogil:
+cdef inline int row_lanes(const Convolution *p, int M) noexcept nogil:
     """Columns that a row of tiles reads."""
-    return 2 * tiles_across(p.out_w) + 2
+    return M * tiles_across(p.out_w, M) + 2
 
 
-cdef inline Py_ssize_t winograd_scratch(const Convolution *p, int blocks) noexcept nogil:
-    """Lanes that the passes need: all elements of a row of tiles, or four of a pass."""
-    cdef Py_ssize_t row = <Py_ssize_t>blocks * tiles_across(p.out_w)
-    cdef Py_ssize_t tiles = <Py_ssize_t>tiles_across(p.out_w) * tile_rows_per_pass(p)
-    return max(
-        ELEMENTS * (odd_lines(row * p.channels) + odd_lines(row * p.filters)),
-        4 * (odd_lines(tiles * p.channels) + odd_lines(tiles * p.filters)),
-    ) + 4 * row_lanes(p) + p.width + p.out_w
+cdef inline Py_ssize_t transform_scratch(const Convolution *p, int M) noexcept nogil:
+    """Lanes that a transform needs: E rows of a row of tiles, and one more of a map."""
+    return (M + 2) * row_lanes(p, M) + max(p.width, p.out_w)
+
+
+cdef inline Py_ssize_t winograd_scratch(
+    const Convolution *p, int blocks, int M
+) noexcept nogil:
+    """Lanes that the passes to y and dx need: all elements of a row of tiles."""
+    cdef Py_ssize_t row = <Py_ssize_t>blocks * tiles_across(p.out_w, M)
+    return transform_scratch(p, M) + (M + 2) * (M + 2) * (
+        odd_lines(row * p.channels) + odd_lines(row * p.filters)
+    )
+
+
+cdef inline Py_ssize_t winograd_params_scratch(
+    const Convolution *p, int M
+) noexcept nogil:
+    """Lanes that the weights' gradient needs: E elements of a pass."""
+    cdef Py_ssize_t tiles = (
+        <Py_ssize_t>tiles_across(p.out_w, M) * tile_rows_per_pass(p, M)
+    )
+    return transform_scratch(p, M) + (M + 2) * (
+        odd_lines(tiles * p.channels) + odd_lines(tiles * p.filters)
+    )
 
 
 cdef inline void pack_winograd(
@@ -107,201 +153,273 @@ cdef inline void pack_winograd(
     filter"""
     cdef int tf = tile_filters(p.tile)
     cdef int valid = min(tf, p.filters - tile * tf)
+    cdef int E = p.side + 2
     cdef Py_ssize_t stride = packed_size(p)
-    cdef int f, tap, i, j
-    cdef const float *w
-    cdef float[12] rows
+    cdef float[MOST_ELEMENTS][3] g
+    cdef float[9][TILE_MAX] w
+    cdef float[3][TILE_MAX] row
+    cdef int f, tap, i, j, k
+    cdef const float *of_filter
     cdef float *to
+    for i in range(E):
+        for k in range(3):
+            g[i][k] = share_of_row(E, 3, i, k)
+    memset(w, 0, sizeof(w))
     packed += <Py_ssize_t>tile * p.taps * tf
-    if valid < tf:
-        for i in range(ELEMENTS):
-            memset(packed + i * stride, 0, p.taps * tf * sizeof(float))
     for tap in range(p.taps):
         for f in range(valid):
-            w = weight + (tile * tf + f) * p.w_filter + tap * p.w_tap
-            for j in range(3):
-                rows[j] = w[j]
-                rows[3 + j] = (w[j] + w[3 + j] + w[6 + j]) / 2
-                rows[6 + j] = (w[j] - w[3 + j] + w[6 + j]) / 2
-                rows[9 + j] = w[6 + j]
-            to = packed + tap * tf + f
-            for i in range(4):
-                to[0] = rows[3 * i]
-                to[stride] = (rows[3 * i] + rows[3 * i + 1] + rows[3 * i + 2]) / 2
-                to[2 * stride] = (rows[3 * i] - rows[3 * i + 1] + rows[3 * i + 2]) / 2
-                to[3 * stride] = rows[3 * i + 2]
-                to += 4 * stride
+            of_filter = weight + (tile * tf + f) * p.w_filter + tap * p.w_tap
+            for k in range(9):
+                w[k][f] = of_filter[k]
+        for i in range(E):
+            for k in range(3):
+                for f in range(tf):
+                    row[k][f] = (
+                        g[i][0] * w[k][f] + g[i][1] * w[3 + k][f] + g[i][2] * w[6 + k][f]
+                    )
+            for j in range(E):
+                to = packed + (E * i + j) * stride
+                for f in range(tf):
+                    to[f] = (
+                        g[j][0] * row[0][f] + g[j][1] * row[1][f] + g[j][2] * row[2][f]
+                    )
+        packed += tf
+
+
+cdef inline lanes input_element(const lanes **d, int x, int i, int E) noexcept nogil:
+    """Element i of `input_elements`; the compiler leaves out the others."""
+    cdef lanes all[MOST_ELEMENTS]
+    input_elements(d, x, all, 1, E)
+    return all[i]
+
+
+cdef inline lanes gradient_element(
+    const lanes **d, int x, int i, int E, int M
+) noexcept nogil:
+    """Element i of `gradient_elements`, likewise."""
+    cdef lanes all[MOST_ELEMENTS]
+    gradient_elements(d, x, all, 1, E, M)
+    return all[i]
+
+
+cdef inline void transform_input_by(
+    const Convolution *p, const lanes *x, int tile_row, int only, lanes *to,
+    Py_ssize_t stride, Py_ssize_t step, lanes *scratch, int M,
+) noexcept nogil:
+    """`transform_input` with M as a constant."""
+    cdef int W = p.width
+    cdef int pad = -p.top
+    cdef int RW = row_lanes(p, M)
+    cdef int top = p.top + M * tile_row
+    cdef int E = M + 2
+    cdef int i, j, t
+    cdef lanes *row = scratch + pad
+    cdef lanes *zeros = scratch + E * RW
+    cdef const lanes *d[MOST_ELEMENTS]
+    for j in range(W):
+        zeros[j] = lanes_set(0)
+    for i in range(E):
+        d[i] = x + (top + i) * W if 0 <= top + i < p.height else zeros
+    if only < 0:
+        for j in range(W):
+            input_elements(d, j, row + j, RW, E)
+    elif only == 0:
+        for j in range(W):
+            row[j] = input_element(d, j, 0, E)
+    elif only == 1:
+        for j in range(W):
+            row[j] = input_element(d, j, 1, E)
+    elif only == 2:
+        for j in range(W):
+            row[j] = input_element(d, j, 2, E)
+    elif only == E - 1:
+        for j in range(W):
+            row[j] = input_element(d, j, E - 1, E)
+    elif only == 3:
+        for j in range(W):
+            row[j] = input_element(d, j, 3, E)
+    else:
+        for j in range(W):
+            row[j] = input_element(d, j, E - 2, E)
+    for i in range(E if only < 0 else 1):
+        for j in range(pad):
+            scratch[j] = lanes_set(0)
+        for j in range(pad + W, RW):
+            scratch[j] = lanes_set(0)
+        for j in range(E):
+            d[j] = scratch + j
+        for t in range(tiles_across(p.out_w, M)):
+            input_elements(d, M * t, to + t * step, stride, E)
+        scratch += RW
+        to += E * stride
 
 
 cdef inline void transform_input(
-    const Convolution *p, const lanes *x, int tile_row, int first, int end,
-    lanes *transformed, Py_ssize_t stride, Py_ssize_t step, lanes *scratch,
+    const Convolution *p, const lanes *x, int tile_row, int only, lanes *transformed,
+    Py_ssize_t stride, Py_ssize_t step, lanes *scratch, int M,
 ) noexcept nogil:
-    """B' d B of the tiles in one row of one channel, rows `first` to before `end` of it.
+    """B' d B of the tiles in one row of one channel, or its row `only`, if that is not
+    negative.
 
     x        [H][W]  lanes, one channel
-    transformed  element (i, j) of tile t goes to ((i - first) 4 + j) `stride` + t `step`
-    scratch  lanes, a row of tiles and a row of x
+    transformed  element (i, j) of tile t goes to (i E + j) `stride` + t `step`, or to
+                 j `stride` + t `step`
+    scratch  lanes, `transform_scratch`
     """
-    cdef int W = p.width
-    cdef int pad = -p.top
-    cdef int RW = row_lanes(p)
-    cdef int top = p.top + 2 * tile_row
-    cdef int i, j, t, a, b
+    if M == 4:
+        transform_input_by(p, x, tile_row, only, transformed, stride, step, scratch, 4)
+    elif M == 3:
+        transform_input_by(p, x, tile_row, only, transformed, stride, step, scratch, 3)
+    else:
+        transform_input_by(p, x, tile_row, only, transformed, stride, step, scratch, 2)
+
+
+cdef inline void transform_gradient_by(
+    const Convolution *p, const lanes *dy, int tile_row, int only, lanes *to,
+    Py_ssize_t stride, Py_ssize_t step, lanes *scratch, int M,
+) noexcept nogil:
+    """`transform_gradient` with M as a constant."""
+    cdef int OW = p.out_w
+    cdef int RW = row_lanes(p, M)
+    cdef int E = M + 2
+    cdef int i, j, t
     cdef lanes *row = scratch
-    cdef lanes *zeros = scratch + RW
-    cdef lanes *to = transformed
-    cdef const lanes *above
-    cdef const lanes *below
-    if top < 0 or top + 4 > p.height:
-        for j in range(W):
-            zeros[j] = lanes_set(0)
-    for j in range(pad):
-        row[j] = lanes_set(0)
-    for j in range(pad + W, RW):
-        row[j] = lanes_set(0)
-    for i in range(first, end):
-        # 0: d0 - d2, 1: d1 + d2, 2: d2 - d1, 3: d1 - d3
-        a = top + (0 if i == 0 else 2 if i == 2 else 1)
-        b = top + (3 if i == 3 else 1 if i == 2 else 2)
-        above = x + a * W if 0 <= a < p.height else zeros
-        below = x + b * W if 0 <= b < p.height else zeros
-        if i == 1:
-            for j in range(W):
-                row[pad + j] = above[j] + below[j]
-        else:
-            for j in range(W):
-                row[pad + j] = above[j] - below[j]
-        for t in range(tiles_across(p.out_w)):
-            to[t * step] = row[2 * t] - row[2 * t + 2]
-            to[stride + t * step] = row[2 * t + 1] + row[2 * t + 2]
-            to[2 * stride + t * step] = row[2 * t + 2] - row[2 * t + 1]
-            to[3 * stride + t * step] = row[2 * t + 1] - row[2 * t + 3]
-        to += 4 * stride
+    cdef lanes *zeros = scratch + E * RW
+    cdef const lanes *d[MOST_ELEMENTS]
+    for j in range(OW):
+        zeros[j] = lanes_set(0)
+    for i in range(M):
+        d[i] = dy + (M * tile_row + i) * OW if M * tile_row + i < p.out_h else zeros
+    if only < 0:
+        for j in range(OW):
+            gradient_elements(d, j, row + j, RW, E, M)
+    elif only == 0:
+        for j in range(OW):
+            row[j] = gradient_element(d, j, 0, E, M)
+    elif only == 1:
+        for j in range(OW):
+            row[j] = gradient_element(d, j, 1, E, M)
+    elif only == 2:
+        for j in range(OW):
+            row[j] = gradient_element(d, j, 2, E, M)
+    elif only == E - 1:
+        for j in range(OW):
+            row[j] = gradient_element(d, j, E - 1, E, M)
+    elif only == 3:
+        for j in range(OW):
+            row[j] = gradient_element(d, j, 3, E, M)
+    else:
+        for j in range(OW):
+            row[j] = gradient_element(d, j, E - 2, E, M)
+    for i in range(E if only < 0 else 1):
+        for j in range(OW, RW):
+            row[j] = lanes_set(0)
+        for j in range(M):
+            d[j] = row + j
+        for t in range(tiles_across(OW, M)):
+            gradient_elements(d, M * t, to + t * step, stride, E, M)
+        row += RW
+        to += E * stride
 
 
 cdef inline void transform_gradient(
-    const Convolution *p, const lanes *dy, int tile_row, int first, int end,
-    lanes *transformed, Py_ssize_t stride, Py_ssize_t step, lanes *scratch,
+    const Convolution *p, const lanes *dy, int tile_row, int only, lanes *transformed,
+    Py_ssize_t stride, Py_ssize_t step, lanes *scratch, int M,
 ) noexcept nogil:
     """A dy A' of the tiles in one row of one filter, as in `transform_input`.
 
     dy  [OH][OW]  lanes, one filter
     """
-    cdef int OW = p.out_w
+    if M == 4:
+        transform_gradient_by(p, dy, tile_row, only, transformed, stride, step, scratch, 4)
+    elif M == 3:
+        transform_gradient_by(p, dy, tile_row, only, transformed, stride, step, scratch, 3)
+    else:
+        transform_gradient_by(p, dy, tile_row, only, transformed, stride, step, scratch, 2)
+
+
+cdef inline void output_tiles(
+    const Convolution *p, const lanes *m, Py_ssize_t stride, int rows, float bias,
+    lanes *y, int M,
+) noexcept nogil:
+    """`inverse_transform_output` with M as a constant, without the activation."""
+    cdef int E = M + 2
     cdef int i, j, t
-    cdef lanes *row = scratch
-    cdef lanes *zeros = scratch + row_lanes(p)
-    cdef lanes *to = transformed
-    cdef const lanes *above = dy + 2 * tile_row * OW
-    cdef const lanes *below = above + OW
-    if 2 * tile_row + 1 == p.out_h:
-        below = zeros
-        for j in range(OW):
-            zeros[j] = lanes_set(0)
-    row[OW] = lanes_set(0)
-    for i in range(first, end):
-        # 0: g0, 1: g0 + g1, 2: g0 - g1, 3: -g1
-        if i == 0:
-            for j in range(OW):
-                row[j] = above[j]
-        elif i == 1:
-            for j in range(OW):
-                row[j] = above[j] + below[j]
-        elif i == 2:
-            for j in range(OW):
-                row[j] = above[j] - below[j]
-        else:
-            for j in range(OW):
-                row[j] = -below[j]
-        for t in range(tiles_across(OW)):
-            to[t * step] = row[2 * t]
-            to[stride + t * step] = row[2 * t] + row[2 * t + 1]
-            to[2 * stride + t * step] = row[2 * t] - row[2 * t + 1]
-            to[3 * stride + t * step] = -row[2 * t + 1]
-        to += 4 * stride
+    cdef lanes half[MOST_OUTPUTS * MOST_ELEMENTS]
+    for t in range(tiles_across(p.out_w, M)):
+        for i in range(E):
+            output_rows(m + t + E * i * stride, stride, lanes_set(0), half + i, E, M, E, M)
+        for j in range(M):
+            if M * t + j < p.out_w:
+                output_rows(
+                    half + E * j, 1, lanes_set(bias), y + M * t + j, p.out_w, rows, E, M
+                )
 
 
 cdef inline void inverse_transform_output(
     const Convolution *p, const lanes *transformed, Py_ssize_t stride, int tile_row,
-    float bias, lanes *y, int activation,
+    float bias, lanes *y, int activation, int M,
 ) noexcept nogil:
-    """Two rows of y = activation(A' M A + bias) of one filter.
+    """M rows of y = activation(A' M A + bias) of one filter.
 
-    transformed  element (i, j) of tile t lies at (4 i + j) `stride` + t
-    y       [OH][OW]  lanes, one filter, two rows written
+    transformed  element (i, j) of tile t lies at (i E + j) `stride` + t
+    y       [OH][OW]  lanes, one filter, M rows written
     """
-    cdef int OW = p.out_w
-    cdef int oy = 2 * tile_row
-    cdef int t, i
-    cdef bint two = oy + 1 < p.out_h
-    cdef lanes[4] left
-    cdef lanes[4] right
-    cdef const lanes *m
-    cdef lanes b = lanes_set(bias)
-    cdef lanes *to = y + oy * OW
-    for t in range(tiles_across(OW)):
-        m = transformed + t
-        for i in range(4):
-            left[i] = m[0] + m[stride] + m[2 * stride]
-            right[i] = m[stride] - m[2 * stride] - m[3 * stride]
-            m += 4 * stride
-        to[2 * t] = b + left[0] + left[1] + left[2]
-        if two:
-            to[OW + 2 * t] = b + left[1] - left[2] - left[3]
-        if 2 * t + 1 < OW:
-            to[2 * t + 1] = b + right[0] + right[1] + right[2]
-            if two:
-                to[OW + 2 * t + 1] = b + right[1] - right[2] - right[3]
+    cdef int oy = M * tile_row
+    cdef int rows = min(M, p.out_h - oy)
+    cdef lanes *to = y + oy * p.out_w
+    if M == 4:
+        output_tiles(p, transformed, stride, rows, bias, to, 4)
+    elif M == 3:
+        output_tiles(p, transformed, stride, rows, bias, to, 3)
+    else:
+        output_tiles(p, transformed, stride, rows, bias, to, 2)
     if activation != 0:
-        activation_forward(to, to, OW * (1 + two), activation)
+        activation_forward(to, to, p.out_w * rows, activation)
+
+
+cdef inline void add_input_gradient_by(
+    const Convolution *p, const lanes *m, Py_ssize_t stride, int tile_row, lanes *dx,
+    lanes *scratch, int M,
+) noexcept nogil:
+    """`add_input_gradient` with M as a constant."""
+    cdef int W = p.width
+    cdef int E = M + 2
+    cdef int RW = row_lanes(p, M)
+    cdef int top = p.top + M * tile_row
+    cdef int i, j, t
+    cdef lanes *nowhere = scratch + E * RW
+    cdef lanes *to[MOST_ELEMENTS]
+    for j in range(W):
+        nowhere[j] = lanes_set(0)
+    for i in range(E):
+        for j in range(E):
+            to[j] = scratch + i * RW + j
+        for j in range(RW):
+            to[0][j] = lanes_set(0)
+        for t in range(tiles_across(p.out_w, M)):
+            input_gradient_rows(m + E * i * stride + t, stride, to, M * t, E)
+    for i in range(E):
+        to[i] = dx + (top + i) * W if 0 <= top + i < p.height else nowhere
+    for j in range(W):
+        input_gradient_rows(scratch - p.top + j, RW, to, j, E)
 
 
 cdef inline void add_input_gradient(
     const Convolution *p, const lanes *transformed, Py_ssize_t stride, int tile_row,
-    lanes *dx, lanes *scratch,
+    lanes *dx, lanes *scratch, int M,
 ) noexcept nogil:
     """dx += B dV B' of the tiles in one row of one channel, read as in
     `inverse_transform_output`.
 
     dx  [H][W]  lanes, one channel
     """
-    cdef int W = p.width
-    cdef int pad = -p.top
-    cdef int RW = row_lanes(p)
-    cdef int top = p.top + 2 * tile_row
-    cdef int i, j, t
-    cdef lanes *row
-    cdef const lanes *d
-    cdef const lanes *r
-    cdef lanes *to
-    for i in range(4):
-        row = scratch + i * RW
-        d = transformed + 4 * i * stride
-        row[0] = row[1] = lanes_set(0)
-        for t in range(tiles_across(p.out_w)):
-            row[0] += d[t]
-            row[1] += d[stride + t] - d[2 * stride + t] + d[3 * stride + t]
-            row[2] = d[stride + t] + d[2 * stride + t] - d[t]
-            row[3] = -d[3 * stride + t]
-            row += 2
-    r = scratch + pad
-    for i in range(4):
-        if not 0 <= top + i < p.height:
-            continue
-        to = dx + (top + i) * W
-        if i == 0:
-            for j in range(W):
-                to[j] += r[j]
-        elif i == 1:
-            for j in range(W):
-                to[j] += r[RW + j] - r[2 * RW + j] + r[3 * RW + j]
-        elif i == 2:
-            for j in range(W):
-                to[j] += r[RW + j] + r[2 * RW + j] - r[j]
-        else:
-            for j in range(W):
-                to[j] -= r[3 * RW + j]
+    if M == 4:
+        add_input_gradient_by(p, transformed, stride, tile_row, dx, scratch, 4)
+    elif M == 3:
+        add_input_gradient_by(p, transformed, stride, tile_row, dx, scratch, 3)
+    else:
+        add_input_gradient_by(p, transformed, stride, tile_row, dx, scratch, 2)
 
 
 cdef inline Correlation product_of(const Correlation *of_block, int blocks) noexcept nogil:
@@ -327,22 +445,24 @@ cdef inline void winograd_forward(
     y       [blocks][F][OH][OW]  lanes, `y_block` apart, written
     """
     cdef Correlation product = product_of(of_block, blocks)
+    cdef int M = of_block.side
+    cdef int elements = (M + 2) * (M + 2)
     cdef int across = of_block.out_w
     cdef Py_ssize_t stride = packed_size(of_block)
     cdef Py_ssize_t v_stride = odd_lines(<Py_ssize_t>product.out_w * p.channels)
     cdef Py_ssize_t m_stride = odd_lines(<Py_ssize_t>product.out_w * p.filters)
     cdef lanes *v = scratch
-    cdef lanes *m = v + ELEMENTS * v_stride
+    cdef lanes *m = v + elements * v_stride
     cdef int c, f, i, b, tile_row
-    scratch = m + ELEMENTS * m_stride
-    for tile_row in range(tiles_across(p.out_h)):
+    scratch = m + elements * m_stride
+    for tile_row in range(tiles_across(p.out_h, M)):
         for b in range(blocks):
             for c in range(p.channels):
                 transform_input(
-                    p, x + b * x_block + <Py_ssize_t>c * p.height * p.width, tile_row, 0,
-                    4, v + b * across * p.channels + c, v_stride, p.channels, scratch,
+                    p, x + b * x_block + <Py_ssize_t>c * p.height * p.width, tile_row, -1,
+                    v + b * across * p.channels + c, v_stride, p.channels, scratch, M,
                 )
-        for i in range(ELEMENTS):
+        for i in range(elements):
             correlate(
                 &product, v + i * v_stride, packed + i * stride, NULL, m + i * m_stride,
                 NULL, 0, True,
@@ -352,7 +472,7 @@ cdef inline void winograd_forward(
                 inverse_transform_output(
                     p, m + f * product.out_w + b * across, m_stride, tile_row,
                     bias[f] if bias != NULL else 0,
-                    y + b * y_block + <Py_ssize_t>f * p.out_h * p.out_w, activation,
+                    y + b * y_block + <Py_ssize_t>f * p.out_h * p.out_w, activation, M,
                 )
 
 
@@ -370,25 +490,27 @@ cdef inline void winograd_backward(
     x       like dx              lanes, output of the activation below
     """
     cdef Correlation product = product_of(of_block, blocks)
+    cdef int M = of_block.side
+    cdef int elements = (M + 2) * (M + 2)
     cdef int across = of_block.out_w
     cdef Py_ssize_t stride = packed_size(of_block)
     cdef Py_ssize_t inputs = <Py_ssize_t>p.channels * p.height * p.width
     cdef Py_ssize_t v_stride = odd_lines(<Py_ssize_t>product.out_w * p.channels)
     cdef Py_ssize_t m_stride = odd_lines(<Py_ssize_t>product.out_w * p.filters)
     cdef lanes *v = scratch
-    cdef lanes *m = v + ELEMENTS * v_stride
+    cdef lanes *m = v + elements * v_stride
     cdef int c, f, i, b, tile_row
-    scratch = m + ELEMENTS * m_stride
+    scratch = m + elements * m_stride
     for b in range(blocks):
         memset(dx + b * x_block, 0, inputs * sizeof(lanes))
-    for tile_row in range(tiles_across(p.out_h)):
+    for tile_row in range(tiles_across(p.out_h, M)):
         for b in range(blocks):
             for f in range(p.filters):
                 transform_gradient(
-                    p, dy + b * dy_block + <Py_ssize_t>f * p.out_h * p.out_w, tile_row, 0,
-                    4, m + b * across * p.filters + f, m_stride, p.filters, scratch,
+                    p, dy + b * dy_block + <Py_ssize_t>f * p.out_h * p.out_w, tile_row, -1,
+                    m + b * across * p.filters + f, m_stride, p.filters, scratch, M,
                 )
-        for i in range(ELEMENTS):
+        for i in range(elements):
             correlate(
                 &product, m + i * m_stride, packed + i * stride, NULL, v + i * v_stride,
                 NULL, 0, True,
@@ -397,7 +519,7 @@ cdef inline void winograd_backward(
             for c in range(p.channels):
                 add_input_gradient(
                     p, v + c * product.out_w + b * across, v_stride, tile_row,
-                    dx + b * x_block + <Py_ssize_t>c * p.height * p.width, scratch,
+                    dx + b * x_block + <Py_ssize_t>c * p.height * p.width, scratch, M,
                 )
     for b in range(blocks):
         activation_backward(
@@ -406,9 +528,11 @@ cdef inline void winograd_backward(
 
 
 cdef inline void element_backward_params(
-    const Convolution *p, const lanes *v, const lanes *m, Py_ssize_t tiles, float *dweight
+    const Convolution *p, const lanes *v, const lanes *m, Py_ssize_t tiles, float *dweight,
+    int elements,
 ) noexcept nogil:
-    """dweight[f, c] += sum over tiles, lanes of m[f, tile] * v[c, tile], for one element.
+    """dweight[f, c] += sum over tiles, lanes of m[f, tile] * v[c, tile], for one of the
+    elements.
 
     The last tiles of accumulators are moved back to end with the last filter and channel.
     """
@@ -429,77 +553,90 @@ cdef inline void element_backward_params(
             for f in range(i - filter0, TILE_FOUR_F):
                 for t in range(j - channel0, TILE_FOUR_X):
                     dweight[
-                        <Py_ssize_t>(filter0 + f) * ELEMENTS * p.channels + channel0 + t
+                        <Py_ssize_t>(filter0 + f) * elements * p.channels + channel0 + t
                     ] += sums[f * TILE_FOUR_X + t]
 
 
 cdef inline void winograd_backward_params(
     const Convolution *p, const lanes *x, const lanes *dy, float *dweight, float *dbias,
-    lanes *scratch,
+    lanes *scratch, int M,
 ) noexcept nogil:
-    """Gradient of the parameters, that of the weights in the transform domain; four
+    """Gradient of the parameters, that of the weights in the transform domain; a row of
     elements at a time
 
     x        [C][H][W]    lanes
     dy       [F][OH][OW]  lanes, gradient of the output before its activation
-    dweight  (F, 16, C)   float, added to
+    dweight  (F, E E, C)  float, added to
     dbias    (F,)         float, added to, or NULL
     """
-    cdef int across = tiles_across(p.out_w)
-    cdef int down = tiles_across(p.out_h)
-    cdef int tile_rows = tile_rows_per_pass(p)
+    cdef int E = M + 2
+    cdef int across = tiles_across(p.out_w, M)
+    cdef int down = tiles_across(p.out_h, M)
+    cdef int tile_rows = tile_rows_per_pass(p, M)
     cdef Py_ssize_t v_stride = odd_lines(<Py_ssize_t>tile_rows * across * p.channels)
     cdef Py_ssize_t m_stride = odd_lines(<Py_ssize_t>tile_rows * across * p.filters)
     cdef lanes *v = scratch
-    cdef lanes *m = v + 4 * v_stride
+    cdef lanes *m = v + E * v_stride
     cdef Py_ssize_t tiles
     cdef int c, f, i, j, row, rows, tile_row
-    scratch = m + 4 * m_stride
+    scratch = m + E * m_stride
     for row from 0 <= row < down by tile_rows:
         rows = min(tile_rows, down - row)
         tiles = rows * across
-        for i in range(4):
+        for i in range(E):
             for c in range(p.channels):
                 for tile_row in range(rows):
                     transform_input(
                         p, x + <Py_ssize_t>c * p.height * p.width, row + tile_row, i,
-                        i + 1, v + c * tiles + tile_row * across, v_stride, 1, scratch,
+                        v + c * tiles + tile_row * across, v_stride, 1, scratch, M,
                     )
             for f in range(p.filters):
                 for tile_row in range(rows):
                     transform_gradient(
                         p, dy + <Py_ssize_t>f * p.out_h * p.out_w, row + tile_row, i,
-                        i + 1, m + f * tiles + tile_row * across, m_stride, 1, scratch,
+                        m + f * tiles + tile_row * across, m_stride, 1, scratch, M,
                     )
-            for j in range(4):
+            for j in range(E):
                 element_backward_params(
                     p, v + j * v_stride, m + j * m_stride, tiles,
-                    dweight + <Py_ssize_t>(4 * i + j) * p.channels,
+                    dweight + <Py_ssize_t>(E * i + j) * p.channels, E * E,
                 )
     if dbias != NULL:
         bias_gradient(dy, dbias, p.filters, p.out_h * p.out_w)
 
 
 cdef inline void add_weight_gradient(
-    const float *transformed, float *dweight, int channels
+    const float *transformed, float *dweight, int channels, int M
 ) noexcept nogil:
     """dweight[c] += G' dU G of one filter
 
-    transformed   (16, C)    float
+    transformed   (E E, C)    float
     dweight  (C, 3, 3)  float, added to
     """
-    cdef int c, i
-    cdef float[12] rows
+    cdef int E = M + 2
+    cdef float[MOST_ELEMENTS][3] g
+    cdef float[3 * MOST_ELEMENTS][LANES] rows
+    cdef float[LANES] total
+    cdef int c, n, i, j, k, r
     cdef const float *u
-    cdef float *to = dweight
-    for c in range(channels):
-        for i in range(4):
-            u = transformed + 4 * i * channels + c
-            rows[3 * i] = u[0] + (u[channels] + u[2 * channels]) / 2
-            rows[3 * i + 1] = (u[channels] - u[2 * channels]) / 2
-            rows[3 * i + 2] = u[3 * channels] + (u[channels] + u[2 * channels]) / 2
-        for i in range(3):
-            to[i] += rows[i] + (rows[3 + i] + rows[6 + i]) / 2
-            to[3 + i] += (rows[3 + i] - rows[6 + i]) / 2
-            to[6 + i] += rows[9 + i] + (rows[3 + i] + rows[6 + i]) / 2
-        to += 9
+    for i in range(E):
+        for k in range(3):
+            g[i][k] = share_of_row(E, 3, i, k)
+    for c from 0 <= c < channels by LANES:
+        n = min(LANES, channels - c)
+        memset(rows, 0, sizeof(rows))
+        for i in range(E):
+            for j in range(E):
+                u = transformed + <Py_ssize_t>(E * i + j) * channels + c
+                for k in range(3):
+                    for r in range(n):
+                        rows[3 * i + k][r] += g[j][k] * u[r]
+        for j in range(3):
+            for k in range(3):
+                for r in range(LANES):
+                    total[r] = 0
+                for i in range(E):
+                    for r in range(LANES):
+                        total[r] += g[i][j] * rows[3 * i + k][r]
+                for r in range(n):
+                    dweight[9 * (c + r) + 3 * j + k] += total[r]

@@ -16,10 +16,13 @@ on the same:
     dw = G' dU             dU = dM V, dM = A dy
     dx = B dV, added up    dV = U' dM
 
-E is 8 or 6. The elements are values of polynomials at the points
+E is 8 or 6; winograd.pxd, which does the same along rows and columns, has 6, 5 or 4. The
+elements are values of polynomials at the points
 
     0, 1, -1, 2, -2, 1/2, -1/2, infinity    of E = 8
     0, 1, -1, 2, -2, infinity               of E = 6
+    0, 1, -1, 2, infinity                   of E = 5
+    0, 1, -1, infinity                      of E = 4
 
 so B depends on E alone; A holds powers of the points, and G powers divided by the product
 of a point's distances from the others. With 5 rows, bands of 4 outputs take 8 products in
@@ -183,13 +186,17 @@ cdef inline float share_of_row(int E, int R, int i, int row) noexcept nogil:
     cdef double scale
     cdef int _
     if i == 0:
-        return (1 if E == 8 else 0.25) if row == 0 else 0
+        return (0.25 if E == 6 else 0.5 if E == 5 else 1) if row == 0 else 0
     if i == E - 1:
         return row == R - 1
     if E == 8:
         scale = -2 / <double>9 if i < 3 else 1 / <double>90 if i < 5 else 32 / <double>45
-    else:
+    elif E == 6:
         scale = -1 / <double>6 if i < 3 else 1 / <double>24
+    elif E == 5:
+        scale = -0.5 if i == 1 else -1 / <double>6 if i == 2 else 1 / <double>6
+    else:
+        scale = 0.5
     for _ in range(row):
         scale *= point(i)
     return scale
@@ -260,9 +267,24 @@ cdef inline void input_elements(
     cdef lanes d1 = d[1][x]
     cdef lanes d2 = d[2][x]
     cdef lanes d3 = d[3][x]
-    cdef lanes d4 = d[4][x]
-    cdef lanes d5 = d[5][x]
-    cdef lanes d6, d7, even, odd
+    cdef lanes d4, d5, d6, d7, even, odd
+    if E == 4:
+        to[0] = d0 - d2
+        to[stride] = d2 + d1
+        to[2 * stride] = d2 - d1
+        to[3 * stride] = d3 - d1
+        return
+    d4 = d[4][x]
+    if E == 5:
+        odd = d3 - d1
+        even = lanes_set(2) * d2
+        to[0] = lanes_set(2) * d0 + (odd - even)
+        to[stride] = (d3 - d2) - lanes_set(2) * d1
+        to[2 * stride] = (d3 - d2) + (lanes_set(2) * d1 - even)
+        to[3 * stride] = odd
+        to[4 * stride] = (d4 - d2) - lanes_set(2) * odd
+        return
+    d5 = d[5][x]
     if E == 6:
         even = d4 - d2
         odd = d3 - d1
@@ -338,7 +360,7 @@ cdef inline void gradient_elements(
         dy[j] = d[j][x]
     to[0] = dy[0]
     to[(E - 1) * stride] = dy[M - 1]
-    for pair in range((E - 2) // 2):
+    for pair in range((E - 1) // 2):
         p = 1 if pair == 0 else 2 if pair == 1 else 0.5
         even = dy[0]
         odd = lanes_set(p) * dy[1]
@@ -350,7 +372,8 @@ cdef inline void gradient_elements(
             else:
                 even += lanes_set(power) * dy[j]
         to[(1 + 2 * pair) * stride] = even + odd
-        to[(2 + 2 * pair) * stride] = even - odd
+        if 2 + 2 * pair < E - 1:
+            to[(2 + 2 * pair) * stride] = even - odd
 
 
 cdef inline void gradient_columns(
@@ -414,13 +437,16 @@ cdef inline void output_rows(
     `rows` that there are of M"""
     cdef lanes s1 = m[stride] + m[2 * stride]
     cdef lanes d1 = m[stride] - m[2 * stride]
-    cdef lanes s2 = m[3 * stride] + m[4 * stride]
-    cdef lanes d2 = m[3 * stride] - m[4 * stride]
-    cdef lanes s3, d3, total
+    cdef lanes s2, d2, s3, d3, total
     cdef float two = 1
     cdef float half = 1
     cdef int j
-    s3 = d3 = lanes_set(0)
+    s2 = d2 = s3 = d3 = lanes_set(0)
+    if E == 5:
+        s2 = d2 = m[3 * stride]
+    if E >= 6:
+        s2 = m[3 * stride] + m[4 * stride]
+        d2 = m[3 * stride] - m[4 * stride]
     if E == 8:
         s3 = m[5 * stride] + m[6 * stride]
         d3 = m[5 * stride] - m[6 * stride]
@@ -430,7 +456,8 @@ cdef inline void output_rows(
             total += m[0]
         elif j == M - 1:
             total += m[(E - 1) * stride]
-        total += lanes_set(two) * (d2 if j % 2 else s2)
+        if E > 4:
+            total += lanes_set(two) * (d2 if j % 2 else s2)
         if E == 8:
             total += lanes_set(half) * (d3 if j % 2 else s3)
         two *= 2
@@ -468,11 +495,25 @@ cdef inline void input_gradient_rows(
     """B dV of one column: dx[r][x] += sum over i of B[r, i] m[i stride]"""
     cdef lanes s12 = m[stride] + m[2 * stride]
     cdef lanes d12 = m[stride] - m[2 * stride]
-    cdef lanes s34 = m[3 * stride] + m[4 * stride]
-    cdef lanes d34 = m[3 * stride] - m[4 * stride]
     cdef lanes m0 = m[0]
     cdef lanes last = m[(E - 1) * stride]
-    cdef lanes s56, d56
+    cdef lanes s34, d34, s56, d56
+    if E == 4:
+        dx[0][x] += m0
+        dx[1][x] += d12 - last
+        dx[2][x] += s12 - m0
+        dx[3][x] += last
+        return
+    if E == 5:
+        s34 = m[3 * stride] - lanes_set(2) * last
+        dx[0][x] += lanes_set(2) * m0
+        dx[1][x] -= (m0 + s34) + lanes_set(2) * d12
+        dx[2][x] -= lanes_set(2) * (m0 + m[2 * stride]) + (s12 + last)
+        dx[3][x] += m0 + (s12 + s34)
+        dx[4][x] += last
+        return
+    s34 = m[3 * stride] + m[4 * stride]
+    d34 = m[3 * stride] - m[4 * stride]
     if E == 6:
         dx[0][x] += lanes_set(4) * m0
         dx[1][x] += lanes_set(4) * (last - d12) - lanes_set(2) * d34

@@ -12,7 +12,6 @@ conv_layerwise.pxd has the tasks of a batch.
 
 from libc.string cimport memset
 
-from lenet5c.core.cost cimport transform_cycles
 from lenet5c.core.kernels.correlate cimport (
     Correlation, correlation_tile, leave_padding, pack_weights,
 )
@@ -20,8 +19,8 @@ from lenet5c.core.kernels.weight_gradient cimport (
     conv_backward_params, panel_floats, transposed_backward_params, transposing_pays,
 )
 from lenet5c.core.kernels.winograd cimport (
-    ELEMENTS, pack_winograd, tiles_across, winograd_backward_params,
-    winograd_cycles, winograd_pays, winograd_scratch,
+    cheapest_outputs, pack_winograd, tiles_across, winograd_backward_params,
+    winograd_cycles, winograd_params_scratch, winograd_pays, winograd_scratch,
 )
 from lenet5c.core.kernels.winograd_rows cimport (
     elements_of, fewest_bands, gradient_width, pack_rows, padded_width,
@@ -182,14 +181,17 @@ cdef inline int plan_winograd(Plan *plan, Op *op, Conv *conv) except -1:
     cdef Correlation *p
     cdef int C = conv.sizes.channels
     cdef int F = conv.sizes.filters
+    cdef int elements
+    conv.side = cheapest_outputs(&conv.sizes, False)
+    conv.params_side = cheapest_outputs(&conv.sizes, True)
     memset(&op.y_product, 0, sizeof(Correlation))
     op.pack = pack_winograd
-    op.elements = ELEMENTS
-    op.cycles = transform_cycles(
-        &conv.sizes, tiles_across(conv.sizes.out_h) * tiles_across(conv.sizes.out_w), ELEMENTS
-    )
+    op.elements = (conv.side + 2) * (conv.side + 2)
+    op.cycles = winograd_cycles(&conv.sizes, conv.side, False)
     op.scratch_lanes = max(
-        op.scratch_lanes, winograd_scratch(&conv.sizes, max(<Py_ssize_t>1, conv.group))
+        op.scratch_lanes,
+        winograd_scratch(&conv.sizes, max(<Py_ssize_t>1, conv.group), conv.side),
+        winograd_params_scratch(&conv.sizes, conv.params_side),
     )
     plan_element(plan, op, conv, &op.y_product, F, C)
     op.y_product.w_filter = C * 9
@@ -203,11 +205,14 @@ cdef inline int plan_winograd(Plan *plan, Op *op, Conv *conv) except -1:
     conv.transformed_forward = winograd_forward_blocks
     conv.transformed_backward = winograd_backward_blocks
     op.backward_params = winograd_params
+    elements = (conv.params_side + 2) * (conv.params_side + 2)
     if plan.layerwise:
-        conv.filter_floats = <Py_ssize_t>C * ELEMENTS
-        plan_by_block(op, conv, winograd_cycles(&conv.sizes, True))
+        conv.filter_floats = <Py_ssize_t>C * elements
+        plan_by_block(
+            op, conv, winograd_cycles(&conv.sizes, conv.params_side, True)
+        )
     else:
-        plan_shard_gradient(plan, op, conv, ELEMENTS)
+        plan_shard_gradient(plan, op, conv, elements)
         plan_transformed_block(op, conv)
     return 0
 
@@ -223,17 +228,18 @@ cdef inline int plan_element(
     Plan *plan, Op *op, Conv *conv, Correlation *p, int filters, int taps
 ) except -1:
     """The product of one element, and room for the weights of all."""
-    cdef int across = tiles_across(conv.sizes.out_w)
+    cdef int across = tiles_across(conv.sizes.out_w, conv.side)
     p.channels = p.rows = p.height = p.out_h = 1
     p.taps = p.step = taps
     p.right = taps * across
     p.filters = filters
     p.out_w = p.y_filter = across
     p.y_column = 1
+    p.side = conv.side
     p.tile = cheapest_tile(
         filters, across * TILE_PAIR_X if plan.layerwise else across, False
     )
-    plan_packed(plan, p, ELEMENTS)
+    plan_packed(plan, p, op.elements)
     return 0
 
 
@@ -444,7 +450,7 @@ cdef inline void winograd_params(
     winograd_backward_params(
         &conv.sizes, x, dy, here.gradient + conv.gradient,
         here.gradient + conv.bias_gradient if op.biased else NULL,
-        here.arena + op.scratch,
+        here.arena + op.scratch, conv.params_side,
     )
 
 

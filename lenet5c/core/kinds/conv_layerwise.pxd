@@ -54,6 +54,7 @@ cdef struct Conv:
     Convolution sizes
     int padding
     Way way
+    int side, params_side  # of tiles of SQUARES, to y and dx and to the weights' gradient
     Bands bands  # of ROWS
     TransformedForward transformed_forward
     TransformedBackward transformed_backward
@@ -136,7 +137,7 @@ cdef inline void add_filter(
         add_shards(bias, apart, count, 1)
         call.gradient[op.bias + filter] += bias[0]
     if conv.way == SQUARES:
-        add_weight_gradient(sums, to, C)
+        add_weight_gradient(sums, to, C, conv.params_side)
         return
     if conv.way == ROWS:
         add_rows_gradient(&conv.sizes, &conv.bands, sums, to)
