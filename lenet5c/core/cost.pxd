@@ -59,7 +59,7 @@ cdef inline double block_cycles(const Plan *plan) noexcept:
         if op.activation != IDENTITY:
             cycles += op.outputs * <double>(1 if op.activation == RELU else CURVE_CYCLES)
     if plan.layerwise:  # runs of few taps, and maps that leave the cache
-        cycles *= 1.7
+        cycles *= 1.8
     return cycles
 
 

@@ -190,23 +190,27 @@ def test_predict_sees_every_change_of_the_weights(model, images, name):
 
 
 def test_an_image_has_the_same_bits_alone_and_among_others(model, images):
-    together = model.forward(images, threads=2)
-    for n in (1, 7, 8, 9, 17):
-        np.testing.assert_array_equal(model.forward(images[:n]), together[:n])
-        np.testing.assert_array_equal(
-            model.predict_proba(images[:n], threads=1), model.predict_proba(images)[:n]
-        )
+    """In either engine."""
+    model = copy.deepcopy(model)
+    for engine in ("core", "runtime"):
+        model._engine.forced = engine
+        together = model.forward(images, threads=2)
+        shares = model.predict_proba(images)
+        for n in (1, 7, 8, 9, 17):
+            np.testing.assert_array_equal(model.forward(images[:n]), together[:n])
+            np.testing.assert_array_equal(
+                model.predict_proba(images[:n], threads=1), shares[:n]
+            )
 
 
-def test_large_networks_predict_few_and_many_images_alike(images):
+def test_both_engines_find_the_probabilities_of_the_logits(images):
     model = lenet5c.mlp(hidden=300)
-    assert model.parameter_count > lenet5c.engine.CACHED_PARAMETERS
     expected = by_the_core(model, images)
-    np.testing.assert_array_equal(model.forward(images), expected)
-    np.testing.assert_allclose(model.forward(images[:2]), expected[:2], atol=1e-5)
-    shares = softmax(expected)
-    np.testing.assert_allclose(model.predict_proba(images), shares, atol=1e-6)
-    np.testing.assert_allclose(model.predict_proba(images[:2]), shares[:2], atol=1e-6)
+    for engine in ("core", "runtime"):
+        model._engine.forced = engine
+        np.testing.assert_allclose(model.forward(images), expected, atol=1e-5)
+        shares = softmax(expected)
+        np.testing.assert_allclose(model.predict_proba(images), shares, atol=1e-6)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -422,6 +426,7 @@ def test_predictors_are_of_the_weights_that_they_are_kept_for(images, monkeypatc
     first = model.parameter_vector.copy()
     model.parameter_vector[:] += 1
     make = model._engine._open
+    model._engine.forced = "runtime"
 
     def interrupted(*arguments):
         model.parameter_vector[:] = 0.5
@@ -430,7 +435,7 @@ def test_predictors_are_of_the_weights_that_they_are_kept_for(images, monkeypatc
         return predictor
 
     model.parameter_vector[:] = first
-    model._engine._opened = None
+    model._engine._kept = None
     monkeypatch.setattr(model._engine, "_open", interrupted)
     model.forward(images[:3])
     model.parameter_vector[:] = first
