@@ -575,3 +575,43 @@ def test_activations_do_not_use_what_was_packed_for_all_layers(images):
     before = model.activations(images[:2], first)
     model.forward(images[:2])
     np.testing.assert_array_equal(model.activations(images[:2], first), before)
+
+
+def test_nobody_holds_a_view_when_a_training_is_over(model, images):
+    labels = np.arange(40) % 10
+    optimizer = lenet5c.SGD()
+    model.fit(images[:40], labels, epochs=1, optimizer=optimizer, validation=0.2)
+    model.train_step(images[:8], labels[:8], optimizer)
+    model.loss_and_gradients(images[:8], labels[:8])
+    gc.collect()
+    assert model._state.mark() is not None
+
+
+@pytest.mark.parametrize("make", [lenet5c.SGD, lenet5c.AdamW])
+def test_an_optimizer_goes_on_with_another_view_of_the_same_numbers(make, model):
+    vector, optimizer = model.parameter_vector.copy(), make()
+    expected = make()
+    for step in range(3):
+        gradient = np.full_like(vector, 0.1 + step)
+        expected.step(vector, gradient, 0.1, 1)
+        optimizer.step(model.parameter_vector, gradient, 0.1, 1)
+    assert optimizer.steps == 3
+    np.testing.assert_array_equal(model.parameter_vector, vector)
+    for other in (model.parameter_vector[1:], model.parameter_vector[:-1], vector):
+        optimizer.prepare(other)
+        assert optimizer.steps == 0
+        optimizer.step(other, np.zeros_like(other), 0.1, 1)
+
+
+def test_an_optimizer_that_was_used_is_copied_and_pickled(model):
+    optimizer = lenet5c.SGD()
+    optimizer.step(model.parameter_vector, np.ones_like(model.parameter_vector), 0.1, 1)
+    for other in (copy.deepcopy(optimizer), pickle.loads(pickle.dumps(optimizer))):
+        other.prepare(model.parameter_vector)
+        assert other.steps == 0  # its copy's parameters are others
+    optimizer.prepare(model.parameter_vector)
+    assert optimizer.steps == 1
+    state = pickle.loads(pickle.dumps(model._state))
+    np.testing.assert_array_equal(np.asarray(state), model.state_vector)
+    with pytest.raises(ValueError, match="content: expected 8 bytes"):
+        core.StateVector(2, b"123")

@@ -63,6 +63,8 @@ cdef class StateVector:
     Parameters
     ----------
     count : int
+    content : bytes or None
+        The numbers, of a vector that was pickled.
     """
 
     cdef float *values
@@ -71,13 +73,21 @@ cdef class StateVector:
     cdef Py_ssize_t made  # buffers, ever
     cdef Py_ssize_t held  # of them, now
 
-    def __cinit__(self, Py_ssize_t count):
-        self.values = <float *>aligned_zeros(count * sizeof(float))
+    def __cinit__(self, Py_ssize_t count, bytes content=None):
+        cdef Py_ssize_t size = count * sizeof(float)
+        if content is not None and len(content) != size:
+            raise ValueError(f"content: expected {size} bytes, got {len(content)}")
+        self.values = <float *>aligned_zeros(size)
         self.shape[0] = count
         self.strides[0] = sizeof(float)
+        if content is not None:
+            memcpy(self.values, <const char *>content, size)
 
     def __dealloc__(self):
         aligned_free(self.values)
+
+    def __reduce__(self):
+        return StateVector, (self.shape[0], bytes(self))
 
     def __len__(self):
         return self.shape[0]

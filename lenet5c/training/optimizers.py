@@ -27,6 +27,18 @@ __all__ = [
 Vector = NDArray[np.float32]
 
 
+def _memory_of(vector: Vector) -> tuple[object, int, int]:
+    """What owns a vector's numbers, which is no view of them, and where they lie."""
+    owner: Any = vector
+    while True:
+        if isinstance(owner, memoryview):
+            owner = owner.obj
+        elif isinstance(owner, np.ndarray) and owner.base is not None:
+            owner = owner.base
+        else:
+            return owner, vector.__array_interface__["data"][0], vector.size
+
+
 class Optimizer:
     """Base: holds the learning rate and the state, which `step` updates in place."""
 
@@ -36,12 +48,15 @@ class Optimizer:
         self.learning_rate = number("learning_rate", learning_rate, 0, math.inf)
         self.steps = 0
         self.state: list[Vector] = []
-        self._owner: Vector | None = None
+        self._owner: tuple[object, int, int] | None = None
 
     def prepare(self, parameters: Vector) -> None:
-        """Start afresh, unless the steps so far were on these very parameters."""
-        if self._owner is not parameters:
-            self._owner = parameters
+        """Start afresh, unless the steps so far were on these very parameters, of which
+        each call may be given another view."""
+        owner, *place = _memory_of(parameters)
+        known = self._owner
+        if known is None or known[0] is not owner or list(known[1:]) != place:
+            self._owner = owner, *place
             self.state = [np.zeros_like(parameters) for _ in range(self.state_size)]
             self.steps = 0
 
