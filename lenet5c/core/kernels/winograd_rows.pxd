@@ -20,7 +20,7 @@ E is 8 or 6; winograd.pxd, which does the same along rows and columns, has 6, 5 
 elements are values of polynomials at the points
 
     0, 1, -1, 2, -2, 1/2, -1/2, infinity    of E = 8
-    0, 1, -1, 2, -2, infinity               of E = 6
+    0, 3/4, -3/4, 3/2, -3/2, infinity       of E = 6
     0, 1, -1, 2, infinity                   of E = 5
     0, 1, -1, infinity                      of E = 4
 
@@ -171,9 +171,14 @@ cdef inline Py_ssize_t rows_scratch(const Convolution *p, const Bands *bands) no
     return max(p.width, p.out_w) + 8 * most
 
 
-cdef inline double point(int i) noexcept nogil:
-    """The one of element i; those of the first and the last are 0 and infinity."""
+cdef inline double point(int E, int i) noexcept nogil:
+    """The one of element i; those of the first and the last are 0 and infinity.
+
+    Those of E = 6 err a third as much along rows and columns as 1, -1, 2 and -2 do.
+    """
     cdef double p = 1 if i < 3 else 2 if i < 5 else 0.5
+    if E == 6:
+        p *= 0.75
     return p if i % 2 else -p
 
 
@@ -186,19 +191,19 @@ cdef inline float share_of_row(int E, int R, int i, int row) noexcept nogil:
     cdef double scale
     cdef int _
     if i == 0:
-        return (0.25 if E == 6 else 0.5 if E == 5 else 1) if row == 0 else 0
+        return (64 / <double>81 if E == 6 else 0.5 if E == 5 else 1) if row == 0 else 0
     if i == E - 1:
         return row == R - 1
     if E == 8:
         scale = -2 / <double>9 if i < 3 else 1 / <double>90 if i < 5 else 32 / <double>45
     elif E == 6:
-        scale = -1 / <double>6 if i < 3 else 1 / <double>24
+        scale = -128 / <double>243 if i < 3 else 32 / <double>243
     elif E == 5:
         scale = -0.5 if i == 1 else -1 / <double>6 if i == 2 else 1 / <double>6
     else:
         scale = 0.5
     for _ in range(row):
-        scale *= point(i)
+        scale *= point(E, i)
     return scale
 
 
@@ -286,16 +291,16 @@ cdef inline void input_elements(
         return
     d5 = d[5][x]
     if E == 6:
-        even = d4 - d2
-        odd = d3 - d1
-        to[0] = lanes_set(4) * d0 + (even - lanes_set(4) * d2)
-        to[3 * stride] = even + lanes_set(2) * odd
-        to[4 * stride] = even - lanes_set(2) * odd
-        to[5 * stride] = (d5 - d3) - lanes_set(4) * odd
-        even -= lanes_set(3) * d2
-        odd -= lanes_set(3) * d1
-        to[stride] = even + odd
-        to[2 * stride] = even - odd
+        to[0] = lanes_set(81 / 64.0) * d0 + (d4 - lanes_set(45 / 16.0) * d2)
+        even = d4 - lanes_set(2.25) * d2
+        odd = d3 - lanes_set(2.25) * d1
+        to[stride] = even + lanes_set(0.75) * odd
+        to[2 * stride] = even - lanes_set(0.75) * odd
+        even = d4 - lanes_set(0.5625) * d2
+        odd = d3 - lanes_set(0.5625) * d1
+        to[3 * stride] = even + lanes_set(1.5) * odd
+        to[4 * stride] = even - lanes_set(1.5) * odd
+        to[5 * stride] = lanes_set(81 / 64.0) * d1 + (d5 - lanes_set(45 / 16.0) * d3)
         return
     d6 = d[6][x]
     d7 = d[7][x]
@@ -361,7 +366,7 @@ cdef inline void gradient_elements(
     to[0] = dy[0]
     to[(E - 1) * stride] = dy[M - 1]
     for pair in range((E - 1) // 2):
-        p = 1 if pair == 0 else 2 if pair == 1 else 0.5
+        p = point(E, 1 + 2 * pair)
         even = dy[0]
         odd = lanes_set(p) * dy[1]
         power = p
@@ -438,6 +443,7 @@ cdef inline void output_rows(
     cdef lanes s1 = m[stride] + m[2 * stride]
     cdef lanes d1 = m[stride] - m[2 * stride]
     cdef lanes s2, d2, s3, d3, total
+    cdef float one = 1
     cdef float two = 1
     cdef float half = 1
     cdef int j
@@ -451,7 +457,7 @@ cdef inline void output_rows(
         s3 = m[5 * stride] + m[6 * stride]
         d3 = m[5 * stride] - m[6 * stride]
     for j in range(M):
-        total = bias + (d1 if j % 2 else s1)
+        total = bias + lanes_set(one) * (d1 if j % 2 else s1)
         if j == 0:
             total += m[0]
         elif j == M - 1:
@@ -460,8 +466,9 @@ cdef inline void output_rows(
             total += lanes_set(two) * (d2 if j % 2 else s2)
         if E == 8:
             total += lanes_set(half) * (d3 if j % 2 else s3)
-        two *= 2
-        half *= 0.5
+        one *= point(E, 1)
+        two *= point(E, 3)
+        half *= point(E, 5)
         if j < rows:
             y[j * y_row] = total
 
@@ -515,10 +522,16 @@ cdef inline void input_gradient_rows(
     s34 = m[3 * stride] + m[4 * stride]
     d34 = m[3 * stride] - m[4 * stride]
     if E == 6:
-        dx[0][x] += lanes_set(4) * m0
-        dx[1][x] += lanes_set(4) * (last - d12) - lanes_set(2) * d34
-        dx[2][x] -= lanes_set(5) * m0 + (lanes_set(4) * s12 + s34)
-        dx[3][x] += d12 + (lanes_set(2) * d34 - lanes_set(5) * last)
+        d12 *= lanes_set(0.75)
+        d34 *= lanes_set(1.5)
+        dx[0][x] += lanes_set(81 / 64.0) * m0
+        dx[1][x] += lanes_set(81 / 64.0) * last - (
+            lanes_set(2.25) * d12 + lanes_set(0.5625) * d34
+        )
+        dx[2][x] -= lanes_set(45 / 16.0) * m0 + (
+            lanes_set(2.25) * s12 + lanes_set(0.5625) * s34
+        )
+        dx[3][x] += d12 + (d34 - lanes_set(45 / 16.0) * last)
         dx[4][x] += m0 + (s12 + s34)
         dx[5][x] += last
         return
