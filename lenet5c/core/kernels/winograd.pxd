@@ -97,6 +97,22 @@ cdef inline int cheapest_outputs(const Convolution *p, bint weights) noexcept no
     return best
 
 
+cdef inline double sums_cycles(const Convolution *p) noexcept nogil:
+    """Cycles of a pass by the sums as they are written, estimated."""
+    cdef double touched = taps_touched(p.top, p.height, p.out_h)
+    touched *= taps_touched(p.top, p.width, p.out_w)
+    return touched * p.filters * p.channels / 2
+
+
+cdef inline int params_outputs(const Convolution *p, bint layerwise) noexcept nogil:
+    """The M of the gradient of the weights; 0 if its sums take fewer cycles as they are
+    written, which on a padded map, whose copy only its own passes make, is not done."""
+    cdef int M = cheapest_outputs(p, True)
+    if layerwise or p.top < 0 or winograd_cycles(p, M, True) < sums_cycles(p):
+        return M
+    return 0
+
+
 cdef inline bint winograd_pays(const Convolution *p, bint layerwise) noexcept nogil:
     """Whether the passes through the transform domain take fewer cycles than the sums as
     they are written; layerwise the gradient of the weights has a way of its own.
@@ -105,13 +121,12 @@ cdef inline bint winograd_pays(const Convolution *p, bint layerwise) noexcept no
         return False
     if p.filters < TILE_FOUR_F or p.channels < TILE_FOUR_X:
         return False
-    cdef double weights = <double>p.filters * p.channels
+    cdef double sums = sums_cycles(p)
     cdef double cycles = winograd_cycles(p, cheapest_outputs(p, False), False)
-    if not layerwise:
-        cycles = (2 * cycles + winograd_cycles(p, cheapest_outputs(p, True), True)) / 3
-    cdef double touched = taps_touched(p.top, p.height, p.out_h)
-    touched *= taps_touched(p.top, p.width, p.out_w)
-    return cycles < weights * touched / 2
+    cdef int M = params_outputs(p, layerwise)
+    if not layerwise and M > 0:
+        cycles = (2 * cycles + winograd_cycles(p, M, True)) / 3
+    return cycles < sums
 
 
 cdef inline int row_lanes(const Convolution *p, int M) noexcept nogil:

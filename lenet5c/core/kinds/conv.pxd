@@ -19,7 +19,7 @@ from lenet5c.core.kernels.weight_gradient cimport (
     conv_backward_params, panel_floats, transposed_backward_params, transposing_pays,
 )
 from lenet5c.core.kernels.winograd cimport (
-    cheapest_outputs, pack_winograd, tiles_across, winograd_backward_params,
+    cheapest_outputs, pack_winograd, params_outputs, tiles_across, winograd_backward_params,
     winograd_cycles, winograd_params_scratch, winograd_pays, winograd_scratch,
 )
 from lenet5c.core.kernels.winograd_rows cimport (
@@ -139,18 +139,23 @@ cdef inline int plan_block(Plan *plan, Op *op, Conv *conv) except -1:
         conv.sizes.width += 2 * P
     op.forward = correlation_forward
     op.backward_input = correlation_backward_input
+    plan_block_params(plan, op, conv)
+    return 0
+
+
+cdef inline void plan_block_params(Plan *plan, Op *op, Conv *conv) noexcept:
+    """The gradient of the weights by the sums as they are written, or by transposed maps."""
     plan_shard_gradient(plan, op, conv, conv.sizes.kernel_h * conv.sizes.kernel_w)
     if transposing_pays(&conv.sizes):
         op.backward_params = transposed_params
-        op.scratch_lanes = panel_floats(&conv.sizes)
+        op.scratch_lanes = max(op.scratch_lanes, panel_floats(&conv.sizes))
         reduce_by_filter(op, conv)
-        return 0
+        return
     op.backward_params = direct_params
     op.reduce = reduce_slice
     op.reduce_length = op.y_product.filters * op.y_product.w_filter
     op.reduce_length += op.y_product.filters if op.biased else 0
     op.reduce_step = SLICE
-    return 0
 
 
 cdef inline Padding padding_of(int rows, int width, int left, int right) noexcept:
@@ -183,7 +188,7 @@ cdef inline int plan_winograd(Plan *plan, Op *op, Conv *conv) except -1:
     cdef int F = conv.sizes.filters
     cdef int elements
     conv.side = cheapest_outputs(&conv.sizes, False)
-    conv.params_side = cheapest_outputs(&conv.sizes, True)
+    conv.params_side = params_outputs(&conv.sizes, plan.layerwise)
     memset(&op.y_product, 0, sizeof(Correlation))
     op.pack = pack_winograd
     op.elements = (conv.side + 2) * (conv.side + 2)
@@ -191,7 +196,6 @@ cdef inline int plan_winograd(Plan *plan, Op *op, Conv *conv) except -1:
     op.scratch_lanes = max(
         op.scratch_lanes,
         winograd_scratch(&conv.sizes, max(<Py_ssize_t>1, conv.group), conv.side),
-        winograd_params_scratch(&conv.sizes, conv.params_side),
     )
     plan_element(plan, op, conv, &op.y_product, F, C)
     op.y_product.w_filter = C * 9
@@ -204,7 +208,15 @@ cdef inline int plan_winograd(Plan *plan, Op *op, Conv *conv) except -1:
         p.w_tap = C * 9
     conv.transformed_forward = winograd_forward_blocks
     conv.transformed_backward = winograd_backward_blocks
+    if not plan.layerwise:
+        plan_transformed_block(op)
+    if conv.params_side == 0:
+        plan_block_params(plan, op, conv)
+        return 0
     op.backward_params = winograd_params
+    op.scratch_lanes = max(
+        op.scratch_lanes, winograd_params_scratch(&conv.sizes, conv.params_side)
+    )
     elements = (conv.params_side + 2) * (conv.params_side + 2)
     if plan.layerwise:
         conv.filter_floats = <Py_ssize_t>C * elements
@@ -213,15 +225,14 @@ cdef inline int plan_winograd(Plan *plan, Op *op, Conv *conv) except -1:
         )
     else:
         plan_shard_gradient(plan, op, conv, elements)
-        plan_transformed_block(op, conv)
+        reduce_by_filter(op, conv)
     return 0
 
 
-cdef inline void plan_transformed_block(Op *op, Conv *conv) noexcept:
+cdef inline void plan_transformed_block(Op *op) noexcept:
     """How one block is run through a transform domain."""
     op.forward = transformed_forward_block
     op.backward_input = transformed_backward_input
-    reduce_by_filter(op, conv)
 
 
 cdef inline int plan_element(
@@ -312,7 +323,8 @@ cdef inline int plan_rows(Plan *plan, Op *op, Conv *conv) except -1:
         plan_by_block(op, conv, rows_params_cycles(&conv.sizes, &conv.bands))
     else:
         plan_shard_gradient(plan, op, conv, op.elements * KW)
-        plan_transformed_block(op, conv)
+        plan_transformed_block(op)
+        reduce_by_filter(op, conv)
     return 0
 
 

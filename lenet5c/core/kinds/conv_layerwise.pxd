@@ -54,7 +54,8 @@ cdef struct Conv:
     Convolution sizes
     int padding
     Way way
-    int side, params_side  # of tiles of SQUARES, to y and dx and to the weights' gradient
+    int side  # outputs along that of a tile of SQUARES
+    int params_side  # that for the weights' gradient, which is by SUMS if this is 0
     Bands bands  # of ROWS
     TransformedForward transformed_forward
     TransformedBackward transformed_backward
@@ -136,7 +137,7 @@ cdef inline void add_filter(
     if op.biased:
         add_shards(bias, apart, count, 1)
         call.gradient[op.bias + filter] += bias[0]
-    if conv.way == SQUARES:
+    if conv.params_side > 0:
         add_weight_gradient(sums, to, C, conv.params_side)
         return
     if conv.way == ROWS:
