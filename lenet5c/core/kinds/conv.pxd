@@ -33,7 +33,7 @@ from lenet5c.core.kinds.conv_layerwise cimport (
 from lenet5c.core.kinds.correlation cimport (
     correlation_backward_input, correlation_forward, padded_input,
 )
-from lenet5c.core.lanes cimport TILE_PAIR_X, lanes
+from lenet5c.core.lanes cimport TILE_FOUR_X, lanes
 from lenet5c.core.plan cimport (
     SLICE, Batch, Call, Here, Op, Padding, Plan, Task, Workspace, bias_of, new_parts, own,
     plan_packed, plan_parameters, size_of,
@@ -189,13 +189,16 @@ cdef inline int plan_winograd(Plan *plan, Op *op, Conv *conv) except -1:
     cdef int elements
     conv.side = cheapest_outputs(&conv.sizes, False)
     conv.params_side = params_outputs(&conv.sizes, plan.layerwise)
+    conv.joined = 1
+    if tiles_across(conv.sizes.out_w, conv.side) < TILE_FOUR_X:
+        conv.joined = max(<Py_ssize_t>1, conv.group)
     memset(&op.y_product, 0, sizeof(Correlation))
     op.pack = pack_winograd
     op.elements = (conv.side + 2) * (conv.side + 2)
     op.cycles = winograd_cycles(&conv.sizes, conv.side, False)
     op.scratch_lanes = max(
         op.scratch_lanes,
-        winograd_scratch(&conv.sizes, max(<Py_ssize_t>1, conv.group), conv.side),
+        winograd_scratch(&conv.sizes, conv.joined, conv.side),
     )
     plan_element(plan, op, conv, &op.y_product, F, C)
     op.y_product.w_filter = C * 9
@@ -247,9 +250,7 @@ cdef inline int plan_element(
     p.out_w = p.y_filter = across
     p.y_column = 1
     p.side = conv.side
-    p.tile = cheapest_tile(
-        filters, across * TILE_PAIR_X if plan.layerwise else across, False
-    )
+    p.tile = cheapest_tile(filters, across * conv.joined, False)
     plan_packed(plan, p, op.elements)
     return 0
 

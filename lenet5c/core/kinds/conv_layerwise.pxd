@@ -56,6 +56,7 @@ cdef struct Conv:
     Way way
     int side  # outputs along that of a tile of SQUARES
     int params_side  # that for the weights' gradient, which is by SUMS if this is 0
+    int joined  # blocks whose tiles are the columns of one product
     Bands bands  # of ROWS
     TransformedForward transformed_forward
     TransformedBackward transformed_backward
@@ -242,20 +243,28 @@ cdef inline void winograd_forward_blocks(
     const Op *op, const Call *call, const float *bias, int activation, const lanes *x,
     lanes *y, int blocks, lanes *scratch,
 ) noexcept nogil:
-    winograd_forward(
-        &(<const Conv *>op.own).sizes, &op.y_product, x, op.x_block,
-        call.packed + op.y_product.packed, bias, y, op.y_block, activation, blocks, scratch,
-    )
+    cdef const Conv *conv = <const Conv *>op.own
+    cdef int b
+    for b from 0 <= b < blocks by conv.joined:
+        winograd_forward(
+            &conv.sizes, &op.y_product, x + b * op.x_block, op.x_block,
+            call.packed + op.y_product.packed, bias, y + b * op.y_block, op.y_block,
+            activation, min(conv.joined, blocks - b), scratch,
+        )
 
 
 cdef inline void winograd_backward_blocks(
     const Op *op, const Call *call, const lanes *x, const lanes *dy, lanes *dx,
     int blocks, lanes *scratch,
 ) noexcept nogil:
-    winograd_backward(
-        &(<const Conv *>op.own).sizes, op.dx_products, dy, op.y_block,
-        call.packed + op.dx_products.packed, dx, x, op.x_block, op.below, blocks, scratch,
-    )
+    cdef const Conv *conv = <const Conv *>op.own
+    cdef int b
+    for b from 0 <= b < blocks by conv.joined:
+        winograd_backward(
+            &conv.sizes, op.dx_products, dy + b * op.y_block, op.y_block,
+            call.packed + op.dx_products.packed, dx + b * op.x_block, x + b * op.x_block,
+            op.x_block, op.below, min(conv.joined, blocks - b), scratch,
+        )
 
 
 cdef inline void rows_forward_blocks(
