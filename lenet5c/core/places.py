@@ -18,6 +18,7 @@ folds : bool
     Whether in prediction it takes in the batch normalisation behind it.
 """
 
+import math
 from bisect import insort
 from collections.abc import Sequence
 from itertools import pairwise
@@ -28,21 +29,26 @@ __all__ = ["as_run", "place", "places", "runs_layerwise"]
 Node = dict[str, Any]
 
 MANY_WEIGHTS = 1 << 20  # of all convolutions: a network with more runs layerwise
+WIDE_WEIGHTS = 1 << 18  # of all dense layers: more leave the second-level cache
 
 
 def runs_layerwise(nodes: list[Node], whole_batch: list[str]) -> bool:
     """Whether a kind of `whole_batch`, which need all images or two maps, is there, or
-    the convolutions' weights are too many for a buffer in each shard."""
-    weights = sum(
-        node["input_shape"][0]
-        * node["output_shape"][0]
-        * node["kernel_size"][0]
-        * node["kernel_size"][1]
-        for node in nodes
-        if node["kind"] == "conv2d"
-    )
+    the convolutions' weights are too many for a buffer in each shard, or most products
+    are those of dense layers whose weights are too many to be read for each block."""
+    convolutions = dense = products = 0
+    for node in nodes:
+        outputs = node["output_shape"]
+        if node["kind"] == "conv2d":
+            kernel = node["kernel_size"][0] * node["kernel_size"][1]
+            weights = node["input_shape"][0] * outputs[0] * kernel
+            convolutions += weights
+            products += weights * outputs[1] * outputs[2]
+        elif node["kind"] == "dense":
+            dense += math.prod(node["input_shape"]) * outputs[0]
     needs = any(node["kind"] in whole_batch for node in nodes)
-    return needs or weights > MANY_WEIGHTS
+    wide = dense > max(WIDE_WEIGHTS, products)
+    return needs or convolutions > MANY_WEIGHTS or wide
 
 
 def as_run(node: Node, layerwise: bool) -> Node:

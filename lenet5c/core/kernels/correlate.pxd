@@ -406,10 +406,9 @@ cdef inline void correlate_blocks(
     cdef lanes v
     cdef int filter0 = tile * TILE_PAIR_F
     cdef int valid = min(TILE_PAIR_F, p.filters - filter0)
-    cdef int oy, ox, b, f, t, row, row_end, tap, tap_end, top
+    cdef int oy, ox, b, f, t, row, row_end, tap, tap_end, taps, top
     cdef int channels = min(pass_channels(p, add), p.channels - channel)
     cdef bint last = channel + channels == p.channels
-    cdef bint dense = is_dense(p)
     cdef Py_ssize_t at
     cdef const lanes *from_row
     cdef const float *weights
@@ -425,8 +424,9 @@ cdef inline void correlate_blocks(
             tap_end = min(p.taps, p.right - ox * p.step)
             from_row = x + p.x_start + (top + row) * p.x_row + ox * p.step + tap
             weights = packed + (row * p.taps + tap) * TILE_PAIR_F
-            if dense:  # channels are taps
-                tap_end = channels
+            taps = tap_end - tap
+            if is_dense(p):  # its channels are one row of taps
+                taps *= channels
                 channels = 1
             for b from 0 <= b < blocks by TILE_PAIR_X:
                 for f in range(TILE_PAIR_F):
@@ -440,7 +440,7 @@ cdef inline void correlate_blocks(
                     acc, from_row + b * x_block, p.x_channel, p.x_row, 1, x_block,
                     weights, <Py_ssize_t>p.rows * p.taps * TILE_PAIR_F,
                     <Py_ssize_t>p.taps * TILE_PAIR_F, TILE_PAIR_F,
-                    channels, row_end - row, tap_end - tap, TILE_PAIR_F, TILE_PAIR_X,
+                    channels, row_end - row, taps, TILE_PAIR_F, TILE_PAIR_X,
                 )
                 for f in range(TILE_PAIR_F):
                     if f >= valid:

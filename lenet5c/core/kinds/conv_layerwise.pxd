@@ -341,7 +341,7 @@ cdef inline void conv_input_gradient(
         if op.adds:
             add_map(dx, target, share.count * op.x_block)
         return
-    for first from 0 <= first < p.channels by pass_channels(p, op.adds):
+    for first from 0 <= first < max(1, p.channels) by max(1, pass_channels(p, op.adds)):
         for tile in range(share.tile, share.tile_end):
             if op.gaps and not op.adds:
                 channel = <Py_ssize_t>tile * TILE_PAIR_F
