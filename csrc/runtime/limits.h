@@ -13,7 +13,7 @@ enum {
     MAX_DEPTH = 4 + 2 * MAX_NESTED, /* of JSON: network, layers, layer, kernel_size */
     MAX_MAPS = 2 * MAX_NESTED + 4,  /* alive at a time */
     MAX_NAME = 64,
-    MAX_TOGETHER = 1 << 20, /* floats of the workspace, for more than one image */
+    MAX_TOGETHER = 1 << 20,   /* floats of the workspace, for more than one image */
     MAX_CHARACTERS = 1 << 26, /* of labels, each as long as the longest */
     ALIGNMENT = 64
 };

@@ -453,7 +453,12 @@ PADDING_ALONE = custom(  # is what the second kernel sees
 )
 
 
-@pytest.mark.parametrize("network", [SEVERAL_KINDS, PADDING_ALONE, *range(60)])
+WIDE = custom(  # more inputs than are summed at a time, and no whole number of tiles
+    [Dense(301), Tanh(), Dense(131), ReLU(), Dense(5)], (3, 10, 11), 5
+)
+
+
+@pytest.mark.parametrize("network", [SEVERAL_KINDS, PADDING_ALONE, WIDE, *range(60)])
 def test_layerwise_and_blockwise_are_the_same_network(network):
     """A chain of layers can run either way."""
     model = random_network(network) if isinstance(network, int) else network
@@ -487,6 +492,20 @@ def test_layerwise_and_blockwise_are_the_same_network(network):
     for one, other in zip(*found, strict=True):
         most = np.abs(one).max()
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * most + 1e-30)
+
+
+def test_wide_dense_layers_between_others_that_add_to_their_gradient():
+    layers = [Dense(210), Tanh(), Residual([Dense(150), ReLU(), Dense(210)]), Dense(3)]
+    model = custom(layers, (2, 7, 10), 3)
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(37, 2, 7, 10)).astype(np.float32)
+    labels = rng.integers(3, size=37)
+    _, gradients = model.loss_and_gradients(images, labels)
+    expected, _ = reference.network_gradients(
+        layers_of(model.layers), model.parameters, images, labels
+    )
+    for key, gradient in gradients.items():
+        assert_near(gradient, expected[key])
 
 
 def test_many_weights_are_kept_once_and_not_in_each_shard():

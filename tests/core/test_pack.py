@@ -15,8 +15,8 @@ from lenet5c.graph import for_core, lower
 SCALE, OFFSET, BACKGROUND, FLOAT_SCALE, FLOAT_OFFSET = 0.125, -3.5, -7.25, 0.25, 1.5
 STAGE = (SCALE, OFFSET, BACKGROUND, FLOAT_SCALE, FLOAT_OFFSET)
 
-# Images, channels, rows and columns of the image and of the network's input: less than a
-# register, no whole number of registers, rows that end within one, no padding at all.
+# Images, channels, rows and columns of the image and of the network's input: less than
+# a register, no whole number of registers, rows that end within one, no padding at all.
 CASES = [
     (1, 1, (1, 1), (1, 1)),
     (3, 1, (1, 1), (4, 3)),

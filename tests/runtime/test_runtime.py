@@ -322,6 +322,21 @@ def test_same_logits_as_the_core(runtime: Runtime, name: str) -> None:
     assert_same(model, opened, rng.normal(size=shape).astype(np.float32))
 
 
+@pytest.mark.parametrize("outputs", [65, 80, 97, 129, 145, 255, 300])
+def test_images_have_the_same_bits_in_any_number(
+    runtime: Runtime, outputs: int
+) -> None:
+    """Dense layers read their weights once for several images."""
+    layers = [Dense(outputs), Tanh(), Dense(outputs + 35), ReLU(), Dense(3)]
+    model = model_of(layers, (1, 5, 7), seed=outputs)
+    opened = runtime.open(saved(model))
+    images = np.random.default_rng(1).normal(size=(17, 1, 5, 7)).astype(np.float32)
+    assert_same(model, opened, images)
+    alone = np.concatenate([opened.predict(images[n : n + 1])[2] for n in range(17)])
+    for count in range(1, 18):
+        np.testing.assert_array_equal(opened.predict(images[:count])[2], alone[:count])
+
+
 def nested(depth: int) -> list[Any]:
     """Residual layers inside of each other, every second with a shortcut."""
     layers: list[Any] = [Conv2d(3, 3, padding=1), BatchNorm2d()]

@@ -155,7 +155,7 @@ cdef inline void transpose_taps(
     """
     cdef const float *rows[LANES]
     cdef lanes square[LANES]
-    cdef lanes filters
+    cdef lanes filters = lanes_set(0)
     cdef int first = (tf - 1) // LANES * LANES
     cdef int f, i
     cdef Py_ssize_t k = 0
@@ -170,7 +170,9 @@ cdef inline void transpose_taps(
                 square[f] = lanes_load(rows[f] + k)
             lanes_transpose(square)
             for i in range(LANES):
-                square[i] = lanes_if_less(filters, lanes_set(valid), square[i], lanes_set(0))
+                square[i] = lanes_if_less(
+                    filters, lanes_set(valid), square[i], lanes_set(0)
+                )
             room = (taps - k) * tf - first
             if room >= (LANES - 1) * tf + LANES:
                 for i in range(LANES):
@@ -200,16 +202,16 @@ cdef inline void copy_taps(
     """
     cdef int width = (tf + LANES - 1) // LANES * LANES
     cdef Py_ssize_t whole = 0  # taps of whole registers, which reach into the next ones
-    cdef Py_ssize_t k
+    cdef Py_ssize_t _
     cdef int f
     if apart == 1 and valid == tf and w_tap >= tf:
         whole = max(<Py_ssize_t>0, taps - (width - 1) // tf)
-    for k in range(whole):
+    for _ in range(whole):
         for f from 0 <= f < tf by LANES:
             lanes_store(packed + f, lanes_load(w + f))
         w += w_tap
         packed += tf
-    for k in range(taps - whole):
+    for _ in range(taps - whole):
         for f in range(valid):
             packed[f] = w[f * apart]
         for f in range(valid, tf):

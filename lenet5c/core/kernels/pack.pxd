@@ -97,7 +97,7 @@ cdef inline void transpose_block(
 cdef inline void load_pixels(
     const Images *images, Py_ssize_t at, int pixels, lanes *v
 ) noexcept nogil:
-    """The pixels from number `at` of all images on, side by side in v as they are stored."""
+    """The pixels from number `at` of all images on, side by side in v as they are."""
     cdef const unsigned char *start = images.bytes + at
     cdef int size = pixels
     if images.bytes == NULL:
@@ -115,9 +115,9 @@ cdef inline void fill_border(
     """x[c, y, x] = background, where no pixel of the images comes to lie"""
     cdef int top = (H - images.height) // 2
     cdef int left = (W - images.width) // 2
-    cdef int c, row, column
+    cdef int _, row, column
     cdef bint inside
-    for c in range(images.channels):
+    for _ in range(images.channels):
         for row in range(H):
             inside = top <= row < top + images.height
             for column in range(left if inside else W):

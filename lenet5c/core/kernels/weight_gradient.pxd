@@ -403,8 +403,8 @@ cdef inline void add_sums(
 
     sums  (TF, TX)  float
     """
-    cdef int f, c
-    for f in range(filters):
+    cdef int _, c
+    for _ in range(filters):
         if not add and channels == TX:
             memcpy(dweight, sums, TX * sizeof(float))
         else:
