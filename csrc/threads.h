@@ -1,15 +1,16 @@
-/* Threads that share the tasks of a loop, and wait for each other without wasting a CPU.
+/* Threads that share the tasks of loops, and wait for each other without wasting a CPU.
  *
- * A call takes a team, lets it share one loop after the other, and gives it back:
+ * A call takes a team, runs loops on it, and gives it back:
  *
  *     lenet5c_team *team = lenet5c_take_team(threads);
- *     lenet5c_share(team, count, task, job);   // task(job, 0), ..., task(job, count - 1)
+ *     lenet5c_run(team, next_loop, job);        // several loops, one after the other
+ *     lenet5c_share(team, count, task, job);    // or one: task(job, 0), task(job, 1), ...
  *     lenet5c_give_back(team);
  *
- * The thread that calls takes tasks like the team's workers, and a loop ends when all of its
- * tasks are done. So it never waits for a worker that has not begun one: where other programs
- * have the CPU of a worker, the others do its share. Who waits looks for a moment whether
- * there is something to do, and then sleeps until it is woken.
+ * A loop ends when all of its tasks are done, and the thread that did the last one begins
+ * the next loop. So nobody waits for a thread that has no task: where other programs have
+ * its CPU, the others do its share. A thread without a task looks for a moment whether
+ * there is one, and then sleeps until it is called.
  *
  * The threads are POSIX's; OpenMP, where the compiler has it, says how many there may be.
  * Without POSIX threads a team is NULL: one thread.
@@ -35,10 +36,19 @@ static inline int lenet5c_in_parallel(void) { return 0; }
 typedef struct lenet5c_team lenet5c_team;
 typedef void (*lenet5c_task)(const void *job, int number);
 
-static inline void lenet5c_alone(int count, lenet5c_task task, const void *job)
+/* Makes the next loop ready: the task, and how many there are; -1 after the last loop. */
+typedef int (*lenet5c_next_loop)(void *job, lenet5c_task *task);
+
+static inline void lenet5c_share_alone(int count, lenet5c_task task, const void *job)
 {
-    for (int i = 0; i < count; i++)
-        task(job, i);
+    for (int i = 0; i < count; i++) task(job, i);
+}
+
+static inline void lenet5c_run_alone(lenet5c_next_loop next_loop, void *job)
+{
+    lenet5c_task task;
+    int count;
+    while ((count = next_loop(job, &task)) >= 0) lenet5c_share_alone(count, task, job);
 }
 
 #if defined(__GNUC__) && (defined(__unix__) || defined(__APPLE__))
@@ -124,8 +134,7 @@ static inline int lenet5c_spin(const uint32_t *word, uint32_t value)
     const int64_t end = lenet5c_now() + LENET5C_SPIN;
     do {
         for (int i = 0; i < LENET5C_LOOKS; i++) {
-            if (__atomic_load_n(word, __ATOMIC_ACQUIRE) == value)
-                return 1;
+            if (__atomic_load_n(word, __ATOMIC_ACQUIRE) == value) return 1;
             lenet5c_pause();
         }
     } while (lenet5c_now() < end);
@@ -138,25 +147,27 @@ enum { LENET5C_IDLE, LENET5C_CALLED, LENET5C_ASLEEP };
 
 typedef struct {
     uint32_t state; /* one of the above */
-    int number;     /* in its team, from 1 */
+    int number;     /* 0 is the thread whose call it is, the others are workers */
     lenet5c_team *team;
-} lenet5c_worker;
+    char rest[LENET5C_LINE - 2 * sizeof(int) - sizeof(void *)];
+} lenet5c_member;
 
 /* `open` is 2^32 * threads + tasks that nobody has taken: a thread takes one by decreasing
  * it. A thread that does so late takes a task of the loop that runs by then, or none; what
  * describes the loop is read after that, and stays as it is until the task is done. */
 struct lenet5c_team {
     uint64_t open __attribute__((aligned(LENET5C_LINE)));
-    uint32_t undone __attribute__((aligned(LENET5C_LINE))); /* tasks; and LENET5C_WAITING */
+    uint32_t undone __attribute__((aligned(LENET5C_LINE))); /* tasks */
     lenet5c_task task __attribute__((aligned(LENET5C_LINE)));
-    const void *job;
-    int count;
-    int threads, workers; /* who may take tasks in this call, who is there beside the caller */
-    lenet5c_team *next;   /* of those that no call is using */
-    lenet5c_worker *worker[LENET5C_MAX_THREADS];
+    int count; /* of the loop's tasks */
+    int over;  /* no loop is left */
+    lenet5c_next_loop next_loop;
+    void *job;
+    int threads,
+        workers;        /* who may take tasks in this call; who is there beside number 0 */
+    lenet5c_team *next; /* of those that no call is using */
+    lenet5c_member *member[LENET5C_MAX_THREADS];
 };
-
-#define LENET5C_WAITING 0x80000000u /* the caller sleeps until all is done */
 
 static __thread int lenet5c_number;
 static pthread_mutex_t lenet5c_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -165,77 +176,128 @@ static lenet5c_team *lenet5c_idle; /* teams that no call is using */
 /* The number of this thread in its team, 0 for the one that calls. */
 static inline int lenet5c_thread(void) { return lenet5c_number; }
 
+static inline void lenet5c_call(lenet5c_member *member)
+{
+    const uint32_t before =
+        __atomic_exchange_n(&member->state, LENET5C_CALLED, __ATOMIC_ACQ_REL);
+    if (before == LENET5C_ASLEEP) lenet5c_wake(&member->state);
+}
+
+static inline void lenet5c_wait_for_call(lenet5c_member *self)
+{
+    uint32_t idle = LENET5C_IDLE;
+    if (!lenet5c_spin(&self->state, LENET5C_CALLED)) {
+        __atomic_compare_exchange_n(
+            &self->state, &idle, LENET5C_ASLEEP, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+        while (__atomic_load_n(&self->state, __ATOMIC_ACQUIRE) == LENET5C_ASLEEP)
+            lenet5c_sleep(&self->state, LENET5C_ASLEEP);
+    }
+    __atomic_exchange_n(&self->state, LENET5C_IDLE, __ATOMIC_ACQ_REL);
+}
+
+/* Opens a loop, and calls as many others as there is something to do for. */
+static inline void lenet5c_open_loop(lenet5c_team *team, int number)
+{
+    const int count = team->count, threads = team->threads;
+    __atomic_store_n(&team->undone, (uint32_t)count, __ATOMIC_RELAXED);
+    __atomic_store_n(
+        &team->open, (uint64_t)threads << 32 | (uint32_t)count, __ATOMIC_RELEASE);
+    for (int i = 0, called = 1; i < threads && called < count; i++) {
+        if (i == number) continue;
+        lenet5c_call(team->member[i]);
+        called++;
+    }
+}
+
+/* Opens the next loop that has tasks; 0 if there is none. */
+static inline int lenet5c_go_on(lenet5c_team *team, int number)
+{
+    int count = -1;
+    if (team->next_loop) do
+            count = team->next_loop(team->job, &team->task);
+        while (count == 0);
+    if (count < 0) {
+        lenet5c_member *caller = team->member[0];
+        __atomic_store_n(&team->over, 1, __ATOMIC_RELEASE);
+        if (number) lenet5c_call(caller);
+        return 0;
+    }
+    team->count = count;
+    lenet5c_open_loop(team, number);
+    return 1;
+}
+
 static inline int lenet5c_take(lenet5c_team *team, int number, int *task)
 {
     uint64_t open = __atomic_load_n(&team->open, __ATOMIC_RELAXED);
     do {
-        if ((uint32_t)open == 0 || (uint32_t)number >= open >> 32)
-            return 0;
-    } while (!__atomic_compare_exchange_n(&team->open, &open, open - 1, 1, __ATOMIC_ACQUIRE,
-                                          __ATOMIC_RELAXED));
+        if ((uint32_t)open == 0 || (uint32_t)number >= open >> 32) return 0;
+    } while (!__atomic_compare_exchange_n(
+        &team->open, &open, open - 1, 1, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED));
     *task = team->count - (int)(uint32_t)open;
     return 1;
 }
 
-static void lenet5c_work(lenet5c_team *team, int number)
+/* Takes tasks until there is none; who does the last one of a loop begins the next. */
+static inline void lenet5c_work(lenet5c_team *team, int number)
 {
-    uint32_t done = 0;
     int task;
-    for (; lenet5c_take(team, number, &task); done++)
-        team->task(team->job, task);
-    if (done && __atomic_sub_fetch(&team->undone, done, __ATOMIC_ACQ_REL) == LENET5C_WAITING)
-        lenet5c_wake(&team->undone);
+    uint32_t done;
+    do {
+        for (done = 0; lenet5c_take(team, number, &task); done++)
+            team->task(team->job, task);
+    } while (done && __atomic_sub_fetch(&team->undone, done, __ATOMIC_ACQ_REL) == 0 &&
+             lenet5c_go_on(team, number));
 }
 
 static void *lenet5c_worker_main(void *of)
 {
-    lenet5c_worker *const self = of;
-    uint32_t idle;
+    lenet5c_member *const self = of;
     lenet5c_number = self->number;
     for (;;) {
-        if (!lenet5c_spin(&self->state, LENET5C_CALLED)) {
-            idle = LENET5C_IDLE;
-            __atomic_compare_exchange_n(&self->state, &idle, LENET5C_ASLEEP, 0,
-                                        __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
-            while (__atomic_load_n(&self->state, __ATOMIC_ACQUIRE) == LENET5C_ASLEEP)
-                lenet5c_sleep(&self->state, LENET5C_ASLEEP);
-        }
-        __atomic_exchange_n(&self->state, LENET5C_IDLE, __ATOMIC_ACQ_REL);
+        lenet5c_wait_for_call(self);
         lenet5c_work(self->team, self->number);
     }
     return NULL;
 }
 
-static inline void lenet5c_call(lenet5c_worker *worker)
+static inline void lenet5c_work_until_over(lenet5c_team *team)
 {
-    if (__atomic_exchange_n(&worker->state, LENET5C_CALLED, __ATOMIC_ACQ_REL) ==
-        LENET5C_ASLEEP)
-        lenet5c_wake(&worker->state);
+    for (;;) {
+        lenet5c_work(team, 0);
+        if (__atomic_load_n(&team->over, __ATOMIC_ACQUIRE)) return;
+        lenet5c_wait_for_call(team->member[0]);
+    }
+}
+
+/* All loops that next_loop(job, &task) makes ready, on all threads of the team. */
+static inline void lenet5c_run(lenet5c_team *team, lenet5c_next_loop next_loop, void *job)
+{
+    if (team == NULL) {
+        lenet5c_run_alone(next_loop, job);
+        return;
+    }
+    team->over = 0;
+    team->next_loop = next_loop;
+    team->job = job;
+    if (lenet5c_go_on(team, 0)) lenet5c_work_until_over(team);
 }
 
 /* task(job, i) for each i below `count`, on all threads of the team. */
-static void lenet5c_share(lenet5c_team *team, int count, lenet5c_task task, const void *job)
+static inline void lenet5c_share(
+    lenet5c_team *team, int count, lenet5c_task task, const void *job)
 {
-    if (team == NULL || team->threads < 2 || count < 2) {
-        lenet5c_alone(count, task, job);
+    if (team == NULL || count < 2) {
+        lenet5c_share_alone(count, task, job);
         return;
     }
+    team->over = 0;
+    team->next_loop = NULL;
+    team->job = (void *)job;
     team->task = task;
-    team->job = job;
     team->count = count;
-    __atomic_store_n(&team->undone, (uint32_t)count, __ATOMIC_RELAXED);
-    __atomic_store_n(&team->open, (uint64_t)team->threads << 32 | (uint32_t)count,
-                     __ATOMIC_RELEASE);
-    for (int i = 0; i < team->threads - 1 && i < count - 1; i++)
-        lenet5c_call(team->worker[i]);
-    lenet5c_work(team, 0);
-    if (lenet5c_spin(&team->undone, 0))
-        return;
-    uint32_t undone = __atomic_or_fetch(&team->undone, LENET5C_WAITING, __ATOMIC_ACQ_REL);
-    while (undone != LENET5C_WAITING) {
-        lenet5c_sleep(&team->undone, undone);
-        undone = __atomic_load_n(&team->undone, __ATOMIC_ACQUIRE);
-    }
+    lenet5c_open_loop(team, 0);
+    lenet5c_work_until_over(team);
 }
 
 /* ---- teams come and go ---- */
@@ -255,19 +317,26 @@ static void lenet5c_make_fork_safe(void)
     pthread_atfork(lenet5c_before_fork, lenet5c_after_fork, lenet5c_in_child);
 }
 
-/* One more worker, which leaves signals to the program's own threads: 0 if there is none. */
+static lenet5c_member *lenet5c_new_member(lenet5c_team *team, int number)
+{
+    void *memory;
+    lenet5c_member *member;
+    if (posix_memalign(&memory, LENET5C_LINE, sizeof *member)) return NULL;
+    member = memory;
+    member->state = LENET5C_IDLE;
+    member->number = number;
+    member->team = team;
+    return team->member[number] = member;
+}
+
+/* One more worker, which leaves signals to the program's own threads: 0 if there is none.
+ */
 static int lenet5c_hire(lenet5c_team *team)
 {
-    lenet5c_worker *worker;
-    void *memory;
+    lenet5c_member *const worker = lenet5c_new_member(team, team->workers + 1);
     pthread_t thread;
     sigset_t all, before;
-    if (posix_memalign(&memory, LENET5C_LINE, LENET5C_LINE))
-        return 0;
-    worker = memory;
-    worker->state = LENET5C_IDLE;
-    worker->number = team->workers + 1;
-    worker->team = team;
+    if (worker == NULL) return 0;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     const int failed = pthread_create(&thread, NULL, lenet5c_worker_main, worker);
@@ -277,7 +346,7 @@ static int lenet5c_hire(lenet5c_team *team)
         return 0;
     }
     pthread_detach(thread);
-    team->worker[team->workers++] = worker;
+    team->workers++;
     return 1;
 }
 
@@ -287,11 +356,14 @@ static lenet5c_team *lenet5c_new_team(void)
     void *memory;
     lenet5c_team *team;
     pthread_once(&once, lenet5c_make_fork_safe);
-    if (posix_memalign(&memory, LENET5C_LINE, sizeof *team))
-        return NULL;
+    if (posix_memalign(&memory, LENET5C_LINE, sizeof *team)) return NULL;
     team = memory;
     team->open = 0;
     team->workers = 0;
+    if (lenet5c_new_member(team, 0) == NULL) {
+        free(team);
+        return NULL;
+    }
     return team;
 }
 
@@ -299,27 +371,21 @@ static lenet5c_team *lenet5c_new_team(void)
 static lenet5c_team *lenet5c_take_team(int threads)
 {
     lenet5c_team *team;
-    if (threads < 2 || lenet5c_in_parallel())
-        return NULL;
+    if (threads < 2 || lenet5c_in_parallel()) return NULL;
     pthread_mutex_lock(&lenet5c_lock);
     team = lenet5c_idle;
-    if (team)
-        lenet5c_idle = team->next;
+    if (team) lenet5c_idle = team->next;
     pthread_mutex_unlock(&lenet5c_lock);
-    if (team == NULL && (team = lenet5c_new_team()) == NULL)
-        return NULL;
-    if (threads > LENET5C_MAX_THREADS)
-        threads = LENET5C_MAX_THREADS;
-    while (team->workers < threads - 1 && lenet5c_hire(team))
-        ;
+    if (team == NULL && (team = lenet5c_new_team()) == NULL) return NULL;
+    if (threads > LENET5C_MAX_THREADS) threads = LENET5C_MAX_THREADS;
+    while (team->workers < threads - 1 && lenet5c_hire(team));
     team->threads = team->workers < threads ? team->workers + 1 : threads;
     return team;
 }
 
 static void lenet5c_give_back(lenet5c_team *team)
 {
-    if (team == NULL)
-        return;
+    if (team == NULL) return;
     pthread_mutex_lock(&lenet5c_lock);
     team->next = lenet5c_idle;
     lenet5c_idle = team;
@@ -333,11 +399,16 @@ static inline lenet5c_team *lenet5c_take_team(int threads)
     (void)threads;
     return NULL;
 }
-static inline void lenet5c_share(lenet5c_team *team, int count, lenet5c_task task,
-                                 const void *job)
+static inline void lenet5c_run(lenet5c_team *team, lenet5c_next_loop next_loop, void *job)
 {
     (void)team;
-    lenet5c_alone(count, task, job);
+    lenet5c_run_alone(next_loop, job);
+}
+static inline void lenet5c_share(
+    lenet5c_team *team, int count, lenet5c_task task, const void *job)
+{
+    (void)team;
+    lenet5c_share_alone(count, task, job);
 }
 static inline void lenet5c_give_back(lenet5c_team *team) { (void)team; }
 #endif

@@ -14,32 +14,49 @@ from lenet5c.core.plan cimport (
 )
 from lenet5c.core.prepare cimport preparing_tasks, run_preparing
 from lenet5c.core.reduce cimport finished_sums, join_sums, run_reducing
-from lenet5c.core.threads cimport Team, give_back, share, take_team
+from lenet5c.core.threads cimport Team, Work, give_back, run, take_team
 
 
 cdef inline void run_blockwise(
     const Plan *plan, const Call *call, const Workspace *space, int threads
 ) noexcept nogil:
     cdef Team *team = take_team(threads)
-    cdef int microbatches = (call.count + MICROBATCH - 1) // MICROBATCH
     cdef Loop loop
-    cdef int number
     loop.plan = plan
     loop.call = call
     loop.space = space
-    share(team, preparing_tasks(plan, call), prepare, &loop)
-    if call.gradient == NULL:
-        share(team, (call.count + LANES - 1) // LANES, run_block_forward, &loop)
-    else:
-        for number in range(microbatches):
-            loop.batch = batch_of(plan, call, number)
-            loop.microbatch = number
-            loop.finished = finished_sums(number, microbatches)
-            share(team, loop.batch.shards, run_shard, &loop)
-            share(team, plan.reducing_tasks, reduce, &loop)
-            if loop.finished > 0:
-                share(team, slices_of(plan.parameters), join, &loop)
+    loop.number = 0
+    run(team, next_loop, &loop)
     give_back(team)
+
+
+cdef inline int next_loop(void *of, Work *work) noexcept nogil:
+    """Preparing; then all blocks, or of each microbatch the shards, their sum, and the sums
+    that are finished with it."""
+    cdef Loop *loop = <Loop *>of
+    cdef const Plan *plan = loop.plan
+    cdef const Call *call = loop.call
+    cdef int microbatches = (call.count + MICROBATCH - 1) // MICROBATCH
+    loop.number += 1
+    if loop.number == 1:
+        work[0] = prepare
+        return preparing_tasks(plan, call)
+    if call.gradient == NULL:
+        work[0] = run_block_forward
+        return (call.count + LANES - 1) // LANES if loop.number == 2 else -1
+    loop.microbatch = (loop.number - 2) // 3
+    if loop.microbatch == microbatches:
+        return -1
+    loop.batch = batch_of(plan, call, loop.microbatch)
+    loop.finished = finished_sums(loop.microbatch, microbatches)
+    if loop.number % 3 == 2:
+        work[0] = run_shard
+        return loop.batch.shards
+    if loop.number % 3 == 0:
+        work[0] = reduce
+        return plan.reducing_tasks
+    work[0] = join
+    return slices_of(plan.parameters) if loop.finished > 0 else 0
 
 
 cdef inline void prepare(const void *of, int task) noexcept nogil:

@@ -12,53 +12,87 @@ from lenet5c.core.plan cimport (
     MICROBATCH, Batch, Call, Here, Loop, Op, Plan, Workspace, batch_of,
 )
 from lenet5c.core.prepare cimport run_packing
-from lenet5c.core.threads cimport Team, give_back, share, take_team
+from lenet5c.core.threads cimport Team, Work, give_back, run, take_team
+
+
+cdef enum:  # phases, in their order
+    PREPARE
+    PACK
+    BEGIN  # a microbatch, or in training the batch
+    FORWARD
+    LOSS
+    BACKWARD
+    END
 
 
 cdef inline void run_layerwise(
     const Plan *plan, const Call *call, const Workspace *space, int threads
 ) noexcept nogil:
     cdef Team *team = take_team(threads)
-    cdef bint training = call.gradient != NULL
-    cdef int rounds = 1 if training else (call.count + MICROBATCH - 1) // MICROBATCH
     cdef Loop loop
-    cdef int number
     loop.plan = plan
     loop.call = call
     loop.space = space
-    share(team, plan.count, prepare_op, &loop)
-    share(team, 0 if call.is_packed else plan.packing_tasks, pack, &loop)
-    for number in range(rounds):
-        loop.batch = batch_of(plan, call, number)
-        share(team, loop.batch.blocks, begin_block, &loop)
-        forward(team, &loop)
-        if training:
-            share(team, loop.batch.blocks, run_loss, &loop)
-            backward(team, &loop)
-        share(team, loop.batch.blocks, end_block, &loop)
+    loop.number = 0
+    loop.phase = PREPARE
+    run(team, next_loop, &loop)
     give_back(team)
 
 
-cdef inline void forward(Team *team, Loop *loop) noexcept nogil:
-    """All ops, from the first to the last."""
-    cdef int i
-    for i in range(loop.call.ops):
-        loop.op = &loop.plan.ops[i]
-        share(team, forward_tasks(loop), run_forward, loop)
+cdef inline int next_loop(void *of, Work *work) noexcept nogil:
+    """Sets the next loop's work; how many tasks it has, or -1 after the last."""
+    cdef Loop *loop = <Loop *>of
+    cdef const Plan *plan = loop.plan
+    cdef const Call *call = loop.call
+    if loop.phase == PREPARE:
+        loop.phase = PACK
+        work[0] = prepare_op
+        return plan.count
+    if loop.phase == PACK:
+        loop.phase = BEGIN
+        work[0] = pack
+        return 0 if call.is_packed else plan.packing_tasks
+    if loop.phase == BEGIN:
+        if loop.number == rounds_of(call):
+            return -1
+        loop.batch = batch_of(plan, call, loop.number)
+        loop.phase = FORWARD
+        loop.i = -1
+        work[0] = begin_block
+        return loop.batch.blocks
+    if loop.phase == FORWARD:
+        loop.i += 1
+        if loop.i < call.ops:
+            loop.op = &plan.ops[loop.i]
+            work[0] = run_forward
+            return forward_tasks(loop)
+        loop.phase = END if call.gradient == NULL else LOSS
+    if loop.phase == LOSS:
+        loop.phase = BACKWARD
+        loop.stage = -1
+        work[0] = run_loss
+        return loop.batch.blocks
+    if loop.phase == BACKWARD and loop.i > 0:
+        loop.op = &plan.ops[loop.i - 1]
+        loop.stage += 1
+        if loop.stage < stages_of(loop):
+            work[0] = run_stage
+            return loop.op.stage_tasks(loop.op, &loop.batch, loop.stage)
+        loop.i -= 1
+        loop.stage = -1
+        work[0] = run_backward
+        return backward_tasks(loop)
+    loop.phase = BEGIN
+    loop.number += 1
+    work[0] = end_block
+    return loop.batch.blocks
 
 
-cdef inline void backward(Team *team, Loop *loop) noexcept nogil:
-    """All ops, from the last to the first; what an op sums before comes in stages."""
-    cdef const Op *op
-    cdef int i
-    for i in range(loop.call.ops - 1, -1, -1):
-        op = loop.op = &loop.plan.ops[i]
-        if op.stages != NULL:
-            for loop.stage in range(op.stages(op, &loop.batch)):
-                share(
-                    team, op.stage_tasks(op, &loop.batch, loop.stage), run_stage, loop
-                )
-        share(team, backward_tasks(loop), run_backward, loop)
+cdef inline int rounds_of(const Call *call) noexcept nogil:
+    """Through all ops: one in training, else one for each microbatch."""
+    if call.gradient != NULL:
+        return 1
+    return (call.count + MICROBATCH - 1) // MICROBATCH
 
 
 cdef inline void prepare_op(const void *of, int number) noexcept nogil:
@@ -153,6 +187,12 @@ cdef inline void run_loss(const void *of, int block) noexcept nogil:
         map_of(plan, loop.call, space, plan.count, &loop.batch) + at,
         gradient_of(plan, space, plan.count, &loop.batch) + at,
     )
+
+
+cdef inline int stages_of(const Loop *loop) noexcept nogil:
+    if loop.op.stages == NULL:
+        return 0
+    return loop.op.stages(loop.op, &loop.batch)
 
 
 cdef inline void run_stage(const void *of, int task) noexcept nogil:

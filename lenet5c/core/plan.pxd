@@ -104,10 +104,12 @@ cdef struct Loop:
     const Plan *plan
     const Call *call
     const Workspace *space
+    int number  # of this loop, from 1; layerwise of the microbatch, from 0
     Batch batch
-    const Op *op  # layerwise; and which stage of its backward pass
-    int stage
     int microbatch, finished  # blockwise; and how many sums are finished with it
+    int phase  # layerwise, as all that follows
+    int i, stage  # of the op, and of what comes before its backward pass
+    const Op *op
 
 
 ctypedef void (*Forward)(
