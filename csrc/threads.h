@@ -128,13 +128,15 @@ static inline int64_t lenet5c_now(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-/* Look for a moment whether the word has this value: 1 if it has. */
-static inline int lenet5c_spin(const uint32_t *word, uint32_t value)
+/* Looks for a moment whether the word is no longer 0, and returns it. */
+static inline uint32_t lenet5c_spin(const uint32_t *word)
 {
     const int64_t end = lenet5c_now() + LENET5C_SPIN;
+    uint32_t found;
     do {
         for (int i = 0; i < LENET5C_LOOKS; i++) {
-            if (__atomic_load_n(word, __ATOMIC_ACQUIRE) == value) return 1;
+            found = __atomic_load_n(word, __ATOMIC_ACQUIRE);
+            if (found) return found;
             lenet5c_pause();
         }
     } while (lenet5c_now() < end);
@@ -143,7 +145,7 @@ static inline int lenet5c_spin(const uint32_t *word, uint32_t value)
 
 /* ---- the team ---- */
 
-enum { LENET5C_IDLE, LENET5C_CALLED, LENET5C_ASLEEP };
+enum { LENET5C_IDLE, LENET5C_ASLEEP, LENET5C_CALLED, LENET5C_OVER };
 
 typedef struct {
     uint32_t state; /* one of the above */
@@ -157,10 +159,10 @@ typedef struct {
  * describes the loop is read after that, and stays as it is until the task is done. */
 struct lenet5c_team {
     uint64_t open __attribute__((aligned(LENET5C_LINE)));
-    uint32_t undone __attribute__((aligned(LENET5C_LINE))); /* tasks */
+    uint32_t undone
+        __attribute__((aligned(LENET5C_LINE))); /* tasks, and members who have not left */
     lenet5c_task task __attribute__((aligned(LENET5C_LINE)));
     int count; /* of the loop's tasks */
-    int over;  /* no loop is left */
     lenet5c_next_loop next_loop;
     void *job;
     int threads,
@@ -176,36 +178,37 @@ static lenet5c_team *lenet5c_idle; /* teams that no call is using */
 /* The number of this thread in its team, 0 for the one that calls. */
 static inline int lenet5c_thread(void) { return lenet5c_number; }
 
-static inline void lenet5c_call(lenet5c_member *member)
+static inline void lenet5c_tell(lenet5c_member *member, uint32_t state)
 {
-    const uint32_t before =
-        __atomic_exchange_n(&member->state, LENET5C_CALLED, __ATOMIC_ACQ_REL);
+    const uint32_t before = __atomic_exchange_n(&member->state, state, __ATOMIC_ACQ_REL);
     if (before == LENET5C_ASLEEP) lenet5c_wake(&member->state);
 }
 
-static inline void lenet5c_wait_for_call(lenet5c_member *self)
+/* Waits until this thread is told something, and returns what. */
+static inline uint32_t lenet5c_listen(lenet5c_member *self)
 {
-    uint32_t idle = LENET5C_IDLE;
-    if (!lenet5c_spin(&self->state, LENET5C_CALLED)) {
+    uint32_t state = lenet5c_spin(&self->state);
+    if (state == LENET5C_IDLE)
         __atomic_compare_exchange_n(
-            &self->state, &idle, LENET5C_ASLEEP, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
-        while (__atomic_load_n(&self->state, __ATOMIC_ACQUIRE) == LENET5C_ASLEEP)
-            lenet5c_sleep(&self->state, LENET5C_ASLEEP);
-    }
-    __atomic_exchange_n(&self->state, LENET5C_IDLE, __ATOMIC_ACQ_REL);
+            &self->state, &state, LENET5C_ASLEEP, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+    while ((state = __atomic_load_n(&self->state, __ATOMIC_ACQUIRE)) == LENET5C_ASLEEP)
+        lenet5c_sleep(&self->state, LENET5C_ASLEEP);
+    __atomic_store_n(&self->state, LENET5C_IDLE, __ATOMIC_RELAXED);
+    return state;
 }
 
 /* Opens a loop, and calls as many others as there is something to do for. */
 static inline void lenet5c_open_loop(lenet5c_team *team, int number)
 {
     const int count = team->count, threads = team->threads;
-    __atomic_store_n(&team->undone, (uint32_t)count, __ATOMIC_RELAXED);
+    const int members = count < threads ? count : threads;
+    __atomic_store_n(&team->undone, (uint32_t)count + (uint32_t)members, __ATOMIC_RELAXED);
     __atomic_store_n(
         &team->open, (uint64_t)threads << 32 | (uint32_t)count, __ATOMIC_RELEASE);
-    for (int i = 0, called = 1; i < threads && called < count; i++) {
+    for (int i = 0, here = 1; here < members; i++) {
         if (i == number) continue;
-        lenet5c_call(team->member[i]);
-        called++;
+        lenet5c_tell(team->member[i], LENET5C_CALLED);
+        here++;
     }
 }
 
@@ -216,12 +219,7 @@ static inline int lenet5c_go_on(lenet5c_team *team, int number)
     if (team->next_loop) do
             count = team->next_loop(team->job, &team->task);
         while (count == 0);
-    if (count < 0) {
-        lenet5c_member *caller = team->member[0];
-        __atomic_store_n(&team->over, 1, __ATOMIC_RELEASE);
-        if (number) lenet5c_call(caller);
-        return 0;
-    }
+    if (count < 0) return 0;
     team->count = count;
     lenet5c_open_loop(team, number);
     return 1;
@@ -238,16 +236,18 @@ static inline int lenet5c_take(lenet5c_team *team, int number, int *task)
     return 1;
 }
 
-/* Takes tasks until there is none; who does the last one of a loop begins the next. */
-static inline void lenet5c_work(lenet5c_team *team, int number)
+/* What a member does in a loop: it takes tasks until there are none, and leaves. The last
+ * one to leave begins the next loop; 1 if there is none. */
+static inline int lenet5c_work(lenet5c_team *team, int number)
 {
-    int task;
     uint32_t done;
+    int task;
     do {
         for (done = 0; lenet5c_take(team, number, &task); done++)
             team->task(team->job, task);
-    } while (done && __atomic_sub_fetch(&team->undone, done, __ATOMIC_ACQ_REL) == 0 &&
-             lenet5c_go_on(team, number));
+        if (__atomic_sub_fetch(&team->undone, done + 1, __ATOMIC_ACQ_REL)) return 0;
+    } while (lenet5c_go_on(team, number));
+    return 1;
 }
 
 static void *lenet5c_worker_main(void *of)
@@ -255,19 +255,18 @@ static void *lenet5c_worker_main(void *of)
     lenet5c_member *const self = of;
     lenet5c_number = self->number;
     for (;;) {
-        lenet5c_wait_for_call(self);
-        lenet5c_work(self->team, self->number);
+        lenet5c_listen(self);
+        if (lenet5c_work(self->team, self->number))
+            lenet5c_tell(self->team->member[0], LENET5C_OVER);
     }
     return NULL;
 }
 
 static inline void lenet5c_work_until_over(lenet5c_team *team)
 {
-    for (;;) {
-        lenet5c_work(team, 0);
-        if (__atomic_load_n(&team->over, __ATOMIC_ACQUIRE)) return;
-        lenet5c_wait_for_call(team->member[0]);
-    }
+    int over = lenet5c_work(team, 0);
+    while (!over)
+        over = lenet5c_listen(team->member[0]) == LENET5C_OVER || lenet5c_work(team, 0);
 }
 
 /* All loops that next_loop(job, &task) makes ready, on all threads of the team. */
@@ -277,7 +276,6 @@ static inline void lenet5c_run(lenet5c_team *team, lenet5c_next_loop next_loop, 
         lenet5c_run_alone(next_loop, job);
         return;
     }
-    team->over = 0;
     team->next_loop = next_loop;
     team->job = job;
     if (lenet5c_go_on(team, 0)) lenet5c_work_until_over(team);
@@ -291,7 +289,6 @@ static inline void lenet5c_share(
         lenet5c_share_alone(count, task, job);
         return;
     }
-    team->over = 0;
     team->next_loop = NULL;
     team->job = (void *)job;
     team->task = task;
