@@ -60,7 +60,7 @@ static inline void lenet5c_run_alone(lenet5c_next_loop next_loop, void *job)
 enum {
     LENET5C_MAX_THREADS = 1024, /* of a team */
 #ifndef LENET5C_SPIN
-    LENET5C_SPIN = 50000, /* nanoseconds to look for work, before sleep */
+    LENET5C_SPIN = 50000, /* nanoseconds to look for work before sleep, at most */
 #endif
     LENET5C_LOOKS = 16, /* how often to look between two glances at the clock */
     LENET5C_LINE = 64,  /* bytes of a cache line, or a multiple */
@@ -128,10 +128,9 @@ static inline int64_t lenet5c_now(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-/* Looks for a moment whether the word is no longer 0, and returns it. */
-static inline uint32_t lenet5c_spin(const uint32_t *word)
+/* Looks until a time whether the word is no longer 0, and returns it. */
+static inline uint32_t lenet5c_spin(const uint32_t *word, int64_t end)
 {
-    const int64_t end = lenet5c_now() + LENET5C_SPIN;
     uint32_t found;
     do {
         for (int i = 0; i < LENET5C_LOOKS; i++) {
@@ -151,7 +150,7 @@ typedef struct {
     uint32_t state; /* one of the above */
     int number;     /* 0 is the thread whose call it is, the others are workers */
     lenet5c_team *team;
-    char rest[LENET5C_LINE - 2 * sizeof(int) - sizeof(void *)];
+    int64_t patience; /* nanoseconds that it spins before it sleeps */
 } lenet5c_member;
 
 /* `open` is 2^32 * threads + tasks that nobody has taken: a thread takes one by decreasing
@@ -184,15 +183,22 @@ static inline void lenet5c_tell(lenet5c_member *member, uint32_t state)
     if (before == LENET5C_ASLEEP) lenet5c_wake(&member->state);
 }
 
-/* Waits until this thread is told something, and returns what. */
+/* Waits until this thread is told something, and returns what. Who has waited for long, as
+ * beside other programs, spins less the next time. */
 static inline uint32_t lenet5c_listen(lenet5c_member *self)
 {
-    uint32_t state = lenet5c_spin(&self->state);
-    if (state == LENET5C_IDLE)
+    const int64_t start = lenet5c_now();
+    uint32_t state = lenet5c_spin(&self->state, start + self->patience);
+    if (state == LENET5C_IDLE) {
         __atomic_compare_exchange_n(
             &self->state, &state, LENET5C_ASLEEP, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
-    while ((state = __atomic_load_n(&self->state, __ATOMIC_ACQUIRE)) == LENET5C_ASLEEP)
-        lenet5c_sleep(&self->state, LENET5C_ASLEEP);
+        while ((state = __atomic_load_n(&self->state, __ATOMIC_ACQUIRE)) == LENET5C_ASLEEP)
+            lenet5c_sleep(&self->state, LENET5C_ASLEEP);
+        if (lenet5c_now() - start < 2 * LENET5C_SPIN)
+            self->patience = LENET5C_SPIN;
+        else
+            self->patience /= 2;
+    }
     __atomic_store_n(&self->state, LENET5C_IDLE, __ATOMIC_RELAXED);
     return state;
 }
@@ -318,9 +324,10 @@ static lenet5c_member *lenet5c_new_member(lenet5c_team *team, int number)
 {
     void *memory;
     lenet5c_member *member;
-    if (posix_memalign(&memory, LENET5C_LINE, sizeof *member)) return NULL;
+    if (posix_memalign(&memory, LENET5C_LINE, LENET5C_LINE)) return NULL;
     member = memory;
     member->state = LENET5C_IDLE;
+    member->patience = LENET5C_SPIN;
     member->number = number;
     member->team = team;
     return team->member[number] = member;
