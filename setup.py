@@ -75,13 +75,15 @@ class BuildCores(build_ext):
     def build_extensions(self):
         self.parallel = self.parallel or os.cpu_count()
         optional = [flag for flag in GCC if self.compiles([flag])]
-        openmp = self.openmp_flags()
+        threads = self.openmp_flags()
+        if self.compiles(["-pthread"]):
+            threads.append("-pthread")
         version = ("LENET5C_VERSION", f'"{self.distribution.get_version()}"')
         for extension in self.extensions:
             if extension.name != "lenet5c._cpu":
                 extension.define_macros.append(version)
-                extension.extra_compile_args += optional + openmp
-                extension.extra_link_args += openmp
+                extension.extra_compile_args += optional + threads
+                extension.extra_link_args += threads
         super().build_extensions()
 
     def openmp_flags(self):

@@ -7,10 +7,10 @@
  *     lenet5c_share(team, count, task, job);    // or one: task(job, 0), task(job, 1), ...
  *     lenet5c_give_back(team);
  *
- * A loop ends when all of its tasks are done, and the thread that did the last one begins
- * the next loop. So nobody waits for a thread that has no task: where other programs have
- * its CPU, the others do its share. A thread without a task looks for a moment whether
- * there is one, and then sleeps until it is called.
+ * A loop ends when its tasks are done and every thread that was called has come by; the
+ * last one begins the next loop. (Threads that do not wait for each other do not stay
+ * together: beside other programs one runs while the other has no turn, and both do the
+ * work of one.) Who waits spins for a moment, and then sleeps until it is called.
  *
  * The threads are POSIX's; OpenMP, where the compiler has it, says how many there may be.
  * Without POSIX threads a team is NULL: one thread.
@@ -183,22 +183,21 @@ static inline void lenet5c_tell(lenet5c_member *member, uint32_t state)
     if (before == LENET5C_ASLEEP) lenet5c_wake(&member->state);
 }
 
-/* Waits until this thread is told something, and returns what. Who has waited for long, as
- * beside other programs, spins less the next time. */
+/* Waits until this thread is told something, and returns what. After a long wait, as beside
+ * other programs, it does not spin the next time, and then by and by again. */
 static inline uint32_t lenet5c_listen(lenet5c_member *self)
 {
     const int64_t start = lenet5c_now();
+    int64_t patience = self->patience + LENET5C_SPIN / 8;
     uint32_t state = lenet5c_spin(&self->state, start + self->patience);
     if (state == LENET5C_IDLE) {
         __atomic_compare_exchange_n(
             &self->state, &state, LENET5C_ASLEEP, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
         while ((state = __atomic_load_n(&self->state, __ATOMIC_ACQUIRE)) == LENET5C_ASLEEP)
             lenet5c_sleep(&self->state, LENET5C_ASLEEP);
-        if (lenet5c_now() - start < 2 * LENET5C_SPIN)
-            self->patience = LENET5C_SPIN;
-        else
-            self->patience /= 2;
+        if (lenet5c_now() - start > 2 * LENET5C_SPIN) patience = 0;
     }
+    self->patience = patience < LENET5C_SPIN ? patience : LENET5C_SPIN;
     __atomic_store_n(&self->state, LENET5C_IDLE, __ATOMIC_RELAXED);
     return state;
 }

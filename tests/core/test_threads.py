@@ -1,0 +1,113 @@
+"""Threads that share loops: the same bits, no task lost or done twice, no hang.
+
+threads.c is the stress of csrc/threads.h by itself, where a compiler is there.
+"""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lenet5c
+from lenet5c._support.cores import core
+
+HANG = 120  # seconds; what is tested takes a few
+CC = shutil.which("cc") or shutil.which("gcc")
+HERE = Path(__file__).parent
+CSRC = HERE.parents[1] / "csrc"
+
+
+def digits(count: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(3)
+    images = random.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+    return images, random.integers(0, 10, count)
+
+
+@pytest.mark.parametrize("whole_batch", [False, True])
+def test_same_bits_on_more_threads_than_there_are_cpus(whole_batch):
+    """Blockwise and layerwise, more and fewer blocks than threads, two microbatches."""
+    images, labels = digits(300)
+    model = lenet5c.Model(
+        [
+            lenet5c.Conv2d(5, 5),
+            *([lenet5c.BatchNorm2d()] if whole_batch else []),
+            lenet5c.Tanh(),
+            lenet5c.MaxPool2d(2),
+            lenet5c.Dense(10),
+        ],
+        input_shape=(1, 28, 28),
+    )
+    for count in (3, 70, 300):
+        alone = model.loss_and_gradients(images[:count], labels[:count], threads=1)
+        logits = model.forward(images[:count], threads=1)
+        for threads in (2, 3, 4, 5, 6, 7, 64):
+            loss, gradients = model.loss_and_gradients(
+                images[:count], labels[:count], threads=threads
+            )
+            assert loss == alone[0]
+            for name, gradient in alone[1].items():
+                np.testing.assert_array_equal(gradients[name], gradient, err_msg=name)
+            found = model.forward(images[:count], threads=threads)
+            np.testing.assert_array_equal(found, logits)
+
+
+def test_thousands_of_calls_by_several_python_threads_on_busy_cpus(run_python):
+    """Four callers of up to seven threads each, beside busy loops."""
+    code = """
+import os, subprocess, sys, threading
+import numpy as np
+import lenet5c
+from lenet5c._support.cores import core
+
+busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+rng = np.random.default_rng(0)
+wrong = []
+
+def work(seed):
+    images = rng.integers(0, 256, (40, 12, 12), dtype=np.uint8)
+    labels = np.arange(40) % 10
+    model = lenet5c.Model(
+        [lenet5c.Conv2d(3, 5), lenet5c.Tanh(), lenet5c.Dense(10)],
+        input_shape=(1, 12, 12), seed=seed,
+    )
+    loss, gradients = model.loss_and_gradients(images, labels, threads=1)
+    logits = model.forward(images, threads=1)
+    for turn in range(500):
+        threads = 1 + (turn + seed) % 7
+        found, others = model.loss_and_gradients(images, labels, threads=threads)
+        if found != loss or any((others[name] != gradients[name]).any() for name in others):
+            wrong.append((seed, turn))
+        if (model.forward(images, threads=threads) != logits).any():
+            wrong.append((seed, turn))
+
+callers = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+for caller in callers:
+    caller.start()
+for caller in callers:
+    caller.join()
+for loop in busy:
+    loop.kill()
+    loop.wait()
+print(wrong)
+"""
+    assert run_python(code, timeout=HANG).stdout == "[]\n"
+
+
+def test_the_peak_runs_on_all_threads():
+    for threads in (0, 1, 2, 7):
+        core.multiply_adds_at_peak(10, threads)
+
+
+@pytest.mark.skipif(CC is None or not CSRC.exists(), reason="needs a C compiler")
+@pytest.mark.parametrize("flags", [[], ["-DLENET5C_NO_FUTEX"], ["-DLENET5C_SPIN=0"]])
+def test_each_task_is_done_once(tmp_path, flags):
+    program = tmp_path / "threads"
+    command = [CC, "-std=gnu11", "-O1", "-pthread", f"-I{CSRC}", *flags]
+    command += [str(HERE / "threads.c"), "-o", str(program)]
+    subprocess.run(command, check=True)
+    done = subprocess.run(
+        [program, "2000"], capture_output=True, text=True, timeout=HANG, check=False
+    )
+    assert done.stdout == "right\n"
