@@ -623,5 +623,5 @@ def multiply_adds_at_peak(Py_ssize_t rounds, int threads):
 
 
 cdef void multiply_add_task(const void *rounds, int _) noexcept nogil:
-    cdef volatile float total  # or else nothing would be computed
-    total = multiply_add_rounds((<const Py_ssize_t *>rounds)[0])
+    cdef volatile float _total  # or else nothing would be computed
+    _total = multiply_add_rounds((<const Py_ssize_t *>rounds)[0])

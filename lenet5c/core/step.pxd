@@ -26,7 +26,7 @@ cdef struct Average:
     float *average
     const float *parameters
     Py_ssize_t n
-    float share
+    float part
 
 
 cdef inline void share_slices(
@@ -70,13 +70,13 @@ cdef inline void update_slice(const void *of, int number) noexcept nogil:
 
 
 cdef inline void run_average(
-    float *average, const float *parameters, Py_ssize_t n, float share, int threads
+    float *average, const float *parameters, Py_ssize_t n, float part, int threads
 ) noexcept nogil:
     cdef Average a
     a.average = average
     a.parameters = parameters
     a.n = n
-    a.share = share
+    a.part = part
     share_slices(n, threads, average_slice, &a)
 
 
@@ -84,5 +84,5 @@ cdef inline void average_slice(const void *of, int number) noexcept nogil:
     cdef const Average *a = <const Average *>of
     cdef Py_ssize_t at = <Py_ssize_t>number * SLICE
     average_step(
-        a.average + at, a.parameters + at, min(<Py_ssize_t>SLICE, a.n - at), a.share
+        a.average + at, a.parameters + at, min(<Py_ssize_t>SLICE, a.n - at), a.part
     )
