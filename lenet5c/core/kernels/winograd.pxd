@@ -9,8 +9,8 @@ Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks").
 
 A tile of outputs is A'[(G w G') * (B'd B)]A of the kernel w and an E x E tile d of the
 input. That is the transform of winograd_rows.pxd along the columns of a tile and then along
-its rows. For M = 4 it takes 36 products where the sum over the taps has 144, for 3 there are
-25 for 81, and for 2 there are 16 for 36. With all channels, filters and tiles, each of the
+its rows. For M = 4 it takes 36 products where the sum over the taps has 144, for M = 3 it
+takes 25 for 81, and for M = 2 16 for 36. With all channels, filters and tiles, each of the
 elements is a product of matrices, and its derivatives are two more on the same:
 
     y  = A' M A             M = U V, U = G w G', V = B' d B
@@ -227,7 +227,7 @@ cdef inline void transform_input_by(
     cdef int RW = row_lanes(p, M)
     cdef int top = p.top + M * tile_row
     cdef int E = M + 2
-    cdef int i, j, t
+    cdef int i, j, t, _
     cdef lanes *row = scratch + pad
     cdef lanes *zeros = scratch + E * RW
     cdef const lanes *d[MOST_ELEMENTS]
@@ -256,7 +256,7 @@ cdef inline void transform_input_by(
     else:
         for j in range(W):
             row[j] = input_element(d, j, E - 2, E)
-    for i in range(E if only < 0 else 1):
+    for _ in range(E if only < 0 else 1):
         for j in range(pad):
             scratch[j] = lanes_set(0)
         for j in range(pad + W, RW):
@@ -297,7 +297,7 @@ cdef inline void transform_gradient_by(
     cdef int OW = p.out_w
     cdef int RW = row_lanes(p, M)
     cdef int E = M + 2
-    cdef int i, j, t
+    cdef int i, j, t, _
     cdef lanes *row = scratch
     cdef lanes *zeros = scratch + E * RW
     cdef const lanes *d[MOST_ELEMENTS]
@@ -326,7 +326,7 @@ cdef inline void transform_gradient_by(
     else:
         for j in range(OW):
             row[j] = gradient_element(d, j, E - 2, E, M)
-    for i in range(E if only < 0 else 1):
+    for _ in range(E if only < 0 else 1):
         for j in range(OW, RW):
             row[j] = lanes_set(0)
         for j in range(M):
