@@ -362,7 +362,14 @@ class Model:
     def forward(
         self, images: ArrayLike, *, threads: int | None = None
     ) -> NDArray[np.float32]:
-        """Logits, (N, classes) float32, of images as `fit` takes them."""
+        """Logits, (N, classes) float32, of images as `fit` takes them.
+
+        An image's logits do not depend on what other images of the call hold. Their
+        last bits depend on how many there are, and on the image's place: two engines
+        share the images, whole blocks and the rest (`lenet5c.engine`). The same call
+        gives the same bits, on any number of threads; so do `predict`,
+        `predict_proba` and `evaluate` of the same images.
+        """
         return self._run(self._pixels(images), threads)
 
     def __call__(
@@ -384,7 +391,8 @@ class Model:
         """The most probable label of each image, (N,), as they were given to `fit`.
 
         One image alone is ``images[np.newaxis]``; many calls for one each are what
-        `predictor` is for.
+        `predictor` is for. Labels are those of the logits of `forward`: where two are
+        equal but for rounding, it can depend on how many images there are.
         """
         labels: NDArray[Any] = self.classes[
             self.forward(images, threads=threads).argmax(axis=1)
@@ -425,6 +433,8 @@ class Model:
         step = IMAGES_A_CALL
         if indices is not None:
             step = min(step, max(1, MAX_COPIED // pixels[0].nbytes))
+            block = self._network.images_together
+            step -= step % block if step > block else 0
         loss_sum = 0.0
         confusion = np.zeros(count * count, np.int64)
         for start in range(0, total, step):

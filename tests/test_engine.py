@@ -136,8 +136,9 @@ def test_each_engine_gets_the_images_that_are_its_own(model, images):
     size = model._network.images_together
     choosing(model, Costs(1e6, 1e6 * size / 2, size))
     count = 2 * size + 1
-    mixed, mixed_shares = model.forward(images[:count]), model.predict_proba(
-        images[:count]
+    mixed, mixed_shares = (
+        model.forward(images[:count]),
+        model.predict_proba(images[:count]),
     )
     model._engine.forced = "core"
     np.testing.assert_array_equal(mixed[:-1], model.forward(images[: 2 * size]))
@@ -315,9 +316,7 @@ HELD = {
     "piece": lambda model: model.parameter_vector[40:][::-1],
     "parameter": lambda model: model.parameters["OUTPUT.bias"],
     "memoryview": lambda model: memoryview(model.parameter_vector)[5:],
-    "bytes": lambda model: np.frombuffer(
-        model.state_vector.view(np.uint8), np.float32
-    ),
+    "bytes": lambda model: np.frombuffer(model.state_vector.view(np.uint8), np.float32),
     "reshaped": lambda model: model.parameters["OUTPUT.bias"].reshape(1, 10)[0],
     "field": lambda model: model.parameter_vector.view([("value", np.float32)])[
         "value"

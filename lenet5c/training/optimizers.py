@@ -53,10 +53,10 @@ class Optimizer:
     def prepare(self, parameters: Vector) -> None:
         """Start afresh, unless the steps so far were on these very parameters, of which
         each call may be given another view."""
-        owner, *place = _memory_of(parameters)
+        owner, address, size = _memory_of(parameters)
         known = self._owner
-        if known is None or known[0] is not owner or list(known[1:]) != place:
-            self._owner = owner, *place
+        if known is None or known[0] is not owner or known[1:] != (address, size):
+            self._owner = owner, address, size
             self.state = [np.zeros_like(parameters) for _ in range(self.state_size)]
             self.steps = 0
 
