@@ -473,6 +473,33 @@ def test_nothing_is_compared_while_nobody_can_have_written(model, images, monkey
     assert watched.compared == 3
 
 
+def test_weights_are_packed_once_until_they_change(model, images, monkeypatch):
+    class Watched:
+        def __init__(self, network):
+            self.network, self.packed = network, 0
+
+        def pack(self, *arguments):
+            self.packed += 1
+            return self.network.pack(*arguments)
+
+        def forward(self, *arguments):
+            assert arguments[-1] is not None  # not packed again by the call
+            self.network.forward(*arguments)
+
+        def __getattr__(self, name):
+            return getattr(self.network, name)
+
+    watched = Watched(model._network)
+    monkeypatch.setattr(model._engine, "_network", watched)
+    model._engine.forced = "core"
+    for n in (1, 33, 70):
+        model.forward(images[:n])
+    assert watched.packed == 1
+    model.parameters["OUTPUT.bias"][0] += 1
+    model.forward(images), model.predict_proba(images)
+    assert watched.packed == 2
+
+
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda m: m.folded()])
 def test_copies_have_weights_of_their_own(again, model, images):
     before = model.forward(images[:3])
