@@ -162,7 +162,9 @@ cdef inline int bands_per_pass(const Convolution *p, const Bands *bands) noexcep
     return max(1, min(<Py_ssize_t>bands.eights + bands.sixes, PASS_LANES // band))
 
 
-cdef inline Py_ssize_t rows_scratch(const Convolution *p, const Bands *bands) noexcept nogil:
+cdef inline Py_ssize_t rows_scratch(
+    const Convolution *p, const Bands *bands
+) noexcept nogil:
     """Lanes that the passes need: zeros, elements of the input and of dy, and a tile."""
     cdef Py_ssize_t gradient = odd_lines(<Py_ssize_t>p.filters * gradient_width(p))
     cdef Py_ssize_t of_tile = odd_lines(<Py_ssize_t>tile_filters(p.tile) * p.out_w)
@@ -334,9 +336,9 @@ cdef inline void transform_band(
     cdef int E = band_elements(bands, band)
     cdef int pad = -p.top
     cdef int top = p.top + band_row(bands, band, p.kernel_h)
-    cdef int c, r, i, column
+    cdef int _, r, i, column
     cdef const lanes *rows[8]
-    for c in range(p.channels):
+    for _ in range(p.channels):
         for r in range(E):
             rows[r] = x + (top + r) * W if 0 <= top + r < p.height else zeros
         for column in range(pad):
@@ -418,10 +420,10 @@ cdef inline void transform_gradient_band(
     cdef int R = p.kernel_h
     cdef int oy = band_row(bands, band, R)
     cdef Py_ssize_t OW = p.out_w
-    cdef int f, j, i, column
+    cdef int _, j, i, column
     cdef const lanes *rows[8]
     dy += filter0 * p.out_h * OW
-    for f in range(filters):
+    for _ in range(filters):
         for j in range(E + 1 - R):
             rows[j] = dy + (oy + j) * OW if oy + j < p.out_h else zeros
         for i in range(E):

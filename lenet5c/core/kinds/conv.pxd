@@ -27,8 +27,8 @@ from lenet5c.core.kernels.winograd_rows cimport (
     rows_backward_params, rows_cycles, rows_fit, rows_params_cycles, rows_pay, rows_scratch,
 )
 from lenet5c.core.kinds.conv_layerwise cimport (
-    ROWS, SQUARES, Conv, add_filter, plan_by_block, plan_tasks, rows_backward_blocks, rows_forward_blocks,
-    winograd_backward_blocks, winograd_forward_blocks,
+    ROWS, SQUARES, Conv, add_filter, plan_by_block, plan_tasks, rows_backward_blocks,
+    rows_forward_blocks, winograd_backward_blocks, winograd_forward_blocks,
 )
 from lenet5c.core.kinds.correlation cimport (
     correlation_backward_input, correlation_forward, padded_input,
@@ -144,7 +144,8 @@ cdef inline int plan_block(Plan *plan, Op *op, Conv *conv) except -1:
 
 
 cdef inline void plan_block_params(Plan *plan, Op *op, Conv *conv) noexcept:
-    """The gradient of the weights by the sums as they are written, or by transposed maps."""
+    """The gradient of the weights by the sums as they are written, or by transposed
+    maps."""
     plan_shard_gradient(plan, op, conv, conv.sizes.kernel_h * conv.sizes.kernel_w)
     if transposing_pays(&conv.sizes):
         op.backward_params = transposed_params

@@ -111,6 +111,7 @@ cdef inline void plan_by_block(Op *op, Conv *conv, double cycles) noexcept:
     """Compute the gradient of each block, if that takes no more cycles than panels; it has
     `filter_floats` for each filter."""
     cdef Py_ssize_t floats = conv.sizes.filters * (conv.filter_floats + 1)
+    cdef Py_ssize_t most = PANEL_BYTES // <Py_ssize_t>sizeof(lanes)
     if cycles > panel_cycles(&conv.sizes):
         return
     conv.by_block = True
@@ -118,12 +119,13 @@ cdef inline void plan_by_block(Op *op, Conv *conv, double cycles) noexcept:
     conv.bias_gradient = conv.sizes.filters * conv.filter_floats
     op.panel_lanes = (floats + LANES - 1) // LANES
     op.blocks_per_panel = 1
-    while 2 * op.blocks_per_panel * op.panel_lanes <= PANEL_BYTES // <Py_ssize_t>sizeof(lanes):
+    while 2 * op.blocks_per_panel * op.panel_lanes <= most:
         op.blocks_per_panel *= 2
 
 
 cdef inline void add_filter(
-    const Op *op, const Call *call, float *shards, Py_ssize_t apart, int count, int filter
+    const Op *op, const Call *call, float *shards, Py_ssize_t apart, int count,
+    int filter,
 ) noexcept nogil:
     """Add the gradient of a filter's weights and bias, summed over `count` shards that lie
     `apart`, to the batch's; the weights lie (elements or taps, C) or (elements, C, taps)."""
@@ -275,7 +277,8 @@ cdef inline void rows_forward_blocks(
     for b in range(blocks):
         rows_forward(
             &(<const Conv *>op.own).sizes, &op.y_product, x + b * op.x_block,
-            call.packed + op.y_product.packed, bias, y + b * op.y_block, activation, scratch,
+            call.packed + op.y_product.packed, bias, y + b * op.y_block, activation,
+            scratch,
         )
 
 
