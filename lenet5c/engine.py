@@ -58,13 +58,13 @@ class Costs(NamedTuple):
     images_of_block: int
 
 
-def images_for_core(count: int, costs: Costs) -> tuple[int, float]:
+def images_for_core(count: int, costs: Costs, alike: bool = False) -> tuple[int, float]:
     """How many of `count` images the core takes, from the first on, and the cycles of
-    all; the C runtime takes the others."""
+    all; the C runtime takes the others. `alike`: all or none."""
     image, block, size = costs
     blocks, rest = divmod(count, size)
     ways = [(0, RUNTIME_CALL + count * image)]
-    if blocks and rest:
+    if blocks and rest and not alike:
         by_both = CORE_CALL + blocks * block + RUNTIME_CALL + rest * image
         ways.append((count - rest, by_both))
     ways.append((count, CORE_CALL + (blocks + (NOT_FULL if rest else 0)) * block))
@@ -109,6 +109,9 @@ class Engine:
     ----------
     forced : "core", "runtime" or None
         The engine of all images, for tests and measurements; None chooses.
+    alike : bool
+        Whether all images of a call go to one engine, so that their order changes no
+        bit; time goes up by a step then where a block begins.
     """
 
     def __init__(self, network: Any, state: Any, describe: Describe) -> None:
@@ -118,6 +121,7 @@ class Engine:
         self._kept: Kept | None = None
         self._header: Header | None = None
         self.forced: Literal["core", "runtime"] | None = None
+        self.alike = False
 
     def run(
         self,
@@ -146,9 +150,14 @@ class Engine:
         if ops >= 0:
             self._run_core(kept, pixels, y, resolve_threads(threads), ops, False)
             return
+        only = self.forced
+        if self.alike and not only:
+            costs = self._header_of(kept).costs
+            by_core, _ = images_for_core(len(pixels), costs, alike=True)
+            only = "core" if by_core else "runtime"
         for start in range(0, len(pixels), IMAGES_A_CALL):
             part = slice(start, start + IMAGES_A_CALL)
-            self._run_part(kept, pixels[part], y[part], threads, probabilities)
+            self._run_part(kept, pixels[part], y[part], threads, probabilities, only)
 
     def _run_part(
         self,
@@ -157,12 +166,13 @@ class Engine:
         y: Vector,
         threads: int | None,
         probabilities: bool,
+        only: Literal["core", "runtime"] | None,
     ) -> None:
         costs = self._header_of(kept).costs
         count = len(pixels)
         split, cycles = images_for_core(count, costs)
-        if self.forced:
-            split = count if self.forced == "core" else 0
+        if only:
+            split = count if only == "core" else 0
         if threads is None:
             threads = resolve_threads() if cycles > ONE_THREAD else 1
         predictor = self._predictor(kept) if split < count else None

@@ -618,6 +618,7 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         stage = InputStage(mean, deviation, 0.0) if self._bytes else InputStage()
         if model is not None:
             model.set_input(stage, size, _model_classes(classes))
+            model.predicts_alike = True  # the order of samples has to change nothing
         self._mean, self._deviation = mean * unit, deviation * unit
         self._seed = seed
         self.model_ = model

@@ -82,6 +82,9 @@ class Model:
     passes : int
         How many epochs all calls of `fit` have trained: what their random numbers go on
         from.
+    predicts_alike : bool
+        Whether all images of a call are predicted by one engine: then their order
+        changes no bit, as scikit-learn wants it (see `forward`). False unless set.
     trained_on : str or None
         The data set that `lenet5c train` was given, by name or path; None if unknown.
     """
@@ -177,6 +180,15 @@ class Model:
     def buffers(self) -> Parameters:
         """float32 arrays by name: what training measures, views of `state_vector`."""
         return self._buffers
+
+    @property
+    def predicts_alike(self) -> bool:
+        """Whether all images of a call are predicted by one engine."""
+        return self._engine.alike
+
+    @predicts_alike.setter
+    def predicts_alike(self, alike: bool) -> None:
+        self._engine.alike = bool(alike)
 
     @property
     def least_batch(self) -> int:
@@ -366,9 +378,9 @@ class Model:
 
         An image's logits do not depend on what other images of the call hold. Their
         last bits depend on how many there are, and on the image's place: two engines
-        share the images, whole blocks and the rest (`lenet5c.engine`). The same call
-        gives the same bits, on any number of threads; so do `predict`,
-        `predict_proba` and `evaluate` of the same images.
+        share the images, whole blocks and the rest (`lenet5c.engine`), or one takes all
+        (`predicts_alike`). The same call gives the same bits, on any number of threads;
+        so do `predict`, `predict_proba` and `evaluate` of the same images.
         """
         return self._run(self._pixels(images), threads)
 
@@ -845,6 +857,7 @@ class Model:
             "input": (self.stage, self.source, self.classes),
             "fitted": self.fitted,
             "training": (self.passes, self.trained_on),
+            "predicts_alike": self.predicts_alike,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -859,6 +872,7 @@ class Model:
         self.set_input(stage, source, classes)
         self.fitted = state["fitted"]
         self.passes, self.trained_on = state["training"]
+        self.predicts_alike = state.get("predicts_alike", False)
 
     def __repr__(self) -> str:
         return (

@@ -164,6 +164,28 @@ def test_what_an_image_gives_does_not_depend_on_what_the_others_hold(count, imag
 
 
 @pytest.mark.parametrize("count", [1, 9, 16, 33, 70])
+def test_the_order_of_images_changes_nothing_where_one_engine_takes_all(count, images):
+    model = lenet5c.cnn3()
+    model.predicts_alike = True
+    order = np.random.default_rng(1).permutation(count)
+    expected = model.forward(images[:count])
+    np.testing.assert_array_equal(model.forward(images[order]), expected[order])
+    again = pickle.loads(pickle.dumps(model))
+    assert again.predicts_alike
+    assert not lenet5c.cnn3().predicts_alike
+    np.testing.assert_array_equal(again.forward(images[order]), expected[order])
+
+
+def test_one_engine_for_all_is_the_cheaper_one():
+    assert images_for_core(9, COSTS, alike=True)[0] == 0
+    assert images_for_core(17, COSTS, alike=True)[0] == 0
+    assert images_for_core(18, COSTS, alike=True)[0] == 18
+    assert images_for_core(16, COSTS, alike=True)[0] == 16
+    dear = COSTS._replace(image=10_000)
+    assert [images_for_core(n, dear, alike=True)[0] for n in (1, 16, 33)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("count", [1, 9, 16, 33, 70])
 def test_all_methods_say_the_same_of_the_same_images(count, images):
     model = lenet5c.cnn3()
     labels = np.arange(70)[:count] % 10

@@ -4,7 +4,6 @@ GIL, a trainer for native programs, and what else calls a kernel.
 A network runs blockwise or layerwise (blockwise.pxd, layerwise.pxd; words in plan.pxd).
 """
 
-from cpython.buffer cimport PyBUF_FORMAT
 from libc.math cimport sqrt
 from libc.stdint cimport uint64_t
 from libc.string cimport memcmp, memcpy, memset
@@ -32,6 +31,9 @@ from lenet5c.core.threads cimport (
 )
 
 from lenet5c.core.places import as_run, places, runs_layerwise
+
+cdef extern from "Python.h":
+    int PyBUF_FORMAT
 
 lanes_per_block = LANES
 compiler = LENET5C_COMPILER.decode()

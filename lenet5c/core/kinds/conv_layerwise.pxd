@@ -128,7 +128,8 @@ cdef inline void add_filter(
     int filter,
 ) noexcept nogil:
     """Add the gradient of a filter's weights and bias, summed over `count` shards that lie
-    `apart`, to the batch's; the weights lie (elements or taps, C) or (elements, C, taps)."""
+    `apart`, to the batch's. The weights lie (elements or taps, C) or (elements, C, taps).
+    """
     cdef const Conv *conv = <const Conv *>op.own
     cdef int C = conv.sizes.channels
     cdef int taps = conv.sizes.kernel_h * conv.sizes.kernel_w
