@@ -154,8 +154,8 @@ typedef struct {
 } lenet5c_member;
 
 /* `open` is 2^32 * threads + tasks that nobody has taken: a thread takes one by decreasing
- * it. A thread that does so late takes a task of the loop that runs by then, or none; what
- * describes the loop is read after that, and stays as it is until the task is done. */
+ * it. What describes the loop is read after that, and stays as it is until all have left.
+ */
 struct lenet5c_team {
     uint64_t open __attribute__((aligned(LENET5C_LINE)));
     uint32_t undone
@@ -341,6 +341,10 @@ static int lenet5c_hire(lenet5c_team *team)
     sigset_t all, before;
     if (worker == NULL) return 0;
     sigfillset(&all);
+    sigdelset(&all, SIGSEGV); /* faults are the thread's own */
+    sigdelset(&all, SIGBUS);
+    sigdelset(&all, SIGFPE);
+    sigdelset(&all, SIGILL);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     const int failed = pthread_create(&thread, NULL, lenet5c_worker_main, worker);
     pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -77,7 +77,8 @@ def _array(
 
 def _network(layer: Layer, shape: tuple[int, int, int], gradient: bool = False) -> Any:
     nodes = for_core(lower([layer], shape, training=True), gradient)
-    return core.Network(nodes, shape), layer.output_shape(shape)
+    plain = [node | {"plain": True} for node in nodes]  # the sums as they are written
+    return core.Network(plain, shape), layer.output_shape(shape)
 
 
 def _forward(layer: Layer, x: Array, parameters: Array, threads: int | None) -> Array:

@@ -286,7 +286,7 @@ def test_the_gradient_of_a_batch_is_the_weighted_sum_of_its_parts():
     for name, gradient in gradients.items():
         scale = np.abs(gradient).max()
         assert scale > 0
-        np.testing.assert_allclose(gradient, sums[name], rtol=0, atol=2e-6 * scale)
+        np.testing.assert_allclose(gradient, sums[name], rtol=0, atol=4e-6 * scale)
 
 
 def test_loss_and_gradients_changes_nothing(small, small_images, labels, digest):
@@ -343,8 +343,8 @@ def test_activations_of_a_convolution_are_those_after_tanh(images, labels):
     parameters = model.parameters
     c1 = np.tanh(reference.conv2d(x, parameters["C1.weight"], parameters["C1.bias"]))
     s2 = reference.avg_pool2d(c1, 2)
-    np.testing.assert_allclose(model.activations(images, "C1"), c1, atol=2e-6)
-    np.testing.assert_allclose(model.activations(images, "S2"), s2, atol=2e-6)
+    np.testing.assert_allclose(model.activations(images, "C1"), c1, atol=5e-6)
+    np.testing.assert_allclose(model.activations(images, "S2"), s2, atol=5e-6)
     logits = model.activations(images, "OUTPUT").reshape(60, 10)
     np.testing.assert_allclose(logits, model.forward(images), atol=2e-6)
 

@@ -14,6 +14,8 @@ needs_dx, needs_other : bool
     Whether the gradient of what it reads is wanted.
 adds, adds_other : bool
     Whether that gradient is added to one that a later node has written.
+plain : bool, may be missing
+    Whether a convolution is the sum as it is written, through no transform domain.
 folds : bool
     Whether in prediction it takes in the batch normalisation behind it.
 """

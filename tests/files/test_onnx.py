@@ -778,7 +778,7 @@ def test_a_graph_from_elsewhere_becomes_a_model(name, tmp_path):
     (expected,) = run(path.read_bytes(), images)
     model = from_onnx(path)
     np.testing.assert_allclose(
-        model.forward(images), expected.reshape(5, -1), atol=1e-5
+        model.forward(images), expected.reshape(5, -1), atol=3e-5
     )
     model.save(tmp_path / "a.lenet5c")
 

@@ -379,8 +379,8 @@ cdef inline void correlate(
 
 
 cdef inline bint is_dense(const Correlation *p) noexcept nogil:
-    """Whether input and output are one pixel."""
-    return p.x_channel * p.rows * p.taps * p.out_h * p.out_w == 1
+    """Whether input and output are one pixel, and this is all there is of the output."""
+    return p.x_channel * p.rows * p.taps * p.out_h * p.out_w * p.y_filter == 1
 
 
 cdef inline int pass_channels(const Correlation *p, bint add) noexcept nogil:

@@ -556,23 +556,6 @@ cdef inline void input_gradient_rows(
     dx[7][x] += last
 
 
-cdef inline void products_of_band(
-    const Correlation *p, const lanes *v, Py_ssize_t v_stride, const float *packed,
-    lanes *m, int filter0, int column, int E, int TF, int TX,
-) noexcept nogil:
-    """m[i][f, t] = one tile of each element's product; m: elements TF TX apart"""
-    cdef Py_ssize_t stride = packed_size(p)
-    cdef Correlation tile = p[0]
-    cdef int i
-    tile.y_filter = TX
-    m -= filter0 * TX + column
-    for i in range(E):
-        correlate_columns(
-            &tile, v + i * v_stride, packed + i * stride, NULL, m + i * TF * TX, filter0,
-            0, column, TF, TX, 1,
-        )
-
-
 cdef struct Band:
     # one band of y, or of the gradient of the input
     const Convolution *conv

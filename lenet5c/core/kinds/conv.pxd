@@ -27,7 +27,7 @@ from lenet5c.core.kernels.winograd_rows cimport (
     rows_backward_params, rows_cycles, rows_fit, rows_params_cycles, rows_pay, rows_scratch,
 )
 from lenet5c.core.kinds.conv_layerwise cimport (
-    ROWS, SQUARES, Conv, add_filter, plan_by_block, plan_tasks, rows_backward_blocks,
+    ROWS, SQUARES, SUMS, Conv, add_filter, plan_by_block, plan_tasks, rows_backward_blocks,
     rows_forward_blocks, winograd_backward_blocks, winograd_forward_blocks,
 )
 from lenet5c.core.kinds.correlation cimport (
@@ -66,10 +66,12 @@ cdef inline int plan_conv(Plan *plan, Op *op, dict node) except -1:
     conv.padding = P
     conv.sizes.tile = cheapest_tile(F, KW, True)
     set_direct(plan, &op.y_product, conv)
-    if winograd_pays(&conv.sizes, plan.layerwise):
-        conv.way = SQUARES
-    elif plans_rows(op, conv):
-        conv.way = ROWS
+    conv.way = SUMS
+    if not node.get("plain", False):
+        if winograd_pays(&conv.sizes, plan.layerwise):
+            conv.way = SQUARES
+        elif plans_rows(op, conv):
+            conv.way = ROWS
     if plan.layerwise:
         plan_tasks(op, conv)
     if conv.way == SQUARES:

@@ -347,7 +347,7 @@ cdef inline void conv_input_gradient(
         return
     for first from 0 <= first < max(1, p.channels) by max(1, pass_channels(p, op.adds)):
         for tile in range(share.tile, share.tile_end):
-            if op.gaps and not op.adds:
+            if op.gaps and not op.adds and first == 0:
                 channel = <Py_ssize_t>tile * TILE_PAIR_F
                 for b in range(share.count):
                     memset(
