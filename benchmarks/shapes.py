@@ -121,7 +121,7 @@ def ours(shape: tuple[int, int, int], spec: Spec) -> lenet5c.Model:
             body += [kinds.BatchNorm2d(), kinds.ReLU()]
             body += [kinds.Conv2d(filters, 3, padding=1, bias=False)]
             shortcut = [kinds.Conv2d(filters, 1, stride=stride, bias=False)]
-            short = [*shortcut, kinds.BatchNorm2d()] if stride > 1 else None
+            short = [*shortcut, kinds.BatchNorm2d()] if stride > 1 else []
             return [kinds.Residual([*body, kinds.BatchNorm2d()], shortcut=short)]
         made = {
             "norm": kinds.BatchNorm2d,
