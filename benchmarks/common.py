@@ -11,6 +11,7 @@ import numpy as np
 import lenet5c
 from lenet5c._support.cores import core
 
+MOMENT = 0.06  # seconds that a short measurement takes, or one run
 FLOPS_OF_AN_IMAGE = 2 * 1_131_960  # training LeNet-5: forward, and backward to C1
 
 
@@ -42,6 +43,45 @@ def seconds(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
+
+
+def moment(work: Callable[[], object]) -> float:
+    """Seconds of one run, the mean of as many as fit into MOMENT."""
+    started = time.perf_counter()
+    runs = 0
+    while True:
+        work()
+        runs += 1
+        took = time.perf_counter() - started
+        if took > MOMENT:
+            return took / runs
+
+
+def torch_block(inputs: int, filters: int, stride: int):
+    """A residual block of PyTorch, but for the ReLU behind it."""
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(
+                nn.Conv2d(inputs, filters, 3, stride, 1, bias=False),
+                nn.BatchNorm2d(filters),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(filters, filters, 3, 1, 1, bias=False),
+                nn.BatchNorm2d(filters),
+            )
+            self.shortcut = nn.Sequential()
+            if stride > 1:
+                self.shortcut = nn.Sequential(
+                    nn.Conv2d(inputs, filters, 1, stride, bias=False),
+                    nn.BatchNorm2d(filters),
+                )
+
+        def forward(self, x):
+            return self.body(x) + self.shortcut(x)
+
+    return Block()
 
 
 def rest() -> None:

@@ -8,12 +8,11 @@ Medians of time an image in microseconds, taken in turns. The picture needs matp
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
-from common import machine, table
+from common import machine, moment, table
 
 import lenet5c
 from lenet5c import layers as kinds
@@ -44,21 +43,9 @@ CALLS = (
 BATCHES = (16, 32, 64, 96, 128, 192, 256, 288, 512, 1024, 2048, 4096)
 SIDES = (16, 24, 28, 32, 48, 64, 96, 128, 192, 256)
 WIDTHS = (1, 4, 16, 64, 128, 160, 165, 166, 200, 256, 512, 1024, 4096, 16384)
-MOMENT = 0.05  # seconds that a measurement takes, or one run
 MOST_PIXELS = 1 << 24  # of a call, so that none takes minutes
 
 Points = dict[int, float]
-
-
-def moment(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    runs = 0
-    while True:
-        work()
-        runs += 1
-        took = time.perf_counter() - started
-        if took > MOMENT:
-            return took / runs
 
 
 def medians(

@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from common import machine, noise, rest, seconds, table, trainer
+from common import machine, noise, rest, seconds, table, torch_block, trainer
 
 import lenet5c
 
@@ -47,35 +47,15 @@ def torch_network(name: str):
             *(nn.Conv2d(64, 128, 3), nn.ReLU(), nn.Flatten(), nn.Linear(1152, 10)),
         )
 
-    class Block(nn.Module):
-        def __init__(self, inputs: int, filters: int, stride: int) -> None:
-            super().__init__()
-            self.body = nn.Sequential(
-                nn.Conv2d(inputs, filters, 3, stride, 1, bias=False),
-                nn.BatchNorm2d(filters),
-                nn.ReLU(inplace=True),
-                nn.Conv2d(filters, filters, 3, 1, 1, bias=False),
-                nn.BatchNorm2d(filters),
-            )
-            self.shortcut = nn.Sequential()
-            if stride > 1:
-                self.shortcut = nn.Sequential(
-                    nn.Conv2d(inputs, filters, 1, stride, bias=False),
-                    nn.BatchNorm2d(filters),
-                )
-
-        def forward(self, x):
-            return nn.functional.relu(self.body(x) + self.shortcut(x), inplace=True)
-
     layers = [
         nn.Conv2d(1, 64, 7, 2, 3, bias=False),
         *(nn.BatchNorm2d(64), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)),
     ]
     inputs = 64
     for filters in (64, 128, 256, 512):
-        layers += [Block(inputs, filters, 1 if filters == inputs else 2)]
-        layers += [Block(filters, filters, 1)]
-        inputs = filters
+        for stride in (1 if filters == inputs else 2, 1):
+            layers += [torch_block(inputs, filters, stride), nn.ReLU(inplace=True)]
+            inputs = filters
     return 32, nn.Sequential(
         *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10)
     )

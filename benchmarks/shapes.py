@@ -12,18 +12,16 @@ are named at the end.
 import argparse
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from common import machine, table
+from common import machine, moment, table, torch_block
 
 import lenet5c
 from lenet5c import layers as kinds
 
 TRAINED = (32, 256)
 PREDICTED = (1, 8, 9, 64, 1024)
-MOMENT = 0.06  # seconds that a measurement takes, or one run
 FORMATS = ("contiguous_format", "channels_last")
 
 Spec = list[tuple]
@@ -146,25 +144,6 @@ def torchs(shape: tuple[int, int, int], spec: Spec):
     """The same in PyTorch."""
     from torch import nn
 
-    class Block(nn.Module):
-        def __init__(self, inputs: int, filters: int, stride: int) -> None:
-            super().__init__()
-            self.body = nn.Sequential(
-                nn.Conv2d(inputs, filters, 3, stride, 1, bias=False),
-                *(nn.BatchNorm2d(filters), nn.ReLU()),
-                nn.Conv2d(filters, filters, 3, 1, 1, bias=False),
-                nn.BatchNorm2d(filters),
-            )
-            self.shortcut = nn.Sequential()
-            if stride > 1:
-                self.shortcut = nn.Sequential(
-                    nn.Conv2d(inputs, filters, 1, stride, bias=False),
-                    nn.BatchNorm2d(filters),
-                )
-
-        def forward(self, x):
-            return self.body(x) + self.shortcut(x)
-
     channels, side, found = shape[0], shape[1], []
     features = 0
     for name, *values in spec:
@@ -174,7 +153,7 @@ def torchs(shape: tuple[int, int, int], spec: Spec):
             channels, side = filters, (side + 2 * padding - kernel) // stride + 1
         elif name == "block":
             filters, stride = values
-            found.append(Block(channels, filters, stride))
+            found.append(torch_block(channels, filters, stride))
             channels, side = filters, (side - 1) // stride + 1
         elif name in ("avg", "max"):
             found.append((nn.AvgPool2d if name == "avg" else nn.MaxPool2d)(2))
@@ -193,18 +172,6 @@ def torchs(shape: tuple[int, int, int], spec: Spec):
         else:
             found.append(nn.Tanh() if name == "tanh" else nn.ReLU())
     return nn.Sequential(*found)
-
-
-def moment(work: Callable[[], object]) -> float:
-    """Seconds of one run, the mean of as many as fit into a moment."""
-    started = time.perf_counter()
-    runs = 0
-    while True:
-        work()
-        runs += 1
-        took = time.perf_counter() - started
-        if took > MOMENT:
-            return took / runs
 
 
 def in_turns(works: list[Callable[[], object]], rounds: int) -> list[float]:

@@ -43,7 +43,7 @@ cdef extern from *:
     /* csrc/runtime/open.h */
     int lenet5c_open_parts(
         const void *, size_t, const float *, size_t, lenet5c_model **);
-    int lenet5c_cost_parts(const void *, size_t, size_t, double *, double *);
+    int lenet5c_cost_parts(const void *, size_t, size_t, double *, double *, int *);
     /* csrc/lenet5c.c chooses no kernels with more lanes: those of the core decide */
     int lenet5c_max_lanes = 4;
     """
@@ -51,7 +51,7 @@ cdef extern from *:
     int c_open_parts "lenet5c_open_parts"(
         const void *, size_t, const float *, size_t, lenet5c_model **) nogil
     int c_cost_parts "lenet5c_cost_parts"(
-        const void *, size_t, size_t, double *, double *) nogil
+        const void *, size_t, size_t, double *, double *, int *) nogil
 
 cdef extern from "lenet5c_api.h":
     ctypedef struct lenet5c_api:
@@ -463,13 +463,16 @@ cdef void predict_part(const void *of, int number) noexcept nogil:
 
 
 def cost_of_image(bytes header not None, size_t parameters):
-    """(cycles, bytes of weights) that one image takes in the C runtime, estimated; None
-    if it does not open such a model.
+    """(cycles, bytes of weights, images) in the C runtime, estimated: what one image
+    takes, and how many share what is loaded; None if it does not open such a model.
 
     header : of a model file with so many parameters and buffers
     """
     cdef double cycles = 0
     cdef double weights = 0
-    if c_cost_parts(<const char *>header, len(header), parameters, &cycles, &weights):
+    cdef int together = 0
+    if c_cost_parts(
+        <const char *>header, len(header), parameters, &cycles, &weights, &together
+    ):
         return None
-    return cycles, weights
+    return cycles, weights, together

@@ -147,9 +147,6 @@ class Engine:
             The core alone runs some of them.
         """
         kept = self._current(stage)
-        if ops >= 0:
-            self._run_core(kept, pixels, y, resolve_threads(threads), ops, False)
-            return
         only = self.forced
         if self.alike and not only:
             costs = self._header_of(kept).costs
@@ -157,6 +154,10 @@ class Engine:
             only = "core" if by_core else "runtime"
         for start in range(0, len(pixels), IMAGES_A_CALL):
             part = slice(start, start + IMAGES_A_CALL)
+            if ops >= 0:
+                count = resolve_threads(threads)
+                self._run_core(kept, pixels[part], y[part], count, ops, False)
+                continue
             self._run_part(kept, pixels[part], y[part], threads, probabilities, only)
 
     def _run_part(
@@ -200,17 +201,8 @@ class Engine:
             if kept.packed is None:
                 kept.packed = self._network.pack(kept.vector, threads)
             packed = kept.packed
-        for start in range(0, len(pixels), IMAGES_A_CALL):
-            part = slice(start, start + IMAGES_A_CALL)
-            self._network.forward(
-                kept.vector,
-                pixels[part],
-                kept.stage.for_core(),
-                y[part],
-                threads,
-                ops,
-                packed,
-            )
+        stage = kept.stage.for_core()
+        self._network.forward(kept.vector, pixels, stage, y, threads, ops, packed)
         if probabilities:
             np.subtract(y, y.max(axis=1, keepdims=True), out=y)
             np.exp(y, out=y)
@@ -258,7 +250,8 @@ class Engine:
         found = cost_of_image(content, len(kept.vector)) if content else None
         if found is None:
             return Header(kept.stage, None, Costs(float("inf"), block, size))
-        image = found[0] + loading(found[1])
+        image, weights, together = found
+        image += loading(weights) / together
         return Header(kept.stage, content, Costs(image, block, size))
 
     def _predictor(self, kept: Kept) -> "Predictor | None":

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import lenet5c
+from lenet5c import embed
 from lenet5c._support.cores import core
 from lenet5c.engine import (
     CORE_CALL,
@@ -21,6 +22,7 @@ from lenet5c.engine import (
     RUNTIME_CALL,
     Costs,
     images_for_core,
+    loading,
 )
 
 COSTS = Costs(image=100_000, block=800_000, images_of_block=16)
@@ -112,6 +114,20 @@ def test_networks_with_more_products_cost_more(images):
         costs.append((found.image, found.block / size))
     assert costs == sorted(costs)
     assert [block for _, block in costs] == sorted(block for _, block in costs)
+
+
+@pytest.mark.parametrize(
+    ("make", "images_at_once"),
+    [(lambda: lenet5c.mlp(hidden=1024), 8), (lenet5c.lenet5, 1)],
+)
+def test_what_images_share_is_loaded_once_for_them(make, images_at_once, images):
+    model = make()
+    model.forward(images[:1])
+    header = model._engine._header
+    count = len(model.state_vector)
+    cycles, weights, together = embed.cost_of_image(header.content, count)
+    assert together == images_at_once
+    assert header.costs.image == cycles + loading(weights) / images_at_once
 
 
 @pytest.mark.parametrize("make", [lenet5c.lenet5, lenet5c.cnn3, lenet5c.resnet18])

@@ -127,12 +127,12 @@ int lenet5c_open_parts(const void *header, size_t size, const float *values, siz
     return open_file(&file, model);
 }
 
-/* What an image of such a model costs, roughly: cycles of arithmetic, and the bytes of
- * weights that are read for it. */
-int lenet5c_cost_parts(
-    const void *header, size_t size, size_t count, double *cycles, double *weights);
-int lenet5c_cost_parts(
-    const void *header, size_t size, size_t count, double *cycles, double *weights)
+/* What an image of such a model costs, roughly: cycles of arithmetic, the bytes of weights
+ * that are read, and for how many images at once they are. */
+int lenet5c_cost_parts(const void *header, size_t size, size_t count, double *cycles,
+    double *weights, int *together);
+int lenet5c_cost_parts(const void *header, size_t size, size_t count, double *cycles,
+    double *weights, int *together)
 {
     struct file file;
     lenet5c_model counted;
@@ -142,6 +142,7 @@ int lenet5c_cost_parts(
     if (code) return code;
     *cycles = counted.cycles;
     *weights = (double)counted.weights;
+    *together = counted.together;
     return LENET5C_OK;
 }
 #endif

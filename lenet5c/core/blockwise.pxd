@@ -10,24 +10,18 @@ from lenet5c.core.kernels.pack cimport unpack_block
 from lenet5c.core.lanes cimport LANES, lanes
 from lenet5c.core.memory cimport arena_of
 from lenet5c.core.plan cimport (
-    MICROBATCH, Block, Call, Here, Loop, Op, Plan, Workspace, batch_of, slices_of,
+    MICROBATCH, Block, Call, Here, Loop, Op, Plan, Workspace, batch_of, run_loops,
+    slices_of,
 )
 from lenet5c.core.prepare cimport preparing_tasks, run_preparing
 from lenet5c.core.reduce cimport finished_sums, join_sums, run_reducing
-from lenet5c.core.threads cimport Team, Work, give_back, run, take_team
+from lenet5c.core.threads cimport Work
 
 
 cdef inline void run_blockwise(
     const Plan *plan, const Call *call, const Workspace *space, int threads
 ) noexcept nogil:
-    cdef Team *team = take_team(threads)
-    cdef Loop loop
-    loop.plan = plan
-    loop.call = call
-    loop.space = space
-    loop.number = 0
-    run(team, next_loop, &loop)
-    give_back(team)
+    run_loops(plan, call, space, threads, next_loop)
 
 
 cdef inline int next_loop(void *of, Work *work) noexcept nogil:

@@ -9,10 +9,10 @@ from lenet5c.core.kernels.pack cimport unpack_block
 from lenet5c.core.lanes cimport LANES, lanes, odd_lines
 from lenet5c.core.memory cimport add_map, arena_of, gradient_of, map_of
 from lenet5c.core.plan cimport (
-    MICROBATCH, Batch, Call, Here, Loop, Op, Plan, Workspace, batch_of,
+    MICROBATCH, Batch, Call, Here, Loop, Op, Plan, Workspace, batch_of, run_loops,
 )
 from lenet5c.core.prepare cimport run_packing
-from lenet5c.core.threads cimport Team, Work, give_back, run, take_team
+from lenet5c.core.threads cimport Work
 
 
 cdef enum:  # phases, in their order
@@ -28,15 +28,7 @@ cdef enum:  # phases, in their order
 cdef inline void run_layerwise(
     const Plan *plan, const Call *call, const Workspace *space, int threads
 ) noexcept nogil:
-    cdef Team *team = take_team(threads)
-    cdef Loop loop
-    loop.plan = plan
-    loop.call = call
-    loop.space = space
-    loop.number = 0
-    loop.phase = PREPARE
-    run(team, next_loop, &loop)
-    give_back(team)
+    run_loops(plan, call, space, threads, next_loop)
 
 
 cdef inline int next_loop(void *of, Work *work) noexcept nogil:
@@ -53,9 +45,9 @@ cdef inline int next_loop(void *of, Work *work) noexcept nogil:
         work[0] = pack
         return 0 if call.is_packed else plan.packing_tasks
     if loop.phase == BEGIN:
-        if loop.number == rounds_of(call):
+        if loop.microbatch == rounds_of(call):
             return -1
-        loop.batch = batch_of(plan, call, loop.number)
+        loop.batch = batch_of(plan, call, loop.microbatch)
         loop.phase = FORWARD
         loop.i = -1
         work[0] = begin_block
@@ -83,7 +75,7 @@ cdef inline int next_loop(void *of, Work *work) noexcept nogil:
         work[0] = run_backward
         return backward_tasks(loop)
     loop.phase = BEGIN
-    loop.number += 1
+    loop.microbatch += 1
     work[0] = end_block
     return loop.batch.blocks
 

@@ -59,16 +59,14 @@ cdef inline int plan_batch_maps(Plan *plan, dict places) except -1:
 
 
 cdef inline void plan_scratch(Plan *plan, Py_ssize_t end) noexcept:
-    """What an arena has behind the maps: scratch of one op at a time, and of images."""
+    """What an arena has behind the maps: scratch of an op at a time, of augmentation."""
     cdef Py_ssize_t most = 0
     cdef int i
     for i in range(plan.count):
         most = max(most, plan.ops[i].scratch_lanes)
         plan.ops[i].scratch = end
     plan.image_rows = end + most
-    plan.arena = plan.image_rows + max(
-        <Py_ssize_t>plan.W + LANES, augment_scratch(plan.H, plan.W)
-    )
+    plan.arena = plan.image_rows + augment_scratch(plan.H, plan.W)
 
 
 cdef inline void plan_shards(Plan *plan) noexcept:

@@ -12,11 +12,13 @@ Those are reached through pointers, so that each is compiled with all registers 
 
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc
+from libc.string cimport memset
 
 from lenet5c.core.kernels.augment cimport Augment
 from lenet5c.core.kernels.correlate cimport Correlation, packed_size
 from lenet5c.core.kernels.pack cimport Images
 from lenet5c.core.lanes cimport LANES, TILE_PAIR_X, lanes, odd_lines
+from lenet5c.core.threads cimport NextLoop, Team, give_back, run, take_team
 
 cdef enum:
     MICROBATCH = 256  # images between two reductions
@@ -104,9 +106,10 @@ cdef struct Loop:
     const Plan *plan
     const Call *call
     const Workspace *space
-    int number  # of this loop, from 1; layerwise of the microbatch, from 0
+    int microbatch  # its number; layerwise in training 0, of the batch
     Batch batch
-    int microbatch, finished  # blockwise; and how many sums are finished with it
+    int number  # blockwise: of this loop, from 1
+    int finished  # and how many sums are finished with the microbatch
     int phase  # layerwise, as all that follows
     int i, stage  # of the op, and of what comes before its backward pass
     const Op *op
@@ -223,7 +226,7 @@ cdef struct Plan:
     Py_ssize_t *reused  # and when only those that are still read
     Py_ssize_t *gradients  # where the gradients of the maps lie
     Py_ssize_t all_maps, few_maps  # lanes of a block, layerwise: training, prediction
-    Py_ssize_t image_rows, arena  # images on their way in; the whole arena, in lanes
+    Py_ssize_t image_rows, arena  # images being augmented; the whole arena, in lanes
     Py_ssize_t packed, rows, parameters  # floats
     Py_ssize_t buffers  # floats behind the parameters in the state
     Py_ssize_t norms
@@ -251,6 +254,21 @@ cdef inline Batch batch_of(const Plan *plan, const Call *call, int number) noexc
     batch.even = even_blocks(batch.images)
     batch.shards = (batch.images + of_shard - 1) // of_shard
     return batch
+
+
+cdef inline void run_loops(
+    const Plan *plan, const Call *call, const Workspace *space, int threads,
+    NextLoop next_loop,
+) noexcept nogil:
+    """All loops of a call, which `next_loop` sets in a `Loop` that is zero at first."""
+    cdef Team *team = take_team(threads)
+    cdef Loop loop
+    memset(&loop, 0, sizeof(Loop))
+    loop.plan = plan
+    loop.call = call
+    loop.space = space
+    run(team, next_loop, &loop)
+    give_back(team)
 
 
 cdef inline int slices_of(Py_ssize_t n) noexcept nogil:

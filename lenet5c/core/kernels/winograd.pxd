@@ -25,10 +25,10 @@ from libc.string cimport memset
 
 from lenet5c.core.kernels.activation cimport activation_backward, activation_forward
 from lenet5c.core.kernels.correlate cimport Correlation, correlate, packed_size
-from lenet5c.core.kernels.weight_gradient cimport Convolution, bias_gradient
-from lenet5c.core.kernels.winograd_rows cimport (
+from lenet5c.core.kernels.toom_cook cimport (
     gradient_elements, input_elements, input_gradient_rows, output_rows, share_of_row,
 )
+from lenet5c.core.kernels.weight_gradient cimport Convolution, bias_gradient
 from lenet5c.core.lanes cimport (
     LANES, TILE_FOUR_F, TILE_FOUR_X, TILE_MAX, TILE_SUMS, lanes, lanes_set, odd_lines,
 )
