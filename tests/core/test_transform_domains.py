@@ -61,6 +61,7 @@ OTHERS = [
     Shape(3, 8, 9, 11, 3, 1, stride=2),
     Shape(8, 8, 9, 11, 1, 0),
     # more filters than are summed in one pass, and a gradient in parts of one pixel
+    Shape(8, 200, 1, 1, 1, 0, stride=2),
     Shape(8, 200, 2, 2, 1, 0, stride=2),
     Shape(12, 260, 3, 3, 3, 0, stride=2),
     Shape(7, 129, 3, 2, 2, 0, stride=2),
