@@ -34,29 +34,33 @@ cdef inline double point(int E, int i) noexcept nogil:
     return p if i % 2 else -p
 
 
-cdef inline float share_of_row(int E, int R, int i, int row) noexcept nogil:
-    """G[i, row]: how much of a row of the kernel is in element i.
+cdef inline void shares_of_rows(int E, int R, int i, float *shares) noexcept nogil:
+    """G[i]: how much of each of a kernel's R rows is in element i.
 
     A power of the element's point, over the product of its distances from the others; what
     makes the numbers of B small is left to G as a factor.
     """
-    cdef double scale
-    cdef int _
-    if i == 0:
-        return (64 / <double>81 if E == 6 else 0.5 if E == 5 else 1) if row == 0 else 0
-    if i == E - 1:
-        return row == R - 1
+    cdef double share
+    cdef int row
+    if i == 0 or i == E - 1:
+        for row in range(R):
+            shares[row] = 0
+        if i > 0:
+            shares[R - 1] = 1
+        else:
+            shares[0] = 64 / <double>81 if E == 6 else 0.5 if E == 5 else 1
+        return
     if E == 8:
-        scale = -2 / <double>9 if i < 3 else 1 / <double>90 if i < 5 else 32 / <double>45
+        share = -2 / <double>9 if i < 3 else 1 / <double>90 if i < 5 else 32 / <double>45
     elif E == 6:
-        scale = -128 / <double>243 if i < 3 else 32 / <double>243
+        share = -128 / <double>243 if i < 3 else 32 / <double>243
     elif E == 5:
-        scale = -0.5 if i == 1 else -1 / <double>6 if i == 2 else 1 / <double>6
+        share = -0.5 if i == 1 else -1 / <double>6 if i == 2 else 1 / <double>6
     else:
-        scale = 0.5
-    for _ in range(row):
-        scale *= point(E, i)
-    return scale
+        share = 0.5
+    for row in range(R):
+        shares[row] = share
+        share *= point(E, i)
 
 
 cdef inline void input_elements(

@@ -26,7 +26,7 @@ from libc.string cimport memset
 from lenet5c.core.kernels.activation cimport activation_backward, activation_forward
 from lenet5c.core.kernels.correlate cimport Correlation, correlate, packed_size
 from lenet5c.core.kernels.toom_cook cimport (
-    gradient_elements, input_elements, input_gradient_rows, output_rows, share_of_row,
+    gradient_elements, input_elements, input_gradient_rows, output_rows, shares_of_rows,
 )
 from lenet5c.core.kernels.weight_gradient cimport Convolution, bias_gradient
 from lenet5c.core.lanes cimport (
@@ -177,8 +177,7 @@ cdef inline void pack_winograd(
     cdef const float *of_filter
     cdef float *to
     for i in range(E):
-        for k in range(3):
-            g[i][k] = share_of_row(E, 3, i, k)
+        shares_of_rows(E, 3, i, g[i])
     memset(w, 0, sizeof(w))
     packed += <Py_ssize_t>tile * p.taps * tf
     for tap in range(p.taps):
@@ -635,8 +634,7 @@ cdef inline void add_weight_gradient(
     cdef int c, n, i, j, k, r
     cdef const float *u
     for i in range(E):
-        for k in range(3):
-            g[i][k] = share_of_row(E, 3, i, k)
+        shares_of_rows(E, 3, i, g[i])
     for c from 0 <= c < channels by LANES:
         n = min(LANES, channels - c)
         memset(rows, 0, sizeof(rows))

@@ -26,7 +26,7 @@ from lenet5c.core.kernels.correlate cimport (
     Bands, Correlation, correlate_columns, correlation_cost, half_suffices, packed_size,
 )
 from lenet5c.core.kernels.toom_cook cimport (
-    gradient_elements, input_elements, input_gradient_rows, output_rows, share_of_row,
+    gradient_elements, input_elements, input_gradient_rows, output_rows, shares_of_rows,
 )
 from lenet5c.core.kernels.weight_gradient cimport Convolution, bias_gradient
 from lenet5c.core.lanes cimport (
@@ -41,6 +41,7 @@ from lenet5c.core.tile cimport (
 cdef enum:
     MOST_ROWS = 7  # of a kernel
     MOST_TAPS = 16  # columns of a kernel
+    PART_FLOATS = MOST_TAPS * TILE_MAX  # of each row of weights, transformed at a time
     PASS_LANES = 1 << 13  # of the transform domain, in a pass of the weight gradient
 
 cdef inline int elements_of(const Bands *bands) noexcept nogil:
@@ -169,37 +170,41 @@ cdef inline void pack_elements(
     const Correlation *p, const float *weight, float *packed, int tile, int E
 ) noexcept nogil:
     """packed[i][tile, c, k, f] = sum over r of G[i, r] weight[f, c, r, k], zero beyond the
-    last filter"""
+    last filter; some channels at a time"""
     cdef int tf = tile_filters(p.tile)
     cdef int valid = min(tf, p.filters - tile * tf)
     cdef int n = p.taps * tf
     cdef int R = p.combined
     cdef Py_ssize_t stride = packed_size(p)
-    cdef float[MOST_ROWS][MOST_TAPS * TILE_MAX] rows
-    cdef float share
-    cdef int c, r, k, f, i, j
+    cdef float[MOST_ROWS][PART_FLOATS] rows
+    cdef float[MOST_ROWS] shares
+    cdef int several = PART_FLOATS // n
+    cdef int channel, channels, c, r, k, f, i, j
     cdef const float *w
     cdef float *to
     memset(rows, 0, sizeof(rows))
     packed += <Py_ssize_t>tile * p.channels * n
-    for c in range(p.channels):
-        for r in range(R):
-            for f in range(valid):
+    for channel from 0 <= channel < p.channels by several:
+        channels = min(several, p.channels - channel)
+        for f in range(valid):
+            for c in range(channels):
                 w = weight + (
-                    p.w_start + (tile * tf + f) * p.w_filter + c * p.w_channel + r * p.w_row
+                    p.w_start + (tile * tf + f) * p.w_filter
+                    + (channel + c) * p.w_channel
                 )
-                for k in range(p.taps):
-                    rows[r][k * tf + f] = w[k * p.w_tap]
+                for r in range(R):
+                    for k in range(p.taps):
+                        rows[r][c * n + k * tf + f] = w[r * p.w_row + k * p.w_tap]
         for i in range(E):
+            shares_of_rows(E, R, i, shares)
             to = packed + i * stride
-            for j in range(n):
-                to[j] = share_of_row(E, R, i, 0) * rows[0][j]
+            for j in range(channels * n):
+                to[j] = shares[0] * rows[0][j]
             for r in range(1, R):
-                share = share_of_row(E, R, i, r)
-                if share != 0:
-                    for j in range(n):
-                        to[j] += share * rows[r][j]
-        packed += n
+                if shares[r] != 0:
+                    for j in range(channels * n):
+                        to[j] += shares[r] * rows[r][j]
+        packed += channels * n
 
 
 cdef inline void pack_rows(
@@ -341,6 +346,7 @@ cdef struct Band:
     const float *packed
     const float *bias
     lanes *to  # y or dx, all of it
+    int activation  # of y
     lanes *m  # products of one tile
     lanes *nowhere  # for rows of dx that do not exist
 
@@ -348,19 +354,22 @@ cdef struct Band:
 cdef inline void forward_tile(
     const Band *b, int filter0, int column, int TF, int TX
 ) noexcept nogil:
-    """The rows of a band of y, for TF filters and TX columns."""
+    """The rows of a band of y, for TF filters and TX columns, activated while they are in
+    the first-level cache."""
     cdef const Convolution *p = b.conv
     cdef int E = band_elements(&b.product.bands, b.number)
     cdef int oy = band_row(&b.product.bands, b.number, p.kernel_h)
     cdef int rows = min(E + 1 - p.kernel_h, p.out_h - oy)
     cdef lanes *y = b.to + (<Py_ssize_t>filter0 * p.out_h + oy) * p.out_w + column
-    cdef int f
+    cdef int f, row
     cdef float bias
     for f in range(min(TF, p.filters - filter0)):
         bias = b.bias[filter0 + f] if b.bias != NULL else 0
         output_columns(
             b.m + f * TX, TF * TX, lanes_set(bias), y, p.out_w, rows, TX, E, p.kernel_h
         )
+        for row in range(rows):
+            activation_forward(y + row * p.out_w, y + row * p.out_w, TX, b.activation)
         y += <Py_ssize_t>p.out_h * p.out_w
 
 
@@ -463,8 +472,6 @@ cdef inline void rows_forward(
     cdef lanes *zeros = scratch
     cdef lanes *v = zeros + p.width
     cdef Band b
-    cdef int f, oy, rows
-    cdef lanes *to
     memset(zeros, 0, p.width * sizeof(lanes))
     b.conv = p
     b.product = of_element
@@ -472,19 +479,12 @@ cdef inline void rows_forward(
     b.stride = input_stride(p)
     b.bias = bias
     b.to = y
+    b.activation = activation
     b.m = v + 8 * b.stride
     for b.number in range(bands.eights + bands.sixes):
         b.packed = packed_band(of_element, packed, b.number)
         transform_band(p, bands, b.number, x, v, zeros)
         run_band(&b, True)
-        if activation == 0:
-            continue
-        oy = band_row(bands, b.number, p.kernel_h)
-        rows = band_elements(bands, b.number) + 1 - p.kernel_h
-        rows = min(rows, p.out_h - oy)
-        for f in range(p.filters):
-            to = y + (<Py_ssize_t>f * p.out_h + oy) * p.out_w
-            activation_forward(to, to, rows * p.out_w, activation)
 
 
 cdef inline void rows_backward_input(
@@ -640,21 +640,25 @@ cdef inline void add_rows_gradient(
     """
     cdef int KW = p.kernel_w
     cdef int R = p.kernel_h
-    cdef int first = 0
-    cdef int E, i, c, r, k
-    cdef float share
+    cdef int elements = elements_of(bands)
+    cdef int several = PART_FLOATS // KW
+    cdef float[MOST_ROWS][PART_FLOATS] rows
+    cdef float[MOST_ROWS] shares
+    cdef int channel, n, E, i, element, c, r, j
     cdef const float *u
-    cdef float *to
-    while first < elements_of(bands):
-        E = 8 if bands.eights and first == 0 else 6
-        for i in range(E):
-            u = transformed + <Py_ssize_t>(first + i) * p.channels * KW
+    for channel from 0 <= channel < p.channels by several:
+        n = min(several, p.channels - channel)
+        memset(rows, 0, sizeof(rows))
+        for element in range(elements):
+            E = 8 if bands.eights and element < 8 else 6
+            i = element - 8 if bands.eights and E == 6 else element
+            shares_of_rows(E, R, i, shares)
+            u = transformed + (<Py_ssize_t>element * p.channels + channel) * KW
             for r in range(R):
-                share = share_of_row(E, R, i, r)
-                if share == 0:
-                    continue
-                for c in range(p.channels):
-                    to = dweight + (c * R + r) * KW
-                    for k in range(KW):
-                        to[k] += share * u[c * KW + k]
-        first += E
+                for j in range(n * KW):
+                    rows[r][j] += shares[r] * u[j]
+        for c in range(n):
+            for r in range(R):
+                for j in range(KW):
+                    dweight[j] += rows[r][c * KW + j]
+                dweight += KW
