@@ -92,6 +92,7 @@ cdef struct Many:
     float *probabilities  # or NULL
     char *workspaces  # one for each thread
     size_t workspace_size
+    bint refused  # some pixels; any thread may say so
 
 lenet5c_max_lanes = {"avx512": 16, "avx2": 8}.get(_core.isa, 4)
 
@@ -306,7 +307,12 @@ cdef class Predictor:
 
         A thread takes `part` images at a time.
 
-        images : (N, C, H, W) uint8 or float32, C-contiguous, which fit: nothing is checked
+        images : (N, C, H, W) uint8 or float32, C-contiguous, no larger than the input
+
+        Returns
+        -------
+        bool
+            False if there are pixels that the network does not take.
         """
         cdef const uint8_t[:, :, :, ::1] bytes
         cdef const float[:, :, :, ::1] floats
@@ -341,6 +347,7 @@ cdef class Predictor:
             share(team, parts, predict_part, &many)
             give_back(team)
         self.idle.append(scratch)
+        return not many.refused
 
     @property
     def address(self):
@@ -440,26 +447,29 @@ cdef class Predictor:
 
 cdef void predict_part(const void *of, int number) noexcept nogil:
     """Part `number` of many images."""
-    cdef const Many *many = <const Many *>of
+    cdef Many *many = <Many *>of
     cdef lenet5c_layout layout = many.layout
     cdef Py_ssize_t start = <Py_ssize_t>number * many.part
     cdef Py_ssize_t at = start * many.channels * layout.height * layout.width
     cdef void *workspace = many.workspaces + lenet5c_thread() * many.workspace_size
     cdef float *logits = NULL
     cdef float *probabilities = NULL
+    cdef int code
     layout.count = min(<Py_ssize_t>many.part, many.count - start)
     if many.logits != NULL:
         logits = many.logits + start * many.classes
     if many.probabilities != NULL:
         probabilities = many.probabilities + start * many.classes
     if many.bytes != NULL:
-        c_predict_u8(
+        code = c_predict_u8(
             many.model, workspace, many.bytes + at, &layout, NULL, probabilities, logits
         )
     else:
-        c_predict_f32(
+        code = c_predict_f32(
             many.model, workspace, many.floats + at, &layout, NULL, probabilities, logits
         )
+    if code:
+        many.refused = True
 
 
 def cost_of_image(bytes header not None, size_t parameters):

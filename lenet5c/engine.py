@@ -63,12 +63,13 @@ def images_for_core(count: int, costs: Costs, alike: bool = False) -> tuple[int,
     all; the C runtime takes the others. `alike`: all or none."""
     image, block, size = costs
     blocks, rest = divmod(count, size)
-    ways = [(0, RUNTIME_CALL + count * image)]
+    split, cycles = 0, RUNTIME_CALL + count * image
     if blocks and rest and not alike:
         by_both = CORE_CALL + blocks * block + RUNTIME_CALL + rest * image
-        ways.append((count - rest, by_both))
-    ways.append((count, CORE_CALL + (blocks + (NOT_FULL if rest else 0)) * block))
-    return min(ways, key=lambda way: way[1])
+        if by_both < cycles:
+            split, cycles = count - rest, by_both
+    by_core = CORE_CALL + (blocks + (NOT_FULL if rest else 0)) * block
+    return (count, by_core) if by_core < cycles else (split, cycles)
 
 
 def loading(weights: float) -> float:
@@ -145,6 +146,11 @@ class Engine:
             None is `resolve_threads`, or 1 for what one thread has done by then.
         ops : int
             The core alone runs some of them.
+
+        Raises
+        ------
+        ValueError
+            If there are pixels that the stage refuses.
         """
         kept = self._current(stage)
         only = self.forced
@@ -153,12 +159,18 @@ class Engine:
             by_core, _ = images_for_core(len(pixels), costs, alike=True)
             only = "core" if by_core else "runtime"
         for start in range(0, len(pixels), IMAGES_A_CALL):
-            part = slice(start, start + IMAGES_A_CALL)
+            part, of_part = pixels, y
+            if len(pixels) > IMAGES_A_CALL:
+                part = pixels[start : start + IMAGES_A_CALL]
+                of_part = y[start : start + IMAGES_A_CALL]
             if ops >= 0:
                 count = resolve_threads(threads)
-                self._run_core(kept, pixels[part], y[part], count, ops, False)
-                continue
-            self._run_part(kept, pixels[part], y[part], threads, probabilities, only)
+                done = self._run_core(kept, part, of_part, count, ops, False)
+            else:
+                done = self._run_part(kept, part, of_part, threads, probabilities, only)
+            if not done:
+                stage.check(pixels)
+                raise ValueError("images: expected pixels that the network takes")
 
     def _run_part(
         self,
@@ -168,7 +180,8 @@ class Engine:
         threads: int | None,
         probabilities: bool,
         only: Literal["core", "runtime"] | None,
-    ) -> None:
+    ) -> bool:
+        """Whether the network takes all pixels."""
         costs = self._header_of(kept).costs
         count = len(pixels)
         split, cycles = images_for_core(count, costs)
@@ -180,12 +193,16 @@ class Engine:
         if predictor is None:
             split = count
         if split:
-            self._run_core(kept, pixels[:split], y[:split], threads, -1, probabilities)
-        if predictor:
-            rest = y[split:]
-            logits, shares = (None, rest) if probabilities else (rest, None)
-            size = max(1, min(16, int(PART / costs.image)))
-            predictor.predict_many(pixels[split:], logits, shares, threads, size)
+            of_core = (pixels, y) if split == count else (pixels[:split], y[:split])
+            if not self._run_core(kept, *of_core, threads, -1, probabilities):
+                return False
+        if not predictor:
+            return True
+        if split:
+            pixels, y = pixels[split:], y[split:]
+        logits, shares = (None, y) if probabilities else (y, None)
+        size = max(1, min(16, int(PART / costs.image)))
+        return predictor.predict_many(pixels, logits, shares, threads, size)
 
     def _run_core(
         self,
@@ -195,7 +212,10 @@ class Engine:
         threads: int,
         ops: int,
         probabilities: bool,
-    ) -> None:
+    ) -> bool:
+        """Whether the network takes all pixels."""
+        if not kept.stage.takes(pixels):
+            return False
         packed = None
         if ops < 0:
             if kept.packed is None:
@@ -207,6 +227,7 @@ class Engine:
             np.subtract(y, y.max(axis=1, keepdims=True), out=y)
             np.exp(y, out=y)
             y /= y.sum(axis=1, keepdims=True)
+        return True
 
     def _current(self, stage: InputStage) -> Kept:
         """The model's weights as they are now.

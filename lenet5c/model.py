@@ -382,7 +382,7 @@ class Model:
         (`predicts_alike`). The same call gives the same bits, on any number of threads;
         so do `predict`, `predict_proba` and `evaluate` of the same images.
         """
-        return self._run(self._pixels(images), threads)
+        return self._run(images, threads)
 
     def __call__(
         self, images: ArrayLike, *, threads: int | None = None
@@ -395,8 +395,7 @@ class Model:
         self, images: ArrayLike, *, threads: int | None = None
     ) -> NDArray[np.float32]:
         """Probabilities, (N, classes) float32, in the order of `classes`."""
-        pixels = self._pixels(images)
-        return self._run(pixels, threads, probabilities=True)
+        return self._run(images, threads, probabilities=True)
 
     @explained
     def predict(self, images: ArrayLike, *, threads: int | None = None) -> NDArray[Any]:
@@ -475,8 +474,7 @@ class Model:
             names = ", ".join(self._maps)
             raise ValueError(f"layer: expected one of {names}, got {layer!r}")
         ops, shape = self._maps[layer]
-        pixels = self._pixels(images)
-        flat = self._run(pixels, threads, ops, math.prod(shape))
+        flat = self._run(images, threads, ops, math.prod(shape))
         return flat.reshape(len(flat), *shape)
 
     @explained
@@ -882,19 +880,21 @@ class Model:
 
     def _pixels(self, images: ArrayLike) -> NDArray[Any]:
         """Images (N, C, H, W), uint8 or float32, of a kind that the network takes."""
-        pixels = as_images(images, self.input_shape)
+        pixels = as_images(images, self.input_shape, finite=False)
         self.stage.check(pixels)
         return pixels
 
     def _run(
         self,
-        pixels: NDArray[Any],
+        images: ArrayLike,
         threads: int | None,
         ops: int = -1,
         outputs: int | None = None,
         probabilities: bool = False,
     ) -> NDArray[np.float32]:
-        """The outputs of the first `ops` ops, -1 for all: logits, or probabilities."""
+        """The outputs of the first `ops` ops, -1 for all: logits, or probabilities. The
+        engine looks at the pixels' values."""
+        pixels = as_images(images, self.input_shape, finite=False)
         y = np.empty((len(pixels), outputs or self.class_count), np.float32)
         if threads is not None:
             threads = resolve_threads(threads)

@@ -60,23 +60,26 @@ static int plan_input(struct planner *plan)
     return plan_pixels(m, values[5], deviation) ? LENET5C_OK : LENET5C_BAD_INPUT;
 }
 
-/* y[i] = x[i step] scale + offset; whether all x lie from `least` to `most`, as NaN does
- * not
- */
-static int scale_floats(
-    const lenet5c_model *m, const float *x, ptrdiff_t step, float *y, int n)
+/* Whether the pixels of an image are floats that the network takes. */
+static int floats_fit(
+    const lenet5c_model *m, const float *x, const lenet5c_layout *layout, int channels)
 {
-    int within = 1;
-    for (int i = 0; i < n; i++) {
-        const float value = x[i * step];
-        within &= value >= m->least && value <= m->most;
-        y[i] = value * m->float_scale + m->float_offset;
-    }
-    return within;
+    const int height = layout->height, width = layout->width;
+    if (layout->column_step == 1 && layout->row_step == width &&
+        (channels == 1 || layout->channel_step == (ptrdiff_t)height * width))
+        return m->kernels->are_within(
+            x, 1, (ptrdiff_t)channels * height * width, m->least, m->most);
+    for (int c = 0; c < channels; c++)
+        for (int row = 0; row < height; row++)
+            if (!m->kernels->are_within(
+                    x + row * layout->row_step + c * layout->channel_step,
+                    layout->column_step, width, m->least, m->most))
+                return 0;
+    return 1;
 }
 
-/* Image n as a map of layout HCW: scaled, and centred on the background. Whether its pixels
- * are of the kind that the network takes. */
+/* An image as a map of layout HCW: scaled, and centred on the background. Whether its
+ * pixels are of the kind that the network takes. */
 static int gather(const lenet5c_model *m, const uint8_t *bytes, const float *floats,
     const lenet5c_layout *layout, float *x)
 {
@@ -84,19 +87,25 @@ static int gather(const lenet5c_model *m, const uint8_t *bytes, const float *flo
     const int top = (m->input.height - layout->height) / 2;
     const int left = (m->input.width - layout->width) / 2;
     const ptrdiff_t size = channels * m->input.height * width, step = layout->column_step;
-    int fit = m->takes_bytes || floats;
-    if (layout->height < m->input.height || layout->width < m->input.width)
+    int rows = layout->height, columns = layout->width;
+    if (bytes ? !m->takes_bytes : !floats_fit(m, floats, layout, m->input.channels))
+        return 0;
+    if (rows < m->input.height || columns < width)
         m->kernels->fill(x, size, m->background);
+    else if (channels == 1 && layout->row_step == columns * step) { /* one long row */
+        columns *= rows;
+        rows = 1;
+    }
     x += top * channels * width + left;
-    for (int row = 0; row < layout->height; row++)
+    for (int row = 0; row < rows; row++)
         for (int c = 0; c < m->input.channels; c++) {
             const ptrdiff_t at = row * layout->row_step + c * layout->channel_step;
             if (bytes)
-                m->kernels->scale_bytes(
-                    bytes + at, step, x, layout->width, m->scale, m->offset);
+                m->kernels->scale_bytes(bytes + at, step, x, columns, m->scale, m->offset);
             else
-                fit &= scale_floats(m, floats + at, step, x, layout->width);
+                m->kernels->scale_floats(
+                    floats + at, step, x, columns, m->float_scale, m->float_offset);
             x += width;
         }
-    return fit;
+    return 1;
 }

@@ -24,7 +24,12 @@
     T(1, 4) T(1, 5) T(1, 6) T(1, 7) T(1, 8) T(2, 4) T(2, 5) T(2, 6) T(2, 7) T(2, 8)        \
     T(3, 4) T(3, 5) T(3, 6) T(3, 7) T(3, 8) T(4, 3) T(4, 4) T(4, 5) T(4, 6)                \
     T(5, 2) T(5, 3) T(5, 4) T(6, 2) T(6, 3) T(6, 4) T(7, 2) T(7, 3) T(8, 2) T(8, 3)
+/* Dense layers of few outputs: images, outputs. */
+#define LENET5C_DOT_TILES(T) T(1, 1) T(1, 2) T(1, 3) T(1, 4) T(2, 1) T(2, 2) T(2, 3) T(2, 4)
+#define LENET5C_DOT_TILES_32(T)                                                            \
+    T(3, 1) T(3, 2) T(3, 3) T(3, 4) T(4, 1) T(4, 2) T(4, 3) T(4, 4)
 /* clang-format on */
+#define LENET5C_DOTS 4
 #define LENET5C_MAX_TILE 12
 #define LENET5C_MAX_DENSE_TILE 24
 #define LENET5C_MAX_IMAGES 8

@@ -174,7 +174,8 @@ LENET5C_TARGET static void LENET5C_SET(fill)(float *to, ptrdiff_t n, float value
     for (; i < n; i++) to[i] = value;
 }
 
-/* to[i] = from[i * step] * scale + offset, to the same bits for any step */
+/* to[i] = from[i * step] * scale + offset, to the same bits for any step; so do the floats
+ */
 LENET5C_TARGET static void LENET5C_SET(scale_bytes)(
     const uint8_t *from, ptrdiff_t step, float *to, int n, float scale, float offset)
 {
@@ -199,6 +200,51 @@ LENET5C_TARGET static void LENET5C_SET(scale_bytes)(
 #endif
 }
 
+LENET5C_TARGET static void LENET5C_SET(scale_floats)(
+    const float *from, ptrdiff_t step, float *to, int n, float scale, float offset)
+{
+    if (step == 1 && n >= V) {
+        for (int i = 0; i < n; i += V) {
+            const int at = i < n - V ? i : n - V;
+            store(to + at, FMA(load(from + at), all(scale), all(offset)));
+        }
+        return;
+    }
+    for (int i = 0; i < n; i += V) {
+        const int count = n - i < V ? n - i : V;
+        float floats[V] = {0};
+        for (int k = 0; k < count; k++) floats[k] = from[(i + k) * step];
+        store(floats, FMA(load(floats), all(scale), all(offset)));
+        memcpy(to + i, floats, (size_t)count * sizeof(float));
+    }
+}
+
+/* Whether all of the n numbers lie from `least` to `most`, as NaN does not. */
+LENET5C_TARGET static int LENET5C_SET(are_within)(
+    const float *x, ptrdiff_t step, ptrdiff_t n, float least, float most)
+{
+    ptrdiff_t i = 0;
+    int within = 1;
+    if (step == 1 && n >= V) {
+        vec low = load(x), high = low,
+            rest = low - low; /* 0, or NaN of what is not finite */
+        float ends[3][V];
+        for (; i <= n - V; i += V) {
+            const vec v = load(x + i);
+            low = LENET5C_MIN(v, low);
+            high = LENET5C_MAX(v, high);
+            rest += v - v;
+        }
+        store(ends[0], low);
+        store(ends[1], high);
+        store(ends[2], rest);
+        for (int k = 0; k < V; k++)
+            within &= ends[0][k] >= least && ends[1][k] <= most && ends[2][k] == 0;
+    }
+    for (; i < n; i++) within &= x[i * step] >= least && x[i * step] <= most;
+    return within;
+}
+
 /* Softmax of the n logits, which have room for whole registers. */
 LENET5C_TARGET static void LENET5C_SET(softmax)(float *x, int n, float most)
 {
@@ -219,6 +265,7 @@ static const struct kernels LENET5C_SET(kernels) = {
     .run_product = LENET5C_SET(run_product),
     .run_pairs = LENET5C_SET(run_pairs),
     .run_dense = LENET5C_SET(run_dense),
+    .run_dots = LENET5C_SET(run_dots),
     .run_pool_hwc = LENET5C_SET(run_pool_hwc),
     .run_pool_hcw = LENET5C_SET(run_pool_hcw),
     .run_activation = LENET5C_SET(run_activation),
@@ -226,6 +273,8 @@ static const struct kernels LENET5C_SET(kernels) = {
     .run_scale = LENET5C_SET(run_scale),
     .fill = LENET5C_SET(fill),
     .scale_bytes = LENET5C_SET(scale_bytes),
+    .scale_floats = LENET5C_SET(scale_floats),
+    .are_within = LENET5C_SET(are_within),
     .softmax = LENET5C_SET(softmax),
 };
 

@@ -82,11 +82,10 @@ static int plan_layers(struct planner *plan)
     m->input.channels = sizes[0];
     m->input.height = plan->height = sizes[1];
     m->input.width = plan->width = sizes[2];
-    m->together = TOGETHER;
     plan->channels = sizes[0];
     plan->hcw = 1;
     plan->map = place_map(plan, map_size(plan));
-    m->cycles = 2. * (double)map_size(plan); /* to read a pixel and scale it, measured */
+    m->cycles = 0.5 * (double)map_size(plan); /* to read a pixel and scale it, measured */
     take_names(plan, &plan->layers, count_layers(values[1]));
     if (!index_tensors(plan) || !plan_list(plan, values[1])) return LENET5C_BAD_NETWORK;
     if (plan->memory && !sort_names(&plan->layers)) return LENET5C_BAD_NETWORK;
@@ -95,6 +94,7 @@ static int plan_layers(struct planner *plan)
         return LENET5C_BAD_NETWORK;
     if (plan->hcw || plan->height * plan->width > 1) add_flatten(plan);
     m->output = (ptrdiff_t)plan->maps[plan->map].begin;
+    m->together = plan->of_places && plan->dense_weights < FEW_WEIGHTS ? 1 : TOGETHER;
     while (m->together > 1 && m->workspace * (uint64_t)m->together > MAX_TOGETHER)
         m->together--;
     m->workspace = (m->workspace + 15) / 16 * 16;

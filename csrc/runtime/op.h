@@ -9,11 +9,12 @@ typedef void tile_function(const struct op *, const float *, const float *, floa
 
 enum {
 #if defined(LENET5C_BARE)
-    TOGETHER = 1, /* images that a network of dense layers takes at once */
+    TOGETHER = 1, /* images that dense layers take at once */
 #else
     TOGETHER = 8,
 #endif
-    DENSE_REGISTERS = 5 /* a dense layer with fewer has several sums for each output */
+    FEW_WEIGHTS = 1 << 17, /* in floats: they stay in a cache from one image to the next */
+    DENSE_REGISTERS = 5    /* a dense layer with fewer has several sums for each output */
 };
 
 /* As a tile_function, for images that lie `apart`. */
@@ -70,6 +71,7 @@ struct kernels {
     void (*run_product)(const struct op *, const float *, float *);
     void (*run_pairs)(const struct op *, const float *, float *);
     void (*run_dense)(const struct op *, const float *, float *, int, ptrdiff_t);
+    void (*run_dots)(const struct op *, const float *, float *, int, ptrdiff_t);
     void (*run_pool_hwc)(const struct op *, const float *, float *);
     void (*run_pool_hcw)(const struct op *, const float *, float *);
     void (*run_activation)(const struct op *, const float *, float *);
@@ -77,5 +79,7 @@ struct kernels {
     void (*run_scale)(const struct op *, const float *, float *);
     void (*fill)(float *, ptrdiff_t, float);
     void (*scale_bytes)(const uint8_t *, ptrdiff_t, float *, int, float, float);
+    void (*scale_floats)(const float *, ptrdiff_t, float *, int, float, float);
+    int (*are_within)(const float *, ptrdiff_t, ptrdiff_t, float, float);
     void (*softmax)(float *, int, float);
 };

@@ -38,9 +38,11 @@ struct planner {
     int hcw;                     /* whether its layout is HCW, or else HWC */
     int flat; /* whether a Flatten layer has passed that has moved nothing yet */
     struct map maps[MAX_MAPS];
-    int map;          /* the present one */
-    int may_activate; /* whether the last op takes an activation */
-    int computes;     /* whether there is a layer that computes something */
+    int map;                /* the present one */
+    int may_activate;       /* whether the last op takes an activation */
+    int of_places;          /* whether there is a layer of many outputs a filter */
+    uint64_t dense_weights; /* that images share, in floats */
+    int computes;           /* whether there is a layer that computes something */
     int parameters;
     uint64_t floats;      /* of all parameters */
     struct names layers;  /* so far */

@@ -10,14 +10,19 @@ static int run_images(const lenet5c_model *m, const uint8_t *bytes, const float 
                 maps + n * m->apart))
             return 0;
     }
-    for (int i = 0; i < m->op_count; i++) {
+    for (int i = 0, end; i < m->op_count; i = end) {
         const struct op *op = &m->ops[i];
+        end = i + 1;
         if (op->run_dense) {
             op->run_dense(op, maps + op->x, maps + op->y, count, m->apart);
             continue;
         }
-        for (int n = 0; n < count; n++)
-            op->run(op, maps + n * m->apart + op->x, maps + n * m->apart + op->y);
+        while (end < m->op_count && !m->ops[end].run_dense) end++;
+        for (int n = 0; n < count; n++) {
+            float *of_image = maps + n * m->apart;
+            for (int k = i; k < end; k++)
+                m->ops[k].run(&m->ops[k], of_image + m->ops[k].x, of_image + m->ops[k].y);
+        }
     }
     return 1;
 }

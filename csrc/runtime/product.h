@@ -57,7 +57,8 @@ static void add_product(struct planner *plan, const struct parameters *of, int s
     const ptrdiff_t row = (ptrdiff_t)op->channels * op->width;
     struct choice choice = choose_tiles(k->tiles, k->tile_count, fp / v, out_w, 1);
     uint64_t floats = 0, scratch = 0;
-    int to_hcw = 0, kh = of->rows, pairs;
+    int to_hcw = 0, of_taps = 0, kh = of->rows,
+        pairs; /* what the lanes are: columns, taps */
     double cycles;
     float *weights;
     if (plan->hcw && stride == 1) {
@@ -75,7 +76,7 @@ static void add_product(struct planner *plan, const struct parameters *of, int s
     }
     op->out_h = out_h;
     op->out_w = out_w;
-    if (out_h * out_w > 1) plan->model->together = 1;
+    plan->of_places |= out_h * out_w > 1;
     op->taps_a = op->hcw ? kh * channels : kh;
     op->taps_t =
         op->hcw ? of->columns : (ptrdiff_t)(of->columns - 1) * op->channels + channels;
@@ -89,16 +90,25 @@ static void add_product(struct planner *plan, const struct parameters *of, int s
     op->y_row = (ptrdiff_t)out_w * (to_hcw ? filters : fp);
     op->x_to_y = to_hcw ? 1 : fp;
     op->parts = to_hcw ? 1 : out_w;
-    if (v > 1 && out_h * out_w == 1 && op->taps_a == 1 && fp / v >= DENSE_REGISTERS) {
+    if (v > 1 && out_h * out_w == 1 && op->taps_a == 1) {
         static const struct tile one = {1, 1, 1, NULL};
-        op->run_dense = k->run_dense;
-        choice = (struct choice){{&one, NULL}, {fp / v, 0}, 0};
+        /* quarter cycles a tap, as a tile's: a register of taps a cycle, and 6 for its sum
+         */
+        const int64_t dots = 4 * filters * (op->taps_t / v + 6) / (op->taps_t + 8);
+        if (fp / v >= DENSE_REGISTERS) {
+            op->run_dense = k->run_dense;
+            choice = (struct choice){{&one, NULL}, {fp / v, 0}, 0};
+        } else if (dots < choice.cost) {
+            op->run_dense = k->run_dots;
+            choice = (struct choice){{&one, NULL}, {filters, 0}, dots};
+            of_taps = 1;
+        }
     }
     for (int i = 0; i < 2; i++) {
         const struct tile *tile = choice.tiles[i];
         struct piece *piece = &op->pieces[i];
         if (!tile) continue;
-        const int width = to_hcw ? tile->width : tile->width * v;
+        const int width = to_hcw || of_taps ? tile->width : tile->width * v;
         piece->tile = tile->run;
         piece->count = choice.counts[i];
         piece->columns = to_hcw ? tile->columns * v : tile->columns;
@@ -115,6 +125,7 @@ static void add_product(struct planner *plan, const struct parameters *of, int s
     if (out_h * out_w == 1 && floats > MAX_BYTES && cycles < (double)floats / v)
         cycles = (double)floats / v; /* the second-level cache gives a register a cycle */
     plan->model->cycles += cycles;
+    if (op->run_dense) plan->dense_weights += floats;
     plan->model->weights += floats * (pairs ? 6 : 1) * sizeof(float);
     op->weights = weights = take(plan, floats * (pairs ? 6 : 1) * sizeof(float));
     if (weights && !pairs) pack_weights(of, op, -1, weights);

@@ -29,6 +29,7 @@ cdef extern from "lanes.h" nogil:
     void lanes_add_to(float *to, lanes v, int count)
     float lanes_sum(lanes v)
     void lanes_sums(const lanes *v, int count, float *sums)
+    lanes lanes_min(lanes a, lanes b)
     lanes lanes_max(lanes a, lanes b)
     lanes lanes_where_equal(lanes a, lanes b, lanes yes, lanes no)
     lanes lanes_if_less(lanes a, lanes b, lanes yes, lanes no)

@@ -17,6 +17,7 @@ from lenet5c.core.kernels.histogram cimport count_bytes
 from lenet5c.core.kernels.loss cimport softmax_cross_entropy
 from lenet5c.core.kernels.pack cimport load_rows, unpack_block
 from lenet5c.core.kernels.peak cimport multiply_add_rounds
+from lenet5c.core.kernels.within cimport all_within
 from lenet5c.core.kernels.update cimport squares
 from lenet5c.core.kinds.table cimport kinds_with
 from lenet5c.core.lanes cimport LANES, TILE_PAIR_X, lanes
@@ -611,6 +612,18 @@ def add_counts(const unsigned char[::1] values not None, Py_ssize_t[::1] counts 
     if values.shape[0] > 0:
         with nogil:
             count_bytes(&values[0], values.shape[0], &counts[0])
+
+
+def are_within(
+    const float[:, :, :, ::1] values not None, float least, float most
+):
+    """Whether all values lie from `least` to `most`, which are finite; NaN does not."""
+    cdef Py_ssize_t n = values.size
+    cdef bint found = True
+    if n > 0:
+        with nogil:
+            found = all_within(&values[0, 0, 0, 0], n, least, most)
+    return found
 
 
 def multiply_adds_at_peak(Py_ssize_t rounds, int threads):

@@ -19,6 +19,7 @@ Pixels = str | tuple[float, float] | None  # see InputStage
 MAX_FLOAT32 = float(np.finfo(np.float32).max)
 PIECE = 1 << 20  # pixels that are looked at together: images may be larger than memory
 ROUNDING = 1e-5  # how far outside of 0 to 1 a float may lie; csrc/lenet5c.c has it too
+LIMITS = -ROUNDING, 1 + ROUNDING
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,9 @@ class InputStage:
     @property
     def takes_bytes(self) -> bool:
         """Whether a byte has a meaning to the network."""
-        known = isinstance(self.pixels, tuple)
-        return not known or self._limits() == (-ROUNDING, 1 + ROUNDING)
+        if not isinstance(self.pixels, tuple):
+            return True
+        return 0 <= self.pixels[0] <= self.pixels[1] <= 1
 
     @property
     def of_floats(self) -> bool:
@@ -112,46 +114,53 @@ class InputStage:
         return isinstance(self.pixels, tuple)
 
     def _limits(self) -> tuple[float, float]:
-        """The least and the largest float that the network takes."""
+        """The least and the largest float32 that the network takes."""
         if self.pixels is None:
             return -MAX_FLOAT32, MAX_FLOAT32
-        if isinstance(self.pixels, tuple):
+        least, most = LIMITS
+        if isinstance(self.pixels, tuple) and not self.takes_bytes:
             least, most = self.pixels
-            if not 0 <= least <= most <= 1:
-                width = most - least
-                return (
-                    max(least - width, -MAX_FLOAT32),
-                    min(most + width, MAX_FLOAT32),
-                )
-        return -ROUNDING, 1 + ROUNDING
+            width = most - least
+            least = max(least - width, -MAX_FLOAT32)
+            most = min(most + width, MAX_FLOAT32)
+        return float(np.float32(least)), float(np.float32(most))
+
+    def takes(self, images: NDArray[Any]) -> bool:
+        """Whether images (N, C, H, W), uint8 or C-contiguous float32, mean what the
+        training images meant."""
+        if images.dtype == np.uint8:
+            return self.takes_bytes
+        least, most = self._limits()
+        if images.size <= PIECE:
+            return bool(core.are_within(images, least, most))
+        return all(core.are_within(part, least, most) for _, part in _parts(images))
 
     def check(self, images: NDArray[Any], argument: str = "images") -> None:
         """Refuse images that would not mean what the training images meant.
 
         Parameters
         ----------
-        images : (N, C, H, W) uint8 or float32
+        images : (N, C, H, W) uint8 or C-contiguous float32
 
         Raises
         ------
         ValueError
             Says what the network was trained on, and which image is of another kind.
         """
+        if self.takes(images):
+            return
         trained_on = "uint8"
         if isinstance(self.pixels, tuple):
             trained_on = "floats from {:g} to {:g}".format(*self.pixels)
         if images.dtype == np.uint8:
-            if not self.takes_bytes:
-                raise ValueError(
-                    f"{argument}: expected floats, as the model was trained on "
-                    f"{trained_on}, got uint8"
-                )
-            return
-        if self.pixels is None:
-            return
-        least, most = np.array(self._limits(), np.float32)
+            raise ValueError(
+                f"{argument}: expected floats, as the model was trained on "
+                f"{trained_on}, got uint8"
+            )
+        _check_finite(images, argument)
+        least, most = self._limits()
         for start, part in _parts(images):
-            if part.min() >= least and part.max() <= most:
+            if core.are_within(part, least, most):
                 continue
             wrong = ((part < least) | (part > most)).reshape(len(part), -1)
             bad = int(wrong.any(axis=1).argmax())
@@ -189,7 +198,7 @@ def _as_pixels(pixels: object) -> Pixels:
 
 
 def as_images(
-    images: ArrayLike, shape: Shape, argument: str = "images"
+    images: ArrayLike, shape: Shape, argument: str = "images", *, finite: bool = True
 ) -> NDArray[Any]:
     """Images as a C-contiguous (N, C, H, W) array of uint8 or float32.
 
@@ -204,6 +213,8 @@ def as_images(
         uint8 are not read.
     shape : (C, H, W)
         The network's input. Images may be smaller, not larger.
+    finite : bool
+        False leaves it to the caller to look for NaN and infinity.
 
     Raises
     ------
@@ -220,9 +231,6 @@ def as_images(
             f"{argument}: expected uint8 (0 to 255) or floating pixels, "
             f"got {array.dtype}"
         )
-    wanted = (
-        f"(N, {channels}, H, W)" + (", (N, H, W) or (N, H*W)" if channels == 1 else "")
-    ) + f" with H <= {height} and W <= {width}"
     original = array.shape
     if array.ndim == 2:
         side = int(np.sqrt(array.shape[1]))
@@ -234,38 +242,65 @@ def as_images(
         array = array[:, np.newaxis]
     elif array.ndim == 4 and array.shape[1] != channels == array.shape[3]:
         array = array.transpose(0, 3, 1, 2)
-    if array.ndim != 4 or array.shape[1] != channels:
+    if (
+        array.ndim != 4
+        or array.shape[1] != channels
+        or 0 in array.shape
+        or array.shape[2] > height
+        or array.shape[3] > width
+    ):
+        raise _not_images(argument, original, array.shape, shape)
+    if array.dtype.kind == "f" and array.dtype != np.float32:
+        with np.errstate(over="ignore"):
+            array = np.asarray(array, np.float32)
+    elif array.dtype.kind != "f" and array.dtype != np.uint8:
+        array = _as_bytes(array, argument)
+    flags = array.flags
+    if not (flags.c_contiguous and flags.aligned):
+        array = np.require(array, requirements=["C", "A"])
+    if finite:
+        _check_finite(array, argument)
+    return array
+
+
+def _not_images(
+    argument: str, original: tuple[int, ...], shape: tuple[int, ...], wanted: Shape
+) -> ValueError:
+    """What is wrong with a shape; the second is what was made of it."""
+    channels, height, width = wanted
+    expected = (
+        f"{argument}: expected (N, {channels}, H, W)"
+        + (", (N, H, W) or (N, H*W)" if channels == 1 else "")
+        + f" with H <= {height} and W <= {width}"
+    )
+    if len(shape) != 4 or shape[1] != channels:
         one = (
-            array.ndim == (2 if channels == 1 else 3)
+            len(shape) == (2 if channels == 1 else 3)
             and (channels == 1 or channels in (original[0], original[-1]))
             and original[0] <= max(channels, height)
             and original[-1] <= max(channels, width)
         )
-        raise ValueError(
-            f"{argument}: expected {wanted}, got the shape {original}"
+        return ValueError(
+            f"{expected}, got the shape {original}"
             + "; one image alone is image[np.newaxis], or see Model.predictor" * one
         )
-    if 0 in array.shape:
-        raise ValueError(f"{argument}: expected {wanted}, got none: {original}")
-    if array.shape[2] > height or array.shape[3] > width:
-        raise ValueError(f"{argument}: expected {wanted}, got the shape {original}")
-    if array.dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            array = np.asarray(array, np.float32)
-    elif array.dtype != np.uint8:
-        array = _as_bytes(array, argument)
-    array = np.require(array, requirements=["C", "A"])
-    if array.dtype != np.uint8:
-        for start, part in _parts(array):
-            with np.errstate(over="ignore", invalid="ignore"):
-                finite = np.isfinite(part.sum())  # quick; a sum may overflow as well
-            if not finite and not np.isfinite(part).all():
-                bad = start + int(np.argmin(np.isfinite(part).all(axis=(1, 2, 3))))
-                raise ValueError(
-                    f"{argument}: expected finite float32 pixels, image {bad} has a "
-                    "NaN, an infinity or a value beyond float32"
-                )
-    return array
+    if 0 in shape:
+        return ValueError(f"{expected}, got none: {original}")
+    return ValueError(f"{expected}, got the shape {original}")
+
+
+def _check_finite(images: NDArray[Any], argument: str) -> None:
+    """ValueError if there is a NaN or an infinity."""
+    if images.dtype == np.uint8:
+        return
+    for start, part in _parts(images):
+        if core.are_within(part, -MAX_FLOAT32, MAX_FLOAT32):
+            continue
+        bad = start + int(np.argmin(np.isfinite(part).all(axis=(1, 2, 3))))
+        raise ValueError(
+            f"{argument}: expected finite float32 pixels, image {bad} has a "
+            "NaN, an infinity or a value beyond float32"
+        )
 
 
 def _parts(
