@@ -15,6 +15,7 @@ import pytest
 import lenet5c
 from lenet5c import embed
 from lenet5c._support.cores import core
+from lenet5c.data.images import InputStage
 from lenet5c.engine import (
     CORE_CALL,
     IMAGES_A_CALL,
@@ -679,3 +680,24 @@ def test_an_optimizer_that_was_used_is_copied_and_pickled(model):
     np.testing.assert_array_equal(np.asarray(state), model.state_vector)
     with pytest.raises(ValueError, match="content: expected 8 bytes"):
         core.StateVector(2, b"123")
+
+
+@pytest.mark.parametrize("engine", [None, "core", "runtime"])
+@pytest.mark.parametrize("at", [0, 15, 16, 36])
+@pytest.mark.parametrize(
+    ("value", "expected"), [(np.nan, "finite"), (np.inf, "finite"), (1.5, "0 to 1")]
+)
+def test_whichever_engine_reads_it_a_wrong_pixel_is_named(
+    model, engine, at, value, expected
+):
+    model.set_input(InputStage(pixels="bytes"), (28, 28), np.arange(10))
+    model._engine.forced = engine
+    images = np.zeros((37, 28, 28), np.float32)
+    images[at, 5, 7] = value
+    for work in (model.forward, model.predict_proba):
+        with pytest.raises(
+            ValueError, match=rf"^images: .*{expected}.* image {at} has"
+        ):
+            work(images)
+    images[at] = 0
+    assert np.isfinite(model.forward(images)).all()

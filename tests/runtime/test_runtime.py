@@ -322,15 +322,32 @@ def test_same_logits_as_the_core(runtime: Runtime, name: str) -> None:
     assert_same(model, opened, rng.normal(size=shape).astype(np.float32))
 
 
-@pytest.mark.parametrize("outputs", [65, 80, 97, 129, 145, 255, 300])
-def test_images_have_the_same_bits_in_any_number(
-    runtime: Runtime, outputs: int
-) -> None:
+SHARED = {  # networks that take several images at once
+    **{
+        f"{n} and {n + 35} outputs": (
+            [Dense(n), Tanh(), Dense(n + 35), ReLU(), Dense(3)],
+            (1, 5, 7),
+        )
+        for n in (65, 80, 97, 129, 145, 255, 300)
+    },
+    **{
+        f"{n} outputs of 399 inputs": ([Dense(n), Tanh(), Dense(2)], (1, 19, 21))
+        for n in (1, 2, 3, 4, 5, 7, 10, 13)
+    },
+    "many weights after a convolution": (
+        [Conv2d(2, 3), ReLU(), Dense(700), Tanh(), Dense(5)],
+        (1, 12, 12),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_images_have_the_same_bits_in_any_number(runtime: Runtime, name: str) -> None:
     """Dense layers read their weights once for several images."""
-    layers = [Dense(outputs), Tanh(), Dense(outputs + 35), ReLU(), Dense(3)]
-    model = model_of(layers, (1, 5, 7), seed=outputs)
+    model = model_of(*SHARED[name], seed=len(name))
     opened = runtime.open(saved(model))
-    images = np.random.default_rng(1).normal(size=(17, 1, 5, 7)).astype(np.float32)
+    shape = (17, *model.input_shape)
+    images = np.random.default_rng(1).normal(size=shape).astype(np.float32)
     assert_same(model, opened, images)
     alone = np.concatenate([opened.predict(images[n : n + 1])[2] for n in range(17)])
     for count in range(1, 18):
@@ -610,6 +627,22 @@ def test_pixels_that_are_not_finite_do_no_harm(runtime: Runtime) -> None:
     for image in images:
         opened.predict(image[np.newaxis], expected=CODES["BAD_PIXELS"])
     assert np.isfinite(opened.predict(np.ones_like(images))[2]).all()
+
+
+@pytest.mark.parametrize("step", [1, 2])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -0.01, 1.01])
+def test_one_pixel_that_is_refused_is_seen_wherever_it_is(
+    runtime: Runtime, value: float, step: int
+) -> None:
+    model = model_of([Dense(3)], (2, 5, 11), seed=0)
+    model.set_input(InputStage(pixels="bytes"), (5, 11), np.arange(3))
+    opened = runtime.open(saved(model))
+    image = np.zeros((1, 2, 5, 11 * step), np.float32)[..., ::step]
+    for at in np.ndindex(image.shape):
+        image[at] = value
+        opened.predict(image, expected=CODES["BAD_PIXELS"])
+        image[at] = 0.5
+    assert_same(model, opened, image)
 
 
 STAGES = {  # pixels of the stage: the floats that are taken, and those that are not
