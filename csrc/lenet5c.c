@@ -17,6 +17,7 @@
 
 #include <float.h>
 #include <limits.h>
+#include <math.h> /* INFINITY */
 #include <string.h>
 #ifndef LENET5C_BARE
 #include <stdio.h>

@@ -11,7 +11,11 @@ static void add_cycles(struct planner *plan, int activation)
 static void add_activation(struct planner *plan, int activation)
 {
     if (plan->may_activate) {
-        last_op(plan)->activation = activation;
+        struct op *last = last_op(plan);
+        if (activation == RELU && last->run == plan->model->kernels->run_product)
+            last->least = 0;
+        else
+            last->activation = activation;
         plan->may_activate = 0;
         add_cycles(plan, activation);
         return;

@@ -3,7 +3,8 @@
  */
 
 /* Registers of channels, columns, sums beside each other. A tile has to fit 16 registers
- * beside an operand or two, and wants 8 sums: two multiply-adds a cycle of latency 4. */
+ * beside an operand or two, and wants 8 sums: two multiply-adds a cycle of latency 4. The
+ * second are for 32 registers. */
 /* clang-format off */
 #define LENET5C_TILES(T)                                                                   \
     T(1, 1, 4) T(2, 1, 4) T(3, 1, 2) T(4, 1, 2) T(5, 1, 1) T(6, 1, 1) T(7, 1, 1)           \
@@ -11,6 +12,9 @@
     T(1, 2, 1) T(2, 2, 1) T(3, 2, 1) T(4, 2, 1) T(6, 2, 1)                                 \
     T(1, 3, 1) T(2, 3, 1) T(3, 3, 1) T(4, 3, 1) T(1, 4, 1) T(2, 4, 1) T(3, 4, 1)           \
     T(1, 5, 1) T(2, 5, 1) T(1, 6, 1) T(2, 6, 1) T(1, 8, 1) T(1, 10, 1)
+#define LENET5C_TILES_32(T)                                                                \
+    T(2, 8, 1) T(2, 10, 1) T(3, 5, 1) T(3, 6, 1) T(3, 8, 1) T(4, 4, 1) T(4, 5, 1)          \
+    T(4, 6, 1) T(6, 3, 1) T(6, 4, 1) T(8, 2, 1) T(8, 3, 1)
 /* Filters, registers of columns. */
 #define LENET5C_ROW_TILES(T)                                                               \
     T(1, 1) T(2, 1) T(3, 1) T(4, 1) T(5, 1) T(6, 1) T(8, 1)                                \
@@ -30,7 +34,7 @@
     T(3, 1) T(3, 2) T(3, 3) T(3, 4) T(4, 1) T(4, 2) T(4, 3) T(4, 4)
 /* clang-format on */
 #define LENET5C_DOTS 4
-#define LENET5C_MAX_TILE 12
+#define LENET5C_MAX_TILE 24
 #define LENET5C_MAX_DENSE_TILE 24
 #define LENET5C_MAX_IMAGES 8
 #define LENET5C_MAX_REGISTERS 8

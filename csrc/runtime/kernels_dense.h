@@ -10,6 +10,7 @@ INLINE void LENET5C_SET(dense_tile)(const struct op *p, const float *x, const fl
     float *y, const ptrdiff_t apart, const int nx, const int nv)
 {
     const ptrdiff_t taps = p->taps_t, next = (1 + taps) * V;
+    const vec least = all(p->least);
     vec acc[LENET5C_MAX_DENSE_TILE], kept[LENET5C_MAX_IMAGES];
     LENET5C_UNROLL
     for (int f = 0; f < nv; f++) {
@@ -43,7 +44,8 @@ INLINE void LENET5C_SET(dense_tile)(const struct op *p, const float *x, const fl
     LENET5C_UNROLL
     for (int i = 0; i < nx; i++) {
         LENET5C_UNROLL
-        for (int f = 0; f < nv; f++) store(y + i * apart + f * V, acc[i * nv + f]);
+        for (int f = 0; f < nv; f++)
+            store(y + i * apart + f * V, LENET5C_MAX(least, acc[i * nv + f]));
     }
 }
 
@@ -158,7 +160,10 @@ INLINE void LENET5C_SET(dot_tile)(const struct op *p, const float *x, const floa
         float sums[4];
         LENET5C_SET(sum_four)(acc[i], sums);
         LENET5C_UNROLL
-        for (int f = 0; f < nf; f++) y[i * apart + f] = w[f * next] + sums[f];
+        for (int f = 0; f < nf; f++) {
+            const float sum = w[f * next] + sums[f];
+            y[i * apart + f] = sum < p->least ? p->least : sum;
+        }
     }
 }
 

@@ -12,6 +12,7 @@ INLINE void LENET5C_SET(tile)(const struct op *p, const float *x, const float *w
     const int nv, const int nx, const int nu, const ptrdiff_t column)
 {
     const ptrdiff_t taps = p->taps_t;
+    const vec least = all(p->least);
     vec acc[LENET5C_MAX_TILE], part[LENET5C_MAX_TILE];
     LENET5C_UNROLL
     for (int i = 0; i < nx; i++) {
@@ -59,7 +60,8 @@ INLINE void LENET5C_SET(tile)(const struct op *p, const float *x, const float *w
     LENET5C_UNROLL
     for (int i = 0; i < nx; i++) {
         LENET5C_UNROLL
-        for (int f = 0; f < nv; f++) store(y + i * p->y_column + f * V, acc[i * nv + f]);
+        for (int f = 0; f < nv; f++)
+            store(y + i * p->y_column + f * V, LENET5C_MAX(least, acc[i * nv + f]));
     }
 }
 
@@ -67,6 +69,7 @@ INLINE void LENET5C_SET(tile)(const struct op *p, const float *x, const float *w
 INLINE void LENET5C_SET(row_tile)(const struct op *p, const float *x, const float *w,
     float *y, const int nf, const int nv)
 {
+    const vec least = all(p->least);
     vec acc[LENET5C_MAX_TILE];
     LENET5C_UNROLL
     for (int f = 0; f < nf; f++) {
@@ -94,7 +97,8 @@ INLINE void LENET5C_SET(row_tile)(const struct op *p, const float *x, const floa
     LENET5C_UNROLL
     for (int f = 0; f < nf; f++) {
         LENET5C_UNROLL
-        for (int i = 0; i < nv; i++) store(y + f * p->y_column + i * V, acc[f * nv + i]);
+        for (int i = 0; i < nv; i++)
+            store(y + f * p->y_column + i * V, LENET5C_MAX(least, acc[f * nv + i]));
     }
 }
 
@@ -111,16 +115,22 @@ INLINE void LENET5C_SET(row_tile)(const struct op *p, const float *x, const floa
     {                                                                                      \
         LENET5C_SET(row_tile)(p, x, w, y, nf, nv);                                         \
     }
-LENET5C_TILES(TILE)
+#if defined(LENET5C_32_REGISTERS)
+#define TILES(T) LENET5C_TILES(T) LENET5C_TILES_32(T)
+#else
+#define TILES LENET5C_TILES
+#endif
+TILES(TILE)
 LENET5C_ROW_TILES(ROW_TILE)
 #undef TILE
 #undef ROW_TILE
 
 #define TILE(nv, nx, nu) {nv, nx, nu, LENET5C_SET(tile_##nv##_##nx)},
 #define ROW_TILE(nf, nv) {nf, nv, 1, LENET5C_SET(row_tile_##nf##_##nv)},
-static const struct tile LENET5C_SET(tiles)[] = {LENET5C_TILES(TILE)};
+static const struct tile LENET5C_SET(tiles)[] = {TILES(TILE)};
 static const struct tile LENET5C_SET(row_tiles)[] = {LENET5C_ROW_TILES(ROW_TILE)};
 #undef TILE
+#undef TILES
 #undef ROW_TILE
 
 /* A convolution or dense layer, and the activation after it. The last tile of a row is

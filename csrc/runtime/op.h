@@ -45,6 +45,7 @@ struct op {
         const struct op *, const float *x, float *y, int images, ptrdiff_t apart);
     ptrdiff_t x, y; /* where the maps lie in the workspace */
     int activation;
+    float least;                 /* of what products write: 0 for a ReLU, else -infinity */
     float slope;                 /* of a leaky ReLU */
     int channels, height, width; /* of the input; CP channels in layout HWC */
     int out_h, out_w;

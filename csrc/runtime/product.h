@@ -76,6 +76,7 @@ static void add_product(struct planner *plan, const struct parameters *of, int s
     }
     op->out_h = out_h;
     op->out_w = out_w;
+    op->least = -INFINITY;
     plan->of_places |= out_h * out_w > 1;
     op->taps_a = op->hcw ? kh * channels : kh;
     op->taps_t =
