@@ -22,7 +22,24 @@ INLINE void LENET5C_SET(tile)(const struct op *p, const float *x, const float *w
     w += nv * V;
     LENET5C_UNROLL
     for (int i = 0; i < nv * (nu - 1); i++) part[i] = all(0);
-    for (ptrdiff_t a = 0; a < p->taps_a; a++) {
+    if (nu == 1) { /* one loop over all runs: they may be short */
+        const ptrdiff_t jump = p->step_a - taps;
+        ptrdiff_t left = taps;
+        for (ptrdiff_t n = p->taps_a * taps; n > 0; n--) {
+            LENET5C_UNROLL
+            for (int i = 0; i < nx; i++) {
+                const vec s = all(x[i * column]);
+                LENET5C_UNROLL
+                for (int f = 0; f < nv; f++)
+                    acc[i * nv + f] = FMA(s, load(w + f * V), acc[i * nv + f]);
+            }
+            left--;
+            x += left ? 1 : 1 + jump;
+            left = left ? left : taps;
+            w += nv * V;
+        }
+    }
+    for (ptrdiff_t a = 0; nu > 1 && a < p->taps_a; a++) {
         const float *at = x + a * p->step_a;
         ptrdiff_t t = 0;
         for (; t <= taps - nu; t += nu) {
@@ -34,23 +51,18 @@ INLINE void LENET5C_SET(tile)(const struct op *p, const float *x, const float *w
                     part[(u - 1) * nv + f] =
                         FMA(s, load(w + (u * nv + f) * V), part[(u - 1) * nv + f]);
             }
+            const vec s = all(*at);
             LENET5C_UNROLL
-            for (int i = 0; i < nx; i++) {
-                const vec s = all(at[i * column]);
-                LENET5C_UNROLL
-                for (int f = 0; f < nv; f++)
-                    acc[i * nv + f] = FMA(s, load(w + f * V), acc[i * nv + f]);
-            }
+            for (int f = 0; f < nv; f++) acc[f] = FMA(s, load(w + f * V), acc[f]);
             at += nu;
             w += nu * nv * V;
         }
-        if (nu > 1)
-            for (; t < taps; t++) {
-                const vec s = all(*at++);
-                LENET5C_UNROLL
-                for (int f = 0; f < nv; f++) acc[f] = FMA(s, load(w + f * V), acc[f]);
-                w += nv * V;
-            }
+        for (; t < taps; t++) {
+            const vec s = all(*at++);
+            LENET5C_UNROLL
+            for (int f = 0; f < nv; f++) acc[f] = FMA(s, load(w + f * V), acc[f]);
+            w += nv * V;
+        }
     }
     LENET5C_UNROLL
     for (int u = 1; u < nu; u++) {
@@ -70,6 +82,8 @@ INLINE void LENET5C_SET(row_tile)(const struct op *p, const float *x, const floa
     float *y, const int nf, const int nv)
 {
     const vec least = all(p->least);
+    const ptrdiff_t jump = p->step_a - p->taps_t;
+    ptrdiff_t left = p->taps_t;
     vec acc[LENET5C_MAX_TILE];
     LENET5C_UNROLL
     for (int f = 0; f < nf; f++) {
@@ -77,22 +91,21 @@ INLINE void LENET5C_SET(row_tile)(const struct op *p, const float *x, const floa
         for (int i = 0; i < nv; i++) acc[f * nv + i] = all(w[f]);
     }
     w += nf;
-    for (ptrdiff_t a = 0; a < p->taps_a; a++) {
-        const float *at = x + a * p->step_a;
-        for (ptrdiff_t t = 0; t < p->taps_t; t++) {
-            vec s[4];
+    for (ptrdiff_t n = p->taps_a * p->taps_t; n > 0; n--) {
+        vec s[4];
+        LENET5C_UNROLL
+        for (int i = 0; i < nv; i++) s[i] = load(x + i * V);
+        LENET5C_UNROLL
+        for (int f = 0; f < nf; f++) {
+            const vec weight = all(w[f]);
             LENET5C_UNROLL
-            for (int i = 0; i < nv; i++) s[i] = load(at + i * V);
-            LENET5C_UNROLL
-            for (int f = 0; f < nf; f++) {
-                const vec weight = all(w[f]);
-                LENET5C_UNROLL
-                for (int i = 0; i < nv; i++)
-                    acc[f * nv + i] = FMA(weight, s[i], acc[f * nv + i]);
-            }
-            at++;
-            w += nf;
+            for (int i = 0; i < nv; i++)
+                acc[f * nv + i] = FMA(weight, s[i], acc[f * nv + i]);
         }
+        left--;
+        x += left ? 1 : 1 + jump;
+        left = left ? left : p->taps_t;
+        w += nf;
     }
     LENET5C_UNROLL
     for (int f = 0; f < nf; f++) {
