@@ -1,5 +1,5 @@
-"""How the time of an image grows: with the images of a call, of a batch, with their
-size and with the parameters. No step up should be larger than 15 %.
+"""How the time of an image grows: with the images of a call, of a batch, of a data set,
+with their size and with the parameters. No step up should be larger than 15 %.
 
     python benchmarks/growth.py [--threads 1] [--rounds 7] [--picture growth.svg]
 
@@ -43,6 +43,7 @@ CALLS = (
 BATCHES = (16, 32, 64, 96, 128, 192, 256, 288, 512, 1024, 2048, 4096)
 SIDES = (16, 24, 28, 32, 48, 64, 96, 128, 192, 256)
 WIDTHS = (1, 4, 16, 64, 128, 160, 165, 166, 200, 256, 512, 1024, 4096, 16384)
+DATA = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 MOST_PIXELS = 1 << 24  # of a call, so that none takes minutes
 
 Points = dict[int, float]
@@ -133,6 +134,21 @@ def widths(threads: int, rounds: int) -> Points:
     return {794 * w: t for w, t in medians({w: of(w) for w in WIDTHS}, rounds).items()}
 
 
+def data(threads: int, rounds: int) -> Points:
+    """Microseconds of an image in an epoch of `fit`, by the images of the data set."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (max(DATA), 8, 8), np.uint8)
+    labels = random.integers(0, 10, len(images))
+    layers = [kinds.Conv2d(8, 3), kinds.ReLU(), kinds.Flatten(), kinds.Dense(10)]
+
+    def of(count: int) -> Callable[[], object]:
+        model = lenet5c.Model(layers, input_shape=(1, 8, 8))
+        given = images[:count], labels[:count]
+        return lambda: model.fit(*given, epochs=1, threads=threads, verbose=False)
+
+    return medians({n: (of(n), n) for n in DATA}, rounds)
+
+
 def worst_step(points: Points) -> tuple[float, int]:
     """The largest ratio of a point to the one before, and where."""
     return max((b[1] / a[1], b[0]) for a, b in pairwise(points.items()))
@@ -168,6 +184,7 @@ def main() -> None:
         curves[f"training, {name}"] = training(name, threads, rounds)
     curves["pixels of an image"] = sides(threads, rounds)
     curves["weights"] = widths(threads, rounds)
+    curves["images of a data set"] = data(threads, rounds)
     rows = [("", "worst step", "at")]
     for name, points in curves.items():
         print(name + ":", ", ".join(f"{n} {t:.3g}" for n, t in points.items()))

@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 __all__ = ["IMAGES_A_CALL", "Costs", "Engine", "images_for_core", "predictor_of"]
 
 IMAGES_A_CALL = 4096  # images between two looks at Ctrl-C; whole blocks
-# Cycles beside those that the plans count.
-CORE_CALL = 10_000.0
-RUNTIME_CALL = 8_000.0
+# Cycles beside those that the plans count: of a call, and of a second one.
+CORE_CALL = 6_000.0
+RUNTIME_CALL = 3_000.0
+BOTH_CALLS = 15_000.0
 # How much cheaper a block has to be that is not full: where an estimate is wrong, time
 # goes up by a step if the core takes over too early, and by none if it does too late.
 NOT_FULL = 1.15
@@ -65,7 +66,7 @@ def images_for_core(count: int, costs: Costs, alike: bool = False) -> tuple[int,
     blocks, rest = divmod(count, size)
     split, cycles = 0, RUNTIME_CALL + count * image
     if blocks and rest and not alike:
-        by_both = CORE_CALL + blocks * block + RUNTIME_CALL + rest * image
+        by_both = BOTH_CALLS + blocks * block + rest * image
         if by_both < cycles:
             split, cycles = count - rest, by_both
     by_core = CORE_CALL + (blocks + (NOT_FULL if rest else 0)) * block

@@ -17,6 +17,7 @@ from lenet5c import embed
 from lenet5c._support.cores import core
 from lenet5c.data.images import InputStage
 from lenet5c.engine import (
+    BOTH_CALLS,
     CORE_CALL,
     IMAGES_A_CALL,
     NOT_FULL,
@@ -51,9 +52,9 @@ def cycles(count, by_core, costs):
     """What a way costs, written down once more."""
     image, block, size = costs
     full, rest = divmod(by_core, size)
-    total = CORE_CALL * (by_core > 0) + (full + NOT_FULL * (rest > 0)) * block
     left = count - by_core
-    return total + (RUNTIME_CALL + left * image if left else 0)
+    calls = (BOTH_CALLS if left else CORE_CALL) if by_core else RUNTIME_CALL
+    return calls + (full + NOT_FULL * (rest > 0)) * block + left * image
 
 
 # The choice

@@ -6,15 +6,17 @@ algorithm is not the plain sum of `y_product` sets `Op.cycles` in its planning.
 
 from lenet5c.core.kernels.activation cimport IDENTITY, RELU
 from lenet5c.core.kernels.correlate cimport Correlation, correlation_cost, packed_size
-from lenet5c.core.lanes cimport LANES, TILE_PAIR_F, TILE_PAIR_X
+from lenet5c.core.lanes cimport LANES, TILE_PAIR_F, TILE_PAIR_X, lanes
 from lenet5c.core.plan cimport Op, Plan
 from lenet5c.core.tile cimport tap_cost, tile_columns
 
 cdef enum:
-    LOAD_CYCLES = 24  # of a pixel of all images, on its way into lanes
+    LOAD_CYCLES = 10  # of a pixel of all images, on its way into lanes
     LANE_CYCLES = 3  # of an element of a map, to read or write it
     CURVE_CYCLES = 8  # of activating it, but for ReLU
     TILE_TAPS = 4  # of a tile, to begin and to store it
+    CACHE_BYTES = 1 << 23  # that both maps of an op may have
+    BYTES_A_CYCLE = 6  # of maps that have more
 
 
 cdef inline double op_cycles(const Op *op, bint layerwise) noexcept:
@@ -51,15 +53,19 @@ cdef inline double block_cycles(const Plan *plan) noexcept:
     """All ops in prediction, their activations, and the images on their way in."""
     cdef double cycles = <double>LOAD_CYCLES * plan.sizes[0]
     cdef const Op *op
+    cdef Py_ssize_t bytes
     cdef int i
     for i in range(plan.count):
         op = &plan.ops[i]
+        bytes = (op.inputs + op.outputs) * <Py_ssize_t>sizeof(lanes)
+        if bytes > CACHE_BYTES:
+            cycles += bytes / <double>BYTES_A_CYCLE
         if i == 0 or not plan.ops[i - 1].folds:
             cycles += op.cycles
         if op.activation != IDENTITY:
             cycles += op.outputs * <double>(1 if op.activation == RELU else CURVE_CYCLES)
     if plan.layerwise:  # runs of few taps, and maps that leave the cache
-        cycles *= 1.8
+        cycles *= 1.5
     return cycles
 
 

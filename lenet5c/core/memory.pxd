@@ -7,7 +7,7 @@ from lenet5c.core.kernels.augment cimport augment_scratch
 from lenet5c.core.lanes cimport CACHE_LINE, LANES, lanes
 from lenet5c.core.threads cimport lenet5c_thread
 from lenet5c.core.plan cimport (
-    MICROBATCH, Batch, Block, Call, Op, Plan, Workspace, even_blocks,
+    MICROBATCH, Batch, Block, Call, Op, Plan, Workspace, blocks_of,
 )
 
 cdef enum:
@@ -89,14 +89,14 @@ cdef inline lanes *map_of(
 ) noexcept nogil:
     """A map of all blocks, layerwise."""
     cdef const Py_ssize_t *places = plan.reused if call.gradient == NULL else plan.kept
-    return <lanes *>space.maps + places[number] * batch.even
+    return <lanes *>space.maps + places[number] * batch.blocks
 
 
 cdef inline lanes *gradient_of(
     const Plan *plan, const Workspace *space, int number, const Batch *batch
 ) noexcept nogil:
     """The gradient of a map of all blocks, layerwise."""
-    return <lanes *>space.maps + plan.gradients[number] * batch.even
+    return <lanes *>space.maps + plan.gradients[number] * batch.blocks
 
 
 cdef inline void *aligned_zeros(size_t bytes) except NULL:
@@ -187,7 +187,7 @@ cdef inline int reserve_maps(
     """The maps of a whole batch, or in prediction of a microbatch."""
     if not training:
         images = min(images, <Py_ssize_t>MICROBATCH)
-    cdef Py_ssize_t blocks = even_blocks(images)
+    cdef Py_ssize_t blocks = blocks_of(images)
     cdef Py_ssize_t size = plan.all_maps if training else plan.few_maps
     cdef Py_ssize_t panels = panel_lanes(plan, blocks) if training else 0
     cdef Py_ssize_t bytes = (blocks * size + panels) * sizeof(lanes)

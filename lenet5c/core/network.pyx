@@ -20,7 +20,7 @@ from lenet5c.core.kernels.peak cimport multiply_add_rounds
 from lenet5c.core.kernels.within cimport all_within
 from lenet5c.core.kernels.update cimport squares
 from lenet5c.core.kinds.table cimport kinds_with
-from lenet5c.core.lanes cimport LANES, TILE_PAIR_X, lanes
+from lenet5c.core.lanes cimport LANES, lanes
 from lenet5c.core.layerwise cimport run_layerwise
 from lenet5c.core.memory cimport aligned_free, aligned_zeros, release, reserve
 from lenet5c.core.plan cimport WHOLE_BATCH, Block, Call, Plan, Workspace
@@ -190,14 +190,13 @@ cdef class Network:
 
     @property
     def images_together(self):
-        """How many run in the time of one: those of a block, layerwise of a tile's."""
-        return LANES * TILE_PAIR_X if self.plan.layerwise else LANES
+        """How many run in the time of one: those of a block."""
+        return LANES
 
     @property
     def cost(self):
         """(cycles, bytes of weights) that `images_together` take, estimated."""
-        cdef double cycles = block_cycles(&self.plan) * self.images_together / LANES
-        return cycles, weight_bytes(&self.plan)
+        return block_cycles(&self.plan), weight_bytes(&self.plan)
 
     def forward(
         self, const float[::1] parameters not None, images not None, stage not None,

@@ -17,7 +17,7 @@ from libc.string cimport memset
 from lenet5c.core.kernels.augment cimport Augment
 from lenet5c.core.kernels.correlate cimport Correlation, packed_size
 from lenet5c.core.kernels.pack cimport Images
-from lenet5c.core.lanes cimport LANES, TILE_PAIR_X, lanes, odd_lines
+from lenet5c.core.lanes cimport LANES, lanes, odd_lines
 from lenet5c.core.threads cimport NextLoop, Team, give_back, run, take_team
 
 cdef enum:
@@ -76,7 +76,6 @@ cdef struct Batch:
     # images between two reductions, or layerwise in training all images
     Py_ssize_t first
     int images, blocks
-    int even  # blocks, rounded up to whole tiles: the places that maps have
     int shards
 
 cdef struct Task:
@@ -236,10 +235,8 @@ cdef struct Plan:
     int packing_tasks, reducing_tasks
 
 
-cdef inline int even_blocks(Py_ssize_t images) noexcept nogil:
-    """Blocks of so many images, in whole tiles."""
-    cdef Py_ssize_t blocks = (images + LANES - 1) // LANES
-    return (blocks + TILE_PAIR_X - 1) // TILE_PAIR_X * TILE_PAIR_X
+cdef inline int blocks_of(Py_ssize_t images) noexcept nogil:
+    return (images + LANES - 1) // LANES
 
 
 cdef inline Batch batch_of(const Plan *plan, const Call *call, int number) noexcept nogil:
@@ -250,8 +247,7 @@ cdef inline Batch batch_of(const Plan *plan, const Call *call, int number) noexc
     batch.images = call.count - batch.first
     if not plan.layerwise or call.gradient == NULL:
         batch.images = min(batch.images, MICROBATCH)
-    batch.blocks = (batch.images + LANES - 1) // LANES
-    batch.even = even_blocks(batch.images)
+    batch.blocks = blocks_of(batch.images)
     batch.shards = (batch.images + of_shard - 1) // of_shard
     return batch
 

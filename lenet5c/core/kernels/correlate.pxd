@@ -389,6 +389,51 @@ cdef inline int pass_channels(const Correlation *p, bint add) noexcept nogil:
     return PASS_CHANNELS if is_dense(p) and not add else p.channels
 
 
+cdef struct Place:
+    # an output of the tile's filters: where it lies in y, and the taps that meet the map
+    Py_ssize_t y
+    const lanes *x
+    const float *weights
+    int rows, taps
+
+
+cdef inline void blocks_tile(
+    const Correlation *p, const Place *place, Py_ssize_t x_block, const float *bias,
+    lanes *y, Py_ssize_t y_block, const lanes *z, int activation, bint forward, bint add,
+    bint first, bint last, int channels, int filter0, int TX,
+) noexcept nogil:
+    """One output of each of a tile's filters, for TX blocks."""
+    cdef lanes acc[TILE_MAX]
+    cdef lanes v
+    cdef int valid = min(TILE_PAIR_F, p.filters - filter0)
+    cdef int f, t
+    cdef Py_ssize_t at
+    for f in range(TILE_PAIR_F):
+        v = lanes_set(bias[filter0 + f] if bias != NULL and f < valid else 0)
+        for t in range(TX):
+            acc[f * TX + t] = v
+            if not first and f < valid:
+                acc[f * TX + t] = y[place.y + t * y_block + (filter0 + f) * p.y_filter]
+    multiply_tile(
+        acc, place.x, p.x_channel, p.x_row, 1, x_block, place.weights,
+        <Py_ssize_t>p.rows * p.taps * TILE_PAIR_F, <Py_ssize_t>p.taps * TILE_PAIR_F,
+        TILE_PAIR_F, channels, place.rows, place.taps, TILE_PAIR_F, TX,
+    )
+    for f in range(TILE_PAIR_F):
+        if f >= valid:
+            return
+        for t in range(TX):
+            at = place.y + t * y_block + (filter0 + f) * p.y_filter
+            v = acc[f * TX + t]
+            if last and forward:
+                activation_forward(&v, &v, 1, activation)
+            elif last:
+                activation_backward(z + at, &v, &v, 1, activation)
+            if add:
+                v += y[at]
+            y[at] = v
+
+
 cdef inline void correlate_blocks(
     const Correlation *p, const lanes *x, Py_ssize_t x_block, const float *packed,
     const float *bias, lanes *y, Py_ssize_t y_block, const lanes *z, int activation,
@@ -397,66 +442,46 @@ cdef inline void correlate_blocks(
     """`correlate` of one tile of filters for several blocks, which are its columns.
 
     A weight that is loaded serves all of a tile's blocks, and no tap is multiplied with
-    padding; x has none. There are whole tiles of blocks. A call sums the `pass_channels`
-    from `channel` on, and goes on where y is from the call before.
+    padding; x has none. A call sums the `pass_channels` from `channel` on, and goes on
+    where y is from the call before.
 
     x  [blocks][C][H][W]    lanes, `x_block` apart
     y  [blocks][F][OH][OW]  lanes, `y_block` apart: written, or added to
     z  like y               lanes, the values whose gradient y is (backward)
     """
-    cdef lanes acc[TILE_MAX]
-    cdef lanes v
+    cdef Place place
     cdef int filter0 = tile * TILE_PAIR_F
-    cdef int valid = min(TILE_PAIR_F, p.filters - filter0)
-    cdef int oy, ox, b, f, t, row, row_end, tap, tap_end, taps, top
+    cdef int oy, ox, b, row, tap, top
     cdef int channels = min(pass_channels(p, add), p.channels - channel)
     cdef bint last = channel + channels == p.channels
     cdef Py_ssize_t at
-    cdef const lanes *from_row
-    cdef const float *weights
+    cdef const lanes *start
     packed += <Py_ssize_t>filter0 * p.channels * p.rows * p.taps
     packed += <Py_ssize_t>channel * TILE_PAIR_F
     x += channel
     for oy in range(p.out_h):
         top = p.top + oy * p.step
         row = max(0, -top)
-        row_end = min(p.rows, p.height - top)
+        place.rows = min(p.rows, p.height - top) - row
         for ox in range(p.out_w):
             tap = max(0, p.left - ox * p.step)
-            tap_end = min(p.taps, p.right - ox * p.step)
-            from_row = x + p.x_start + (top + row) * p.x_row + ox * p.step + tap
-            weights = packed + (row * p.taps + tap) * TILE_PAIR_F
-            taps = tap_end - tap
+            place.taps = min(p.taps, p.right - ox * p.step) - tap
+            place.weights = packed + (row * p.taps + tap) * TILE_PAIR_F
+            at = p.y_start + oy * p.y_row + ox * p.y_column
+            start = x + p.x_start + (top + row) * p.x_row + ox * p.step + tap
             if is_dense(p):  # its channels are one row of taps
-                taps *= channels
+                place.taps *= channels
                 channels = 1
             for b from 0 <= b < blocks by TILE_PAIR_X:
-                for f in range(TILE_PAIR_F):
-                    v = lanes_set(bias[filter0 + f] if bias != NULL and f < valid else 0)
-                    for t in range(TILE_PAIR_X):
-                        at = (b + t) * y_block + p.y_start + (filter0 + f) * p.y_filter
-                        if channel > 0 and f < valid:
-                            v = y[at]
-                        acc[f * TILE_PAIR_X + t] = v
-                multiply_tile(
-                    acc, from_row + b * x_block, p.x_channel, p.x_row, 1, x_block,
-                    weights, <Py_ssize_t>p.rows * p.taps * TILE_PAIR_F,
-                    <Py_ssize_t>p.taps * TILE_PAIR_F, TILE_PAIR_F,
-                    channels, row_end - row, taps, TILE_PAIR_F, TILE_PAIR_X,
-                )
-                for f in range(TILE_PAIR_F):
-                    if f >= valid:
-                        break
-                    for t in range(TILE_PAIR_X):
-                        at = (
-                            (b + t) * y_block + p.y_start + (filter0 + f) * p.y_filter
-                            + oy * p.y_row + ox * p.y_column
-                        )
-                        v = acc[f * TILE_PAIR_X + t]
-                        if last and forward:
-                            activation_forward(&v, &v, 1, activation)
-                        elif last:
-                            activation_backward(z + at, &v, &v, 1, activation)
-                        if add:
-                            v += y[at]
-                        y[at] = v
+                place.x = start + b * x_block
+                place.y = at + b * y_block
+                if b + 1 < blocks:
+                    blocks_tile(
+                        p, &place, x_block, bias, y, y_block, z, activation, forward, add,
+                        channel == 0, last, channels, filter0, TILE_PAIR_X,
+                    )
+                else:
+                    blocks_tile(
+                        p, &place, x_block, bias, y, y_block, z, activation, forward, add,
+                        channel == 0, last, channels, filter0, 1,
+                    )

@@ -168,7 +168,7 @@ cdef inline int filter_tiles(int filters) noexcept nogil:
 
 
 cdef inline int groups_of(const Conv *conv, const Batch *batch) noexcept nogil:
-    return (batch.even + conv.group - 1) // conv.group
+    return (batch.blocks + conv.group - 1) // conv.group
 
 
 cdef inline int parts_of(const Conv *conv, const Correlation *p, int groups) noexcept nogil:
@@ -200,7 +200,7 @@ cdef inline Share share_of(
     cdef int tiles = filter_tiles(p.filters)
     cdef int part = task % parts
     share.first = task // parts * conv.group
-    share.count = min(conv.group, batch.even - share.first)
+    share.count = min(conv.group, batch.blocks - share.first)
     share.tile = part * tiles // parts
     share.tile_end = (part + 1) * tiles // parts
     return share
@@ -401,7 +401,7 @@ cdef inline Panels panels_of(
     """The panels of a pass; they lie behind all maps."""
     return panels_at(
         &(<const Conv *>op.own).of_panels,
-        <float *>(<lanes *>space.maps + plan.all_maps * batch.even),
+        <float *>(<lanes *>space.maps + plan.all_maps * batch.blocks),
         <Py_ssize_t>blocks_of_pass(op, batch, number) * LANES,
     )
 
