@@ -46,6 +46,20 @@ WIDTHS = (1, 4, 16, 64, 128, 160, 165, 166, 200, 256, 512, 1024, 4096, 16384)
 DATA = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 MOST_PIXELS = 1 << 24  # of a call, so that none takes minutes
 
+PLOTS = (  # the beginning of the curves' names, x, and what takes so long
+    ("prediction", "images of a call", "time of an image"),
+    ("training", "images of a batch", "time of an image"),
+    ("pixels", "side of the image", "time of a pixel"),
+    ("weights", "weights", "time of a product"),
+    ("data set", "images", "time of an image"),
+)
+WORDS = """Time, its least = 1: the median of
+several rounds, one thread.
+
+Left of each curve is what a call costs
+by itself. What rises to the right is
+what leaves a cache."""
+
 Points = dict[int, float]
 
 
@@ -157,17 +171,24 @@ def worst_step(points: Points) -> tuple[float, int]:
 def draw(curves: dict[str, Points], path: str) -> None:
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(2, 2, figsize=(10, 7), constrained_layout=True)
-    titles = ("prediction", "training", "pixels", "weights")
-    for axis, title in zip(axes.flat, titles, strict=True):
+    plt.rcParams |= {"svg.hashsalt": "growth", "svg.fonttype": "none"}
+    figure, axes = plt.subplots(2, 3, figsize=(12, 6.5), constrained_layout=True)
+    for axis, (title, of, what) in zip(axes.flat, PLOTS, strict=False):
         for name, points in curves.items():
-            if name.startswith(title):
-                shown = np.array(list(points.values()))
-                axis.plot(list(points), shown / shown.min(), marker=".", label=name)
-        axis.set(xscale="log", yscale="log", title=title, ylabel="time, least = 1")
+            if not name.startswith(title):
+                continue
+            times = np.array(list(points.values()))
+            label = name.partition(", ")[2]
+            axis.plot(list(points), times / times.min(), ".-", label=label, lw=1.2)
+            if label:
+                axis.legend(fontsize=8, frameon=False)
+        axis.set(xscale="log", yscale="log", title=f"{title}: {what}", xlabel=of)
+        axis.set_yticks([1, 2, 4, 8], ["1", "2", "4", "8"])
+        axis.minorticks_off()
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
-    figure.savefig(path)
+    axes.flat[-1].axis("off")
+    axes.flat[-1].text(0, 0.95, WORDS, va="top", fontsize=10)
+    figure.savefig(path, metadata={"Date": None})
 
 
 def main() -> None:
@@ -182,9 +203,9 @@ def main() -> None:
     for name in NETWORKS:
         curves[f"prediction, {name}"] = prediction(name, threads, rounds)
         curves[f"training, {name}"] = training(name, threads, rounds)
-    curves["pixels of an image"] = sides(threads, rounds)
+    curves["pixels"] = sides(threads, rounds)
     curves["weights"] = widths(threads, rounds)
-    curves["images of a data set"] = data(threads, rounds)
+    curves["data set"] = data(threads, rounds)
     rows = [("", "worst step", "at")]
     for name, points in curves.items():
         print(name + ":", ", ".join(f"{n} {t:.3g}" for n, t in points.items()))

@@ -1,9 +1,10 @@
-"""Training speed against PyTorch (eager), in turns on the same machine and threads.
+"""Training speed against PyTorch, in turns on the same machine and threads.
 
     python benchmarks/training.py [--threads 2] [--rounds 7] [--no-peer]
 
 lenet5c: a whole `fit` call on uint8 images, packing included. PyTorch: the same
-network, batch and optimizer on float32 images that are ready in memory.
+network, batch and optimizer on float32 images that are ready in memory; eager, and
+compiled by torch.compile.
 """
 
 import argparse
@@ -42,7 +43,7 @@ def torch_lenet5():
     )
 
 
-def pytorch(batch_size: int, threads: int):
+def pytorch(batch_size: int, threads: int, compiled: bool):
     import torch
     from torch import nn
 
@@ -51,7 +52,7 @@ def pytorch(batch_size: int, threads: int):
     x = torch.zeros(len(images), 1, 32, 32)
     x[:, 0, 2:30, 2:30] = torch.from_numpy(images) / 255
     y = torch.from_numpy(labels)
-    network = torch_lenet5()
+    network = torch.compile(torch_lenet5()) if compiled else torch_lenet5()
     optimizer = torch.optim.SGD(
         network.parameters(), lr=0.01, momentum=0.9, nesterov=True
     )
@@ -64,6 +65,7 @@ def pytorch(batch_size: int, threads: int):
             loss.backward()
             optimizer.step()
 
+    batches()
     return lambda: len(x) / seconds(batches)
 
 
@@ -77,18 +79,24 @@ def main() -> None:
     print(machine())
     peak = peak_gflops(threads)
     print(f"multiply-add peak, {threads} threads: {peak:.0f} GFLOP/s\n")
-    rows = [("batch", "lenet5c img/s", "GFLOP/s", "of peak", "PyTorch img/s", "ratio")]
+    rows = [("batch", "lenet5c img/s", "GFLOP/s", "of peak")]
+    if not arguments.no_peer:
+        rows[0] += ("PyTorch img/s", "ratio", "compiled img/s", "ratio")
     for batch_size in BATCHES:
         mine = ours(batch_size, threads)
-        peer = None if arguments.no_peer else pytorch(batch_size, threads)
-        speeds, peers = [], []
+        peers = []
+        if not arguments.no_peer:
+            peers = [
+                pytorch(batch_size, threads, compiled) for compiled in (False, True)
+            ]
+        speeds, others = [], [[] for _ in peers]
         mine()
         for _ in range(arguments.rounds):  # in turns: a slow moment slows both
             rest()
             speeds.append(mine())
-            if peer:
+            for peer, found in zip(peers, others, strict=True):
                 rest()
-                peers.append(peer())
+                found.append(peer())
         speed = statistics.median(speeds)
         gflops = speed * FLOPS_OF_AN_IMAGE * 1e-9
         row = [
@@ -97,10 +105,10 @@ def main() -> None:
             f"{gflops:.0f}",
             f"{gflops / peak:.0%}",
         ]
-        if peers:
-            other = statistics.median(peers)
+        for found in others:
+            other = statistics.median(found)
             row += [f"{other:,.0f}", f"{speed / other:.1f}x"]
-        rows.append((*row, *["-"] * (6 - len(row))))
+        rows.append(tuple(row))
     print(table(rows))
 
 

@@ -702,3 +702,18 @@ def test_whichever_engine_reads_it_a_wrong_pixel_is_named(
             work(images)
     images[at] = 0
     assert np.isfinite(model.forward(images)).all()
+
+
+@pytest.mark.parametrize("pixels", [1, 5, 16, 64, 144, 400])
+@pytest.mark.parametrize("outputs", [1, 2, 5, 17, 79, 100, 160, 200, 512])
+def test_an_image_costs_more_the_more_is_computed(pixels, outputs):
+    """No layer is estimated as free, whichever kernel it gets."""
+    found = []
+    for layers in ([lenet5c.Dense(outputs)], [lenet5c.Dense(outputs)] * 2):
+        layers = [*map(copy.copy, layers), lenet5c.Dense(2)]
+        small = lenet5c.Model(layers, input_shape=(1, 1, pixels), classes=2)
+        found.append(small._engine._header_of(small._engine._current(small.stage)))
+    few, more = (header.costs for header in found)
+    assert 0 < few.image < more.image
+    assert 0 < few.block < more.block
+    assert np.isfinite(small.predict_proba(np.zeros((3, 1, 1, pixels)))).all()

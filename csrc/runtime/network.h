@@ -95,10 +95,10 @@ static int plan_layers(struct planner *plan)
     if (plan->hcw || plan->height * plan->width > 1) add_flatten(plan);
     m->output = (ptrdiff_t)plan->maps[plan->map].begin;
     m->together = plan->of_places && plan->dense_weights < FEW_WEIGHTS ? 1 : TOGETHER;
-    if (m->together > 1) /* two registers of weights a cycle, which several images share */
-        m->cycles -= 0.4 * (double)plan->dense_weights / m->kernels->lanes;
     while (m->together > 1 && m->workspace * (uint64_t)m->together > MAX_TOGETHER)
         m->together--;
+    if (m->together > 1) /* of what was counted for reading weights, which images share */
+        m->cycles -= 0.4 * (double)plan->dense_weights / m->kernels->lanes;
     m->workspace = (m->workspace + 15) / 16 * 16;
     m->apart = (ptrdiff_t)m->workspace;
     m->workspace *= (uint64_t)m->together;

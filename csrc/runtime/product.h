@@ -57,8 +57,8 @@ static void add_product(struct planner *plan, const struct parameters *of, int s
     const ptrdiff_t row = (ptrdiff_t)op->channels * op->width;
     struct choice choice = choose_tiles(k->tiles, k->tile_count, fp / v, out_w, 1);
     uint64_t floats = 0, scratch = 0;
-    int to_hcw = 0, of_taps = 0, kh = of->rows,
-        pairs; /* what the lanes are: columns, taps */
+    int to_hcw = 0, of_taps = 0; /* lanes are columns, or taps */
+    int kh = of->rows, pairs;
     double cycles;
     float *weights;
     if (plan->hcw && stride == 1) {
@@ -86,6 +86,8 @@ static void add_product(struct planner *plan, const struct parameters *of, int s
         op->taps_t += (op->taps_a - 1) * op->step_a;
         op->taps_a = 1;
     }
+    cycles = (double)choice.cost / 4 * (double)(op->taps_a * op->taps_t + 8) *
+             (pairs ? 6 * ((out_h + 1) / 2) : out_h);
     set_steps(op, stride);
     op->y_column = to_hcw ? out_w : fp;
     op->y_row = (ptrdiff_t)out_w * (to_hcw ? filters : fp);
@@ -93,15 +95,16 @@ static void add_product(struct planner *plan, const struct parameters *of, int s
     op->parts = to_hcw ? 1 : out_w;
     if (v > 1 && out_h * out_w == 1 && op->taps_a == 1) {
         static const struct tile one = {1, 1, 1, NULL};
-        /* quarter cycles a tap, as a tile's: a register of taps a cycle, and 6 for its sum
-         */
-        const int64_t dots = 4 * filters * (op->taps_t / v + 6) / (op->taps_t + 8);
+        /* a register of taps a cycle, and 6 for the sum of its lanes */
+        const double dots = (double)filters * (double)(op->taps_t / v + 6);
         if (fp / v >= DENSE_REGISTERS) {
             op->run_dense = k->run_dense;
             choice = (struct choice){{&one, NULL}, {fp / v, 0}, 0};
-        } else if (dots < choice.cost) {
+            cycles = 0;
+        } else if (dots < cycles) {
             op->run_dense = k->run_dots;
-            choice = (struct choice){{&one, NULL}, {filters, 0}, dots};
+            choice = (struct choice){{&one, NULL}, {filters, 0}, 0};
+            cycles = dots;
             of_taps = 1;
         }
     }
@@ -121,9 +124,8 @@ static void add_product(struct planner *plan, const struct parameters *of, int s
         op->point = (ptrdiff_t)floats;
         scratch = 6 * (uint64_t)(op->x_row + op->y_row);
     }
-    cycles = (double)choice.cost / 4 * (double)(op->taps_a * op->taps_t + 8) *
-             (pairs ? 6 * ((out_h + 1) / 2) : out_h);
-    if (out_h * out_w == 1 && floats > MAX_BYTES && cycles < (double)floats / v)
+    if (out_h * out_w == 1 && (op->run_dense || floats > MAX_BYTES) &&
+        cycles < (double)floats / v)
         cycles = (double)floats / v; /* the second-level cache gives a register a cycle */
     plan->model->cycles += cycles;
     if (op->run_dense) plan->dense_weights += floats;

@@ -19,7 +19,6 @@ Pixels = str | tuple[float, float] | None  # see InputStage
 MAX_FLOAT32 = float(np.finfo(np.float32).max)
 PIECE = 1 << 20  # pixels that are looked at together: images may be larger than memory
 ROUNDING = 1e-5  # how far outside of 0 to 1 a float may lie; csrc/lenet5c.c has it too
-LIMITS = -ROUNDING, 1 + ROUNDING
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ class InputStage:
         """The least and the largest float32 that the network takes."""
         if self.pixels is None:
             return -MAX_FLOAT32, MAX_FLOAT32
-        least, most = LIMITS
+        least, most = -ROUNDING, 1 + ROUNDING
         if isinstance(self.pixels, tuple) and not self.takes_bytes:
             least, most = self.pixels
             width = most - least

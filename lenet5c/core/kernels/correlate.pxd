@@ -456,6 +456,9 @@ cdef inline void correlate_blocks(
     cdef bint last = channel + channels == p.channels
     cdef Py_ssize_t at
     cdef const lanes *start
+    cdef int row_of_taps = channels
+    if is_dense(p):  # its channels are one row of taps
+        channels = 1
     packed += <Py_ssize_t>filter0 * p.channels * p.rows * p.taps
     packed += <Py_ssize_t>channel * TILE_PAIR_F
     x += channel
@@ -469,9 +472,8 @@ cdef inline void correlate_blocks(
             place.weights = packed + (row * p.taps + tap) * TILE_PAIR_F
             at = p.y_start + oy * p.y_row + ox * p.y_column
             start = x + p.x_start + (top + row) * p.x_row + ox * p.step + tap
-            if is_dense(p):  # its channels are one row of taps
-                place.taps *= channels
-                channels = 1
+            if is_dense(p):
+                place.taps *= row_of_taps
             for b from 0 <= b < blocks by TILE_PAIR_X:
                 place.x = start + b * x_block
                 place.y = at + b * y_block
