@@ -102,7 +102,7 @@ def peers(model: lenet5c.Model, folder: Path) -> dict[str, Callable[[int], np.nd
         lenet5c.data.images.InputStage.of(images[:, None]), (28, 28), model.classes
     )
     predictor = model.predictor()
-    x = np.random.default_rng(0).standard_normal((256, 1, 32, 32)).astype(np.float32)
+    x = np.random.default_rng(0).random((256, 1, 32, 32), np.float32)
     session = onnx_session(model, 1)
     found = {
         "lenet5c from C": c_program(model, folder),

@@ -85,7 +85,7 @@ static int plan_layers(struct planner *plan)
     plan->channels = sizes[0];
     plan->hcw = 1;
     plan->map = place_map(plan, map_size(plan));
-    m->cycles = 0.5 * (double)map_size(plan); /* to read a pixel and scale it, measured */
+    m->cycles = 0.25 * (double)map_size(plan); /* to read a pixel and scale it, measured */
     take_names(plan, &plan->layers, count_layers(values[1]));
     if (!index_tensors(plan) || !plan_list(plan, values[1])) return LENET5C_BAD_NETWORK;
     if (plan->memory && !sort_names(&plan->layers)) return LENET5C_BAD_NETWORK;
