@@ -8,8 +8,8 @@ choice never depends on what the images hold, on threads or on earlier calls.
 
 The estimates count register operations, which both plans know; the constants below are
 what they miss. They were measured on one machine (AMD EPYC with AVX-512; 1 MB of
-second-level cache), with the cores avx512, avx2 and baseline and the networks lenet5,
-mlp, cnn3 and resnet18.
+second-level cache), with the cores avx512, avx2 and baseline and the networks of
+benchmarks/shapes.py.
 
 Both engines pack the weights once, and again when they have changed
 (`Engine._current`). What that takes is not part of the choice: the same call would then
@@ -33,15 +33,20 @@ if TYPE_CHECKING:
 __all__ = ["IMAGES_A_CALL", "Costs", "Engine", "images_for_core", "predictor_of"]
 
 IMAGES_A_CALL = 4096  # images between two looks at Ctrl-C; whole blocks
-# Cycles beside those that the plans count: of a call, and of a second one.
+# Cycles beside those that the plans count: of a call, and of the second one where both
+# engines are called.
 CORE_CALL = 6_000.0
 RUNTIME_CALL = 3_000.0
-BOTH_CALLS = 15_000.0
+SECOND_CALL = 9_000.0
 # How much cheaper a block has to be that is not full: where an estimate is wrong, time
 # goes up by a step if the core takes over too early, and by none if it does too late.
 NOT_FULL = 1.15
 CACHE = 1 << 20  # bytes of weights that need not be loaded again for each image
-BYTES_A_CYCLE = 24.0  # of the others
+# Bytes a cycle of the others: in the C runtime, there for several images that share
+# them, and in the core.
+RUNTIME_LOADS = 24.0
+SHARED_LOADS = 16.0
+CORE_LOADS = 4.5
 ONE_THREAD = 300_000.0  # cycles for which no threads are started
 PART = 100_000.0  # cycles of images that a thread of the C runtime takes at a time
 
@@ -51,31 +56,32 @@ Describe = Callable[[InputStage, Vector], "Contents"]
 
 
 class Costs(NamedTuple):
-    """Cycles, estimated: of one image in the C runtime, and of the images of a block in
-    the core, however many of them there are."""
+    """Cycles, estimated: of one image in the C runtime; of the images of a block in the
+    core, however many of them there are; and of a call to the core beside these."""
 
     image: float
     block: float
     images_of_block: int
+    call: float = CORE_CALL
 
 
 def images_for_core(count: int, costs: Costs, alike: bool = False) -> tuple[int, float]:
     """How many of `count` images the core takes, from the first on, and the cycles of
     all; the C runtime takes the others. `alike`: all or none."""
-    image, block, size = costs
+    image, block, size, call = costs
     blocks, rest = divmod(count, size)
     split, cycles = 0, RUNTIME_CALL + count * image
     if blocks and rest and not alike:
-        by_both = BOTH_CALLS + blocks * block + rest * image
+        by_both = call + blocks * block + SECOND_CALL + rest * image
         if by_both < cycles:
             split, cycles = count - rest, by_both
-    by_core = CORE_CALL + (blocks + (NOT_FULL if rest else 0)) * block
+    by_core = call + (blocks + (NOT_FULL if rest else 0)) * block
     return (count, by_core) if by_core < cycles else (split, cycles)
 
 
-def loading(weights: float) -> float:
+def loading(weights: float, rate: float) -> float:
     """Cycles of loading so many bytes of weights, if they do not stay in the cache."""
-    return weights / BYTES_A_CYCLE if weights > CACHE else 0.0
+    return weights / rate if weights > CACHE else 0.0
 
 
 class Header(NamedTuple):
@@ -263,7 +269,11 @@ class Engine:
         from lenet5c.files.model_file import header_of
 
         cycles, weights = self._network.cost
-        block = cycles + loading(weights)
+        block, call = cycles, CORE_CALL
+        if self._network.is_layerwise:
+            call += loading(weights, CORE_LOADS)  # once for many blocks
+        else:
+            block += loading(weights, RUNTIME_LOADS)
         size = self._network.images_together
         try:
             content = header_of(self._describe(kept.stage, kept.vector))
@@ -271,10 +281,11 @@ class Engine:
             content = None
         found = cost_of_image(content, len(kept.vector)) if content else None
         if found is None:
-            return Header(kept.stage, None, Costs(float("inf"), block, size))
-        image, weights, together = found
-        image += loading(weights) / together
-        return Header(kept.stage, content, Costs(image, block, size))
+            return Header(kept.stage, None, Costs(float("inf"), block, size, call))
+        cycles, weights, together = found
+        rate = RUNTIME_LOADS if together == 1 else SHARED_LOADS * together
+        image = max(cycles, loading(weights, rate))  # they are loaded meanwhile
+        return Header(kept.stage, content, Costs(image, block, size, call))
 
     def _predictor(self, kept: Kept) -> "Predictor | None":
         """The C runtime with these weights; None where no model file holds them."""

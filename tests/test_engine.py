@@ -17,11 +17,12 @@ from lenet5c import embed
 from lenet5c._support.cores import core
 from lenet5c.data.images import InputStage
 from lenet5c.engine import (
-    BOTH_CALLS,
-    CORE_CALL,
     IMAGES_A_CALL,
     NOT_FULL,
     RUNTIME_CALL,
+    RUNTIME_LOADS,
+    SECOND_CALL,
+    SHARED_LOADS,
     Costs,
     images_for_core,
     loading,
@@ -50,10 +51,10 @@ def truth(model, images):
 
 def cycles(count, by_core, costs):
     """What a way costs, written down once more."""
-    image, block, size = costs
+    image, block, size, call = costs
     full, rest = divmod(by_core, size)
     left = count - by_core
-    calls = (BOTH_CALLS if left else CORE_CALL) if by_core else RUNTIME_CALL
+    calls = call + (SECOND_CALL if left else 0) if by_core else RUNTIME_CALL
     return calls + (full + NOT_FULL * (rest > 0)) * block + left * image
 
 
@@ -129,7 +130,9 @@ def test_what_images_share_is_loaded_once_for_them(make, images_at_once, images)
     count = len(model.state_vector)
     cycles, weights, together = embed.cost_of_image(header.content, count)
     assert together == images_at_once
-    assert header.costs.image == cycles + loading(weights) / images_at_once
+    rate = RUNTIME_LOADS if together == 1 else SHARED_LOADS * together
+    assert header.costs.image == max(cycles, loading(weights, rate))
+    assert loading(1 << 19, rate) == 0 < loading(1 << 24, rate)
 
 
 @pytest.mark.parametrize("make", [lenet5c.lenet5, lenet5c.cnn3, lenet5c.resnet18])

@@ -38,6 +38,8 @@
 #define LENET5C_MAX_DENSE_TILE 24
 #define LENET5C_MAX_IMAGES 8
 #define LENET5C_MAX_REGISTERS 8
+/* How far ahead weights are fetched, in floats: a CPU guesses a few streams too slowly. */
+#define LENET5C_AHEAD 1024
 
 #define LENET5C_PASTE(a, b) a##_##b
 
@@ -56,8 +58,10 @@
 #endif
 #if defined(__GNUC__)
 #define LENET5C_ALWAYS __attribute__((always_inline))
+#define LENET5C_PREFETCH(from) __builtin_prefetch(from)
 #else
 #define LENET5C_ALWAYS
+#define LENET5C_PREFETCH(from) (void)(from)
 #endif
 #if defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector)

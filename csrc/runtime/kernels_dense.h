@@ -19,6 +19,10 @@ INLINE void LENET5C_SET(dense_tile)(const struct op *p, const float *x, const fl
     }
     for (ptrdiff_t t = 0; t < taps; t++) {
         w += V;
+        if (nx > 4) { /* few streams of weights */
+            LENET5C_UNROLL
+            for (int f = 0; f < nv; f++) LENET5C_PREFETCH(w + f * next + LENET5C_AHEAD);
+        }
         if (nv <= nx) {
             LENET5C_UNROLL
             for (int f = 0; f < nv; f++) kept[f] = load(w + f * next);

@@ -100,6 +100,8 @@ static int plan_layers(struct planner *plan)
     if (m->together > 1) /* of what was counted for reading weights, which images share */
         m->cycles -= 0.4 * (double)plan->dense_weights / m->kernels->lanes;
     m->workspace = (m->workspace + 15) / 16 * 16;
+    if (m->together > 1 && m->workspace % 32 == 0)
+        m->workspace += 16; /* or else the images compete for a place in the cache */
     m->apart = (ptrdiff_t)m->workspace;
     m->workspace *= (uint64_t)m->together;
     return LENET5C_OK;

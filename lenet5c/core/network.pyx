@@ -194,6 +194,11 @@ cdef class Network:
         return LANES
 
     @property
+    def is_layerwise(self):
+        """Whether all blocks go through an op before any goes through the next."""
+        return bool(self.plan.layerwise)
+
+    @property
     def cost(self):
         """(cycles, bytes of weights) that `images_together` take, estimated."""
         return block_cycles(&self.plan), weight_bytes(&self.plan)
