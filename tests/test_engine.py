@@ -17,6 +17,8 @@ from lenet5c import embed
 from lenet5c._support.cores import core
 from lenet5c.data.images import InputStage
 from lenet5c.engine import (
+    CORE_CALL,
+    CORE_LOADS,
     IMAGES_A_CALL,
     NOT_FULL,
     RUNTIME_CALL,
@@ -133,6 +135,14 @@ def test_what_images_share_is_loaded_once_for_them(make, images_at_once, images)
     rate = RUNTIME_LOADS if together == 1 else SHARED_LOADS * together
     assert header.costs.image == max(cycles, loading(weights, rate))
     assert loading(1 << 19, rate) == 0 < loading(1 << 24, rate)
+    network = model._network
+    block, weights = network.cost
+    assert (
+        header.costs.block == block
+    )  # one that the cache holds, or loaded by the call
+    shared = loading(weights, CORE_LOADS) if network.is_layerwise else 0
+    assert header.costs.call == CORE_CALL + shared
+    assert (shared > 0) == (images_at_once > 1)
 
 
 @pytest.mark.parametrize("make", [lenet5c.lenet5, lenet5c.cnn3, lenet5c.resnet18])

@@ -56,6 +56,7 @@ ROWS = [
     Shape(2, 7, 13, 9, 7, 3),
     Shape(3, 5, 17, 12, 7, 0),
     Shape(1, 1, 9, 9, 5, 4),
+    Shape(150, 4, 14, 14, 5, 0),  # more channels than weights are transformed at a time
 ]
 OTHERS = [
     Shape(3, 8, 9, 11, 3, 1, stride=2),
