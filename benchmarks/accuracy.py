@@ -23,7 +23,8 @@ def main() -> None:
     rows = [("epochs", "mean %", "worst %", "best %", "s a seed")]
     usual = [2, 3]
     if arguments.recipe is not None:
-        usual = [lenet5c.recipes.RECIPES[arguments.recipe].epochs]
+        epochs = lenet5c.recipes.RECIPES[arguments.recipe].epochs
+        usual = [epochs or lenet5c.recipes.epochs_for(len(data.train.images))]
     for epochs in arguments.epochs or usual:
         accuracies, times = [], []
         for seed in range(arguments.seeds):

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c._support.threads import resolve_threads
+from lenet5c._support.threads import Gate, resolve_threads
 from lenet5c.data.images import InputStage
 from lenet5c.layers import walk
 
@@ -112,6 +112,8 @@ class Engine:
     network : core.Network
     state : core.StateVector
     describe : function
+    gate : Gate
+        Held while the state is copied.
 
     Attributes
     ----------
@@ -122,10 +124,13 @@ class Engine:
         bit; time goes up by a step then where a block begins.
     """
 
-    def __init__(self, network: Any, state: Any, describe: Describe) -> None:
+    def __init__(
+        self, network: Any, state: Any, describe: Describe, gate: Gate
+    ) -> None:
         self._network = network
         self._state = state
         self._describe = describe
+        self._gate = gate
         self._kept: Kept | None = None
         self._header: Header | None = None
         self.forced: Literal["core", "runtime"] | None = None
@@ -253,7 +258,8 @@ class Engine:
                 kept.mark = mark
                 return kept
         vector = np.empty(len(self._state), np.float32)
-        self._state.copy_to(vector)
+        with self._gate:
+            self._state.copy_to(vector)
         self._kept = kept = Kept(stage, vector, mark)
         return kept
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lenet5c._support.threads import Gate
 from lenet5c.data.augment import Augment
 from lenet5c.data.images import InputStage
 from lenet5c.layers import Layer
@@ -70,6 +71,7 @@ class Trainable(Network, Protocol):
     """A model for `fit`."""
 
     passes: int
+    gate: Gate
 
     @property
     def least_batch(self) -> int: ...

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from lenet5c._support.checks import number, whole
 from lenet5c._support.cores import core
 from lenet5c._support.habits import Elsewhere, explained, no_attribute
-from lenet5c._support.threads import resolve_threads
+from lenet5c._support.threads import Gate, alone, resolve_threads
 from lenet5c.data.augment import Augment
 from lenet5c.data.images import InputStage, as_images, encode_labels
 from lenet5c.engine import IMAGES_A_CALL, Engine, predictor_of
@@ -87,6 +88,17 @@ class Model:
         changes no bit, as scikit-learn wants it (see `forward`). False unless set.
     trained_on : str or None
         The data set that `lenet5c train` was given, by name or path; None if unknown.
+    gate : Gate
+        Held while the weights change or are copied: ``with model.gate:`` in a training
+        loop of one's own makes each copy one of the weights between two steps.
+
+    Notes
+    -----
+    From other threads, while `fit` or `train_step` runs: `predict` and what else reads
+    an image, `save`, `predictor`, the exports, pickle and copy may be called, and work
+    on the weights between two steps (the running statistics of batch normalisation may
+    be one step ahead). A second training of the model, or one with the same optimizer,
+    is a RuntimeError. `parameters` are views: what is read there may be half a step.
     """
 
     def __init__(
@@ -137,7 +149,8 @@ class Model:
         )
         self._network, self._maps = self._plan()
         self._initialise(seed)
-        self._engine = Engine(self._network, self._state, self._contents)
+        self.gate = Gate()
+        self._engine = Engine(self._network, self._state, self._contents, self.gate)
         self.passes = 0
         self.trained_on: str | None = None
         self.set_input(InputStage(), self.input_shape[1:], np.arange(self.class_count))
@@ -229,10 +242,11 @@ class Model:
                 f"source: expected images of at most {self.input_shape[1:]}, "
                 f"got {source}"
             )
-        self.stage = stage
-        self.source = source
-        self.classes = classes
-        self.fitted = True
+        with self.gate:
+            self.stage = stage
+            self.source = source
+            self.classes = classes
+            self.fitted = True
 
     @explained
     def fit(
@@ -280,7 +294,9 @@ class Model:
         labels : array
             (N,) integers or strings, or (N, classes) one-hot rows.
         epochs, batch_size : int or None
-            None is the recipe's: 3 and 64. The last batch of an epoch may be smaller.
+            None is the recipe's: 64, and 3 epochs for 60,000 images, more for fewer, at
+            most 30 (`lenet5c.recipes.epochs_for`). The last batch of an epoch may be
+            smaller.
         optimizer : Optimizer, "sgd", "adamw" or None
             None is the recipe's: ``SGD(0.1, momentum=0.9, nesterov=True)``.
         schedule : str, function or None
@@ -368,7 +384,9 @@ class Model:
         from lenet5c.training.loop import fit
         from lenet5c.training.options import TrainingOptions
 
-        return fit(self, images, labels, TrainingOptions.among(given))
+        options = TrainingOptions.among(given)
+        with self._training(options.optimizer):
+            return fit(self, images, labels, options)
 
     @explained
     def forward(
@@ -525,18 +543,20 @@ class Model:
                 "images: expected 2 at least for batch normalisation, which takes its "
                 "statistics over the batch, got 1"
             )
-        gradient = np.empty_like(self.parameter_vector)
-        optimizer.prepare(self.parameter_vector)
-        loss, _ = self.loss_of_batch(
-            pixels,
-            np.arange(len(pixels)),
-            codes,
-            gradient,
-            count,
-            epoch=optimizer.steps,
-            measure=True,
-        )
-        optimizer.step(self.parameter_vector, gradient, rate, count)
+        with self._training(optimizer):
+            gradient = np.empty_like(self.parameter_vector)
+            optimizer.prepare(self.parameter_vector)
+            loss, _ = self.loss_of_batch(
+                pixels,
+                np.arange(len(pixels)),
+                codes,
+                gradient,
+                count,
+                epoch=optimizer.steps,
+                measure=True,
+            )
+            with self.gate:
+                optimizer.step(self.parameter_vector, gradient, rate, count)
         return loss
 
     def loss_of_batch(
@@ -652,7 +672,7 @@ class Model:
         """
         from lenet5c.files import model_file
 
-        model_file.write(path, self._contents(self.stage, self.state_vector))
+        model_file.write(path, self._now())
 
     @explained
     def quantize(self, calibration_images: ArrayLike) -> QuantizedModel:
@@ -743,7 +763,8 @@ class Model:
         -------
         Model
         """
-        values: dict[str, NDArray[np.float32]] = {**self.parameters, **self.buffers}
+        now = self._now()
+        values = dict(now.tensors)
         model = Model(
             fold(self.layers, values),
             input_shape=self.input_shape,
@@ -752,9 +773,9 @@ class Model:
         for views in (model.parameters, model.buffers):
             for name in views:
                 views[name] = values[name]
-        model.set_input(self.stage, self.source, self.classes)
-        model.fitted = self.fitted
-        model.passes, model.trained_on = self.passes, self.trained_on
+        model.set_input(now.stage, now.source, now.classes)
+        model.fitted = now.fitted
+        model.passes, model.trained_on = now.passes, now.trained_on
         return model
 
     @explained
@@ -774,7 +795,7 @@ class Model:
         >>> classify = lenet5c.load("digits.lenet5c").predictor()
         >>> classify(frame[y : y + 28, x : x + 28])
         """
-        return predictor_of(self._contents(self.stage, self.state_vector))
+        return predictor_of(self._now())
 
     @explained
     def trainer(
@@ -829,6 +850,29 @@ class Model:
             whole("seed", seed, 0, 2**63),
         )
 
+    @contextmanager
+    def _training(self, optimizer: Optimizer) -> Iterator[None]:
+        """Both, to oneself; a RuntimeError if another call trains with one of them."""
+        with (
+            alone(
+                self,
+                "model: expected one training at a time, got a second one while the "
+                "first is running",
+            ),
+            alone(
+                optimizer,
+                "optimizer: expected one for each training, got that of another one, "
+                "which is running",
+            ),
+        ):
+            yield
+
+    def _now(self) -> Contents:
+        """What a model file holds, in a copy: whoever trains meanwhile does not change
+        it, and its weights are those between two steps."""
+        with self.gate:
+            return self._contents(self.stage, self.state_vector.copy())
+
     def _contents(self, stage: InputStage, vector: NDArray[np.float32]) -> Contents:
         """What a model file holds."""
         from lenet5c.files.model_file import Contents
@@ -848,15 +892,16 @@ class Model:
 
     def __getstate__(self) -> dict[str, Any]:
         """What pickle and copy.deepcopy keep: all but the compiled network."""
-        return {
-            "layers": self.layers,
-            "input_shape": self.input_shape,
-            "state_vector": self.state_vector,
-            "input": (self.stage, self.source, self.classes),
-            "fitted": self.fitted,
-            "training": (self.passes, self.trained_on),
-            "predicts_alike": self.predicts_alike,
-        }
+        with self.gate:
+            return {
+                "layers": self.layers,
+                "input_shape": self.input_shape,
+                "state_vector": self.state_vector.copy(),
+                "input": (self.stage, self.source, self.classes),
+                "fitted": self.fitted,
+                "training": (self.passes, self.trained_on),
+                "predicts_alike": self.predicts_alike,
+            }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         stage, source, classes = state["input"]

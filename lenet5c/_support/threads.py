@@ -1,11 +1,64 @@
-"""The only place that decides how many threads a call runs on."""
+"""How many threads a call runs on, and what several of them may do to one object."""
 
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from weakref import WeakSet
 
 from lenet5c._support.checks import whole
 from lenet5c._support.cores import core
 
-__all__ = ["resolve_threads"]
+__all__ = ["Gate", "alone", "resolve_threads"]
+
+_in_use: dict[int, object] = {}  # who has an object to itself, by the object's id
+_gates: "WeakSet[Gate]" = WeakSet()
+
+
+class Gate:
+    """A lock that is free in a forked child, whoever held it in the parent.
+
+    It is held for the short time in which weights change, or are copied.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        _gates.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def _after_fork() -> None:
+    """The parent's other threads are not here: what they held is free."""
+    _in_use.clear()
+    for gate in _gates:
+        gate.__init__()  # type: ignore[misc]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+@contextmanager
+def alone(thing: object, otherwise: str) -> Iterator[None]:
+    """Have an object to oneself.
+
+    Raises
+    ------
+    RuntimeError
+        At once, with the words `otherwise`, if another call has it.
+    """
+    user = object()
+    if _in_use.setdefault(id(thing), user) is not user:
+        raise RuntimeError(otherwise)
+    try:
+        yield
+    finally:
+        _in_use.pop(id(thing), None)
 
 
 def resolve_threads(threads: int | None = None) -> int:

@@ -33,7 +33,7 @@ from lenet5c.data.datasets import Dataset, Split
 from lenet5c.model import Model, load
 from lenet5c.networks import NETWORKS
 from lenet5c.training.callbacks import Callback
-from lenet5c.training.recipes import RECIPES, RECIPES_OF, Recipe, epochs_for
+from lenet5c.training.recipes import RECIPES, RECIPES_OF, Recipe
 
 if TYPE_CHECKING:
     from lenet5c._support.progress import ProgressBar
@@ -171,7 +171,7 @@ def measure(job: Job, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
             recipe = replace(recipe, epochs=job.epochs)
         _forget_peak_memory()
         started = time.perf_counter()
-        model.fit(
+        history = model.fit(
             *data.train,
             recipe=recipe,
             seed=job.seed,
@@ -180,8 +180,12 @@ def measure(job: Job, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
         )
         seconds = time.perf_counter() - started
         memory = peak_memory()
-        speed = len(data.train.images) * recipe.epochs / seconds
-        found |= {"recipe": _recipe_facts(recipe), "epochs": recipe.epochs}
+        epochs = len(history)
+        speed = len(data.train.images) * epochs / seconds
+        found |= {
+            "recipe": _recipe_facts(recipe) | {"epochs": epochs},
+            "epochs": epochs,
+        }
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "model.lenet5c")
             model.save(file)
@@ -219,7 +223,7 @@ def _new_model(job: Job, data: Dataset) -> tuple[Model, Recipe]:
         recipe = RECIPES_OF[job.network]
     else:
         function = _function(job.network)
-        recipe = replace(RECIPES["default"], epochs=epochs_for(len(images)))
+        recipe = RECIPES["default"]
     options = {
         "classes": len(np.unique(labels)),
         "channels": images.shape[1] if images.ndim == 4 else 1,

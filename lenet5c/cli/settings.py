@@ -16,7 +16,7 @@ from lenet5c.report.history import History
 from lenet5c.training.callbacks import Callback
 from lenet5c.training.optimizers import OPTIMIZERS, SGD, Optimizer
 from lenet5c.training.options import OPTIONS
-from lenet5c.training.recipes import RECIPES, SGD_RATES, epochs_for
+from lenet5c.training.recipes import RECIPES, SGD_RATES
 
 # Rows and columns that LeNet-5's input is larger than its images, as 32 is than 28.
 MARGINS = {"lenet5": 4}
@@ -27,9 +27,8 @@ class Settings:
     """Everything that decides a training run, in values that JSON can carry.
 
     `options` is what was said with the flags of `training.options`. None there stands
-    for what the recipe has; but for the epochs of the default one see `epochs_for`, for
-    the rate of SGD see `SGD_RATES`. `augment` is None as well, or False for none, or
-    what is to differ from the recipe's Augment.
+    for what the recipe has; but for the rate of SGD see `SGD_RATES`. `augment` is None
+    as well, or False for none, or what is to differ from the recipe's Augment.
     """
 
     network: str | None = "lenet5"  # None: that of the model in the file `start`
@@ -108,8 +107,6 @@ class Settings:
         options["augment"] = self.new_augment() or False
         if options.get("validation") is None:
             options["validation"] = data.validation
-        if options.get("epochs") is None and self.recipe == "default":
-            options["epochs"] = epochs_for(len(images))
         if options.get("checkpoint") is not None:
             from lenet5c.training.checkpoint import Checkpoint
 

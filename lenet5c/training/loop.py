@@ -48,6 +48,7 @@ def fit(
 ) -> History:
     """Train `model`; documented at `Model.fit`."""
     data = TrainingData.of(model, images, labels, options)
+    options = options.for_images(len(data.train))
     batches = _batch_count(model, len(data.train), options.batch_size)
     _check_batch_norm(model, options, len(data.train))
     _check_schedule(options, batches)
@@ -136,9 +137,9 @@ class _Run:
                 self._train_epoch(len(self.history) + 1)
         finally:
             if self.average is not None:
-                np.copyto(self.parameters, self.average)
+                self._give(self.average)
         if self.best is not None and self.watch.best < math.inf:
-            np.copyto(self.parameters, self.best)
+            self._give(self.best)
         if self.step >= MIN_STEPS and self.history.loss:
             self._warn_of_guessing()
         return self.history
@@ -194,9 +195,10 @@ class _Run:
             norm = core.norm(self.gradient)
             if norm > options.clip_norm:
                 self.gradient *= np.float32(options.clip_norm / norm)
-        options.optimizer.step(
-            self.model.parameter_vector, self.gradient, rate, options.threads
-        )
+        with self.model.gate:
+            options.optimizer.step(
+                self.model.parameter_vector, self.gradient, rate, options.threads
+            )
         self.step += 1
         if self.average is not None:
             warm_up = (1 + self.step) / (10 + self.step)
@@ -323,11 +325,16 @@ class _Run:
             yield
             return
         trained = self.parameters.copy()
-        np.copyto(self.parameters, self.average)
+        self._give(self.average)
         try:
             yield
         finally:
-            np.copyto(self.parameters, trained)
+            self._give(trained)
+
+    def _give(self, weights: Vector) -> None:
+        """Make these the model's."""
+        with self.model.gate:
+            np.copyto(self.parameters, weights)
 
     def _weights_now(self) -> Vector:
         """What would be the model's weights if training ended here."""
@@ -340,7 +347,7 @@ class _Run:
 
     def _refuse(self, what: str) -> NoReturn:
         """Put weights back that are known to be good, and raise."""
-        np.copyto(self.parameters, self.safe)
+        self._give(self.safe)
         if self.average is not None:
             np.copyto(self.average, self.safe)
         raise TrainingError(

@@ -9,6 +9,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -34,7 +35,7 @@ from lenet5c.training.callbacks import (
     checked_callbacks,
 )
 from lenet5c.training.optimizers import OPTIMIZERS, SGD, AdamW, Optimizer, as_optimizer
-from lenet5c.training.recipes import RECIPES, SGD_RATES, Recipe, as_recipe
+from lenet5c.training.recipes import RECIPES, SGD_RATES, Recipe, as_recipe, epochs_for
 from lenet5c.training.schedules import (
     SCHEDULES,
     ReduceOnPlateau,
@@ -113,6 +114,10 @@ _count = partial(whole, least=1)
 _share = partial(number, least=0, below=1)
 
 
+def _epochs(name: str, value: Any) -> int | None:
+    return None if value is None else whole(name, value, 1)
+
+
 def _seed(name: str, value: Any) -> int | None:
     return None if value is None else whole(name, value, 0, 2**63)
 
@@ -188,9 +193,9 @@ class TrainingOptions:
     None is taken as what the recipe has. Types are those of the checked values.
     """
 
-    epochs: int = option(
+    epochs: int = option(  # None until `for_images`
         None,
-        _count,
+        _epochs,
         same=_as_given,
         flag=_training(
             "default: 3 for 60,000 images, more for fewer, at most 30", COUNT, "E"
@@ -379,6 +384,13 @@ class TrainingOptions:
     def among(cls, arguments: Mapping[str, Any]) -> "TrainingOptions":
         """Return those that are among the arguments of a function: all of them."""
         return cls(**{name: arguments[name] for name in OPTIONS})
+
+    def for_images(self, count: int) -> "TrainingOptions":
+        """Return them with the epochs for so many images, if none are given."""
+        found = copy(self)  # `replace` would take what was checked for what was given
+        if self.epochs is None:
+            object.__setattr__(found, "epochs", epochs_for(count))
+        return found
 
     def fingerprint(self) -> dict[str, Any]:
         """What must be the same for a training to go on to the same bits."""

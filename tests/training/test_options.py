@@ -138,7 +138,8 @@ def test_the_estimator_has_the_defaults_of_the_options_that_it_shares():
 
 
 def test_the_fingerprint_has_what_decides_the_weights():
-    found = TrainingOptions(seed=4, early_stopping=3, threads=1).fingerprint()
+    options = TrainingOptions(seed=4, early_stopping=3, threads=1)
+    found = options.for_images(60_000).fingerprint()
     assert found == {
         "epochs": 3,
         "batch_size": 64,
@@ -152,6 +153,15 @@ def test_the_fingerprint_has_what_decides_the_weights():
         "accumulate": 1,
         "early_stopping": repr(EarlyStopping(3)),
     }
+
+
+def test_epochs_left_out_are_more_for_fewer_images():
+    options = TrainingOptions(augment=False, clip_norm=math.inf, recipe="default")
+    found = {n: options.for_images(n) for n in (60_000, 20_000, 1_437, 150)}
+    assert [it.epochs for it in found.values()] == [3, 9, 30, 30]
+    assert found[150].clip_norm is None  # the rest is as it was
+    assert TrainingOptions(epochs=2).for_images(150).epochs == 2
+    assert TrainingOptions(recipe="best").for_images(150).epochs == 27
 
 
 @pytest.mark.parametrize("name", ["epochs", "batch_size", "accumulate"])

@@ -644,13 +644,13 @@ def test_a_memory_mapped_array_stays_on_the_disk(run_python, tmp_path):
 
 
 def test_none_is_what_the_recipe_says(small_images, labels):
-    """The default recipe: 3 epochs, batches of 64, SGD with Nesterov, one-cycle."""
+    """The default recipe: 30 epochs for few images, batches of 64, SGD with Nesterov, one-cycle."""
     found = []
     for options in (
         {},
         {"recipe": "default", "epochs": None, "schedule": None, "augment": False},
         {
-            "epochs": 3,
+            "epochs": 30,
             "batch_size": 64,
             "optimizer": SGD(0.1, momentum=0.9, nesterov=True),
             "schedule": "one-cycle",
@@ -659,7 +659,7 @@ def test_none_is_what_the_recipe_says(small_images, labels):
         },
     ):
         model = tiny()
-        assert len(model.fit(small_images, labels, **options)) == 3
+        assert len(model.fit(small_images, labels, **options)) == 30
         found.append(model.parameter_vector)
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0], found[2])

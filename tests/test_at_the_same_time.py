@@ -1,0 +1,152 @@
+"""What several threads may do to one model, and what is refused."""
+
+import copy
+import os
+import pickle
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lenet5c
+from lenet5c.training.optimizers import Optimizer
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (8, 28, 28), np.uint8)
+LABELS = np.arange(8) % 2
+
+
+class InTwoHalves(Optimizer):
+    """Sets all weights to 1, and calls `between` when half of them are."""
+
+    def __init__(self, between: Callable[[], None]) -> None:
+        super().__init__(1.0)
+        self.between = between
+
+    def step(self, parameters: Any, *_: Any) -> None:
+        half = len(parameters) // 2
+        parameters[:half] = 1
+        self.between()
+        parameters[half:] = 1
+
+
+def of_pickle(model: lenet5c.Model) -> lenet5c.Model:
+    loaded: lenet5c.Model = pickle.loads(pickle.dumps(model))
+    return loaded
+
+
+def of_file(model: lenet5c.Model) -> lenet5c.Model:
+    model.save("model.lenet5c")
+    return lenet5c.load("model.lenet5c")
+
+
+def of_predictor(model: lenet5c.Model) -> Any:
+    return model.predictor().predict_proba(IMAGES[0])
+
+
+def of_predict(model: lenet5c.Model) -> Any:
+    return model.predict_proba(IMAGES)
+
+
+@pytest.mark.parametrize(
+    "look",
+    [of_file, of_pickle, copy.deepcopy, lenet5c.Model.folded, of_predictor, of_predict],
+)
+@pytest.mark.parametrize("own_loop", [False, True])
+def test_another_thread_never_sees_half_a_step(
+    look: Callable[[lenet5c.Model], Any],
+    own_loop: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = lenet5c.lenet5(classes=2)
+    seen: list[Any] = []
+    other = threading.Thread(target=lambda: seen.append(look(model)))
+
+    def between() -> None:
+        other.start()
+        other.join(0.1)  # it comes to its end only if it does not wait
+
+    step = InTwoHalves(between)
+    if own_loop:
+        model.train_step(IMAGES, LABELS, step)
+    else:
+        model.fit(IMAGES, LABELS, epochs=1, optimizer=step)
+    other.join()
+    if isinstance(seen[0], lenet5c.Model):
+        assert (seen[0].parameter_vector == 1).all()
+    else:
+        np.testing.assert_array_equal(seen[0], look(model))
+
+
+def test_a_second_training_of_a_model_is_refused() -> None:
+    model = lenet5c.lenet5(classes=2)
+    refused: list[str] = []
+
+    def again(_: object) -> None:
+        rule = lenet5c.SGD()
+        for train in (
+            lambda: model.fit(IMAGES, LABELS),
+            lambda: model.train_step(IMAGES, LABELS, rule),
+        ):
+            with pytest.raises(RuntimeError, match="one training at a time") as error:
+                train()
+            refused.append(str(error.value))
+
+    model.fit(IMAGES, LABELS, epochs=2, callbacks=[again])
+    assert len(refused) == 4
+    model.fit(IMAGES, LABELS, epochs=1)  # it is free again
+
+
+def test_an_optimizer_is_of_one_training_at_a_time() -> None:
+    model, other = lenet5c.lenet5(classes=2), lenet5c.lenet5(classes=2)
+    rule = lenet5c.SGD()
+
+    def again(_: object) -> None:
+        before = other.parameter_vector.copy()
+        with pytest.raises(RuntimeError, match="optimizer: expected one for each"):
+            other.fit(IMAGES, LABELS, optimizer=rule)
+        np.testing.assert_array_equal(other.parameter_vector, before)
+
+    model.fit(IMAGES, LABELS, epochs=1, optimizer=rule, callbacks=[again])
+    other.fit(IMAGES, LABELS, epochs=1, optimizer=rule)  # one after the other may
+
+
+def test_a_model_is_free_after_a_training_that_failed() -> None:
+    model = lenet5c.lenet5(classes=2)
+    with pytest.raises(ValueError, match="labels"):
+        model.fit(IMAGES, LABELS[:3])
+    model.fit(IMAGES, LABELS, epochs=1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_child_forked_in_a_step_can_use_and_train_the_model(tmp_path: Path) -> None:
+    model = lenet5c.lenet5(classes=2)
+    children: list[int] = []
+
+    def child() -> None:
+        code = 1
+        try:
+            model.save(tmp_path / "child.lenet5c")
+            model.fit(IMAGES, LABELS, epochs=1)
+            code = 0
+        finally:
+            os._exit(code)
+
+    def fork() -> None:
+        pid = os.fork()
+        if pid == 0:
+            child()
+        children.append(pid)
+
+    def between() -> None:  # this thread holds the gate, and is not in the child
+        other = threading.Thread(target=fork)
+        other.start()
+        other.join()
+
+    model.fit(IMAGES, LABELS, epochs=1, optimizer=InTwoHalves(between))
+    assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0
