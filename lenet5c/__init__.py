@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         pictures,
         plots,
         recipes,
+        reference,
         schedules,
     )
     from lenet5c._support.build import __version__, build_info, get_include
@@ -88,6 +89,7 @@ __all__ = [
     "pictures",
     "plots",
     "recipes",
+    "reference",
     "resnet18",
     "schedules",
 ]
