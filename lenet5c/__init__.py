@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lenet5c import (
+        article,
         datasets,
         embed,
         functional,
@@ -73,6 +74,7 @@ __all__ = [
     "TrainingError",
     "TrainingState",
     "__version__",
+    "article",
     "build_info",
     "cnn3",
     "datasets",
