@@ -259,11 +259,15 @@ class LeNet5:
 
     def dense(self, A_prev: ArrayLike, W: ArrayLike, b: ArrayLike) -> Array:
         """Z = W A_prev + b: (O, N) from (I, N), W (O, I), b (O, 1)."""
-        return functional.dense(np.transpose(A_prev), W, np.ravel(b)).T
+        W = floats("W", W, (None, None))
+        x = floats("A_prev", A_prev, (W.shape[1], None)).T
+        return functional.dense(x, W, floats("b", b, (len(W), 1))[:, 0]).T
 
     def dense_gradients(self, dZ: ArrayLike, A_prev: ArrayLike, W: ArrayLike) -> Three:
         """dA_prev = W^T dZ, dW = dZ A_prev^T / N, db = mean over n of dZ[:, n]"""
-        x, dy = np.transpose(A_prev), np.transpose(dZ)
+        W = floats("W", W, (None, None))
+        x = floats("A_prev", A_prev, (W.shape[1], None)).T
+        dy = floats("dZ", dZ, (len(W), len(x))).T
         dx, dW, db = functional.dense_backward(x, W, dy)
         N = np.float32(len(x))
         return dx.T, dW / N, db[:, None] / N

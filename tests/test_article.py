@@ -465,6 +465,9 @@ def test_wrong_batches_are_refused(model, method, X, y, pattern):
         (lambda m: m.fast_conv2d(X_GOOD, m.W3), "filters: "),
         (lambda m: m.conv_backward(X_GOOD, X_GOOD, m.W1), r"dZ: .*\(4, 6, 28, 28\)"),
         (lambda m: m.avg_pool2d(X_GOOD[0]), "input_data: "),
+        (lambda m: m.dense(m.W1[0, 0], m.W6, m.b6), r"A_prev: .*\(120, any\)"),
+        (lambda m: m.dense(m.b5, m.W6, m.b3), r"b: .*\(84, 1\), got \(16, 1\)"),
+        (lambda m: m.dense_gradients(m.b5, m.b5, m.W6), r"dZ: .*\(84, 1\), got"),
         (lambda m: m.softmax([1, 2]), "x: expected floating"),
         (lambda m: m.compute_cost(Y_GOOD, Y_GOOD), r"predictions: .*\(10, any\)"),
         (lambda m: m.compute_cost(Y_GOOD.T, Y_GOOD), "labels: .*10 x 4 "),
@@ -490,7 +493,7 @@ def test_wrong_batches_are_refused(model, method, X, y, pattern):
     ],
 )
 def test_wrong_arguments_are_refused(model, call, pattern):
-    with pytest.raises((TypeError, ValueError), match=rf"^{pattern}|^\w+: .*{pattern}"):
+    with pytest.raises((TypeError, ValueError), match=pattern):
         call(model)
 
 
