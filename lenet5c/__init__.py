@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lenet5c import (
+        article,
         datasets,
         embed,
         functional,
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
         pictures,
         plots,
         recipes,
+        reference,
         schedules,
     )
     from lenet5c._support.build import __version__, build_info, get_include
@@ -72,6 +74,7 @@ __all__ = [
     "TrainingError",
     "TrainingState",
     "__version__",
+    "article",
     "build_info",
     "cnn3",
     "datasets",
@@ -88,6 +91,7 @@ __all__ = [
     "pictures",
     "plots",
     "recipes",
+    "reference",
     "resnet18",
     "schedules",
 ]

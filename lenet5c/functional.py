@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lenet5c._support.checks import as_array
+from lenet5c._support.checks import as_array, floats
 from lenet5c._support.cores import core
 from lenet5c._support.threads import resolve_threads
 from lenet5c.graph import for_core, lower
@@ -51,30 +51,6 @@ Array = NDArray[np.float32]
 AS_IT_IS = (1.0, 0.0, 0.0, 1.0, -0.0)  # InputStage.for_core()
 
 
-def _array(
-    argument: str, value: ArrayLike, shape: tuple[int | None, ...] | None
-) -> Array:
-    """`value` as aligned, C-contiguous float32 of that shape (None: any length)."""
-    array = as_array(argument, value)
-    if array.dtype.kind != "f":
-        raise TypeError(f"{argument}: expected floating numbers, got {array.dtype}")
-    if shape is not None:
-        fits = array.ndim == len(shape) and all(
-            want in (None, got) for want, got in zip(shape, array.shape, strict=False)
-        )
-        if not fits:
-            wanted = ", ".join("any" if n is None else str(n) for n in shape)
-            raise ValueError(
-                f"{argument}: expected the shape ({wanted}), got {array.shape}"
-            )
-    if array.size == 0:
-        raise ValueError(
-            f"{argument}: expected at least one element, got {array.shape}"
-        )
-    with np.errstate(over="ignore"):
-        return np.require(array, np.float32, ["C", "A"])
-
-
 def _network(layer: Layer, shape: tuple[int, int, int], gradient: bool = False) -> Any:
     nodes = for_core(lower([layer], shape, training=True), gradient)
     plain = [node | {"plain": True} for node in nodes]  # the sums as they are written
@@ -93,7 +69,7 @@ def _backward(
 ) -> tuple[Array, Array]:
     """dx, and the gradient of the parameters as one vector."""
     network, shape = _network(layer, x.shape[1:], gradient=True)
-    flat = _array("dy", dy, (len(x), *shape)).reshape(len(x), -1)
+    flat = floats("dy", dy, (len(x), *shape)).reshape(len(x), -1)
     gradient = np.empty_like(parameters)
     dx = np.empty_like(x)
     network.backward(
@@ -115,8 +91,8 @@ def _conv_arguments(
     x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None, stride: int, padding: int
 ) -> tuple[Conv2d, Array, Array]:
     """The layer, x, and weight and bias as one vector."""
-    x = _array("x", x, (None, None, None, None))
-    weight = _array("weight", weight, (None, x.shape[1], None, None))
+    x = floats("x", x, (None, None, None, None))
+    weight = floats("weight", weight, (None, x.shape[1], None, None))
     filters = weight.shape[0]
     layer = Conv2d(filters, weight.shape[2:], stride=stride, padding=padding)
     return layer, x, _joined(weight, bias, filters)
@@ -125,7 +101,7 @@ def _conv_arguments(
 def _joined(weight: Array, bias: ArrayLike | None, outputs: int) -> Array:
     if bias is None:
         bias = np.zeros(outputs, np.float32)
-    return np.concatenate([weight.ravel(), _array("bias", bias, (outputs,))])
+    return np.concatenate([weight.ravel(), floats("bias", bias, (outputs,))])
 
 
 def conv2d(
@@ -200,8 +176,8 @@ def dense(
     -------
     (N, O) float32
     """
-    x = _array("x", x, (None, None))
-    weight = _array("weight", weight, (None, x.shape[1]))
+    x = floats("x", x, (None, None))
+    weight = floats("weight", weight, (None, x.shape[1]))
     layer = Dense(weight.shape[0])
     parameters = _joined(weight, bias, layer.outputs)
     return _forward(layer, x[:, :, None, None], parameters, threads)[:, :, 0, 0]
@@ -211,10 +187,10 @@ def dense_backward(
     x: ArrayLike, weight: ArrayLike, dy: ArrayLike, *, threads: int | None = None
 ) -> tuple[Array, Array, Array]:
     """Gradients (dx, dweight, dbias) of sum(dy * dense(x, weight, bias))."""
-    x = _array("x", x, (None, None))
-    weight = _array("weight", weight, (None, x.shape[1]))
+    x = floats("x", x, (None, None))
+    weight = floats("weight", weight, (None, x.shape[1]))
     layer = Dense(weight.shape[0])
-    dy = _array("dy", dy, (len(x), layer.outputs))
+    dy = floats("dy", dy, (len(x), layer.outputs))
     dx, gradient = _backward(
         layer,
         x[:, :, None, None],
@@ -240,7 +216,7 @@ def avg_pool2d(
 
     x is (N, C, H, W); what no window covers at the right and below is left out.
     """
-    x = _array("x", x, (None, None, None, None))
+    x = floats("x", x, (None, None, None, None))
     return _forward(AvgPool2d(kernel_size, stride), x, NONE, threads)
 
 
@@ -253,7 +229,7 @@ def avg_pool2d_backward(
     threads: int | None = None,
 ) -> Array:
     """Gradient dx of sum(dy * avg_pool2d(x))."""
-    x = _array("x", x, (None, None, None, None))
+    x = floats("x", x, (None, None, None, None))
     return _backward(AvgPool2d(kernel_size, stride), x, NONE, dy, threads)[0]
 
 
@@ -265,7 +241,7 @@ def max_pool2d(
     threads: int | None = None,
 ) -> Array:
     """Maximum of kernel_size x kernel_size windows, `stride` (default: that) apart."""
-    x = _array("x", x, (None, None, None, None))
+    x = floats("x", x, (None, None, None, None))
     return _forward(MaxPool2d(kernel_size, stride), x, NONE, threads)
 
 
@@ -278,7 +254,7 @@ def max_pool2d_backward(
     threads: int | None = None,
 ) -> Array:
     """Gradient dx of sum(dy * max_pool2d(x)), all to a window's first maximum."""
-    x = _array("x", x, (None, None, None, None))
+    x = floats("x", x, (None, None, None, None))
     return _backward(MaxPool2d(kernel_size, stride), x, NONE, dy, threads)[0]
 
 
@@ -292,7 +268,7 @@ def _rows(x: Array) -> Array:
 
 
 def _element_wise(layer: Layer, x: ArrayLike, threads: int | None) -> Array:
-    array = _array("x", x, None)
+    array = floats("x", x, None)
     y = _forward(layer, _rows(array), NONE, threads)
     return y.ravel()[: array.size].reshape(array.shape)
 
@@ -300,8 +276,8 @@ def _element_wise(layer: Layer, x: ArrayLike, threads: int | None) -> Array:
 def _element_wise_backward(
     layer: Layer, x: ArrayLike, dy: ArrayLike, threads: int | None
 ) -> Array:
-    array = _array("x", x, None)
-    gradient = _array("dy", dy, array.shape)
+    array = floats("x", x, None)
+    gradient = floats("dy", dy, array.shape)
     dx, _ = _backward(layer, _rows(array), NONE, _rows(gradient), threads)
     return dx.ravel()[: array.size].reshape(array.shape)
 
@@ -381,7 +357,7 @@ def softmax_cross_entropy_backward(
 def _cross_entropy(
     logits: ArrayLike, labels: ArrayLike, threads: int | None
 ) -> tuple[float, Array]:
-    z = _array("logits", logits, (None, None))
+    z = floats("logits", logits, (None, None))
     codes = as_array("labels", labels)
     if codes.dtype.kind not in "iu":
         raise TypeError(f"labels: expected integers, got {codes.dtype}")

@@ -22,7 +22,6 @@ from typing import Any, ClassVar, NamedTuple
 import int8_reference
 import numpy as np
 import pytest
-import reference
 
 import lenet5c
 from lenet5c import (
@@ -40,6 +39,7 @@ from lenet5c import (
     Residual,
     Sigmoid,
     Tanh,
+    reference,
 )
 from lenet5c._support.cores import core
 from lenet5c.deploy import c_export as export_c

@@ -9,9 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lenet5c import functional
-
-from . import reference
+from lenet5c import functional, reference
 
 U = 2.0**-24  # half a unit in the last place of a float32 between 1 and 2
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import lenet5c
+from lenet5c import reference
 
-from . import reference
 from .golden import cases
 
 # float32 against float64: errors relative to the scale of what is compared, each about

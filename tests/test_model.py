@@ -10,10 +10,8 @@ import numpy as np
 import pytest
 
 import lenet5c
-from lenet5c import AvgPool2d, Conv2d, Dense, FileFormatError, Flatten, Tanh
+from lenet5c import AvgPool2d, Conv2d, Dense, FileFormatError, Flatten, Tanh, reference
 from lenet5c.files.container import read_file, write_file
-
-from . import reference
 
 # Construction
 

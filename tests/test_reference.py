@@ -1,5 +1,6 @@
 """The oracle is right: against SciPy, central differences and loops over indices."""
 
+import doctest
 import itertools
 from collections.abc import Callable
 
@@ -7,9 +8,24 @@ import numpy as np
 import pytest
 from scipy.signal import correlate
 
-from . import reference
+from lenet5c import reference
 
 STEP = 1e-5
+
+
+def test_the_examples_of_the_docstrings():
+    failed, tried = doctest.testmod(reference)
+    assert tried > 0
+    assert failed == 0
+
+
+def test_it_loads_nothing_of_the_package(run_python):
+    code = """
+import sys
+import lenet5c.reference
+print([name for name in sys.modules if name.startswith("lenet5c.")])
+"""
+    assert run_python(code).stdout == "['lenet5c.reference']\n"
 
 
 def difference(f: Callable[[np.ndarray], float], x: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["as_array", "both", "number", "pair", "truth", "whole"]
+__all__ = ["as_array", "both", "floats", "number", "pair", "truth", "whole"]
 
 
 def whole(argument: str, value: object, least: int, most: int = 1 << 20) -> int:
@@ -76,3 +76,27 @@ def as_array(argument: str, value: ArrayLike) -> NDArray[Any]:
         return np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{argument}: expected an array; {error}") from None
+
+
+def floats(
+    argument: str, value: ArrayLike, shape: tuple[int | None, ...] | None
+) -> NDArray[np.float32]:
+    """`value` as aligned, C-contiguous float32 of that shape (None: any length)."""
+    array = as_array(argument, value)
+    if array.dtype.kind != "f":
+        raise TypeError(f"{argument}: expected floating numbers, got {array.dtype}")
+    if shape is not None:
+        fits = array.ndim == len(shape) and all(
+            want in (None, got) for want, got in zip(shape, array.shape, strict=False)
+        )
+        if not fits:
+            wanted = ", ".join("any" if n is None else str(n) for n in shape)
+            raise ValueError(
+                f"{argument}: expected the shape ({wanted}), got {array.shape}"
+            )
+    if array.size == 0:
+        raise ValueError(
+            f"{argument}: expected at least one element, got {array.shape}"
+        )
+    with np.errstate(over="ignore"):
+        return np.require(array, np.float32, ["C", "A"])

@@ -23,11 +23,10 @@ from lenet5c import (
     ReLU,
     Residual,
     Tanh,
+    reference,
 )
 from lenet5c._support.cores import core
 from lenet5c.graph import for_core, lower
-
-from .. import reference
 
 # Of the sum of the absolute values of the products that make an entry; about four times
 # the largest error found, that of a convolution in a transform domain.

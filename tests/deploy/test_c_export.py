@@ -12,11 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import reference
 from int8_networks import NETWORKS, network
 
 import lenet5c
-from lenet5c import BatchNorm2d, Conv2d, Dense, ReLU, datasets
+from lenet5c import BatchNorm2d, Conv2d, Dense, ReLU, datasets, reference
 from lenet5c.data.images import InputStage
 from lenet5c.deploy import c_export as export_c
 from lenet5c.deploy.c_export import _c_text, _float_text

@@ -21,7 +21,7 @@ FIRST = 50
 
 
 class Case(NamedTuple):
-    """A network (see tests/reference.py), how many images, and of which shape.
+    """A network (see `lenet5c.reference`), how many images, and of which shape.
 
     `pace` multiplies the learning rates, so that the losses fall and do not vanish.
     """

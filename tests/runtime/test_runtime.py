@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import reference
 
 import lenet5c
 from lenet5c import (
@@ -39,6 +38,7 @@ from lenet5c import (
     ReLU,
     Residual,
     Tanh,
+    reference,
 )
 from lenet5c.data.images import InputStage
 from lenet5c.layers import LAYERS, layer_to_dict

@@ -7,10 +7,9 @@ from datetime import datetime
 
 import numpy as np
 import pytest
-import reference
 
 import lenet5c
-from lenet5c import SGD, AdamW, Augment, EarlyStopping
+from lenet5c import SGD, AdamW, Augment, EarlyStopping, reference
 from lenet5c._support.cores import core
 from lenet5c.layers import layer_to_dict
 from lenet5c.training.callbacks import JsonLines, TrainingState

@@ -1,10 +1,15 @@
-"""The textbook in plain NumPy and float64: what the package is compared with.
+"""The textbook in plain NumPy and float64: to learn from, and to compare with.
 
-Knows nothing of the package. Functions have the names and signatures of
-`lenet5c.functional`; a network is a list of (kind, options) such as
+It knows nothing of the package, and the package nothing of it: the tests hold every
+kernel against it. Functions have the names and signatures of `lenet5c.functional`, and
+each has its formula first; a backward pass stands below its forward pass. `dy` is the
+gradient of a number, the loss, by y; a backward pass makes of it those by x, weight and
+bias.
+
+A network is a list of (kind, options) such as
 ``("conv2d", {"name": "C1", "filters": 6, "kernel_size": 5})`` with its parameters in a
 dictionary ("C1.weight", "C1.bias"). The options "layers" and "shortcut" of a "residual"
-are such lists.
+are such lists. `LENET5` is one.
 
     N        images
     C, F     channels in, filters (channels out)
@@ -15,14 +20,58 @@ are such lists.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+__all__ = [
+    "LENET5",
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "batch_norm2d",
+    "batch_norm2d_backward",
+    "conv2d",
+    "conv2d_backward",
+    "dense",
+    "dense_backward",
+    "global_avg_pool2d",
+    "global_avg_pool2d_backward",
+    "leaky_relu",
+    "leaky_relu_backward",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "network_forward",
+    "network_gradients",
+    "network_loss",
+    "parameter_shapes",
+    "relu",
+    "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_backward",
+    "tanh",
+    "tanh_backward",
+]
+
 Array = NDArray[np.float64]
 Layers = Sequence[tuple[str, Mapping[str, Any]]]
+
+LENET5: Layers = [
+    ("conv2d", {"name": "C1", "filters": 6, "kernel_size": 5}),  # 1@32x32 -> 6@28x28
+    ("tanh", {}),
+    ("avg_pool2d", {"kernel_size": 2}),  # S2 -> 6@14x14
+    ("conv2d", {"name": "C3", "filters": 16, "kernel_size": 5}),  # -> 16@10x10
+    ("tanh", {}),
+    ("avg_pool2d", {"kernel_size": 2}),  # S4 -> 16@5x5
+    ("conv2d", {"name": "C5", "filters": 120, "kernel_size": 5}),  # -> 120@1x1
+    ("tanh", {}),
+    ("dense", {"name": "F6", "outputs": 84}),
+    ("tanh", {}),
+    ("dense", {"name": "OUTPUT", "outputs": 10}),
+]
 
 
 def _double(array: ArrayLike) -> Array:
@@ -39,10 +88,14 @@ def _pad(x: Array, padding: int) -> Array:
 
 
 def _taps(
-    height: int, width: int, rows: int, columns: int, stride: int
+    x: Array, kernel: tuple[int, ...], stride: int
 ) -> Iterator[tuple[int, int, tuple[Any, ...]]]:
     """For each tap of a kernel, in row-major order: its row, its column, and the index
-    that takes out of a map (..., H, W) the pixels (..., OH, OW) under this tap."""
+    that takes out of x (N, C, H, W) the pixels (N, C, OH, OW) under this tap.
+
+    So one loop over the few taps does for all outputs at once.
+    """
+    (rows, columns), (height, width) = kernel, x.shape[2:]
     down = ((height - rows) // stride + 1) * stride
     right = ((width - columns) // stride + 1) * stride
     for ky in range(rows):
@@ -63,16 +116,20 @@ def conv2d(
 
     A cross-correlation: the kernel is not flipped. x (N, C, H, W), weight
     (F, C, KH, KW), bias (F,), y (N, F, OH, OW).
+
+    >>> x = np.arange(9.0).reshape(1, 1, 3, 3)
+    >>> corners = np.array([[[[1, 0], [0, 10]]]])  # upper left, lower right
+    >>> conv2d(x, corners, [0.5]).tolist()
+    [[[[40.5, 51.5], [73.5, 84.5]]]]
     """
     x, weight = _pad(_double(x), padding), _double(weight)
-    rows, columns = weight.shape[2:]
-    height, width = x.shape[2:]
-    y = 0.0
-    for ky, kx, under in _taps(height, width, rows, columns, stride):
+    products = (
         # (F, C) x (N, C, OH, OW) -> (F, N, OH, OW)
-        y = y + np.tensordot(weight[:, :, ky, kx], x[under], axes=(1, 1))
-    y = np.moveaxis(y, 0, 1)
-    return y if bias is None else y + _double(bias)[:, None, None]
+        np.tensordot(weight[:, :, ky, kx], x[under], axes=(1, 1))
+        for ky, kx, under in _taps(x, weight.shape[2:], stride)
+    )
+    y = np.moveaxis(sum(products, start=np.zeros(())), 0, 1)
+    return y if bias is None else y + _by_channel(bias)
 
 
 def conv2d_backward(
@@ -83,13 +140,19 @@ def conv2d_backward(
     stride: int = 1,
     padding: int = 0,
 ) -> tuple[Array, Array, Array]:
-    """Gradients (dx, dweight, dbias) of sum(dy * conv2d(x, weight, bias))."""
+    """dweight[f, c, k, l] = sum over n, i, j of dy[n, f, i, j] * x[n, c, i + k, j + l]
+    dx[n, c, i + k, j + l] = sum over f, k, l of dy[n, f, i, j] * weight[f, c, k, l]
+    dbias[f] = sum over n, i, j of dy[n, f, i, j]
+
+    with i * stride + k - padding for i + k, likewise j + l: each product of `conv2d`
+    gives its two factors their gradients. Returns (dx, dweight, dbias), in the shapes
+    of x, weight and bias.
+    """
     x, weight, dy = _pad(_double(x), padding), _double(weight), _double(dy)
-    rows, columns = weight.shape[2:]
     height, width = x.shape[2:]
     dx = np.zeros_like(x)
     dweight = np.zeros_like(weight)
-    for ky, kx, under in _taps(height, width, rows, columns, stride):
+    for ky, kx, under in _taps(x, weight.shape[2:], stride):
         # (F, C) x (N, F, OH, OW) -> (C, N, OH, OW)
         dx[under] += np.moveaxis(
             np.tensordot(weight[:, :, ky, kx], dy, axes=(0, 1)), 0, 1
@@ -103,19 +166,32 @@ def conv2d_backward(
 def avg_pool2d(
     x: ArrayLike, kernel_size: int = 2, *, stride: int | None = None
 ) -> Array:
-    """y[n, c, i, j] = mean over k, l < K of x[n, c, i * stride + k, j * stride + l]"""
+    """y[n, c, i, j] = mean over k, l < K of x[n, c, i * stride + k, j * stride + l]
+
+    x (N, C, H, W); the stride is the window's side K if none is given. What no window
+    covers at the right and below is left out.
+
+    >>> avg_pool2d([[[[1, 2, 9], [3, 6, 9]]]]).tolist()
+    [[[[3.0]]]]
+    """
     x = _double(x)
-    taps = _taps(*x.shape[2:], kernel_size, kernel_size, stride or kernel_size)
-    return sum(x[under] for _, _, under in taps) / kernel_size**2
+    taps = _taps(x, (kernel_size, kernel_size), stride or kernel_size)
+    return sum((x[under] for _, _, under in taps), start=np.zeros(())) / kernel_size**2
 
 
 def avg_pool2d_backward(
     x: ArrayLike, dy: ArrayLike, kernel_size: int = 2, *, stride: int | None = None
 ) -> Array:
-    """Gradient dx of sum(dy * avg_pool2d(x)): windows may overlap."""
+    """dx[n, c, i * stride + k, j * stride + l] += dy[n, c, i, j] / K^2 for k, l < K
+
+    Each pixel of a window has the same share of its mean; windows may overlap.
+
+    >>> avg_pool2d_backward(np.zeros((1, 1, 2, 3)), [[[[4]]]]).tolist()
+    [[[[1.0, 1.0, 0.0], [1.0, 1.0, 0.0]]]]
+    """
     x, dy = _double(x), _double(dy)
     dx = np.zeros_like(x)
-    taps = _taps(*x.shape[2:], kernel_size, kernel_size, stride or kernel_size)
+    taps = _taps(x, (kernel_size, kernel_size), stride or kernel_size)
     for _, _, under in taps:
         dx[under] += dy / kernel_size**2
     return dx
@@ -131,10 +207,14 @@ def max_pool2d(
     x: ArrayLike, kernel_size: int = 2, *, stride: int | None = None, padding: int = 0
 ) -> Array:
     """y[n, c, i, j] = max over k, l < K of x[n, c, i * stride + k - padding,
-    j * stride + l - padding], where there is a pixel"""
+    j * stride + l - padding], where there is a pixel
+
+    >>> max_pool2d([[[[1, 2, 9], [3, 6, 9]]]]).tolist()
+    [[[[6.0]]]]
+    """
     x = _pad_with_less(_double(x), padding)
-    taps = _taps(*x.shape[2:], kernel_size, kernel_size, stride or kernel_size)
-    return np.max([x[under] for _, _, under in taps], axis=0)
+    taps = _taps(x, (kernel_size, kernel_size), stride or kernel_size)
+    return _double(np.max([x[under] for _, _, under in taps], axis=0))
 
 
 def max_pool2d_backward(
@@ -145,10 +225,14 @@ def max_pool2d_backward(
     stride: int | None = None,
     padding: int = 0,
 ) -> Array:
-    """Gradient dx of sum(dy * max_pool2d(x)): all to the first maximum, row-major."""
+    """dx at the first maximum of a window, in row-major order, += dy[n, c, i, j]
+
+    >>> max_pool2d_backward([[[[1, 6], [3, 6]]]], [[[[4]]]]).tolist()
+    [[[[0.0, 4.0], [0.0, 0.0]]]]
+    """
     x, dy = _pad_with_less(_double(x), padding), _double(dy)
     dx = np.zeros_like(x)
-    taps = list(_taps(*x.shape[2:], kernel_size, kernel_size, stride or kernel_size))
+    taps = list(_taps(x, (kernel_size, kernel_size), stride or kernel_size))
     first = np.argmax([x[under] for _, _, under in taps], axis=0)
     for number, (_, _, under) in enumerate(taps):
         dx[under] += np.where(first == number, dy, 0)
@@ -158,11 +242,11 @@ def max_pool2d_backward(
 
 def global_avg_pool2d(x: ArrayLike) -> Array:
     """y[n, c, 0, 0] = mean of x[n, c]"""
-    return _double(x).mean(axis=(2, 3), keepdims=True)
+    return _double(_double(x).mean(axis=(2, 3), keepdims=True))
 
 
 def global_avg_pool2d_backward(x: ArrayLike, dy: ArrayLike) -> Array:
-    """Gradient dx of sum(dy * global_avg_pool2d(x))."""
+    """dx[n, c, i, j] = dy[n, c, 0, 0] / (H W)"""
     x = _double(x)
     return np.broadcast_to(_double(dy) / (x.shape[2] * x.shape[3]), x.shape)
 
@@ -180,8 +264,11 @@ def batch_norm2d(
     *,
     eps: float = 1e-5,
 ) -> Array:
-    """y = weight (x - mean) / sqrt(variance + eps) + bias, channel by channel; mean and
-    variance are those of x (N, C, H, W) where they are not given."""
+    """y = weight (x - mean) / sqrt(variance + eps) + bias, channel by channel
+
+    Mean and variance are those of x (N, C, H, W) over images and pixels, the variance
+    divided by their number, where they are not given.
+    """
     x = _double(x)
     mean = x.mean(axis=(0, 2, 3)) if mean is None else mean
     variance = x.var(axis=(0, 2, 3)) if variance is None else variance
@@ -192,7 +279,12 @@ def batch_norm2d(
 def batch_norm2d_backward(
     x: ArrayLike, weight: ArrayLike, dy: ArrayLike, *, eps: float = 1e-5
 ) -> tuple[Array, Array, Array]:
-    """Gradients (dx, dweight, dbias) of sum(dy * batch_norm2d(x, weight, bias))."""
+    """dx = (dn - mean(dn) - n mean(dn n)) / sqrt(variance + eps), dn = weight dy
+
+    with n = (x - mean) / sqrt(variance + eps), and mean and variance those of x: both
+    move along with x, which takes two means off. Returns (dx, dweight, dbias), where
+    dweight = sum of dy n and dbias = sum of dy in each channel.
+    """
     x, dy = _double(x), _double(dy)
     axes, count = (0, 2, 3), x.size // x.shape[1]
     inverse = 1 / np.sqrt(x.var(axis=axes) + eps)
@@ -204,7 +296,13 @@ def batch_norm2d_backward(
 
 
 def dense(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> Array:
-    """y[n, o] = bias[o] + sum over i of weight[o, i] * x[n, i]"""
+    """y[n, o] = bias[o] + sum over i of weight[o, i] * x[n, i]
+
+    x (N, I), weight (O, I), bias (O,), y (N, O).
+
+    >>> dense([[1, 2]], [[10, 1], [0, 3]], [0.5, 0]).tolist()
+    [[12.5, 6.0]]
+    """
     y = _double(x) @ _double(weight).T
     return y if bias is None else y + _double(bias)
 
@@ -212,19 +310,24 @@ def dense(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> Arr
 def dense_backward(
     x: ArrayLike, weight: ArrayLike, dy: ArrayLike
 ) -> tuple[Array, Array, Array]:
-    """Gradients (dx, dweight, dbias) of sum(dy * dense(x, weight, bias))."""
+    """dx[n, i] = sum over o of dy[n, o] * weight[o, i]
+    dweight[o, i] = sum over n of dy[n, o] * x[n, i]
+    dbias[o] = sum over n of dy[n, o]
+
+    Returns (dx, dweight, dbias), in the shapes of x, weight and bias.
+    """
     x, weight, dy = _double(x), _double(weight), _double(dy)
     return dy @ weight, dy.T @ x, dy.sum(axis=0)
 
 
 def tanh(x: ArrayLike) -> Array:
-    """Hyperbolic tangent, any shape."""
-    return np.tanh(_double(x))
+    """(exp(x) - exp(-x)) / (exp(x) + exp(-x)), any shape."""
+    return _double(np.tanh(_double(x)))
 
 
 def tanh_backward(x: ArrayLike, dy: ArrayLike) -> Array:
     """dx = dy * (1 - tanh(x)^2), as dy / cosh(x)^2: no digits lost at large x."""
-    return _double(dy) / np.cosh(np.clip(_double(x), -300, 300)) ** 2
+    return _double(_double(dy) / np.cosh(np.clip(_double(x), -300, 300)) ** 2)
 
 
 def sigmoid(x: ArrayLike) -> Array:
@@ -259,17 +362,28 @@ def leaky_relu_backward(x: ArrayLike, dy: ArrayLike, slope: float = 0.01) -> Arr
 
 def _log_softmax(logits: Array) -> Array:
     shifted = logits - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return _double(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
 def softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> float:
-    """Mean over n of -log(softmax(logits[n])[labels[n]])"""
+    """Mean over n of -log(softmax(z[n])[labels[n]]), softmax(z) = exp(z) / sum(exp(z))
+
+    z, the logits, (N, classes); labels (N,), whole numbers from 0. The logarithm is
+    z - max(z) - log(sum(exp(z - max(z)))): neither overflows nor becomes log(0).
+
+    >>> round(softmax_cross_entropy([[0, 0], [1000, 0]], [0, 1]), 4)  # log(2), 1000
+    500.3466
+    """
     logs = _log_softmax(_double(logits))
     return float(-logs[np.arange(len(logs)), np.asarray(labels)].mean())
 
 
 def softmax_cross_entropy_backward(logits: ArrayLike, labels: ArrayLike) -> Array:
-    """(softmax(logits) - one-hot(labels)) / N"""
+    """dz = (softmax(z) - one-hot(labels)) / N
+
+    >>> softmax_cross_entropy_backward([[0, 0]], [1]).tolist()
+    [[0.5, -0.5]]
+    """
     dlogits = np.exp(_log_softmax(_double(logits)))
     dlogits[np.arange(len(dlogits)), np.asarray(labels)] -= 1
     return dlogits / len(dlogits)
@@ -278,7 +392,14 @@ def softmax_cross_entropy_backward(logits: ArrayLike, labels: ArrayLike) -> Arra
 def parameter_shapes(
     layers: Layers, input_shape: tuple[int, ...]
 ) -> dict[str, tuple[int, ...]]:
-    """Shapes of all parameters by name, found by running one image of zeros."""
+    """Shapes of all parameters by name, found by running one image of zeros.
+
+    >>> shapes = parameter_shapes(LENET5, (1, 32, 32))
+    >>> shapes["C3.weight"]
+    (16, 6, 5, 5)
+    >>> sum(math.prod(shape) for shape in shapes.values())
+    61706
+    """
     shapes: dict[str, tuple[int, ...]] = {}
     _find_shapes(layers, np.zeros((1, *input_shape)), shapes)
     return shapes
@@ -395,23 +516,18 @@ def _backward(
             magnitudes |= {f"{name}.weight": dweight, f"{name}.bias": dbias}
             dy = dx.reshape(before.shape)
         elif kind == "residual":
-            dy = sum(
-                _backward(
-                    options.get(branch, ()),
-                    parameters,
-                    before,
-                    dy,
-                    gradients,
-                    magnitudes,
-                )
-                for branch in ("layers", "shortcut")
+            branches = options["layers"], options.get("shortcut", ())
+            y, z = (
+                _backward(branch, parameters, before, dy, gradients, magnitudes)
+                for branch in branches
             )
+            dy = y + z
         elif kind == "flatten":
             dy = dy.reshape(before.shape)
         elif kind == "dropout":
             dy = _drop(options, parameters, dy)
         else:
-            simple = {
+            simple: dict[str, Callable[..., Array]] = {
                 "avg_pool2d": avg_pool2d_backward,
                 "max_pool2d": max_pool2d_backward,
                 "global_avg_pool2d": global_avg_pool2d_backward,
@@ -419,8 +535,8 @@ def _backward(
                 "relu": relu_backward,
                 "sigmoid": sigmoid_backward,
                 "leaky_relu": leaky_relu_backward,
-            }[kind]
-            dy = simple(_map(before), _map(dy), **window).reshape(before.shape)
+            }
+            dy = simple[kind](_map(before), _map(dy), **window).reshape(before.shape)
     return dy
 
 
@@ -472,7 +588,7 @@ def _layer(
         x = x.reshape(len(x), -1)
     elif kind not in ("tanh", "relu", "sigmoid", "leaky_relu"):
         x = _map(x)
-    functions = {
+    functions: dict[str, Callable[..., Array]] = {
         "conv2d": conv2d,
         "dense": dense,
         "avg_pool2d": avg_pool2d,
