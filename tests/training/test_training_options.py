@@ -643,7 +643,7 @@ def test_a_memory_mapped_array_stays_on_the_disk(run_python, tmp_path):
 
 
 def test_none_is_what_the_recipe_says(small_images, labels):
-    """The default recipe: batches of 64, SGD with Nesterov, one-cycle; 30 epochs of few."""
+    """The default: batches of 64, SGD with Nesterov, one-cycle; 30 epochs of few."""
     found = []
     for options in (
         {},
