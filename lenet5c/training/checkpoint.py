@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from lenet5c._support.checks import number, whole
 from lenet5c._support.habits import explained
-from lenet5c.files.atomic import TEMPORARY
+from lenet5c.files.atomic import remove_unfinished
 from lenet5c.files.container import FileFormatError, Form, read_file, write_file
 from lenet5c.training.callbacks import logger
 
@@ -112,9 +112,7 @@ class CheckpointFolder:
                 f"checkpoint: {self._folder} has checkpoints already; expected "
                 "resume=True, to go on from them, or another folder"
             )
-        for path in self._folder.iterdir():
-            if TEMPORARY.fullmatch(path.name):  # of a training that was killed
-                path.unlink()
+        remove_unfinished(self._folder)
         self._try_to_write()
         self.found = self._newest()
 

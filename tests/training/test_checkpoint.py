@@ -370,7 +370,7 @@ def test_resume_in_an_empty_folder_starts_at_the_beginning(
 def test_files_of_others_are_left_alone_and_unfinished_ones_removed(
     small_images, labels, tmp_path
 ):
-    stale = tmp_path / ".0123456789abcdef.tmp"
+    stale = tmp_path / ".lenet5c-0123456789abcdef.tmp"
     others = [tmp_path / name for name in (".x.tmp", "notes.txt", "checkpoint-1")]
     for path in (stale, *others):
         path.write_text("x")
