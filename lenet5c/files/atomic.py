@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["lock", "remove_unfinished", "write_atomically"]
+__all__ = ["lock", "remove_unfinished", "unlock", "write_atomically"]
 
 TEMPORARY = re.compile(r"\.lenet5c-[0-9a-f]{16}\.tmp")  # names of files not finished
 
@@ -83,6 +83,14 @@ def lock(descriptor: int) -> bool | None:
     except OSError:  # a file system of another machine, perhaps
         return None
     return True
+
+
+def unlock(descriptor: int) -> None:
+    """End the lock, also if a child process still has the file open."""
+    with suppress(ImportError, OSError):
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _new_file(folder: Path, mode: int) -> tuple[Path, BinaryIO]:

@@ -32,6 +32,7 @@ from lenet5c.files.atomic import write_atomically
 __all__ = [
     "FileFormatError",
     "Form",
+    "FormatVersionError",
     "fields",
     "file_parts",
     "parse_json",
@@ -68,6 +69,10 @@ SURROGATE = re.compile("[\\ud800-\\udfff]")
 
 class FileFormatError(ValueError):
     """The file is damaged, or is no model file."""
+
+
+class FormatVersionError(FileFormatError):
+    """The file is not damaged, but of another version of lenet5c."""
 
 
 def write_file(
@@ -361,9 +366,9 @@ def _metadata(found: object, form: Form) -> dict[str, str]:
     metadata = dict(found)
     for name, value in form.marks.items():
         if (got := metadata.pop(name, None)) != value:
-            raise FileFormatError(
-                f"{name}: expected {value!r}, found {reprlib.repr(got)}"
-                + _other_version(name, got, form)
+            hint = _other_version(name, got, form)
+            raise (FormatVersionError if hint else FileFormatError)(
+                f"{name}: expected {value!r}, found {reprlib.repr(got)}{hint}"
             )
     return metadata
 

@@ -191,7 +191,6 @@ class TrainingOptions:
     epochs: int = option(
         None,
         _count,
-        same=_as_given,
         flag=_training(
             "default: 3 for 60,000 images, more for fewer, at most 30", COUNT, "E"
         ),
