@@ -35,6 +35,7 @@ __all__ = [
     "FormatVersionError",
     "fields",
     "file_parts",
+    "open_regular",
     "parse_json",
     "read_file",
     "write_file",
@@ -149,7 +150,7 @@ def read_file(
         If it cannot be read, or is a folder, pipe or device, which are not waited for.
     """
     name = os.fspath(path)
-    with _open_regular(name) as file:
+    with open_regular(name) as file:
         try:
             return _read(file, os.fstat(file.fileno()).st_size, form)
         except FileFormatError as error:
@@ -157,7 +158,7 @@ def read_file(
             raise
 
 
-def _open_regular(name: str) -> io.BufferedReader:
+def open_regular(name: str) -> io.BufferedReader:
     """Open a file to read it; an OSError that says what else it is, at once."""
     mode = os.stat(name).st_mode
     if not stat.S_ISREG(mode):
