@@ -20,7 +20,7 @@ from conftest import python_environment
 import lenet5c
 from lenet5c import SGD, AdamW, Augment, Checkpoint, EarlyStopping
 from lenet5c.files.container import read_file, write_file
-from lenet5c.training.folder import FORM
+from lenet5c.training.folder import FORM, CheckpointFolder
 from lenet5c.training.schedules import ReduceOnPlateau, Step
 
 
@@ -568,6 +568,21 @@ def test_a_folder_in_use_by_another_process_is_refused_until_that_is_killed(
         finally:
             process.kill()
     train("plain", small_images, labels, checkpoint=tmp_path)
+
+
+def test_a_child_that_outlives_the_training_does_not_keep_the_folder(tmp_path):
+    """It has the lock file open as well, as after a fork."""
+    pytest.importorskip("fcntl")
+    code = "import sys; sys.stdin.read()"
+    with CheckpointFolder(Checkpoint(tmp_path)) as folder:
+        child = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            pass_fds=[folder._lock],
+        )
+    with child, CheckpointFolder(Checkpoint(tmp_path)):
+        assert child.poll() is None
+        child.kill()
 
 
 def test_where_nothing_can_be_locked_training_goes_on_without(
