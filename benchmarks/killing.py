@@ -20,7 +20,7 @@ from common import machine, table
 
 import lenet5c
 from lenet5c.files.container import read_file
-from lenet5c.training.checkpoint import FORM
+from lenet5c.training.folder import FORM
 
 CHILD = """
 import hashlib, json, sys
@@ -107,7 +107,7 @@ def main() -> None:
             while not digest:
                 digest, _ = run(str(folder), seconds=chance.uniform(0, longest))
                 kills += not digest
-                stale += len(list(folder.glob(".*")))
+                stale += len(list(folder.glob(".lenet5c-*")))
                 bad += damaged(folder)
             digest, _ = run(str(folder))  # a finished training, once more
             lines = Path(f"{folder}.log").read_text().splitlines()

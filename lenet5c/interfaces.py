@@ -46,6 +46,7 @@ class Network(Protocol):
     stage: InputStage
     source: tuple[int, int]
     fitted: bool
+    trained_on: str | None
     parameter_count: int
     parameter_vector: Vector
     state_vector: Vector

@@ -354,11 +354,13 @@ class Model:
             Folder to write checkpoints to: at the end of each epoch, or as a
             `Checkpoint` says. One that cannot be written is a RuntimeWarning.
         resume : bool
-            Go on from the newest checkpoint in that folder, to the very weights that
-            the training would have had without interruption; from the beginning if
-            there is none. It must be of a training with the same arguments. A training
-            that has ended is not continued: its weights and its history are those
-            returned, unless `max_seconds` ended it and is larger now.
+            Go on from the newest checkpoint in that folder which is not damaged, to the
+            very weights that the training would have had without interruption; from the
+            beginning if there is none. It must be of a training with the same
+            arguments, but for `epochs`, of which there may be more, and fewer as long
+            as they are not begun: the schedule then goes on by the new number. A
+            training that has ended is not continued: its weights and its history are
+            those returned, unless `max_seconds` or `epochs` ended it, now larger.
         log : path or None
             File of JSON Lines, one object an epoch: new, or continued with `resume`.
 
@@ -371,7 +373,8 @@ class Model:
         ValueError, TypeError
             If an argument does not fit; the model has not changed then.
         OSError
-            If `checkpoint` or `log` cannot be written; as well before anything changes.
+            If `checkpoint` or `log` cannot be written, or another training writes to
+            `checkpoint`; as well before anything changes.
         TrainingError
             If the loss stops being finite.
 
@@ -379,6 +382,8 @@ class Model:
         -----
         UserWarning
             If the loss of the last epoch is no better than guessing.
+        RuntimeWarning
+            If all checkpoints are damaged, or a new one cannot be written.
         """
         given = locals()
         from lenet5c.training.loop import fit

@@ -18,6 +18,8 @@
  *     workspace  $MEMORY bytes
  *     stack      less than 400 bytes with gcc -O2, for x86-64 and Cortex-M3 or later
  *
+ * Trained on $TRAINED.
+ *
 $LAYERS */
 #if defined(DIGITS_H) && !defined(DIGITS_SPELLED)
 #error "the names of two networks differ in capital letters alone"

@@ -20,8 +20,13 @@ from lenet5c.convert.onnx_values import (
 )
 from lenet5c.convert.weights import Numbers, input_stage
 from lenet5c.data.images import InputStage
-from lenet5c.files.container import FileFormatError, fields, parse_json
-from lenet5c.files.model_file import check_classes
+from lenet5c.files.container import (
+    FileFormatError,
+    fields,
+    open_regular,
+    parse_json,
+)
+from lenet5c.files.model_file import check_classes, checked_data_name
 from lenet5c.layers import Dropout, Flatten, Layer, Residual, Sigmoid, walk
 from lenet5c.layers.base import Shape
 from lenet5c.model import Model
@@ -81,7 +86,7 @@ def from_onnx(
         input_stage(*given, None, max(map(np.size, given)))
     shape = None if input_shape is None else as_shape(input_shape)
     name = os.fspath(path)
-    with open(name, "rb") as file:
+    with open_regular(name) as file:
         read = content(file, name)
     try:
         return _model(parsed(read, name), shape, given)
@@ -103,10 +108,10 @@ def _model(
             "no shares of one; export the network without it"
         )
     found = graph.stage
-    stage, fitted, classes = found.input_stage(), True, None
+    stage, fitted, classes, data = found.input_stage(), True, None, None
     if graph.own:
         metadata = {entry.key: entry.value for entry in proto.metadata_props}
-        stage, classes, fitted = _own_metadata(metadata, found)
+        stage, classes, fitted, data = _own_metadata(metadata, found)
     if given is not None:
         stage = path.normalised(*given)
     model = Model(
@@ -128,14 +133,15 @@ def _model(
     if not np.isfinite(model.state_vector).all():
         raise ValueError("expected finite weights, got a NaN or infinity")
     model.set_input(stage, path.source, classes)
-    model.fitted = fitted
+    model.fitted, model.trained_on = fitted, data
     return model
 
 
 def _own_metadata(
     metadata: Mapping[str, str], found: "Stage"
-) -> tuple[InputStage, Array, bool]:
-    """The input stage, the classes and `fitted` of a file that lenet5c wrote."""
+) -> tuple[InputStage, Array, bool, str | None]:
+    """The input stage, the classes, `fitted` and the name of the training data of a
+    file that lenet5c wrote."""
     *values, fitted = fields(
         "input_stage",
         parse_json("input_stage", metadata.get("input_stage", "")),
@@ -153,7 +159,8 @@ def _own_metadata(
     ):
         raise ValueError(f"input_stage: expected what the graph does, got {stage}")
     classes = check_classes(parse_json("classes", metadata.get("classes", "")))
-    return stage, classes, fitted
+    trained_on = parse_json("trained_on", metadata.get("trained_on", "null"))
+    return stage, classes, fitted, checked_data_name(trained_on)
 
 
 def _names_of(layers: Sequence[Layer]) -> list[str | None]:

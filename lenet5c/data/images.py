@@ -112,6 +112,13 @@ class InputStage:
         """Whether the network was trained on floats."""
         return isinstance(self.pixels, tuple)
 
+    @property
+    def kind(self) -> str:
+        """What the network was trained on, in words."""
+        if isinstance(self.pixels, tuple):
+            return "floats from {:g} to {:g}".format(*self.pixels)
+        return "uint8" if self.pixels else "pixels of unknown kind"
+
     def _limits(self) -> tuple[float, float]:
         """The least and the largest float32 that the network takes."""
         if self.pixels is None:
@@ -148,13 +155,10 @@ class InputStage:
         """
         if self.takes(images):
             return
-        trained_on = "uint8"
-        if isinstance(self.pixels, tuple):
-            trained_on = "floats from {:g} to {:g}".format(*self.pixels)
         if images.dtype == np.uint8:
             raise ValueError(
                 f"{argument}: expected floats, as the model was trained on "
-                f"{trained_on}, got uint8"
+                f"{self.kind}, got uint8"
             )
         _check_finite(images, argument)
         least, most = self._limits()
@@ -169,7 +173,7 @@ class InputStage:
                 wanted, hint = "floats from 0 to 1", ": divide by 255, or pass uint8"
             raise ValueError(
                 f"{argument}: expected {wanted}, as the model was trained on "
-                f"{trained_on}, image {start + bad} has {value:g}{hint}"
+                f"{self.kind}, image {start + bad} has {value:g}{hint}"
             )
 
     def for_core(self) -> tuple[float, float, float, float, float]:

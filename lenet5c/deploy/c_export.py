@@ -419,6 +419,8 @@ class _Code:
             "$CONSTANTS": f"{self.bytes:,}",
             "$MEMORY": f"{memory:,}",
             "$LAYERS": "".join(f" *     {layer}\n" for layer in self.layers),
+            "$TRAINED": model.stage.kind
+            + (f", {_plain(model.trained_on)}" if model.trained_on else ""),
             "$RANGE": "0 to 255"
             if self.pixel == "uint8_t"
             else "as the training images",
@@ -560,7 +562,7 @@ def _wrapped(text: str, further: int = 4) -> str:
 
 def _plain(text: str) -> str:
     """The text for a comment."""
-    return re.sub(r"[^A-Za-z0-9 _.-]", "_", text)
+    return re.sub(r"[^A-Za-z0-9 _./-]", "_", text)
 
 
 def _float_text(value: float) -> str:

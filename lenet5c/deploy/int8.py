@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet5c.data.images import InputStage
 from lenet5c.deploy.steps import Step
 from lenet5c.layers.base import Shape
 
@@ -71,6 +72,8 @@ class Quantized(Protocol):
     input_shape: Shape
     source: tuple[int, int]
     classes: NDArray[Any]
+    stage: InputStage
+    trained_on: str | None
 
     @property
     def has_tanh(self) -> bool: ...

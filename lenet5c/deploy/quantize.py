@@ -118,6 +118,10 @@ class QuantizedModel:
     source : (int, int)
         Rows and columns of the training images.
     classes : (classes,) array
+    stage : InputStage
+        Of the model that it was made from.
+    trained_on : str or None
+        The name of the training data, as of that model.
     """
 
     def __init__(self, model: Network, calibration_images: ArrayLike) -> None:
@@ -133,6 +137,7 @@ class QuantizedModel:
         self.input_shape = model.input_shape
         self.source = model.source
         self.classes = model.classes.copy()
+        self.stage, self.trained_on = model.stage, model.trained_on
         self._float = model
         stage_scale, offset, background, *_ = model.stage.for_core()
         reals = np.append(np.arange(256) * stage_scale + offset, background)

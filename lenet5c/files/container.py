@@ -13,12 +13,14 @@ Reading never runs code from the file, reads it once, and takes no more memory t
 file is long, plus a quarter.
 """
 
+import errno
 import io
 import json
 import math
 import os
 import re
 import reprlib
+import stat
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -30,8 +32,10 @@ from lenet5c.files.atomic import write_atomically
 __all__ = [
     "FileFormatError",
     "Form",
+    "FormatVersionError",
     "fields",
     "file_parts",
+    "open_regular",
     "parse_json",
     "read_file",
     "write_file",
@@ -60,11 +64,16 @@ ALIGNMENT = 8  # of the payload in the file, as in other writers of safetensors
 START = b'{"__metadata__":{"sha256":"'
 BLANK = b"0" * 64
 FLOAT32 = np.dtype("<f4")
+NO_FILES = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 SURROGATE = re.compile("[\\ud800-\\udfff]")
 
 
 class FileFormatError(ValueError):
     """The file is damaged, or is no model file."""
+
+
+class FormatVersionError(FileFormatError):
+    """The file is not damaged, but of another version of lenet5c."""
 
 
 def write_file(
@@ -75,8 +84,9 @@ def write_file(
 ) -> None:
     """Write a model file, atomically: a crash leaves the old file or the new one.
 
-    A new file gets the permissions that the umask leaves, an old one keeps its own. A
-    symbolic link stays one: the file that it points to is replaced.
+    A new file gets the permissions that the umask leaves, an old one keeps its own (see
+    `write_atomically`). A symbolic link stays one: the file that it points to is
+    replaced.
 
     Parameters
     ----------
@@ -137,15 +147,27 @@ def read_file(
     FileFormatError
         If the file is damaged or no model file: what was expected and what was found.
     OSError
-        If it cannot be read.
+        If it cannot be read, or is a folder, pipe or device, which are not waited for.
     """
     name = os.fspath(path)
-    with open(name, "rb") as file:
+    with open_regular(name) as file:
         try:
             return _read(file, os.fstat(file.fileno()).st_size, form)
         except FileFormatError as error:
             error.args = (f"{name}: {error}",)
             raise
+
+
+def open_regular(name: str) -> io.BufferedReader:
+    """Open a file to read it; an OSError that says what else it is, at once."""
+    mode = os.stat(name).st_mode
+    if not stat.S_ISREG(mode):
+        kind = NO_FILES.get(stat.S_IFMT(mode), "a device")
+        number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+        raise OSError(number, f"expected a regular file, got {kind}", name)
+    # a pipe that has come in its place meanwhile does not block either
+    nonblocking = getattr(os, "O_NONBLOCK", 0)
+    return open(name, "rb", opener=lambda at, flags: os.open(at, flags | nonblocking))
 
 
 def _header(
@@ -345,9 +367,9 @@ def _metadata(found: object, form: Form) -> dict[str, str]:
     metadata = dict(found)
     for name, value in form.marks.items():
         if (got := metadata.pop(name, None)) != value:
-            raise FileFormatError(
-                f"{name}: expected {value!r}, found {reprlib.repr(got)}"
-                + _other_version(name, got, form)
+            hint = _other_version(name, got, form)
+            raise (FormatVersionError if hint else FileFormatError)(
+                f"{name}: expected {value!r}, found {reprlib.repr(got)}{hint}"
             )
     return metadata
 

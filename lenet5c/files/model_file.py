@@ -19,13 +19,23 @@ from lenet5c.files.container import (
     read_file,
     write_file,
 )
+from lenet5c.interfaces import Network
 from lenet5c.layers import Layer, layer_from_dict, layer_to_dict, walk
 from lenet5c.layers.base import Shape
 from lenet5c.parameters import MAX_PARAMETERS, tensor_shapes
 
 MAX_LABEL_CHARACTERS = 1 << 26  # each label as long as the longest: 256 MiB
 
-__all__ = ["Contents", "check_classes", "header_of", "metadata_of", "read", "write"]
+__all__ = [
+    "Contents",
+    "check_classes",
+    "checked_data_name",
+    "data_name",
+    "header_of",
+    "metadata_of",
+    "read",
+    "write",
+]
 
 
 class Contents(NamedTuple):
@@ -59,11 +69,9 @@ class Contents(NamedTuple):
 
 def metadata_of(contents: Contents) -> dict[str, str]:
     """All but the tensors, as texts of JSON."""
-    stage, data = contents.stage, contents.trained_on
+    stage = contents.stage
     if contents.classes.dtype.kind == "U":
         _check_room(len(contents.classes), contents.classes.dtype.itemsize // 4)
-    if data is not None and not is_utf8(data):
-        data = None  # a path that no text can hold
     metadata = {
         "network": {
             "input_shape": list(contents.input_shape),
@@ -78,9 +86,23 @@ def metadata_of(contents: Contents) -> dict[str, str]:
             "pixels": stage.pixels,
         },
         "classes": contents.classes.tolist(),
-        "training": {"passes": contents.passes, "data": data},
+        "training": {"passes": contents.passes, "data": data_name(contents)},
     }
     return {name: json.dumps(value) for name, value in metadata.items()}
+
+
+def data_name(model: Network | Contents) -> str | None:
+    """What files say that the model was trained on; None for a path that no text can
+    hold."""
+    data = model.trained_on
+    return data if data is not None and is_utf8(data) else None
+
+
+def checked_data_name(data: object) -> str | None:
+    """What a file says that the model was trained on, or a ValueError."""
+    if not (data is None or isinstance(data, str)):
+        raise ValueError(f"data: expected a text or null, got {data!r:.80}")
+    return data
 
 
 def header_of(contents: Contents) -> bytes:
@@ -144,8 +166,6 @@ def _checked(
     passes, data = fields(
         "training", parse_json("training", training), "passes", "data"
     )
-    if not (data is None or isinstance(data, str)):
-        raise ValueError(f"data: expected a text or null, got {data!r:.80}")
     return Contents(
         layers,
         tuple(shape),
@@ -155,7 +175,7 @@ def _checked(
         classes,
         fitted,
         whole("passes", passes, 0, 2**31 - 1),
-        data,
+        checked_data_name(data),
     )
 
 

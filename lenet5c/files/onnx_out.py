@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lenet5c._support.build import __version__
 from lenet5c.files.atomic import write_atomically
+from lenet5c.files.model_file import data_name
 from lenet5c.graph import Node, lower
 from lenet5c.interfaces import Network
 from lenet5c.layers import (
@@ -104,6 +105,7 @@ def onnx_bytes(model: Network, dtype: str | None = None) -> bytes:
                 "pixels": stage.pixels,
             }
         ),
+        "trained_on": json.dumps(data_name(model)),
     }
     onnx.helper.set_model_props(described, metadata)
     onnx.checker.check_model(described, full_check=True)

@@ -224,7 +224,7 @@ def _end_of(path: str | os.PathLike[str], epochs: int) -> int:
         for line in file:
             try:
                 epoch = json.loads(line)["epoch"]
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, RecursionError):
                 break  # half a line of a program that was killed
             if not line.endswith(b"\n") or not isinstance(epoch, int) or epoch > epochs:
                 break

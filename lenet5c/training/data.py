@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,9 +12,6 @@ from lenet5c.data.images import InputStage, as_images, encode_labels
 from lenet5c.interfaces import Trainable
 from lenet5c.training.options import ClassWeight, TrainingOptions, Validation
 from lenet5c.training.schedules import ReduceOnPlateau
-
-if TYPE_CHECKING:
-    from lenet5c.training.checkpoint import Saved
 
 __all__ = ["HeldOut", "TrainingData"]
 
@@ -62,24 +59,29 @@ class TrainingData(NamedTuple):
         return cls(pixels, codes, classes, train, weights, held_out)
 
     def input_of(
-        self, model: Trainable, found: "Saved | None"
+        self, model: Trainable, kept: tuple[InputStage, tuple[int, int]] | None
     ) -> tuple[InputStage, tuple[int, int]]:
-        """What is done to images and how large they are: as the model has it, as the
-        checkpoint has it, or as the training images have it."""
-        if found is not None:
-            stage = InputStage.checked(*found.state["input"])
-            height, width = found.state["source"]
-            if model.fitted and (model.stage, model.source) != (stage, (height, width)):
+        """What is done to images and how large they are: as the model has it, as a
+        checkpoint has `kept` it, or as the training images have it."""
+        if kept is not None:
+            if model.fitted and (model.stage, model.source) != kept:
                 raise ValueError(
                     "resume: expected a model that is untrained or has been trained on "
-                    f"these images, got the input stage {model.stage}, expected {stage}"
+                    f"these images, got the input stage {model.stage}, expected "
+                    f"{kept[0]}"
                 )
-            return stage, (height, width)
+            return kept
         if model.fitted:
             return model.stage, model.source
         height, width = self.pixels.shape[2:]
         chosen = None if len(self.train) == len(self.pixels) else self.train
         return InputStage.of(self.pixels, chosen), (height, width)
+
+    def check(self, stage: InputStage) -> None:
+        """Refuse images that would not mean what `stage` was made for."""
+        stage.check(self.pixels)
+        if self.held_out is not None and self.held_out.pixels is not self.pixels:
+            stage.check(self.held_out.pixels, "validation images")
 
     def loss_of_guessing(self, classes: int, smoothing: float) -> float:
         """The entropy of the labels as they are trained on."""
@@ -93,7 +95,7 @@ class TrainingData(NamedTuple):
         pixels, held_out = self.pixels, self.held_out
         return {
             "classes": self.classes.tolist(),
-            "images": f"{pixels.shape} {pixels.dtype} {_hash_of(pixels)}",
+            "images": _told(pixels),
             "labels": _hash_of(self.codes),
             "training images": _hash_of(self.train),
             "weights of images": (
@@ -102,7 +104,7 @@ class TrainingData(NamedTuple):
             "validation images": (
                 None
                 if held_out is None or held_out.pixels is pixels
-                else f"{held_out.pixels.shape} {_hash_of(held_out.pixels)}"
+                else _told(held_out.pixels)
             ),
             "validation labels": None if held_out is None else _hash_of(held_out.codes),
         }
@@ -256,6 +258,10 @@ def _class_weights(
             )
         weights[code_of[plain]] = number("class_weight", weight, 0, math.inf)
     return weights
+
+
+def _told(pixels: NDArray[Any]) -> str:
+    return f"{pixels.shape} {pixels.dtype} {_hash_of(pixels)}"
 
 
 def _hash_of(array: NDArray[Any]) -> str:

@@ -5,6 +5,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -28,7 +29,8 @@ from lenet5c.training.options import TrainingOptions
 from lenet5c.training.schedules import ReduceOnPlateau, Watch
 
 if TYPE_CHECKING:
-    from lenet5c.training.checkpoint import CheckpointFolder, Saved
+    from lenet5c.training.folder import CheckpointFolder
+    from lenet5c.training.saved import Saved
 
 __all__ = ["TrainingError", "fit"]
 
@@ -52,21 +54,25 @@ def fit(
     batches = _batch_count(model, len(data.train), options.batch_size)
     _check_batch_norm(model, options, len(data.train))
     _check_schedule(options, batches)
-    folder = None
-    if options.checkpoint is not None:
-        from lenet5c.training.checkpoint import CheckpointFolder
-
-        same = _fingerprint(model) | data.fingerprint() | options.fingerprint()
-        folder = CheckpointFolder(options.checkpoint, same, options.resume)
-    found = None if folder is None else folder.found
-    stage, source = data.input_of(model, found)
-    stage.check(data.pixels)
-    if data.held_out is not None:
-        stage.check(data.held_out.pixels, "validation images")
     with ExitStack() as stack:
+        folder = found = None
+        if options.checkpoint is not None:
+            from lenet5c.training.folder import CheckpointFolder
+            from lenet5c.training.saved import checked
+
+            same = _fingerprint(model) | data.fingerprint() | options.fingerprint()
+            check = partial(
+                checked, model=model, data=data, options=options, batches=batches
+            )
+            folder = stack.enter_context(CheckpointFolder(options.checkpoint))
+            found = folder.newest(same, options.resume, check)
+            _check_epochs(found, options.epochs)
+        kept = None if found is None else (found.stage, found.source)
+        stage, source = data.input_of(model, kept)
+        data.check(stage)
         lines = None
         if options.log is not None:
-            done = 0 if found is None else len(found.state["history"]["loss"])
+            done = 0 if found is None else len(found.history)
             lines = stack.enter_context(JsonLines(options.log, done))
         # all arguments are good: from here on the model changes
         if not model.fitted:
@@ -111,14 +117,15 @@ class _Run:
         self.on_epoch = [f for c in callbacks if (f := epoch_function(c))]
         # what random numbers are of: a seed, and a pass of all that it is for
         self.seed = options.seed or 0
-        self.passes = model.passes if options.seed is None else 0
+        self.start = model.passes
+        self.passes = self.start if options.seed is None else 0
         self.state = TrainingState(model, options.epochs, batches, len(data.train))
         self.history = History()
         self.step = 0
         self.batch = 0
         self.loss_sum = 0.0
         self.correct_sum = 0
-        self.finished = False
+        self.stopped = False  # by a callback
         self.watch = Watch()  # of early stopping
         self.best_loss = math.inf
         self.best_step: int | None = None
@@ -133,7 +140,7 @@ class _Run:
     def train(self) -> History:
         """Train until all epochs are done or something stops it."""
         try:
-            while not (self.finished or self._out_of_time()):
+            while not (self._finished() or self._out_of_time()):
                 self._train_epoch(len(self.history) + 1)
         finally:
             if self.average is not None:
@@ -163,7 +170,7 @@ class _Run:
             last = self.batch == state.batches
             if stopped or (self._out_of_time() and not last):
                 self._check_weights()
-                self.finished = stopped
+                self.stopped = stopped
                 self._save()
                 return
             if self._time_to_save() and not last:
@@ -246,10 +253,13 @@ class _Run:
             self._tell(seconds)
             stopped = call(self.on_epoch, state)
         self.batch, self.loss_sum, self.correct_sum = 0, 0.0, 0
-        patience = self.options.early_stopping
-        waited = patience is not None and self.watch.waited >= patience.patience
-        self.finished = stopped or waited or state.epoch == state.epochs
+        self.stopped = stopped
         self._save()
+
+    def _finished(self) -> bool:
+        stopping = self.options.early_stopping
+        waited = stopping is not None and self.watch.waited >= stopping.patience
+        return self.stopped or waited or len(self.history) >= self.options.epochs
 
     def _warn_of_guessing(self) -> None:
         """Say so if the last epoch's loss is no better than that of guessing."""
@@ -288,16 +298,19 @@ class _Run:
         result = self.model.evaluate_at(*self.data.held_out, options.threads)
         state.validation_loss = result.loss
         state.validation_accuracy = result.accuracy
-        if isinstance(options.schedule, ReduceOnPlateau):
-            options.schedule.after_epoch(result.loss)
-        if (
-            options.early_stopping is not None
-            and self.best is not None
-            and self.watch.better(result.loss, options.early_stopping.min_delta)
-        ):
+        if self._take_notice(result.loss, self.step) and self.best is not None:
             np.copyto(self.best, self.parameters)
-        if result.loss < self.best_loss:
-            self.best_loss, self.best_step = result.loss, self.step
+
+    def _take_notice(self, validation_loss: float, step: int) -> bool:
+        """Of an epoch's validation; whether early stopping finds it the best so far."""
+        schedule, stopping = self.options.schedule, self.options.early_stopping
+        if isinstance(schedule, ReduceOnPlateau):
+            schedule.after_epoch(validation_loss)
+        if validation_loss < self.best_loss:
+            self.best_loss, self.best_step = validation_loss, step
+        return stopping is not None and self.watch.better(
+            validation_loss, stopping.min_delta
+        )
 
     def _record(self, seconds: float) -> None:
         history, state = self.history, self.state
@@ -372,68 +385,66 @@ class _Run:
         vectors = self._vectors()
         if not all(np.isfinite(vector).all() for vector in vectors.values()):
             self._refuse("the optimizer's state became infinite")
+        from lenet5c.training.saved import Saved
+
         now = time.perf_counter()
-        schedule, stage = self.options.schedule, self.model.stage
-        state = {
-            "step": self.step,
-            "batch": self.batch,
-            "loss_sum": self.loss_sum,
-            "correct_sum": self.correct_sum,
-            "finished": self.finished,
-            "seconds": now - self.began,
-            "epoch_seconds": now - self.epoch_began,
-            "history": self.history.to_dict(),
-            "optimizer_steps": self.options.optimizer.steps,
-            "early_stopping": [self.watch.best, self.watch.waited],
-            "plateau": (
-                [schedule.now, schedule.watch.best, schedule.watch.waited]
-                if isinstance(schedule, ReduceOnPlateau)
-                else None
-            ),
-            "best_loss": self.best_loss,
-            "best_step": self.best_step,
-            "input": [stage.mean, stage.deviation, stage.background, stage.pixels],
-            "passes": [self.passes, self.model.passes],
-            "source": list(self.model.source),
-            "core": isa,
-        }
-        self.folder.write(self.step, vectors, state, self.best_step)
+        saved = Saved(
+            epochs=self.options.epochs,
+            history=self.history,
+            batch=self.batch,
+            loss_sum=self.loss_sum,
+            correct_sum=self.correct_sum,
+            stopped=self.stopped,
+            seconds=now - self.began,
+            epoch_seconds=now - self.epoch_began,
+            passes=self.start,
+            optimizer_steps=self.options.optimizer.steps,
+            stage=self.model.stage,
+            source=self.model.source,
+            core=isa,
+            tensors={name: vector for name, vector in vectors.items() if vector.size},
+        )
+        self.folder.write(self.step, saved, self.best_step)
         self.saved = time.perf_counter()
 
     def restore(self, found: "Saved") -> None:
-        """Go on where the checkpoint was written: the opposite of `_save`."""
-        state = found.state
-        if state["core"] != isa:
+        """Go on where the checkpoint was written: the opposite of `_save`. It has been
+        checked, so nothing can fail here and leave the model half changed."""
+        if found.core != isa:
             logger().warning(
-                "the checkpoint was written on the core %s, training goes on on %s: "
+                "the checkpoint was written on the core %.20r, training goes on on %s: "
                 "the weights will differ in their last bits from those of an unbroken "
                 "training",
-                state["core"],
+                found.core,
                 isa,
             )
-        for name, vector in self._vectors().items():
-            if vector.size:
-                np.copyto(vector, found.tensors[name])
-        self.step = state["step"]
-        self.batch = state["batch"]
-        self.loss_sum = state["loss_sum"]
-        self.correct_sum = state["correct_sum"]
-        self.finished = state["finished"]
-        self.history = History(**state["history"])
-        self.options.optimizer.steps = state["optimizer_steps"]
-        self.watch = Watch(*state["early_stopping"])
-        self.best_loss, self.best_step = state["best_loss"], state["best_step"]
-        self.passes, self.model.passes = state["passes"]
-        schedule = self.options.schedule
-        if isinstance(schedule, ReduceOnPlateau):
-            schedule.now, *watch = state["plateau"]
-            schedule.watch = Watch(*watch)
+        if found.epochs != self.options.epochs:
+            logger().info(
+                "the checkpoint is of a training of %d epochs, which goes on to %d",
+                found.epochs,
+                self.options.epochs,
+            )
+        vectors = self._vectors()
+        for name, vector in found.tensors.items():
+            np.copyto(vectors[name], vector)
+        batches = self.state.batches
+        self.history = found.history
+        self.batch = found.batch
+        self.step = len(self.history) * batches + self.batch
+        self.loss_sum, self.correct_sum = found.loss_sum, found.correct_sum
+        self.stopped = found.stopped
+        self.options.optimizer.steps = found.optimizer_steps
+        self.start = found.passes
+        self.passes = self.start if self.options.seed is None else 0
+        self.model.passes = self.start + found.begun
+        for epoch, loss in enumerate(self.history.validation_loss, 1):
+            self._take_notice(loss, epoch * batches)
         if self.history.validation_loss:
             self.state.validation_loss = self.history.validation_loss[-1]
             self.state.validation_accuracy = self.history.validation_accuracy[-1]
         now = time.perf_counter()
-        self.began = now - state["seconds"]
-        self.epoch_began = now - state["epoch_seconds"]
+        self.began = now - found.seconds
+        self.epoch_began = now - found.epoch_seconds
         self.saved = now
 
     def _vectors(self) -> dict[str, Vector]:
@@ -482,13 +493,21 @@ def _check_schedule(options: TrainingOptions, batches: int) -> None:
         ) from error
 
 
+def _check_epochs(found: "Saved | None", epochs: int) -> None:
+    """Refuse what could only be had by undoing epochs."""
+    if found is not None and found.begun > epochs:
+        raise ValueError(
+            f"epochs: expected {found.begun} at least, which the checkpoint has begun, "
+            f"got {epochs}"
+        )
+
+
 def _fingerprint(model: Trainable) -> dict[str, Any]:
     """What must be the same for a training to go on to the same bits."""
     from lenet5c._support.build import __version__
 
     return {
         "version": __version__,
-        "checkpoint_format": 1,
         "layers": [layer_to_dict(layer) for layer in model.layers],
         "input_shape": list(model.input_shape),
     }

@@ -1,7 +1,8 @@
 """Optimizers: what a step does to the flat parameter vector.
 
 To add one: a class with `state_size`, how many vectors of the parameters' length it
-keeps, and `rule`, its name in `OPTIMIZERS`, and its kernel in core/kernels/update.pxd.
+keeps, `squares`, which of them are never negative, and `rule`, its name in
+`OPTIMIZERS`, and its kernel in core/kernels/update.pxd.
 """
 
 import math
@@ -43,6 +44,7 @@ class Optimizer:
     """Base: holds the learning rate and the state, which `step` updates in place."""
 
     state_size = 0
+    squares: tuple[int, ...] = ()
 
     def __init__(self, learning_rate: float) -> None:
         self.learning_rate = number("learning_rate", learning_rate, 0, math.inf)
@@ -144,6 +146,7 @@ class AdamW(Optimizer):
     """
 
     state_size = 2
+    squares = (1,)
 
     def __init__(
         self,

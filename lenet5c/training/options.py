@@ -196,7 +196,6 @@ class TrainingOptions:
     epochs: int = option(  # None until `for_images`
         None,
         _epochs,
-        same=_as_given,
         flag=_training(
             "default: 3 for 60,000 images, more for fewer, at most 30", COUNT, "E"
         ),

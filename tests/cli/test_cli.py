@@ -237,8 +237,8 @@ def test_a_training_that_was_stopped_is_resumed_to_the_same_model(folder, capsys
     assert Path("a").read_bytes() != Path("b").read_bytes()
     _, err = run("train", *checkpointed, code=2, capsys=capsys)
     assert err.splitlines()[-1] == (
-        "lenet5c: error: --checkpoint: run has checkpoints already; expected --resume, "
-        "to go on from them, or another folder"
+        f"lenet5c: error: --checkpoint: {Path('run').absolute()} has checkpoints "
+        "already; expected --resume, to go on from them, or another folder"
     )
     out, _ = run("train", *checkpointed, "--resume", capsys=capsys)
     assert "Trained 6 epochs" in out
@@ -260,7 +260,7 @@ def test_a_damaged_checkpoint_is_warned_of(folder, capsys):
     newest.write_bytes(newest.read_bytes()[:-1])
     _, err = run("train", *options.split(), "--resume", capsys=capsys)
     (line,) = [line for line in err.splitlines() if "warning" in line]
-    assert line.startswith(f"lenet5c: warning: {newest} is left out")
+    assert line.startswith(f"lenet5c: warning: {newest.absolute()} is left out")
 
 
 def test_early_stopping_is_told(folder, capsys):

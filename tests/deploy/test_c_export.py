@@ -449,6 +449,32 @@ def test_floating_images_are_taken_by_models_trained_on_them(tmp_path):
     np.testing.assert_allclose(probabilities, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize(
+    ("pixels", "data", "said"),
+    [
+        ("bytes", "digits", "uint8, digits"),
+        ((0, 1), None, "floats from 0 to 1"),
+        (None, None, "pixels of unknown kind"),
+        ((0.25, 1), "/x/a*/ int 数.npz", "floats from 0.25 to 1, /x/a_/ int _.npz"),
+    ],
+)
+def test_the_head_says_what_the_network_was_trained_on(
+    int8, pixels, data, said, tmp_path
+):
+    model, images = network("like LeNet-5")
+    stage = InputStage(background=-2.0, pixels=pixels)
+    model.set_input(stage, model.source, model.classes)
+    model.trained_on = data
+    if int8:
+        model.quantize(images).export_c(tmp_path / "net.h", name="net")
+    else:
+        model.export_c(tmp_path / "net.h", name="net")
+    text = (tmp_path / "net.h").read_text()
+    assert text.count(" * Trained on ") == 1
+    assert f"\n * Trained on {said}.\n" in text
+
+
 def test_extreme_logits_give_finite_probabilities(tmp_path):
     model = lenet5c.Model([Dense(3)], input_shape=(1, 1, 1), classes=3)
     model.parameters["dense_1.bias"][:] = [-1e4, 80, -8]

@@ -5,15 +5,20 @@ import hashlib
 import json
 import math
 import os
+import signal
+import socket
 import stat
 import subprocess
 import sys
+import time
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import python_environment
 
+import lenet5c
 from lenet5c.files import atomic
 from lenet5c.files import container as storage
 from lenet5c.files.container import FileFormatError, read_file, write_file
@@ -424,11 +429,27 @@ def test_reading_takes_little_more_memory_than_the_file(tmp_path):
     assert peak < 1.3 * size
 
 
-def test_a_folder_or_a_missing_file_is_an_os_error(tmp_path):
-    with pytest.raises(IsADirectoryError):
-        read_file(tmp_path)
+def test_a_missing_file_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         read_file(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "socket", "device"])
+def test_what_is_no_regular_file_is_refused_at_once(kind, tmp_path, monkeypatch):
+    """Nobody writes to the pipe: reading from it would wait for ever."""
+    monkeypatch.chdir(tmp_path)  # the name of a socket has to be short
+    path = "x" if kind != "device" else os.devnull
+    if kind == "folder":
+        os.mkdir(path)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(path)
+    error = IsADirectoryError if kind == "folder" else OSError
+    with pytest.raises(error, match=f"expected a regular file, got a {kind}") as caught:
+        lenet5c.load(path)
+    assert caught.value.filename == path
 
 
 @pytest.mark.parametrize(
@@ -549,9 +570,8 @@ def test_a_failure_at_any_step_leaves_the_old_file_and_no_other(
             self.file.close()
 
     monkeypatch.setattr(atomic, "open", counted(counting_open), raising=False)
-    for name in ("fsync", "replace"):
+    for name in ("chmod", "fsync", "replace"):
         monkeypatch.setattr(atomic.os, name, counted(getattr(os, name)))
-    monkeypatch.setattr(Path, "chmod", counted(Path.chmod))
 
     outcomes = []
     while True:
@@ -564,7 +584,7 @@ def test_a_failure_at_any_step_leaves_the_old_file_and_no_other(
             continue
         break
     monkeypatch.undo()
-    # open, chmod, four writes, flush, fsync, replace; then comes the folder's fsync
+    # open, four writes, flush, chmod, fsync, replace; then comes the folder's fsync
     assert outcomes == [True] * 9 + [False]
     found, metadata = read_file(model)
     assert metadata == {"new": "yes"}
@@ -659,6 +679,157 @@ def test_a_file_that_is_replaced_keeps_its_permissions(mode, model):
     write_file(model, tensors(1), {})
     assert stat.S_IMODE(model.stat().st_mode) == mode
     np.testing.assert_array_equal(read_file(model)[0]["scale"], tensors(1)["scale"])
+
+
+@pytest.mark.skipif(not hasattr(os, "chown"), reason="owners of POSIX")
+def test_owner_and_attributes_of_a_file_that_is_replaced_are_kept(model):
+    mine = os.geteuid(), os.getegid()
+    owner = (12345, 54321) if mine[0] == 0 else mine
+    os.chown(model, *owner)
+    model.chmod(0o640)
+    attributes = {"user.name": b"digits", "user.empty": b""}
+    try:
+        for name, value in attributes.items():
+            os.setxattr(model, name, value)
+    except (AttributeError, OSError):
+        attributes = {}
+    write_file(model, tensors(1), {})
+    found = model.stat()
+    assert (found.st_uid, found.st_gid) == owner
+    assert stat.S_IMODE(found.st_mode) == 0o640
+    assert {name: os.getxattr(model, name) for name in attributes} == attributes
+
+
+def test_what_the_system_does_not_permit_to_keep_is_no_failure(model, monkeypatch):
+    calls = []
+
+    def refuse(*arguments):
+        calls.append(arguments[1:])
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    owner = model.stat()
+    for name in ("chown", "setxattr", "removexattr"):
+        monkeypatch.setattr(atomic.os, name, refuse, raising=False)
+    monkeypatch.setattr(atomic.os, "listxattr", lambda _: ["user.a"], raising=False)
+    write_file(model, tensors(1), {})
+    assert calls[:2] == [(owner.st_uid, owner.st_gid), (-1, owner.st_gid)]
+    np.testing.assert_array_equal(read_file(model)[0]["scale"], tensors(1)["scale"])
+
+
+def test_a_file_that_is_being_replaced_is_not_shown_to_others(model):
+    model.chmod(0o600)
+
+    def parts():
+        (temporary,) = set(model.parent.iterdir()) - {model}
+        assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
+        yield b"x"
+
+    old = os.umask(0)
+    try:
+        atomic.write_atomically(model, parts())
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(model.stat().st_mode) == 0o600
+
+
+STALE = ".lenet5c-0123456789abcdef.tmp"
+
+
+def test_the_next_write_removes_what_killed_ones_left(tmp_path):
+    others = [".x.tmp", STALE.replace("lenet5c-", ""), STALE + ".txt", "notes"]
+    for name in (STALE, *others):
+        (tmp_path / name).write_text("x")
+    os.mkfifo(tmp_path / STALE.replace("0", "1"))
+    (tmp_path / STALE.replace("0", "2")).symlink_to("notes")
+    (tmp_path / STALE.replace("0", "3")).mkdir()
+    write_file(tmp_path / "m", tensors(), {})
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left >= {*others, "m"}
+    assert STALE not in left
+    assert (tmp_path / "notes").read_text() == "x"
+
+
+def test_what_is_still_being_written_is_not_removed(tmp_path):
+    """By this thread, another one, or another process."""
+
+    def parts():
+        yield b"first "
+        write_file(tmp_path / "m", tensors(), {})
+        code = "import sys\nfrom lenet5c.files import atomic\n"
+        code += "atomic.write_atomically(sys.argv[1], [b'x'])"
+        arguments = [sys.executable, "-c", code, str(tmp_path / "n")]
+        subprocess.run(arguments, check=True, env=python_environment())
+        yield b"second"
+
+    atomic.write_atomically(tmp_path / "slow", parts())
+    assert (tmp_path / "slow").read_bytes() == b"first second"
+    assert {path.name for path in tmp_path.iterdir()} == {"slow", "m", "n"}
+
+
+def test_a_file_taken_away_before_it_was_locked_is_made_again(tmp_path, monkeypatch):
+    """Another writer may look at the folder in between."""
+    lock, lost = atomic.lock, []
+
+    def late(descriptor):
+        if len(lost) < 2:
+            (path,) = tmp_path.iterdir()
+            lost.append(path)
+            if len(lost) == 1:
+                path.unlink()
+            else:
+                return False  # the other one holds it and will remove it
+        return lock(descriptor)
+
+    monkeypatch.setattr(atomic, "lock", late)
+    write_file(tmp_path / "m", tensors(), {})
+    assert len(set(lost)) == 2
+    assert only_file(tmp_path).name == "m"
+
+
+@pytest.mark.parametrize("without", ["module", "file system"])
+def test_where_nothing_can_be_locked_nothing_is_removed(without, tmp_path, monkeypatch):
+    if without == "module":
+        monkeypatch.setitem(sys.modules, "fcntl", None)
+    else:
+        fcntl = pytest.importorskip("fcntl")
+
+        def refuse(*_):
+            raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+        monkeypatch.setattr(fcntl, "flock", refuse)
+    (tmp_path / STALE).write_text("x")
+    write_file(tmp_path / "m", tensors(), {})
+    assert {path.name for path in tmp_path.iterdir()} == {STALE, "m"}
+
+
+KILLED = """
+import sys
+import numpy as np
+from lenet5c.files.container import write_file
+
+x = np.arange(200_000, dtype=np.float32)
+write_file(sys.argv[1], {"x": x}, {})
+print("ready", flush=True)
+while True:
+    write_file(sys.argv[1], {"x": x}, {})
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_a_killed_write_leaves_a_file_that_opens_and_nothing_for_long(tmp_path):
+    path = tmp_path / "m"
+    for run in range(8):
+        with subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(path)],
+            env=python_environment(),
+            stdout=subprocess.PIPE,
+        ) as process:
+            assert process.stdout.readline() == b"ready\n"
+            time.sleep(0.003 * run)
+            process.send_signal(signal.SIGKILL)
+        assert read_file(path)[0]["x"][-1] == 199_999
+        write_file(tmp_path / "other", tensors(), {})
+        assert {found.name for found in tmp_path.iterdir()} == {"m", "other"}
 
 
 def test_a_symbolic_link_stays_one(model, tmp_path):

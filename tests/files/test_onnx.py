@@ -1,6 +1,7 @@
 """ONNX files: what ONNX Runtime makes of those written, and what comes back."""
 
 import copy
+import json
 import os
 import sys
 import warnings
@@ -146,6 +147,31 @@ def test_what_is_written_comes_back_bit_for_bit(name, dtype, tmp_path):
     np.testing.assert_array_equal(found.predict(images), model.predict(images))
 
 
+@pytest.mark.parametrize("data", ["digits", '/home/数字 "x".npz', None])
+def test_what_the_model_was_trained_on_comes_back(
+    data, small, small_images, labels, tmp_path
+):
+    small.fit(small_images / 51 - 2, labels, epochs=1, threads=1)
+    small.trained_on = data
+    small.export_onnx(tmp_path / "a.onnx")
+    found = from_onnx(tmp_path / "a.onnx")
+    assert found.trained_on == data
+    assert found.stage.pixels == small.stage.pixels != "bytes"
+
+
+def test_a_name_of_data_that_no_text_can_hold_is_left_out(small):
+    small.trained_on = "\udc80"
+    found = onnx.load_model_from_string(onnx_bytes(small))
+    metadata = {entry.key: entry.value for entry in found.metadata_props}
+    assert metadata["trained_on"] == "null"
+
+
+def test_a_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="expected a regular file, got a pipe"):
+        from_onnx(tmp_path / "pipe")
+
+
 def test_an_untrained_model_comes_back_untrained(small, tmp_path):
     small.export_onnx(tmp_path / "a.onnx")
     assert not from_onnx(tmp_path / "a.onnx").fitted
@@ -164,6 +190,8 @@ def test_the_file_says_what_it_is(small, small_images, labels):
     metadata = {entry.key: entry.value for entry in found.metadata_props}
     assert metadata["classes"] == "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]"
     assert metadata["version"] == lenet5c.__version__
+    assert json.loads(metadata["input_stage"])["pixels"] == "bytes"
+    assert metadata["trained_on"] == "null"
     assert [node.name for node in found.graph.node if node.name] == [
         layer.name for layer in small.layers
     ]

@@ -3,6 +3,7 @@
 import copy
 import ctypes
 import os
+import pickle
 import shutil
 import subprocess
 import sysconfig
@@ -84,6 +85,20 @@ def by_the_core(model, images):
 def softmax(logits):
     shares = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
     return shares / shares.sum(axis=1, keepdims=True)
+
+
+def test_a_predictors_content_says_what_it_was_trained_on(trained, tmp_path):
+    """So does a pickled one, whose content is that."""
+    model = copy.deepcopy(trained[0])
+    model.trained_on = "own digits"
+    for predictor in (
+        model.predictor(),
+        pickle.loads(pickle.dumps(model.predictor())),
+    ):
+        (tmp_path / "m").write_bytes(predictor.content)
+        found = lenet5c.load(tmp_path / "m")
+        assert found.trained_on == "own digits"
+        assert found.stage.pixels == "bytes"
 
 
 def test_a_predictor_says_what_the_core_says(model, images):

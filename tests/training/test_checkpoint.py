@@ -19,9 +19,9 @@ from conftest import python_environment
 
 import lenet5c
 from lenet5c import SGD, AdamW, Augment, Checkpoint, EarlyStopping
-from lenet5c.files.container import read_file
-from lenet5c.training.checkpoint import FORM
-from lenet5c.training.schedules import ReduceOnPlateau
+from lenet5c.files.container import read_file, write_file
+from lenet5c.training.folder import FORM, CheckpointFolder
+from lenet5c.training.schedules import ReduceOnPlateau, Step
 
 
 class Killed(Exception):
@@ -70,8 +70,8 @@ def columns(history) -> dict[str, list[float]]:
 
 
 def names(folder) -> list[int]:
-    """The steps of the checkpoints in a folder that has nothing else."""
-    paths = list(folder.iterdir())
+    """The steps of the checkpoints in a folder that has nothing else but the lock."""
+    paths = set(folder.iterdir()) - {folder / ".lock"}
     found = [re.fullmatch(r"checkpoint-(\d+)\.safetensors", p.name) for p in paths]
     assert all(found), paths
     return sorted(int(match[1]) for match in found)
@@ -370,13 +370,16 @@ def test_resume_in_an_empty_folder_starts_at_the_beginning(
 def test_files_of_others_are_left_alone_and_unfinished_ones_removed(
     small_images, labels, tmp_path
 ):
-    stale = tmp_path / ".0123456789abcdef.tmp"
+    stale = tmp_path / ".lenet5c-0123456789abcdef.tmp"
     others = [tmp_path / name for name in (".x.tmp", "notes.txt", "checkpoint-1")]
     for path in (stale, *others):
         path.write_text("x")
     train("plain", small_images, labels, checkpoint=tmp_path)
     assert not stale.exists()
     assert all(path.read_text() == "x" for path in others)
+
+
+DAMAGE = ["flipped", "cut", "empty", "folder", "pipe", "field", "tensor", "other name"]
 
 
 def damage(path: Path, how: str) -> None:
@@ -387,13 +390,29 @@ def damage(path: Path, how: str) -> None:
         del content[-9:]
     elif how == "empty":
         content.clear()
-    path.write_bytes(content)
+    if how in ("field", "tensor"):
+        tensors, metadata = read_file(path, FORM)
+        if how == "tensor":
+            del tensors["optimizer.0"]
+        else:
+            metadata["state"] = metadata["state"].replace('"batch": 0', '"batch": 0.0')
+        write_file(path, tensors, metadata, FORM)
+    elif how == "other name":  # that of the one before
+        path.write_bytes(min(path.parent.glob("checkpoint-*")).read_bytes())
+    elif how in ("folder", "pipe"):
+        path.unlink()
+        {"folder": os.mkdir, "pipe": os.mkfifo}[how](path)
+    else:
+        path.write_bytes(content)
 
 
-@pytest.mark.parametrize("how", ["flipped", "cut", "empty"])
-@pytest.mark.parametrize("all_of_them", [False, True])
+def damaged(folder: Path, step: int) -> Path:
+    return folder / f"checkpoint-{step:09}.safetensors.damaged"
+
+
+@pytest.mark.parametrize("how", DAMAGE)
 def test_a_damaged_checkpoint_is_left_out_with_a_warning(
-    how, all_of_them, small_images, labels, tmp_path, caplog
+    how, small_images, labels, tmp_path, caplog
 ):
     expected, history, _ = train("everything", small_images, labels)
     with pytest.raises(Killed):
@@ -405,42 +424,252 @@ def test_a_damaged_checkpoint_is_left_out_with_a_warning(
             callbacks=[KillAt(7)],
         )
     assert names(tmp_path) == [3, 6]
-    for path in sorted(tmp_path.iterdir())[0 if all_of_them else 1 :]:
-        damage(path, how)
+    damage(tmp_path / "checkpoint-000000006.safetensors", how)
     options = {"checkpoint": tmp_path, "resume": True}
     found = train("everything", small_images, labels, **options)
     assert found[:2] == (expected, history)
     warned = [r for r in caplog.records if r.levelno == logging.WARNING]
-    assert len(warned) == (2 if all_of_them else 1)
+    assert len(warned) == 1
     assert "checkpoint-000000006.safetensors is left out: " in warned[0].getMessage()
-    steps = names(tmp_path)
-    assert steps[-1] == 3 * len(history["loss"])
+    assert damaged(tmp_path, 6).exists()
+    damaged(tmp_path, 6).rename(tmp_path.with_name(f"{tmp_path.name}-aside"))
+    assert names(tmp_path)[-1] == 3 * len(history["loss"])
 
 
-def test_a_damaged_checkpoint_of_a_later_step_does_not_stay(
+def test_where_all_are_damaged_training_starts_at_the_beginning_with_a_warning(
     small_images, labels, tmp_path
 ):
+    expected, history, _ = train("plain", small_images, labels)
+    with pytest.raises(Killed):
+        train("plain", small_images, labels, checkpoint=tmp_path, callbacks=[KillAt(9)])
+    assert names(tmp_path) == [4, 8]
+    contents = {}
+    for step in (4, 8):
+        path = tmp_path / f"checkpoint-{step:09}.safetensors"
+        damage(path, "cut")
+        contents[step] = path.read_bytes()
+    options = {"checkpoint": tmp_path, "resume": True}
+    with pytest.warns(
+        RuntimeWarning, match="all checkpoints in .* are damaged"
+    ) as told:
+        found = train("plain", small_images, labels, **options)
+    assert told[0].filename == __file__
+    assert found[:2] == (expected, history)
+    for step, content in contents.items():
+        assert damaged(tmp_path, step).read_bytes() == content
+        damaged(tmp_path, step).unlink()
+    assert names(tmp_path) == [12, 16, 20]
+
+
+@pytest.mark.filterwarnings("ignore:checkpoint. all")  # the first time, all are
+def test_a_damaged_checkpoint_of_a_later_step_is_not_taken_for_the_newest(
+    small_images, labels, tmp_path, monkeypatch
+):
+    """Not even where it cannot be renamed."""
     with pytest.raises(Killed):
         train(
             "plain",
             small_images,
             labels,
             checkpoint=Checkpoint(tmp_path, 0, keep=2),
-            callbacks=[KillAt(8)],
+            callbacks=[KillAt(11)],
         )
-    assert names(tmp_path) == [6, 7]
-    damage(tmp_path / "checkpoint-000000007.safetensors", "cut")
+    assert names(tmp_path) == [9, 10]
+    for step in (9, 10):
+        path = tmp_path / f"checkpoint-{step:09}.safetensors"
+        damage(path, "cut")
+        path.rename(path.with_name(f"checkpoint-{step + 90:09}.safetensors"))
+
+    def refuse(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    for batch in (6, 5):
+        with pytest.raises(Killed):
+            train(
+                "plain",
+                small_images,
+                labels,
+                checkpoint=Checkpoint(tmp_path, 0, keep=2),
+                resume=True,
+                callbacks=[KillAt(batch)],
+            )
+    assert names(tmp_path) == [8, 9, 99, 100]
+
+
+def test_another_version_of_the_format_is_refused_and_stays(
+    small_images, labels, tmp_path
+):
+    train("plain", small_images, labels, checkpoint=Checkpoint(tmp_path, keep=1))
+    (path,) = tmp_path.glob("checkpoint-*")
+    later = FORM._replace(version="77")
+    write_file(path, *read_file(path, FORM), later)
+    content = path.read_bytes()
+    with pytest.raises(ValueError, match=r"^checkpoint: .*a later lenet5c wrote it"):
+        train("plain", small_images, labels, checkpoint=tmp_path, resume=True)
+    assert path.read_bytes() == content
+
+
+# One folder for one training
+
+
+def test_a_folder_in_use_is_refused_and_free_again_after_any_end(
+    small_images, labels, tmp_path
+):
+    """By this process; the error says so."""
+    refusals = []
+
+    def again(state):
+        model = network()
+        before = digest_of(model)
+        with pytest.raises(OSError, match="in use by process") as caught:
+            model.fit(small_images, labels, checkpoint=tmp_path, resume=True)
+        assert digest_of(model) == before
+        assert caught.value.filename == str(tmp_path)
+        refusals.append(str(caught.value))
+        if state.epoch == 2:
+            raise Killed
+
     with pytest.raises(Killed):
-        train(
-            "plain",
-            small_images,
-            labels,
-            batch_size=16,
-            checkpoint=Checkpoint(tmp_path, keep=2),
-            resume=True,
-            callbacks=[KillAt(3)],
+        train("plain", small_images, labels, checkpoint=tmp_path, callbacks=[again])
+    assert len(refusals) == 2
+    assert f"process {os.getpid()} on " in refusals[0]
+    options = {"checkpoint": tmp_path, "resume": True}
+    with pytest.raises(ValueError, match="other settings"):
+        train("plain", small_images, labels, batch_size=17, **options)
+    train("plain", small_images, labels, **options)
+    train("plain", small_images, labels, **options)
+
+
+HOLDER = """
+import sys, time
+from lenet5c.training.checkpoint import Checkpoint
+from lenet5c.training.folder import CheckpointFolder
+
+with CheckpointFolder(Checkpoint(sys.argv[1])):
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_a_folder_in_use_by_another_process_is_refused_until_that_is_killed(
+    small_images, labels, tmp_path
+):
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)],
+        env=python_environment(),
+        stdout=subprocess.PIPE,
+    ) as process:
+        try:
+            assert process.stdout.readline() == b"ready\n"
+            with pytest.raises(OSError, match=f"in use by process {process.pid} on "):
+                train("plain", small_images, labels, checkpoint=tmp_path)
+        finally:
+            process.kill()
+    train("plain", small_images, labels, checkpoint=tmp_path)
+
+
+def test_a_child_that_outlives_the_training_does_not_keep_the_folder(tmp_path):
+    """It has the lock file open as well, as after a fork."""
+    pytest.importorskip("fcntl")
+    code = "import sys; sys.stdin.read()"
+    with CheckpointFolder(Checkpoint(tmp_path)) as folder:
+        child = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            pass_fds=[folder._lock],
         )
-    assert names(tmp_path) == [6, 8]
+    with child, CheckpointFolder(Checkpoint(tmp_path)):
+        assert child.poll() is None
+        child.kill()
+
+
+def test_where_nothing_can_be_locked_training_goes_on_without(
+    small_images, labels, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    train("plain", small_images, labels, checkpoint=tmp_path)
+    assert names(tmp_path) == [12, 16, 20]
+
+
+def test_a_relative_folder_stays_where_it_was(
+    small_images, labels, tmp_path, monkeypatch
+):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    train(
+        "plain",
+        small_images,
+        labels,
+        checkpoint="run",
+        log="log",
+        callbacks=[lambda state: os.chdir(tmp_path / "elsewhere")],
+    )
+    assert names(tmp_path / "run") == [12, 16, 20]
+    assert len((tmp_path / "log").read_text().splitlines()) == 5
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+# More epochs
+
+
+@pytest.mark.parametrize("schedule", ["constant", "plateau", Step((2, 6))])
+def test_with_more_epochs_a_training_that_has_ended_goes_on_to_the_same_bits(
+    schedule, small_images, labels, tmp_path
+):
+    options = {"schedule": schedule, "validation": 0.25}
+    expected, history, _ = train("averaged", small_images, labels, epochs=7, **options)
+    options |= {"checkpoint": tmp_path, "resume": True}
+    for epochs in (1, 3, 7):
+        found = train("averaged", small_images, labels, epochs=epochs, **options)
+        assert len(found[1]["loss"]) == epochs
+    assert found[:2] == (expected, history)
+
+
+def test_a_schedule_goes_on_by_the_new_number_of_epochs(small_images, labels, tmp_path):
+    seen = []
+
+    def schedule(step, steps_per_epoch, epochs):
+        seen.append((step, epochs))
+        return 1 - step / (steps_per_epoch * epochs)
+
+    options = {"schedule": schedule, "checkpoint": tmp_path, "resume": True}
+    train("plain", small_images, labels, epochs=1, **options)
+    seen.clear()
+    _, history, _ = train("plain", small_images, labels, epochs=2, **options)
+    assert [step for step, epochs in seen if epochs == 2 and step] == [4, 5, 6, 7]
+    rates = [0.05 * (1 - 3 / 4), 0.05 * (1 - 7 / 8)]
+    assert history["learning_rate"] == pytest.approx(rates)
+
+
+def test_fewer_epochs_than_were_begun_are_refused(small_images, labels, tmp_path):
+    options = {"checkpoint": Checkpoint(tmp_path, 0), "resume": True}
+    with pytest.raises(Killed):
+        train("plain", small_images, labels, callbacks=[KillAt(11)], **options)
+    message = r"^epochs: expected 3 at least, which the checkpoint has begun, got 2$"
+    with pytest.raises(ValueError, match=message):
+        train("plain", small_images, labels, epochs=2, **options)
+    _, history, _ = train("plain", small_images, labels, epochs=3, **options)
+    assert len(history["loss"]) == 3
+
+
+def test_what_early_stopping_or_a_callback_ended_does_not_go_on(
+    small_images, labels, tmp_path
+):
+    for mix, more in (
+        ("everything", {"early_stopping": 1, "optimizer": AdamW(0.5)}),
+        ("plain", {"callbacks": [lambda state: state.epoch == 2]}),
+    ):
+        options = {"checkpoint": tmp_path / mix, "resume": True}
+        found = train(mix, small_images, labels, **(more | options))
+        ended = len(found[1]["loss"])
+        assert ended < 5
+        more["callbacks"] = [KillAt(1)]
+        if "optimizer" in more:
+            more["optimizer"] = AdamW(0.5)
+        again = train(mix, small_images, labels, epochs=9, **(more | options))
+        assert again[1] == found[1]
 
 
 def dense() -> lenet5c.Model:
@@ -449,7 +678,6 @@ def dense() -> lenet5c.Model:
 
 OTHERS = {
     "layers": {"network": dense},
-    "epochs": {"epochs": 4},
     "batch_size": {"batch_size": 17},
     "optimizer": {"optimizer": SGD(0.051)},
     "schedule": {"schedule": "cosine"},
@@ -618,7 +846,7 @@ def test_ctrl_c_while_a_checkpoint_is_written_leaves_no_half_file(
         model.fit(small_images, labels, checkpoint=tmp_path, **options)
     monkeypatch.undo()
     assert np.isfinite(model.predict_proba(small_images)).all()
-    for path in tmp_path.iterdir():
+    for path in tmp_path.glob("checkpoint-*"):
         read_file(path, FORM)
     options = {"checkpoint": tmp_path, "resume": True}
     found = train("averaged", small_images, labels, **options)
@@ -668,7 +896,7 @@ def test_the_log_has_each_epoch_once(small_images, labels, tmp_path):
             )
         except Killed:
             with open(log, "ab") as file:
-                file.write(b'{"epoch": 4, "lo')
+                file.write(b'{"epoch": 4, "lo' if kill_at == 4 else b"[" * 100_000)
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 5]
     assert [line["loss"] for line in lines] == history["loss"]
@@ -744,31 +972,41 @@ def test_a_training_that_is_killed_again_and_again_ends_in_the_same_bits(tmp_pat
     lines = (tmp_path / "c.log").read_text().splitlines()
     epochs = [json.loads(line)["epoch"] for line in lines]
     assert epochs == list(range(1, len(epochs) + 1))
-    assert not list(folder.glob(".*"))
+    assert list(folder.glob(".*")) == [folder / ".lock"]
 
 
 # Images
 
 
-@pytest.mark.parametrize("which", ["images", "validation images"])
+@pytest.mark.parametrize(
+    "which", ["images", "labels", "validation images", "validation labels"]
+)
 def test_other_images_are_refused_and_named(which, small_images, labels, tmp_path):
-    """Mended pictures do not get the weights of the broken ones."""
-    mended = small_images.transpose(0, 2, 1)
-    for images, good in ((small_images, True), (mended, False)):
-        arrays = {"images": small_images, "validation images": small_images}
-        arrays[which] = images
+    """Mended pictures do not get the weights of the broken ones, however few."""
+    images = np.repeat(small_images, 3, axis=0)
+    labels = np.repeat(labels, 3)
+    arrays = {
+        "images": images,
+        "labels": labels,
+        "validation images": images[:90].copy(),
+        "validation labels": labels[:90].copy(),
+    }
+    for good in (True, False):
+        if not good:  # one image, neither at an end nor at a round number
+            arrays[which] = arrays[which].copy()
+            arrays[which][53] = 255 - arrays[which][53] if "im" in which else 9
         model = lenet5c.mlp()
         arguments = {
             "epochs": 1,
-            "validation": (arrays["validation images"], labels),
+            "validation": (arrays["validation images"], arrays["validation labels"]),
             "checkpoint": tmp_path / "run",
             "resume": True,
         }
         if good:
-            model.fit(arrays["images"], labels, **arguments)
+            model.fit(arrays["images"], arrays["labels"], **arguments)
             continue
         with pytest.raises(ValueError, match=rf"other settings: {which}: expected"):
-            model.fit(arrays["images"], labels, **arguments)
+            model.fit(arrays["images"], arrays["labels"], **arguments)
 
 
 def test_a_run_without_a_seed_goes_on_to_the_same_bits(small_images, labels, tmp_path):
@@ -782,7 +1020,7 @@ def test_a_run_without_a_seed_goes_on_to_the_same_bits(small_images, labels, tmp
     run = {**options, "checkpoint": tmp_path / "run"}
     model.fit(small_images, labels, **run, callbacks=[lambda state: state.epoch == 2])
     assert model.passes == 3
-    for path in sorted((tmp_path / "run").iterdir())[1:]:
+    for path in sorted((tmp_path / "run").glob("checkpoint-*"))[1:]:
         path.unlink()  # as if it had been killed before its second epoch ended
     model.fit(small_images, labels, **run, resume=True)
     assert model.passes == whole.passes == 5

@@ -138,10 +138,8 @@ def test_the_estimator_has_the_defaults_of_the_options_that_it_shares():
 
 
 def test_the_fingerprint_has_what_decides_the_weights():
-    options = TrainingOptions(seed=4, early_stopping=3, threads=1)
-    found = options.for_images(60_000).fingerprint()
-    assert found == {
-        "epochs": 3,
+    found = TrainingOptions(seed=4, early_stopping=3, threads=1).fingerprint()
+    assert found == {  # and not the epochs: more of them may be asked for later
         "batch_size": 64,
         "optimizer": repr(lenet5c.SGD()),
         "schedule": "OneCycle(0.25)",
