@@ -277,7 +277,7 @@ def test_gradient_checkpointing_keeps_less(model):
 
 def reference_costs(model, X, y, epochs, batch_size):
     """What `train` is to return, and its parameters, in float64 by the textbook."""
-    parameters, rng = in_double(model), copy.deepcopy(model.rng)
+    parameters, rng = in_double(model), copy.deepcopy(model.orders)
     labels, costs = y.argmax(axis=1), []
     for _ in range(epochs):
         order, total = rng.permutation(len(X)), 0.0
@@ -447,11 +447,11 @@ WRONG_BATCHES = [
 )
 def test_wrong_batches_are_refused(model, method, X, y, pattern):
     before = snapshot(model)
-    state = copy.deepcopy(model.rng.bit_generator.state)
+    state = copy.deepcopy(model.orders.bit_generator.state)
     with pytest.raises((TypeError, ValueError), match=rf"^(X|y)\w*: .*{pattern}"):
         getattr(model, method)(X, y)
     assert all((before[name] == getattr(model, name)).all() for name in SHAPES)
-    assert model.rng.bit_generator.state == state
+    assert model.orders.bit_generator.state == state
     assert not model.cache
 
 
