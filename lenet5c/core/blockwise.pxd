@@ -21,7 +21,7 @@ from lenet5c.core.threads cimport Work
 cdef inline void run_blockwise(
     const Plan *plan, const Call *call, const Workspace *space, int threads
 ) noexcept nogil:
-    run_loops(plan, call, space, threads, next_loop)
+    run_loops(plan, call, space, threads, 1, next_loop)
 
 
 cdef inline int next_loop(void *of, Work *work) noexcept nogil:
@@ -85,7 +85,9 @@ cdef inline void run_block_forward(const void *of, int number) noexcept nogil:
     cdef Py_ssize_t outputs = plan.sizes[call.ops]
     cdef const Op *op
     cdef int i
-    here.arena = arena
+    here.part = 0
+    here.parts = 1
+    here.arena = here.own = arena
     here.images = &block
     plan.load(plan, call, arena, first, arena + plan.reused[0], &block)
     for i in range(call.ops):
@@ -105,7 +107,9 @@ cdef inline void run_shard(const void *of, int shard) noexcept nogil:
     cdef Here here
     cdef Py_ssize_t row
     cdef int b
-    here.arena = arena_of(space)
+    here.part = 0
+    here.parts = 1
+    here.arena = here.own = arena_of(space)
     here.gradient = space.shards + shard * plan.shard_floats
     here.rows = space.rows
     memset(here.gradient, 0, plan.shard_floats * sizeof(float))

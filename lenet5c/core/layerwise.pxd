@@ -28,7 +28,7 @@ cdef enum:  # phases, in their order
 cdef inline void run_layerwise(
     const Plan *plan, const Call *call, const Workspace *space, int threads
 ) noexcept nogil:
-    run_loops(plan, call, space, threads, next_loop)
+    run_loops(plan, call, space, threads, 1, next_loop)
 
 
 cdef inline int next_loop(void *of, Work *work) noexcept nogil:
@@ -134,7 +134,9 @@ cdef inline void end_block(const void *of, int block) noexcept nogil:
 
 cdef inline Here here_of(const Workspace *space, int block) noexcept nogil:
     cdef Here here
-    here.arena = arena_of(space)
+    here.arena = here.own = arena_of(space)
+    here.part = 0
+    here.parts = 1
     here.images = &space.blocks[block]
     here.gradient = here.rows = NULL
     here.row = 0

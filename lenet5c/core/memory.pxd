@@ -121,6 +121,8 @@ cdef inline int reserve(
     """Make a workspace large enough for a call; it only ever grows."""
     if plan.layerwise:
         reserve_maps(space, plan, images, training)
+    elif space.blocks == NULL:
+        space.blocks = <Block *>aligned_zeros(MICROBATCH // LANES * sizeof(Block))
     reserve_arenas(space, plan, threads)
     if space.packed == NULL:
         space.packed = <float *>aligned_zeros(plan.packed * sizeof(float))

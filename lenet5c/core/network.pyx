@@ -11,7 +11,7 @@ from libc.string cimport memcmp, memcpy, memset
 from lenet5c.core.arguments cimport same_length, set_augment, set_stage
 from lenet5c.core.blockwise cimport run_blockwise
 from lenet5c.core.compiler cimport LENET5C_COMPILER, LENET5C_VERSION
-from lenet5c.core.cost cimport block_cycles, weight_bytes
+from lenet5c.core.cost cimport weight_bytes
 from lenet5c.core.kernels.augment cimport Augment
 from lenet5c.core.kernels.histogram cimport count_bytes
 from lenet5c.core.kernels.loss cimport softmax_cross_entropy
@@ -23,9 +23,10 @@ from lenet5c.core.kinds.table cimport kinds_with
 from lenet5c.core.lanes cimport LANES, lanes
 from lenet5c.core.layerwise cimport run_layerwise
 from lenet5c.core.memory cimport aligned_free, aligned_zeros, release, reserve
-from lenet5c.core.plan cimport WHOLE_BATCH, Block, Call, Plan, Workspace
+from lenet5c.core.plan cimport WHOLE_BATCH, Block, Call, Plan, Workspace, blocks_of
 from lenet5c.core.planner cimport block_sizes, free_plan, plan_ops, plan_rest
 from lenet5c.core.random cimport subkey
+from lenet5c.core.shared cimport parts_of_block, run_shared
 from lenet5c.core.step cimport Update, run_average, run_update
 from lenet5c.core.threads cimport (
     Team, give_back, lenet5c_has_openmp, lenet5c_max_threads, share, take_team,
@@ -162,16 +163,19 @@ cdef class Network:
         C, H, W of the first map.
     layerwise : bool or None
         Whether all blocks go through an op before the next; None decides by the nodes.
+    parts : int
+        The most threads that share a block, blockwise; 0 decides by what it costs.
     """
 
     cdef Plan plan
     cdef list scratches
 
-    def __cinit__(self, list nodes not None, input_shape, layerwise=None):
+    def __cinit__(self, list nodes not None, input_shape, layerwise=None, int parts=0):
         self.scratches = []
         if layerwise is None:
             layerwise = runs_layerwise(nodes, kinds_with(WHOLE_BATCH))
         run = [as_run(node, layerwise) for node in nodes]
+        self.plan.parts = parts
         plan_ops(&self.plan, run, input_shape, layerwise)
         plan_rest(&self.plan, places(nodes, block_sizes(&self.plan)) if layerwise else None)
 
@@ -201,7 +205,7 @@ cdef class Network:
     @property
     def cost(self):
         """(cycles, bytes of weights) that `images_together` take, estimated."""
-        return block_cycles(&self.plan), weight_bytes(&self.plan)
+        return self.plan.cycles, weight_bytes(&self.plan)
 
     def forward(
         self, const float[::1] parameters not None, images not None, stage not None,
@@ -391,7 +395,8 @@ cdef int threads_of(const Plan *plan, const Call *call, int threads) noexcept no
     """How many of so many threads have something to do."""
     if plan.layerwise:
         return threads
-    return max(1, min(<Py_ssize_t>threads, (call.count + LANES - 1) // LANES))
+    cdef Py_ssize_t blocks = blocks_of(call.count)
+    return max(1, min(threads, blocks * parts_of_block(plan, call, threads)))
 
 
 cdef void run_call(
@@ -405,8 +410,13 @@ cdef void run_call(
         call.norms = space.norms
     if plan.layerwise:
         run_layerwise(plan, call, space, threads)
+        return
+    cdef int parts = parts_of_block(plan, call, threads)
+    threads = threads_of(plan, call, threads)
+    if parts > 1:
+        run_shared(plan, call, space, threads, parts)
     else:
-        run_blockwise(plan, call, space, threads_of(plan, call, threads))
+        run_blockwise(plan, call, space, threads)
 
 
 cdef int set_update(

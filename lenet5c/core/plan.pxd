@@ -65,12 +65,18 @@ cdef struct Block:
     float[LANES] weights
 
 cdef struct Here:
-    # what a thread has at hand for the block that it takes through the ops
-    lanes *arena
+    # what a thread has at hand for a block, or for its part of one
+    int part, parts  # this one, of how many that share the block
+    lanes *arena  # with the block's maps
+    lanes *own  # the thread's, for scratch
     const Block *images
     float *gradient  # of the block's shard
     float *rows  # of the microbatch: inputs and output gradients of dense layers
     Py_ssize_t row  # that of the block's first image
+
+cdef struct Part:
+    # of the filters or channels of an op
+    int first, count
 
 cdef struct Batch:
     # images between two reductions, or layerwise in training all images
@@ -105,11 +111,12 @@ cdef struct Loop:
     const Plan *plan
     const Call *call
     const Workspace *space
+    int parts  # of each block
     int microbatch  # its number; layerwise in training 0, of the batch
     Batch batch
     int number  # blockwise: of this loop, from 1
     int finished  # and how many sums are finished with the microbatch
-    int phase  # layerwise, as all that follows
+    int phase  # layerwise or with shared blocks, as all that follows
     int i, stage  # of the op, and of what comes before its backward pass
     const Op *op
 
@@ -163,6 +170,7 @@ cdef struct Op:
     Py_ssize_t x_block, y_block  # lanes from one block's map to the next, layerwise
     bint needs_dx, needs_other
     bint adds, adds_other  # to a gradient that a later op has written
+    bint splits  # the functions for a block know of parts
     bint folds  # in prediction, the batch normalisation behind it into its weights
     double cycles  # of a block's forward pass but for the activation (cost.pxd)
     void *own  # what the kind alone knows; freed with the plan
@@ -230,6 +238,8 @@ cdef struct Plan:
     Py_ssize_t buffers  # floats behind the parameters in the state
     Py_ssize_t norms
     Py_ssize_t shard_floats, shards, shard_blocks
+    double cycles  # of a block in prediction (cost.pxd)
+    int parts  # the most threads that share a block; 0: as many as pays
     Task *packing
     Task *reducing
     int packing_tasks, reducing_tasks
@@ -253,7 +263,7 @@ cdef inline Batch batch_of(const Plan *plan, const Call *call, int number) noexc
 
 
 cdef inline void run_loops(
-    const Plan *plan, const Call *call, const Workspace *space, int threads,
+    const Plan *plan, const Call *call, const Workspace *space, int threads, int parts,
     NextLoop next_loop,
 ) noexcept nogil:
     """All loops of a call, which `next_loop` sets in a `Loop` that is zero at first."""
@@ -263,8 +273,19 @@ cdef inline void run_loops(
     loop.plan = plan
     loop.call = call
     loop.space = space
+    loop.parts = parts
     run(team, next_loop, &loop)
     give_back(team)
+
+
+cdef inline Part part_of(const Here *here, int n, int tile) noexcept nogil:
+    """A part's share of n filters or channels: whole tiles, and at the end the rest."""
+    cdef Part part
+    cdef int tiles = max(1, n // tile)
+    cdef int end = tiles * (here.part + 1) // here.parts
+    part.first = tiles * here.part // here.parts * tile
+    part.count = (n if end == tiles else end * tile) - part.first
+    return part
 
 
 cdef inline int slices_of(Py_ssize_t n) noexcept nogil:

@@ -2,7 +2,7 @@
 
 from libc.stdlib cimport calloc, free
 
-from lenet5c.core.cost cimport op_cycles
+from lenet5c.core.cost cimport block_cycles, op_cycles
 from lenet5c.core.ends cimport block_loss, load_block
 from lenet5c.core.kernels.activation cimport activation_number
 from lenet5c.core.kinds.table cimport Kind, kind_of
@@ -47,6 +47,7 @@ cdef inline int plan_rest(Plan *plan, dict places) except -1:
     else:
         plan_maps(plan)
     plan_shards(plan)
+    plan.cycles = block_cycles(plan)
     plan.packing = task_array(packing_tasks(plan), &plan.packing_tasks)
     plan.reducing = task_array(reducing_tasks(plan), &plan.reducing_tasks)
     return 0

@@ -511,6 +511,58 @@ def test_layerwise_and_blockwise_are_the_same_network(network):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * most + 1e-30)
 
 
+def all_results(network, model, threads):
+    """What a core computes of 19 images: two blocks to five, the last one not full."""
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(19, *model.input_shape)).astype(np.float32)
+    labels = rng.integers(5, size=19).astype(np.int32)
+    dy = rng.normal(size=(19, 5)).astype(np.float32)
+    gradient, added, of_dy = np.full((3, model.parameter_count), np.nan, np.float32)
+    dx = np.full(images.shape, np.nan, np.float32).reshape(19, -1)
+    logits = np.empty((19, 5), np.float32)
+    arguments = model.state_vector, images, lenet5c.functional.AS_IT_IS
+    for to in (gradient, added):
+        loss = network.loss_and_gradient(
+            *arguments, np.arange(19), labels, to, threads, epoch=2
+        )
+    network.loss_and_gradient(
+        *arguments, np.arange(7), labels, added, threads, add=True, smoothing=0.1
+    )
+    network.forward(*arguments, logits, threads)
+    network.backward(*arguments, dy, of_dy, dx, threads)
+    return np.array(loss), gradient, added, logits, of_dy, dx
+
+
+SHARED = {  # networks in which every way to compute a convolution occurs
+    "lenet5": lenet5c.lenet5(classes=5),
+    "relu": lenet5c.lenet5(classes=5, activation="relu", pooling="max", dropout=0.3),
+    "leaky": lenet5c.lenet5(classes=5, activation="leaky-relu"),
+    "cnn3": lenet5c.cnn3(classes=5),
+    "squares": custom(
+        [Conv2d(32, 3), Tanh(), Conv2d(35, 3), ReLU(), GlobalAvgPool2d(), Dense(5)],
+        (3, 20, 18),
+        5,
+    ),
+    "several kinds": SEVERAL_KINDS,
+    "padding": PADDING_ALONE,
+    "wide": WIDE,
+}
+
+
+@pytest.mark.parametrize("network", [*SHARED, *range(60)])
+def test_threads_that_share_a_block_change_no_bit(network):
+    model = random_network(network) if isinstance(network, int) else SHARED[network]
+    graph = lower(model.layers, model.input_shape, training=True)
+    nodes = for_core(graph, input_gradient=True)
+    alone = all_results(core.Network(nodes, model.input_shape, False, 1), model, 1)
+    for parts in (2, 3, 8):
+        shared = core.Network(nodes, model.input_shape, False, parts)
+        for one, other in zip(
+            all_results(shared, model, 5 * parts), alone, strict=True
+        ):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_wide_dense_layers_between_others_that_add_to_their_gradient():
     layers = [Dense(210), Tanh(), Residual([Dense(150), ReLU(), Dense(210)]), Dense(3)]
     model = custom(layers, (2, 7, 10), 3)

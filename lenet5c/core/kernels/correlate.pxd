@@ -354,9 +354,10 @@ cdef inline void finish_row(
 
 cdef inline void correlate(
     const Correlation *p, const lanes *x, const float *packed, const float *bias,
-    lanes *y, const lanes *z, int activation, bint forward,
+    lanes *y, const lanes *z, int activation, bint forward, int part, int parts,
 ) noexcept nogil:
-    """y = A(bias + x * w) forward; y = (x * w) A'(z) backward
+    """y = A(bias + x * w) forward; y = (x * w) A'(z) backward, for a part of all rows and
+    tiles of filters
 
     x       [C][H][W]    lanes, by the strides of `p`
     packed  weights in tile order
@@ -364,18 +365,19 @@ cdef inline void correlate(
     y       [F][OH][OW]  lanes, written
     z       like y       lanes, the values whose gradient y is (backward)
     """
-    cdef int oy, filter0
+    cdef int unit, oy, filter0
     cdef int tf = tile_filters(p.tile)
-    for oy in range(p.out_h):
-        filter0 = 0
-        while filter0 < p.filters:
-            if p.step == 1:
-                correlate_row_of(p, x, packed, bias, y, filter0, oy, 1)
-            else:
-                correlate_row_of(p, x, packed, bias, y, filter0, oy, p.step)
-            if activation != 0:
-                finish_row(p, y, z, filter0, oy, activation, forward)
-            filter0 += tf
+    cdef int tiles = (p.filters + tf - 1) // tf
+    cdef Py_ssize_t units = <Py_ssize_t>p.out_h * tiles
+    for unit in range(units * part // parts, units * (part + 1) // parts):
+        oy = unit // tiles
+        filter0 = unit % tiles * tf
+        if p.step == 1:
+            correlate_row_of(p, x, packed, bias, y, filter0, oy, 1)
+        else:
+            correlate_row_of(p, x, packed, bias, y, filter0, oy, p.step)
+        if activation != 0:
+            finish_row(p, y, z, filter0, oy, activation, forward)
 
 
 cdef inline bint is_dense(const Correlation *p) noexcept nogil:

@@ -448,9 +448,10 @@ cdef inline Correlation product_of(const Correlation *of_block, int blocks) noex
 cdef inline void winograd_forward(
     const Convolution *p, const Correlation *of_block, const lanes *x, Py_ssize_t x_block,
     const float *packed, const float *bias, lanes *y, Py_ssize_t y_block, int activation,
-    int blocks, lanes *scratch,
+    int blocks, lanes *scratch, int part, int parts,
 ) noexcept nogil:
-    """y = activation(bias + x * w) of several blocks, a row of tiles at a time
+    """y = activation(bias + x * w) of several blocks, a row of tiles at a time: a part of
+    the rows
 
     of_block  the product of one block: F filters, C taps, TW columns
     x       [blocks][C][H][W]    lanes, `x_block` apart
@@ -467,9 +468,10 @@ cdef inline void winograd_forward(
     cdef Py_ssize_t m_stride = odd_lines(<Py_ssize_t>product.out_w * p.filters)
     cdef lanes *v = scratch
     cdef lanes *m = v + elements * v_stride
+    cdef int down = tiles_across(p.out_h, M)
     cdef int c, f, i, b, tile_row
     scratch = m + elements * m_stride
-    for tile_row in range(tiles_across(p.out_h, M)):
+    for tile_row in range(down * part // parts, down * (part + 1) // parts):
         for b in range(blocks):
             for c in range(p.channels):
                 transform_input(
@@ -479,7 +481,7 @@ cdef inline void winograd_forward(
         for i in range(elements):
             correlate(
                 &product, v + i * v_stride, packed + i * stride, NULL, m + i * m_stride,
-                NULL, 0, True,
+                NULL, 0, True, 0, 1,
             )
         for b in range(blocks):
             for f in range(p.filters):
@@ -493,9 +495,10 @@ cdef inline void winograd_forward(
 cdef inline void winograd_backward(
     const Convolution *p, const Correlation *of_block, const lanes *dy, Py_ssize_t dy_block,
     const float *packed, lanes *dx, const lanes *x, Py_ssize_t x_block, int activation,
-    int blocks, lanes *scratch,
+    int blocks, lanes *scratch, int part, int parts,
 ) noexcept nogil:
-    """dx = (gradient of the input) A'(x) of several blocks, a row of tiles at a time
+    """dx = (gradient of the input) A'(x) of several blocks, a row of tiles at a time: a
+    part of the tiles of channels
 
     of_block  the product of one block: C filters, F taps, TW columns
     dy      [blocks][F][OH][OW]  lanes, `dy_block` apart
@@ -508,15 +511,23 @@ cdef inline void winograd_backward(
     cdef int elements = (M + 2) * (M + 2)
     cdef int across = of_block.out_w
     cdef Py_ssize_t stride = packed_size(of_block)
-    cdef Py_ssize_t inputs = <Py_ssize_t>p.channels * p.height * p.width
+    cdef Py_ssize_t area = <Py_ssize_t>p.height * p.width
     cdef Py_ssize_t v_stride = odd_lines(<Py_ssize_t>product.out_w * p.channels)
     cdef Py_ssize_t m_stride = odd_lines(<Py_ssize_t>product.out_w * p.filters)
     cdef lanes *v = scratch
     cdef lanes *m = v + elements * v_stride
+    cdef int tf = tile_filters(product.tile)
+    cdef int tiles = (p.channels + tf - 1) // tf
+    cdef int first = tiles * part // parts * tf
+    cdef int end = min(p.channels, tiles * (part + 1) // parts * tf)
+    cdef Py_ssize_t start = first * area
+    cdef Py_ssize_t inputs = (end - first) * area
     cdef int c, f, i, b, tile_row
     scratch = m + elements * m_stride
+    if end == first:
+        return
     for b in range(blocks):
-        memset(dx + b * x_block, 0, inputs * sizeof(lanes))
+        memset(dx + b * x_block + start, 0, inputs * sizeof(lanes))
     for tile_row in range(tiles_across(p.out_h, M)):
         for b in range(blocks):
             for f in range(p.filters):
@@ -527,17 +538,18 @@ cdef inline void winograd_backward(
         for i in range(elements):
             correlate(
                 &product, m + i * m_stride, packed + i * stride, NULL, v + i * v_stride,
-                NULL, 0, True,
+                NULL, 0, True, part, parts,
             )
         for b in range(blocks):
-            for c in range(p.channels):
+            for c in range(first, end):
                 add_input_gradient(
                     p, v + c * product.out_w + b * across, v_stride, tile_row,
                     dx + b * x_block + <Py_ssize_t>c * p.height * p.width, scratch, M,
                 )
     for b in range(blocks):
         activation_backward(
-            x + b * x_block, dx + b * x_block, dx + b * x_block, inputs, activation
+            x + b * x_block + start, dx + b * x_block + start, dx + b * x_block + start,
+            inputs, activation,
         )
 
 

@@ -35,7 +35,8 @@ from lenet5c.core.lanes cimport (
     TILE_THREE_F, TILE_THREE_X, TILE_WIDE_F, TILE_WIDE_X, lanes, lanes_set, odd_lines,
 )
 from lenet5c.core.tile cimport (
-    FIVE, FOUR, PAIR, SLIM, TALL, THREE, WIDE, correlate_tile, sum_tile, tile_filters,
+    FIVE, FOUR, PAIR, SLIM, TALL, THREE, WIDE, correlate_tile, sum_tile, tile_columns,
+    tile_filters,
 )
 
 cdef enum:
@@ -416,12 +417,11 @@ cdef inline void band_tile(
 
 
 cdef inline void band_columns(
-    const Band *b, int filter0, int TF, int TX, bint forward
+    const Band *b, int filter0, int column, int columns, int TF, int TX, bint forward
 ) noexcept nogil:
-    """All columns of TF filters, tile by tile as in `correlate_row`."""
-    cdef int columns = b.product.out_w
-    cdef int done = 0
-    cdef int column = 0
+    """The columns from `column` to before `columns` of TF filters, tile by tile as in
+    `correlate_row`."""
+    cdef int done = column
     while True:
         band_tile(b, filter0, column, done - column, TF, TX, forward)
         done = column + TX
@@ -434,34 +434,41 @@ cdef inline void band_columns(
         column = min(done, columns - TX)
 
 
-cdef inline void run_band(const Band *b, bint forward) noexcept nogil:
-    """All filters and columns of a band, by the tile that was planned."""
+cdef inline void run_band(
+    const Band *b, int first, int end, int column, int columns, bint forward
+) noexcept nogil:
+    """Some tiles of filters, from `first` to before `end`, and columns of a band, by the
+    tile that was planned."""
     cdef int tile = b.product.tile
+    cdef int tf = tile_filters(tile)
     cdef int filter0
-    for filter0 from 0 <= filter0 < b.product.filters by tile_filters(tile):
+    end = min(end * tf, b.product.filters)
+    for filter0 from first * tf <= filter0 < end by tf:
         if tile == TALL:
-            band_columns(b, filter0, TILE_TALL_F, TILE_TALL_X, forward)
+            band_columns(b, filter0, column, columns, TILE_TALL_F, TILE_TALL_X, forward)
         elif tile == PAIR:
-            band_columns(b, filter0, TILE_PAIR_F, TILE_PAIR_X, forward)
+            band_columns(b, filter0, column, columns, TILE_PAIR_F, TILE_PAIR_X, forward)
         elif tile == THREE:
-            band_columns(b, filter0, TILE_THREE_F, TILE_THREE_X, forward)
+            band_columns(b, filter0, column, columns, TILE_THREE_F, TILE_THREE_X, forward)
         elif tile == FOUR:
-            band_columns(b, filter0, TILE_FOUR_F, TILE_FOUR_X, forward)
+            band_columns(b, filter0, column, columns, TILE_FOUR_F, TILE_FOUR_X, forward)
         elif tile == FIVE:
-            band_columns(b, filter0, TILE_FIVE_F, TILE_FIVE_X, forward)
+            band_columns(b, filter0, column, columns, TILE_FIVE_F, TILE_FIVE_X, forward)
         elif tile == SLIM:
-            band_columns(b, filter0, TILE_SLIM_F, TILE_SLIM_X, forward)
+            band_columns(b, filter0, column, columns, TILE_SLIM_F, TILE_SLIM_X, forward)
         elif tile == WIDE:
-            band_columns(b, filter0, TILE_WIDE_F, TILE_WIDE_X, forward)
+            band_columns(b, filter0, column, columns, TILE_WIDE_F, TILE_WIDE_X, forward)
         else:
-            band_columns(b, filter0, 1, 1, forward)
+            band_columns(b, filter0, column, columns, 1, 1, forward)
 
 
 cdef inline void rows_forward(
     const Convolution *p, const Correlation *of_element, const lanes *x,
     const float *packed, const float *bias, lanes *y, int activation, lanes *scratch,
+    int part, int parts,
 ) noexcept nogil:
-    """y = activation(bias + x * w) of one block, a band at a time
+    """y = activation(bias + x * w) of one block, a band at a time: a part of all bands and
+    tiles of filters
 
     x       [C][H][W]    lanes
     packed  weights in tile order, element by element
@@ -471,6 +478,11 @@ cdef inline void rows_forward(
     cdef const Bands *bands = &of_element.bands
     cdef lanes *zeros = scratch
     cdef lanes *v = zeros + p.width
+    cdef int tf = tile_filters(of_element.tile)
+    cdef int tiles = (p.filters + tf - 1) // tf
+    cdef int units = (bands.eights + bands.sixes) * tiles
+    cdef int first = units * part // parts
+    cdef int end = units * (part + 1) // parts
     cdef Band b
     memset(zeros, 0, p.width * sizeof(lanes))
     b.conv = p
@@ -481,17 +493,22 @@ cdef inline void rows_forward(
     b.to = y
     b.activation = activation
     b.m = v + 8 * b.stride
-    for b.number in range(bands.eights + bands.sixes):
+    for b.number in range(first // tiles, (end + tiles - 1) // tiles):
         b.packed = packed_band(of_element, packed, b.number)
         transform_band(p, bands, b.number, x, v, zeros)
-        run_band(&b, True)
+        run_band(
+            &b, max(0, first - b.number * tiles), min(tiles, end - b.number * tiles),
+            0, of_element.out_w, True,
+        )
 
 
 cdef inline void rows_backward_input(
     const Convolution *p, const Correlation *of_element, const lanes *dy,
     const float *packed, lanes *dx, const lanes *x, int activation, lanes *scratch,
+    int part, int parts,
 ) noexcept nogil:
-    """dx = (gradient of the input) A'(x) of one block, a band at a time
+    """dx = (gradient of the input) A'(x) of one block, a band at a time: a part of the
+    columns
 
     dy      [F][OH][OW]  lanes
     packed  weights in tile order, element by element
@@ -499,8 +516,13 @@ cdef inline void rows_backward_input(
     x       like dx      lanes, output of the activation below
     """
     cdef const Bands *bands = &of_element.bands
-    cdef Py_ssize_t inputs = <Py_ssize_t>p.channels * p.height * p.width
     cdef int row = gradient_width(p)
+    cdef int tx = tile_columns(of_element.tile)
+    cdef int tiles = max(1, p.width // tx)
+    cdef int column = tiles * part // parts * tx
+    cdef int columns = tiles * (part + 1) // parts * tx
+    cdef Py_ssize_t rows = <Py_ssize_t>p.channels * p.height
+    cdef Py_ssize_t n, i, at
     cdef lanes *zeros = scratch
     cdef lanes *dm = zeros + max(p.width, p.out_w)
     cdef Band b
@@ -513,15 +535,26 @@ cdef inline void rows_backward_input(
     b.nowhere = b.m + 8 * TILE_MAX
     memset(zeros, 0, p.out_w * sizeof(lanes))
     memset(b.nowhere, 0, TILE_MAX * sizeof(lanes))
-    memset(dx, 0, inputs * sizeof(lanes))
+    if columns == tiles * tx:
+        columns = p.width
+    n = columns - column
+    if n == 0:
+        return
+    if parts == 1:
+        n *= rows
+        rows = 1
+    for i in range(rows):
+        memset(dx + column + i * p.width, 0, n * sizeof(lanes))
     for b.number in range(bands.eights + bands.sixes):
         b.packed = packed_band(of_element, packed, b.number)
         transform_gradient_band(
             p, bands, b.number, dy, 0, p.filters, dm, b.stride, row,
             p.kernel_w - 1 + p.top, zeros,
         )
-        run_band(&b, False)
-    activation_backward(x, dx, dx, inputs, activation)
+        run_band(&b, 0, p.channels, column, columns, False)
+    for i in range(rows):
+        at = column + i * p.width
+        activation_backward(x + at, dx + at, dx + at, n, activation)
 
 
 cdef inline void element_gradients(

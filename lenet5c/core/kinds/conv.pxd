@@ -16,7 +16,8 @@ from lenet5c.core.kernels.correlate cimport (
     Correlation, correlation_tile, leave_padding, pack_weights,
 )
 from lenet5c.core.kernels.weight_gradient cimport (
-    conv_backward_params, panel_floats, transposed_backward_params, transposing_pays,
+    Convolution, conv_backward_params, panel_floats, transposed_backward_params,
+    transposing_pays,
 )
 from lenet5c.core.kernels.winograd cimport (
     cheapest_outputs, pack_winograd, params_outputs, tiles_across, winograd_backward_params,
@@ -33,13 +34,13 @@ from lenet5c.core.kinds.conv_layerwise cimport (
 from lenet5c.core.kinds.correlation cimport (
     correlation_backward_input, correlation_forward, padded_input,
 )
-from lenet5c.core.lanes cimport TILE_FOUR_X, lanes
+from lenet5c.core.lanes cimport TILE_FOUR_F, TILE_FOUR_X, TILE_PAIR_F, lanes
 from lenet5c.core.plan cimport (
-    SLICE, Batch, Call, Here, Op, Padding, Plan, Task, Workspace, bias_of, new_parts, own,
-    plan_packed, plan_parameters, size_of,
+    SLICE, Batch, Call, Here, Op, Padding, Part, Plan, Task, Workspace, bias_of, new_parts,
+    own, part_of, plan_packed, plan_parameters, size_of,
 )
 from lenet5c.core.reduce cimport add_shards
-from lenet5c.core.tile cimport PAIR, cheapest_tile
+from lenet5c.core.tile cimport PAIR, cheapest_tile, tile_filters
 
 
 cdef inline int plan_conv(Plan *plan, Op *op, dict node) except -1:
@@ -51,6 +52,7 @@ cdef inline int plan_conv(Plan *plan, Op *op, dict node) except -1:
     P = node["padding"]
     size_of((C, H + 2 * P, W + 2 * P + KW))
     size_of((F, C, KH, KW))
+    op.splits = True
     op.biased = node.get("bias", True)
     plan_parameters(plan, op, <Py_ssize_t>F * C * KH * KW, F if op.biased else 0)
     conv.sizes.channels = C
@@ -425,7 +427,8 @@ cdef inline void transformed_forward_block(
     const Op *op, const Call *call, const Here *here, const lanes *x, lanes *y
 ) noexcept nogil:
     (<const Conv *>op.own).transformed_forward(
-        op, call, bias_of(op, call), op.activation, x, y, 1, here.arena + op.scratch
+        op, call, bias_of(op, call), op.activation, x, y, 1, here.own + op.scratch,
+        here.part, here.parts,
     )
 
 
@@ -434,51 +437,77 @@ cdef inline void transformed_backward_input(
     const lanes *dy, lanes *dx,
 ) noexcept nogil:
     (<const Conv *>op.own).transformed_backward(
-        op, call, x, dy, dx, 1, here.arena + op.scratch
+        op, call, x, dy, dx, 1, here.own + op.scratch, here.part, here.parts
     )
+
+
+cdef struct Filters:
+    # those of a part, as a convolution of their own
+    Convolution sizes
+    const lanes *dy
+    float *dweight  # in the shard's gradient
+    float *dbias  # or NULL
+
+
+cdef inline Filters filters_of(
+    const Op *op, const Here *here, const lanes *dy, int tile
+) noexcept nogil:
+    cdef const Conv *conv = <const Conv *>op.own
+    cdef Part part = part_of(here, conv.sizes.filters, tile)
+    cdef Filters filters
+    filters.sizes = conv.sizes
+    filters.sizes.filters = part.count
+    filters.dy = dy + <Py_ssize_t>part.first * conv.sizes.out_h * conv.sizes.out_w
+    filters.dweight = here.gradient + conv.gradient + part.first * conv.filter_floats
+    filters.dbias = NULL
+    if op.biased:
+        filters.dbias = here.gradient + conv.bias_gradient + part.first
+    return filters
 
 
 cdef inline void direct_params(
     const Op *op, const Here *here, const lanes *x, const lanes *dy
 ) noexcept nogil:
     cdef const Conv *conv = <const Conv *>op.own
-    conv_backward_params(
-        &conv.sizes, padded_input(op, here, x), dy, here.gradient + conv.gradient,
-        here.gradient + conv.bias_gradient if op.biased else NULL,
-    )
+    cdef Filters part = filters_of(op, here, dy, tile_filters(conv.sizes.tile))
+    if part.sizes.filters:
+        conv_backward_params(
+            &part.sizes, padded_input(op, here, x), part.dy, part.dweight, part.dbias
+        )
 
 
 cdef inline void transposed_params(
     const Op *op, const Here *here, const lanes *x, const lanes *dy
 ) noexcept nogil:
-    cdef const Conv *conv = <const Conv *>op.own
-    transposed_backward_params(
-        &conv.sizes, padded_input(op, here, x), dy, here.gradient + conv.gradient,
-        here.gradient + conv.bias_gradient if op.biased else NULL,
-        here.arena + op.scratch,
-    )
+    cdef Filters part = filters_of(op, here, dy, TILE_PAIR_F)
+    if part.sizes.filters:
+        transposed_backward_params(
+            &part.sizes, padded_input(op, here, x), part.dy, part.dweight, part.dbias,
+            here.own + op.scratch,
+        )
 
 
 cdef inline void winograd_params(
     const Op *op, const Here *here, const lanes *x, const lanes *dy
 ) noexcept nogil:
-    cdef const Conv *conv = <const Conv *>op.own
-    winograd_backward_params(
-        &conv.sizes, x, dy, here.gradient + conv.gradient,
-        here.gradient + conv.bias_gradient if op.biased else NULL,
-        here.arena + op.scratch, conv.params_side,
-    )
+    cdef Filters part = filters_of(op, here, dy, TILE_FOUR_F)
+    if part.sizes.filters:
+        winograd_backward_params(
+            &part.sizes, x, part.dy, part.dweight, part.dbias, here.own + op.scratch,
+            (<const Conv *>op.own).params_side,
+        )
 
 
 cdef inline void rows_params(
     const Op *op, const Here *here, const lanes *x, const lanes *dy
 ) noexcept nogil:
     cdef const Conv *conv = <const Conv *>op.own
-    rows_backward_params(
-        &conv.sizes, &conv.bands, x, dy, here.gradient + conv.gradient,
-        here.gradient + conv.bias_gradient if op.biased else NULL,
-        here.arena + op.scratch,
-    )
+    cdef Filters part = filters_of(op, here, dy, tile_filters(conv.sizes.tile))
+    if part.sizes.filters:
+        rows_backward_params(
+            &part.sizes, &conv.bands, x, part.dy, part.dweight, part.dbias,
+            here.own + op.scratch,
+        )
 
 
 cdef inline void reduce_slice(

@@ -43,11 +43,11 @@ cdef enum Way:  # to y and dx
 
 ctypedef void (*TransformedForward)(
     const Op *op, const Call *call, const float *bias, int activation, const lanes *x,
-    lanes *y, int blocks, lanes *scratch,
+    lanes *y, int blocks, lanes *scratch, int part, int parts,
 ) noexcept nogil
 ctypedef void (*TransformedBackward)(
     const Op *op, const Call *call, const lanes *x, const lanes *dy, lanes *dx,
-    int blocks, lanes *scratch,
+    int blocks, lanes *scratch, int part, int parts,
 ) noexcept nogil
 
 cdef struct Conv:
@@ -231,7 +231,8 @@ cdef inline void conv_forward_task(
     y += share.first * op.y_block
     if conv.way != SUMS:
         conv.transformed_forward(
-            op, call, bias, last.activation, x, y, share.count, arena_of(space) + op.scratch
+            op, call, bias, last.activation, x, y, share.count,
+            arena_of(space) + op.scratch, 0, 1,
         )
         return
     for channel from 0 <= channel < p.channels by pass_channels(p, False):
@@ -244,7 +245,7 @@ cdef inline void conv_forward_task(
 
 cdef inline void winograd_forward_blocks(
     const Op *op, const Call *call, const float *bias, int activation, const lanes *x,
-    lanes *y, int blocks, lanes *scratch,
+    lanes *y, int blocks, lanes *scratch, int part, int parts,
 ) noexcept nogil:
     cdef const Conv *conv = <const Conv *>op.own
     cdef int b
@@ -252,13 +253,13 @@ cdef inline void winograd_forward_blocks(
         winograd_forward(
             &conv.sizes, &op.y_product, x + b * op.x_block, op.x_block,
             call.packed + op.y_product.packed, bias, y + b * op.y_block, op.y_block,
-            activation, min(conv.joined, blocks - b), scratch,
+            activation, min(conv.joined, blocks - b), scratch, part, parts,
         )
 
 
 cdef inline void winograd_backward_blocks(
     const Op *op, const Call *call, const lanes *x, const lanes *dy, lanes *dx,
-    int blocks, lanes *scratch,
+    int blocks, lanes *scratch, int part, int parts,
 ) noexcept nogil:
     cdef const Conv *conv = <const Conv *>op.own
     cdef int b
@@ -266,33 +267,33 @@ cdef inline void winograd_backward_blocks(
         winograd_backward(
             &conv.sizes, op.dx_products, dy + b * op.y_block, op.y_block,
             call.packed + op.dx_products.packed, dx + b * op.x_block, x + b * op.x_block,
-            op.x_block, op.below, min(conv.joined, blocks - b), scratch,
+            op.x_block, op.below, min(conv.joined, blocks - b), scratch, part, parts,
         )
 
 
 cdef inline void rows_forward_blocks(
     const Op *op, const Call *call, const float *bias, int activation, const lanes *x,
-    lanes *y, int blocks, lanes *scratch,
+    lanes *y, int blocks, lanes *scratch, int part, int parts,
 ) noexcept nogil:
     cdef int b
     for b in range(blocks):
         rows_forward(
             &(<const Conv *>op.own).sizes, &op.y_product, x + b * op.x_block,
             call.packed + op.y_product.packed, bias, y + b * op.y_block, activation,
-            scratch,
+            scratch, part, parts,
         )
 
 
 cdef inline void rows_backward_blocks(
     const Op *op, const Call *call, const lanes *x, const lanes *dy, lanes *dx,
-    int blocks, lanes *scratch,
+    int blocks, lanes *scratch, int part, int parts,
 ) noexcept nogil:
     cdef int b
     for b in range(blocks):
         rows_backward_input(
             &(<const Conv *>op.own).sizes, op.dx_products, dy + b * op.y_block,
             call.packed + op.dx_products.packed, dx + b * op.x_block, x + b * op.x_block,
-            op.below, scratch,
+            op.below, scratch, part, parts,
         )
 
 
@@ -341,7 +342,9 @@ cdef inline void conv_input_gradient(
     dy += share.first * op.y_block
     if conv.way != SUMS:
         target = arena if op.adds else dx
-        conv.transformed_backward(op, call, x, dy, target, share.count, arena + op.scratch)
+        conv.transformed_backward(
+            op, call, x, dy, target, share.count, arena + op.scratch, 0, 1
+        )
         if op.adds:
             add_map(dx, target, share.count * op.x_block)
         return

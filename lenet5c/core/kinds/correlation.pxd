@@ -27,11 +27,15 @@ cdef inline void correlation_forward(
     const Op *op, const Call *call, const Here *here, const lanes *x, lanes *y
 ) noexcept nogil:
     """y = A(bias + x * w)"""
-    if op.x_padding.padded_width:
+    cdef int parts = here.parts
+    if op.x_padding.padded_width:  # which all parts would have to wait for
+        if here.part > 0:
+            return
+        parts = 1
         pad_map(&op.x_padding, x, here.arena + op.padded)
     correlate(
         &op.y_product, padded_input(op, here, x), call.packed + op.y_product.packed,
-        bias_of(op, call), y, NULL, op.activation, True,
+        bias_of(op, call), y, NULL, op.activation, True, here.part, parts,
     )
 
 
@@ -41,13 +45,18 @@ cdef inline void correlation_backward_input(
 ) noexcept nogil:
     """dx = (dy * w) A'(x), where A is the activation below"""
     cdef int i
-    if op.dy_padding.padded_width:
-        pad_map(&op.dy_padding, dy, here.arena + op.scratch)
-        dy = here.arena + op.scratch
-    if op.gaps:
+    cdef int parts = here.parts
+    if op.gaps:  # as for padding
+        if here.part > 0:
+            return
+        parts = 1
         memset(dx, 0, op.inputs * sizeof(lanes))
+    if op.dy_padding.padded_width:
+        pad_map(&op.dy_padding, dy, here.own + op.scratch)
+        dy = here.own + op.scratch
     for i in range(op.dx_parts):
         correlate(
             &op.dx_products[i], dy, call.packed + op.dx_products[i].packed, NULL,
             dx + op.dx_products[i].y_start, x + op.dx_products[i].y_start, op.below, False,
+            here.part, parts,
         )

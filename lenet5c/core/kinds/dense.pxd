@@ -40,6 +40,7 @@ cdef inline int plan_dense(Plan *plan, Op *op, dict node) except -1:
     cdef Rows *rows = <Rows *>own(op, sizeof(Rows))
     cdef int inputs = op.inputs
     cdef int outputs = op.outputs
+    op.splits = True
     op.biased = node.get("bias", True)
     plan_parameters(plan, op, op.inputs * outputs, outputs if op.biased else 0)
     p.channels = p.rows = p.height = p.out_h = p.out_w = p.step = 1
@@ -87,6 +88,8 @@ cdef inline void dense_params(
 ) noexcept nogil:
     """Keep a block's inputs and output gradients, one row an image."""
     cdef const Rows *rows = <const Rows *>op.own
+    if here.part > 0:  # it is little
+        return
     cdef int x_row = input_row(op.inputs)
     cdef int dy_row = output_row(op.outputs)
     transpose_block(x, 1, here.rows + rows.x + here.row * x_row, x_row, op.inputs)

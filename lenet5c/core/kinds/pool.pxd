@@ -6,7 +6,7 @@
 
 from lenet5c.core.kernels.activation cimport TANH, activation_backward
 from lenet5c.core.lanes cimport lanes, lanes_max, lanes_set, lanes_where_equal
-from lenet5c.core.plan cimport Call, Here, Op, Plan, own
+from lenet5c.core.plan cimport Call, Here, Op, Part, Plan, own, part_of
 
 cdef struct Pooling:
     int channels, height, width, out_h, out_w, window, stride
@@ -17,7 +17,25 @@ cdef inline Pooling *plan_pool(Op *op, dict node) except NULL:
     cdef Pooling *p = <Pooling *>own(op, sizeof(Pooling))
     p.channels, p.height, p.width = node["input_shape"]
     _, p.out_h, p.out_w = node["output_shape"]
+    op.splits = True
     return p
+
+
+cdef struct Channels:
+    # those of a part, as a pooling of their own; its maps begin at x and y
+    Pooling pool
+    Py_ssize_t x, y
+
+
+cdef inline Channels channels_of(const Op *op, const Here *here) noexcept nogil:
+    cdef const Pooling *p = <const Pooling *>op.own
+    cdef Part part = part_of(here, p.channels, 1)
+    cdef Channels of_part
+    of_part.pool = p[0]
+    of_part.pool.channels = part.count
+    of_part.x = <Py_ssize_t>part.first * p.height * p.width
+    of_part.y = <Py_ssize_t>part.first * p.out_h * p.out_w
+    return of_part
 
 
 cdef inline int plan_window(Op *op, dict node) except -1:
@@ -38,14 +56,16 @@ cdef inline int plan_avg_pool(Plan *plan, Op *op, dict node) except -1:
 cdef inline void avg_forward(
     const Op *op, const Call *call, const Here *here, const lanes *x, lanes *y
 ) noexcept nogil:
-    avg_pool_forward(<const Pooling *>op.own, x, y)
+    cdef Channels part = channels_of(op, here)
+    avg_pool_forward(&part.pool, x + part.x, y + part.y)
 
 
 cdef inline void avg_backward(
     const Op *op, const Call *call, const Here *here, const lanes *x, const lanes *y,
     const lanes *dy, lanes *dx,
 ) noexcept nogil:
-    avg_pool_backward(<const Pooling *>op.own, x, dy, dx, op.below)
+    cdef Channels part = channels_of(op, here)
+    avg_pool_backward(&part.pool, x + part.x, dy + part.y, dx + part.x, op.below)
 
 
 cdef inline int plan_max_pool(Plan *plan, Op *op, dict node) except -1:
@@ -58,14 +78,18 @@ cdef inline int plan_max_pool(Plan *plan, Op *op, dict node) except -1:
 cdef inline void max_forward(
     const Op *op, const Call *call, const Here *here, const lanes *x, lanes *y
 ) noexcept nogil:
-    max_pool_forward(<const Pooling *>op.own, x, y)
+    cdef Channels part = channels_of(op, here)
+    max_pool_forward(&part.pool, x + part.x, y + part.y)
 
 
 cdef inline void max_backward(
     const Op *op, const Call *call, const Here *here, const lanes *x, const lanes *y,
     const lanes *dy, lanes *dx,
 ) noexcept nogil:
-    max_pool_backward(<const Pooling *>op.own, x, y, dy, dx, op.below)
+    cdef Channels part = channels_of(op, here)
+    max_pool_backward(
+        &part.pool, x + part.x, y + part.y, dy + part.y, dx + part.x, op.below
+    )
 
 
 cdef inline int plan_global_avg_pool(Plan *plan, Op *op, dict node) except -1:
@@ -78,16 +102,20 @@ cdef inline int plan_global_avg_pool(Plan *plan, Op *op, dict node) except -1:
 cdef inline void global_avg_forward(
     const Op *op, const Call *call, const Here *here, const lanes *x, lanes *y
 ) noexcept nogil:
-    cdef const Pooling *p = <const Pooling *>op.own
-    global_avg_pool_forward(x, y, p.channels, p.height * p.width)
+    cdef Channels part = channels_of(op, here)
+    cdef const Pooling *p = &part.pool
+    global_avg_pool_forward(x + part.x, y + part.y, p.channels, p.height * p.width)
 
 
 cdef inline void global_avg_backward(
     const Op *op, const Call *call, const Here *here, const lanes *x, const lanes *y,
     const lanes *dy, lanes *dx,
 ) noexcept nogil:
-    cdef const Pooling *p = <const Pooling *>op.own
-    global_avg_pool_backward(x, dy, dx, p.channels, p.height * p.width, op.below)
+    cdef Channels part = channels_of(op, here)
+    cdef const Pooling *p = &part.pool
+    global_avg_pool_backward(
+        x + part.x, dy + part.y, dx + part.x, p.channels, p.height * p.width, op.below
+    )
 
 
 cdef inline void avg_pool_forward(
