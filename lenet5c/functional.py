@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lenet5c._support.checks import as_array
+from lenet5c._support.checks import as_array, as_contiguous
 from lenet5c._support.cores import core
 from lenet5c._support.threads import resolve_threads
 from lenet5c.graph import for_core, lower
@@ -72,7 +72,7 @@ def _array(
             f"{argument}: expected at least one element, got {array.shape}"
         )
     with np.errstate(over="ignore"):
-        return np.require(array, np.float32, ["C", "A"])
+        return as_contiguous(array, np.float32)
 
 
 def _network(layer: Layer, shape: tuple[int, int, int], gradient: bool = False) -> Any:

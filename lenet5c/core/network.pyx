@@ -4,7 +4,6 @@ GIL, a trainer for native programs, and what else calls a kernel.
 A network runs blockwise or layerwise (blockwise.pxd, layerwise.pxd; words in plan.pxd).
 """
 
-from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport sqrt
 from libc.stdint cimport uint64_t
 from libc.string cimport memcmp, memcpy, memset
@@ -29,8 +28,8 @@ from lenet5c.core.planner cimport block_sizes, free_plan, plan_ops, plan_rest
 from lenet5c.core.random cimport subkey
 from lenet5c.core.step cimport Update, run_average, run_update
 from lenet5c.core.threads cimport (
-    Team, Watch, ends, give_back, is_over, lenet5c_has_openmp, lenet5c_max_threads,
-    raise_signals, share, take_team, watch_signals,
+    Team, Watch, answer_signals, ends, give_back, is_over, lenet5c_has_openmp,
+    lenet5c_max_threads, raise_signals, share, take_team, watch_signals,
 )
 
 from lenet5c.core.places import as_run, places, runs_layerwise
@@ -352,7 +351,7 @@ cdef class Network:
         space.make_room(&self.plan, 1, call.count, False)
         arena = <lanes *>space.c.arenas[0]
         for first from 0 <= first < call.count by LANES:
-            PyErr_CheckSignals()
+            answer_signals()
             self.plan.load(&self.plan, &call, arena, first, arena, &block)
             unpack_block(arena, &y[first, 0], size, size, block.count)
         self.scratches.append(space)

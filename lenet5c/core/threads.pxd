@@ -37,6 +37,11 @@ cdef inline int signal_raises() noexcept with gil:
     return check_signals() != 0
 
 
+cdef inline int answer_signals() except -1:
+    """Runs Python's signal handlers, and raises what one of them raises."""
+    return check_signals()
+
+
 cdef inline Watch watch_signals() noexcept:
     """That of a call by a thread that Python knows."""
     return new_watch(signal_raises)

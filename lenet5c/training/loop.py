@@ -134,14 +134,26 @@ class _Run:
         try:
             while not (self.finished or self._out_of_time()):
                 self._train_epoch(len(self.history) + 1)
-        finally:
-            if self.average is not None:
-                np.copyto(self.parameters, self.average)
-        if self.best is not None and self.watch.best < math.inf:
-            np.copyto(self.parameters, self.best)
+        except TrainingError:  # which says what the model holds
+            self._end_with(self.average)
+            raise
+        except BaseException:  # Ctrl-C, or of a callback
+            self._end_with(self._best_weights())
+            raise
+        self._end_with(self._best_weights())
         if self.step >= MIN_STEPS and self.history.loss:
             self._warn_of_guessing()
         return self.history
+
+    def _best_weights(self) -> Vector | None:
+        """Those that the model has in the end; None for those that it has."""
+        if self.best is not None and self.watch.best < math.inf:
+            return self.best
+        return self.average
+
+    def _end_with(self, vector: Vector | None) -> None:
+        if vector is not None:
+            np.copyto(self.parameters, vector)
 
     def _train_epoch(self, epoch: int) -> None:
         """Its batches from `self.batch` on, then what comes at its end."""
