@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lenet5c._support.checks import number, whole
+from lenet5c._support.checks import as_array, number, whole
 from lenet5c._support.cores import core
 from lenet5c._support.habits import Elsewhere, explained, no_attribute
 from lenet5c._support.threads import resolve_threads
@@ -937,7 +937,7 @@ class Model:
 
 
 def _copy_into(name: str, vector: NDArray[np.float32], values: ArrayLike) -> None:
-    array = np.asarray(values, np.float32)
+    array = np.asarray(as_array(name, values), np.float32)
     if array.shape != vector.shape:
         raise ValueError(
             f"{name}: expected the shape {vector.shape}, got {array.shape}"
