@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet5c._support.checks import as_contiguous
+
 __all__ = ["as_bytes", "as_labels", "compact", "hold_out", "planes"]
 
 PIECE = 1 << 20  # pixels that are looked at together: images may be larger than memory
@@ -54,7 +56,7 @@ def as_bytes(where: str, images: dict[str, NDArray[Any]]) -> dict[str, NDArray[A
 
 
 def _bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
-    return array if array.dtype == np.uint8 else array.astype(np.uint8, subok=False)
+    return array if array.dtype == np.uint8 else as_contiguous(array, np.uint8)
 
 
 def _whole_bytes(array: NDArray[Any]) -> bool:
@@ -106,7 +108,7 @@ def compact(images: NDArray[Any]) -> NDArray[Any]:
     """The images in C order; the same view if they are mapped."""
     if isinstance(images, np.memmap):
         return images
-    return np.ascontiguousarray(images)
+    return as_contiguous(images, images.dtype)
 
 
 def as_labels(where: str, name: str, labels: NDArray[Any], count: int) -> NDArray[Any]:
