@@ -330,7 +330,7 @@ class Model:
         early_stopping : int, EarlyStopping or None
             After how many epochs without a better validation loss training ends. The
             model then has the weights of the best epoch, as it has if training ends in
-            any other way.
+            any other way, as by Ctrl-C, but for a TrainingError.
         max_seconds : float or None
             End the training after the batch that passes this time, counted over all
             parts of a training that was resumed.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lenet5c._support.checks import as_contiguous
 
-__all__ = ["as_bytes", "as_labels", "compact", "hold_out", "planes"]
+__all__ = ["as_bytes", "as_labels", "compact", "hold_out", "planes", "taken"]
 
 PIECE = 1 << 20  # pixels that are looked at together: images may be larger than memory
 HELD_OUT = 6  # one image of so many is for testing
@@ -102,6 +102,18 @@ def planes(where: str, name: str, images: NDArray[Any]) -> NDArray[Any]:
             f"shape {shape}"
         )
     return images
+
+
+def taken(images: NDArray[Any], chosen: slice | NDArray[np.bool_]) -> NDArray[Any]:
+    """The chosen images: a view for a slice, or else a copy, made in pieces."""
+    if isinstance(chosen, slice):
+        return images[chosen]
+    at = np.flatnonzero(chosen)
+    result = np.empty((len(at), *images.shape[1:]), images.dtype)
+    step = max(1, PIECE * len(images) // max(1, images.size))
+    for start in range(0, len(at), step):
+        result[start : start + step] = images[at[start : start + step]]
+    return result
 
 
 def compact(images: NDArray[Any]) -> NDArray[Any]:
