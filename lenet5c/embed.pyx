@@ -40,6 +40,7 @@ cdef extern from "lenet5c.h" nogil:
     int c_classify "lenet5c_classify"(const lenet5c_model *, void *, const uint8_t *)
     const char *c_instruction_set "lenet5c_instruction_set"(const lenet5c_model *)
     enum: LENET5C_BAD_PIXELS
+    enum: LENET5C_NO_MEMORY
 
 cdef extern from *:
     """
@@ -258,6 +259,8 @@ cdef class Predictor:
                 <const char *>content, len(content), &vector[0], vector.shape[0],
                 &self.model,
             )
+        if code == LENET5C_NO_MEMORY:
+            raise MemoryError("could not allocate the network")
         if code:
             raise ValueError(f"content: {c_strerror(code).decode()}")
         c_input(self.model, &self.input)
