@@ -3,14 +3,17 @@
  * A call takes a team, runs loops on it, and gives it back:
  *
  *     lenet5c_team *team = lenet5c_take_team(threads);
- *     lenet5c_run(team, next_loop, job);        // several loops, one after the other
- *     lenet5c_share(team, count, task, job);    // or one: task(job, 0), task(job, 1), ...
+ *     lenet5c_run(team, watch, next_loop, job);      // loops, one after the other
+ *     lenet5c_share(team, watch, count, task, job);  // or one: task(job, 0), ...
  *     lenet5c_give_back(team);
  *
  * A loop ends when its tasks are done and every thread that was called has come by; the
  * last one begins the next loop. (Threads that do not wait for each other do not stay
  * together: beside other programs one runs while the other has no turn, and both do the
  * work of one.) Who waits spins for a moment, and then sleeps until it is called.
+ *
+ * A watch, or NULL, can end a call: the thread whose call it is asks it after a task, if
+ * some time has gone by, and once it says so no more tasks are begun.
  *
  * The threads are POSIX's; OpenMP, where the compiler has it, says how many there may be.
  * Without POSIX threads a team is NULL: one thread.
@@ -20,6 +23,7 @@
 
 #include <stdint.h>
 #include <stdlib.h>
+#include <time.h>
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -33,32 +37,84 @@ static inline int lenet5c_max_threads(void) { return 1; }
 static inline int lenet5c_in_parallel(void) { return 0; }
 #endif
 
+#ifndef LENET5C_ASK
+enum { LENET5C_ASK = 30000000 }; /* nanoseconds between two questions to a watch */
+#endif
+
 typedef struct lenet5c_team lenet5c_team;
 typedef void (*lenet5c_task)(const void *job, int number);
 
 /* Makes the next loop ready: the task, and how many there are; -1 after the last loop. */
 typedef int (*lenet5c_next_loop)(void *job, lenet5c_task *task);
 
-static inline void lenet5c_share_alone(int count, lenet5c_task task, const void *job)
+typedef struct {
+    int (*ends)(void); /* whether to end; asked by the thread whose call it is */
+    int64_t asked;     /* when it was */
+    uint32_t over;     /* it has said so, and nothing that was computed is whole */
+} lenet5c_watch;
+
+/* Nanoseconds on a clock that never goes back. */
+static inline int64_t lenet5c_now(void)
 {
-    for (int i = 0; i < count; i++) task(job, i);
+    struct timespec now;
+#ifdef CLOCK_MONOTONIC
+    clock_gettime(CLOCK_MONOTONIC, &now);
+#else
+    timespec_get(&now, TIME_UTC);
+#endif
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-static inline void lenet5c_run_alone(lenet5c_next_loop next_loop, void *job)
+static inline lenet5c_watch lenet5c_new_watch(int (*ends)(void))
+{
+    const lenet5c_watch watch = {ends, 0, 0};
+    return watch;
+}
+
+static inline int lenet5c_is_over(const lenet5c_watch *watch) { return (int)watch->over; }
+
+static inline void lenet5c_begin_watch(lenet5c_watch *watch)
+{
+    if (watch) watch->asked = lenet5c_now();
+}
+
+/* Whether the call ends here. `number` is that of this thread. */
+static inline int lenet5c_ends(lenet5c_watch *watch, int number)
+{
+    if (watch == NULL) return 0;
+    if (number == 0 && !watch->over) {
+        const int64_t now = lenet5c_now();
+        if (now - watch->asked >= LENET5C_ASK) {
+            watch->asked = now;
+            if (watch->ends()) __atomic_store_n(&watch->over, 1, __ATOMIC_RELAXED);
+        }
+    }
+    return (int)__atomic_load_n(&watch->over, __ATOMIC_RELAXED);
+}
+
+static inline void lenet5c_share_alone(
+    lenet5c_watch *watch, int count, lenet5c_task task, const void *job)
+{
+    for (int i = 0; i < count && !lenet5c_ends(watch, 0); i++) task(job, i);
+}
+
+static inline void lenet5c_run_alone(
+    lenet5c_watch *watch, lenet5c_next_loop next_loop, void *job)
 {
     lenet5c_task task;
     int count;
-    while ((count = next_loop(job, &task)) >= 0) lenet5c_share_alone(count, task, job);
+    while (!lenet5c_ends(watch, 0) && (count = next_loop(job, &task)) >= 0)
+        lenet5c_share_alone(watch, count, task, job);
 }
 
 #if defined(__GNUC__) && (defined(__unix__) || defined(__APPLE__))
 
 #include <pthread.h>
 #include <signal.h>
-#include <time.h>
 
 enum {
     LENET5C_MAX_THREADS = 1024, /* of a team */
+    LENET5C_STACK = 1 << 20,    /* bytes of a worker's; the tasks need a tenth of it */
 #ifndef LENET5C_SPIN
     LENET5C_SPIN = 50000, /* nanoseconds to look for work before sleep, at most */
 #endif
@@ -121,13 +177,6 @@ static inline void lenet5c_pause(void)
 #endif
 }
 
-static inline int64_t lenet5c_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 /* Looks until a time whether the word is no longer 0, and returns it. */
 static inline uint32_t lenet5c_spin(const uint32_t *word, int64_t end)
 {
@@ -164,6 +213,7 @@ struct lenet5c_team {
     int count; /* of the loop's tasks */
     lenet5c_next_loop next_loop;
     void *job;
+    lenet5c_watch *watch;
     int threads,
         workers;        /* who may take tasks in this call; who is there beside number 0 */
     lenet5c_team *next; /* of those that no call is using */
@@ -221,7 +271,7 @@ static inline void lenet5c_open_loop(lenet5c_team *team, int number)
 static inline int lenet5c_go_on(lenet5c_team *team, int number)
 {
     int count = -1;
-    if (team->next_loop) do
+    if (team->next_loop && !lenet5c_ends(team->watch, number)) do
             count = team->next_loop(team->job, &team->task);
         while (count == 0);
     if (count < 0) return 0;
@@ -249,7 +299,7 @@ static inline int lenet5c_work(lenet5c_team *team, int number)
     int task;
     do {
         for (done = 0; lenet5c_take(team, number, &task); done++)
-            team->task(team->job, task);
+            if (!lenet5c_ends(team->watch, number)) team->task(team->job, task);
         if (__atomic_sub_fetch(&team->undone, done + 1, __ATOMIC_ACQ_REL)) return 0;
     } while (lenet5c_go_on(team, number));
     return 1;
@@ -275,12 +325,15 @@ static inline void lenet5c_work_until_over(lenet5c_team *team)
 }
 
 /* All loops that next_loop(job, &task) makes ready, on all threads of the team. */
-static inline void lenet5c_run(lenet5c_team *team, lenet5c_next_loop next_loop, void *job)
+static inline void lenet5c_run(
+    lenet5c_team *team, lenet5c_watch *watch, lenet5c_next_loop next_loop, void *job)
 {
+    lenet5c_begin_watch(watch);
     if (team == NULL) {
-        lenet5c_run_alone(next_loop, job);
+        lenet5c_run_alone(watch, next_loop, job);
         return;
     }
+    team->watch = watch;
     team->next_loop = next_loop;
     team->job = job;
     if (lenet5c_go_on(team, 0)) lenet5c_work_until_over(team);
@@ -288,12 +341,14 @@ static inline void lenet5c_run(lenet5c_team *team, lenet5c_next_loop next_loop, 
 
 /* task(job, i) for each i below `count`, on all threads of the team. */
 static inline void lenet5c_share(
-    lenet5c_team *team, int count, lenet5c_task task, const void *job)
+    lenet5c_team *team, lenet5c_watch *watch, int count, lenet5c_task task, const void *job)
 {
+    lenet5c_begin_watch(watch);
     if (team == NULL || count < 2) {
-        lenet5c_share_alone(count, task, job);
+        lenet5c_share_alone(watch, count, task, job);
         return;
     }
+    team->watch = watch;
     team->next_loop = NULL;
     team->job = (void *)job;
     team->task = task;
@@ -338,16 +393,25 @@ static int lenet5c_hire(lenet5c_team *team)
 {
     lenet5c_member *const worker = lenet5c_new_member(team, team->workers + 1);
     pthread_t thread;
+    pthread_attr_t attributes;
     sigset_t all, before;
     if (worker == NULL) return 0;
+    if (pthread_attr_init(&attributes)) {
+        free(worker);
+        return 0;
+    }
+    /* the default may be all the address space that a process is allowed; if this is too
+     * little for the C library, it stays */
+    pthread_attr_setstacksize(&attributes, LENET5C_STACK);
     sigfillset(&all);
     sigdelset(&all, SIGSEGV); /* faults are the thread's own */
     sigdelset(&all, SIGBUS);
     sigdelset(&all, SIGFPE);
     sigdelset(&all, SIGILL);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    const int failed = pthread_create(&thread, NULL, lenet5c_worker_main, worker);
+    const int failed = pthread_create(&thread, &attributes, lenet5c_worker_main, worker);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
     if (failed) {
         free(worker);
         return 0;
@@ -406,16 +470,19 @@ static inline lenet5c_team *lenet5c_take_team(int threads)
     (void)threads;
     return NULL;
 }
-static inline void lenet5c_run(lenet5c_team *team, lenet5c_next_loop next_loop, void *job)
+static inline void lenet5c_run(
+    lenet5c_team *team, lenet5c_watch *watch, lenet5c_next_loop next_loop, void *job)
 {
     (void)team;
-    lenet5c_run_alone(next_loop, job);
+    lenet5c_begin_watch(watch);
+    lenet5c_run_alone(watch, next_loop, job);
 }
 static inline void lenet5c_share(
-    lenet5c_team *team, int count, lenet5c_task task, const void *job)
+    lenet5c_team *team, lenet5c_watch *watch, int count, lenet5c_task task, const void *job)
 {
     (void)team;
-    lenet5c_share_alone(count, task, job);
+    lenet5c_begin_watch(watch);
+    lenet5c_share_alone(watch, count, task, job);
 }
 static inline void lenet5c_give_back(lenet5c_team *team) { (void)team; }
 #endif

@@ -1,6 +1,7 @@
 """LeNet-5 and small networks like it, trained and run on the CPU at native speed."""
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -96,6 +97,9 @@ __all__ = [
     "schedules",
 ]
 
+if find_spec("sklearn") is None:  # `from lenet5c import *` does without it
+    __all__.remove("LeNet5Classifier")
+
 # Where names are imported from when they are first used; all others are modules.
 HOMES = {
     name: home
@@ -130,11 +134,9 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(f"lenet5c.{HOMES[name]}"), name)
         globals()[name] = value
         return value
-    if name.isidentifier() and not name.startswith("__"):
-        from importlib.util import find_spec
-
-        if find_spec(f"lenet5c.{name}") is not None:
-            return import_module(f"lenet5c.{name}")
+    could_be = name.isidentifier() and not name.startswith("__")
+    if could_be and find_spec(f"lenet5c.{name}") is not None:
+        return import_module(f"lenet5c.{name}")
     from lenet5c._support.habits import NAMES, no_attribute
 
     raise no_attribute("module 'lenet5c'", name, __all__, NAMES)

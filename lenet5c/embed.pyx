@@ -12,11 +12,14 @@ from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer, PyCapsul
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from lenet5c.core.threads cimport Team, give_back, lenet5c_thread, share, take_team
+from lenet5c.core.threads cimport (
+    Team, Watch, give_back, lenet5c_thread, raise_signals, share, take_team, watch_signals,
+)
 
 import numpy
 
 from lenet5c._support import cores as _core
+from lenet5c._support.checks import as_array, refuse_masked
 
 cdef extern from "lenet5c.h" nogil:
     int c_abi_version "lenet5c_abi_version"()
@@ -37,6 +40,7 @@ cdef extern from "lenet5c.h" nogil:
     int c_classify "lenet5c_classify"(const lenet5c_model *, void *, const uint8_t *)
     const char *c_instruction_set "lenet5c_instruction_set"(const lenet5c_model *)
     enum: LENET5C_BAD_PIXELS
+    enum: LENET5C_NO_MEMORY
 
 cdef extern from *:
     """
@@ -255,6 +259,8 @@ cdef class Predictor:
                 <const char *>content, len(content), &vector[0], vector.shape[0],
                 &self.model,
             )
+        if code == LENET5C_NO_MEMORY:
+            raise MemoryError("could not allocate the network")
         if code:
             raise ValueError(f"content: {c_strerror(code).decode()}")
         c_input(self.model, &self.input)
@@ -319,6 +325,7 @@ cdef class Predictor:
         cdef Scratch scratch = self.take_scratch()
         cdef Many many
         cdef Team *team
+        cdef Watch watch = watch_signals()
         cdef int parts = (len(images) + part - 1) // part
         memset(&many, 0, sizeof(Many))
         many.model = self.model
@@ -336,16 +343,14 @@ cdef class Predictor:
         if probabilities is not None:
             many.probabilities = &probabilities[0, 0]
         threads = max(1, min(threads, parts))
-        if threads == 1:
-            parts = 1
-            many.part = many.count
         scratch.reserve(self.workspace_size, threads)
         many.workspaces = scratch.memory
         many.workspace_size = self.workspace_size
         with nogil:
             team = take_team(threads)
-            share(team, parts, predict_part, &many)
+            share(team, &watch, parts, predict_part, &many)
             give_back(team)
+        raise_signals(&watch)
         self.idle.append(scratch)
         return not many.refused
 
@@ -368,6 +373,8 @@ cdef class Predictor:
         """The number of an image's class."""
         cdef Scratch scratch = self.take_scratch()
         cdef int found
+        if type(image) is not numpy.ndarray:
+            refuse_masked("image", image)  # which would be read as if they had none
         scratch.reserve(self.workspace_size, 1)
         try:
             found = self.of_buffer(image, scratch.memory, probabilities)
@@ -375,7 +382,7 @@ cdef class Predictor:
             found = -1
         if found < 0:  # another shape or type: convert it, or say what is wrong with it
             images = as_images(
-                numpy.asarray(image)[numpy.newaxis],
+                as_array("image", image)[numpy.newaxis],
                 (self.input.channels, self.input.height, self.input.width),
                 "image",
             )

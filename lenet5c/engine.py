@@ -48,7 +48,10 @@ RUNTIME_LOADS = 24.0
 SHARED_LOADS = 16.0
 CORE_LOADS = 4.5
 ONE_THREAD = 300_000.0  # cycles for which no threads are started
-PART = 100_000.0  # cycles of images that a thread of the C runtime takes at a time
+# Cycles of images that a thread of the C runtime takes at a time: so few that threads
+# end together, and where there is one thread, that Ctrl-C does not wait for long.
+PART = 100_000.0
+ALONE = 20_000_000.0
 
 Vector = NDArray[np.float32]
 # What a model file holds of a model with this input stage and these weights.
@@ -213,7 +216,8 @@ class Engine:
         if split:
             pixels, y = pixels[split:], y[split:]
         logits, shares = (None, y) if probabilities else (y, None)
-        size = max(1, min(16, int(PART / costs.image)))
+        part = int((ALONE if threads == 1 else PART) / costs.image)
+        size = max(1, part if threads == 1 else min(16, part))
         return predictor.predict_many(pixels, logits, shares, threads, size)
 
     def _run_core(

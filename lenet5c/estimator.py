@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lenet5c._support.checks import as_array, number, truth, whole
+from lenet5c._support.checks import as_array, number, refuse_masked, truth, whole
 from lenet5c._support.habits import explained
 from lenet5c._support.threads import resolve_threads
 from lenet5c.data.augment import Augment
@@ -78,6 +78,13 @@ OWN_NAMES = {
     "validation labels": "y_val",
     "weight_decay": "alpha",
 }
+
+
+def _readable(argument: str, value: Any) -> Any:
+    """What scikit-learn can check: it reads masked entries, and no tensor that requires
+    gradients."""
+    refuse_masked(argument, value)
+    return as_array(argument, value) if hasattr(value, "requires_grad") else value
 
 
 @contextmanager
@@ -479,6 +486,7 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         there is.
         """
         shape = None
+        X = _readable(names[0], X)
         with _in_own_words(names[0]):
             if not hasattr(X, "shape"):  # nested lists; no table, no sparse matrix
                 X = as_array(names[0], X)
@@ -498,6 +506,7 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         if isinstance(y, str) and y == "no_validation":
             return X
+        y = _readable(names[1], y)
         with _in_own_words(names[1]):
             if y is None:
                 raise ValueError("requires y to be passed, but the target y is None")
@@ -940,6 +949,7 @@ def _sample_weights(sample_weight: Any, X: NDArray[Any]) -> NDArray[np.float64]:
     """The weights (n,), checked; ones for None."""
     if sample_weight is None:
         return np.ones(len(X))
+    sample_weight = _readable("sample_weight", sample_weight)
     with _in_own_words("sample_weight"):
         weights: NDArray[np.float64] = _check_sample_weight(
             sample_weight, X, dtype=np.float64

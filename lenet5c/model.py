@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lenet5c._support.checks import number, whole
+from lenet5c._support.checks import as_array, number, whole
 from lenet5c._support.cores import core
 from lenet5c._support.habits import Elsewhere, explained, no_attribute
 from lenet5c._support.threads import Gate, alone, resolve_threads
@@ -346,7 +346,7 @@ class Model:
         early_stopping : int, EarlyStopping or None
             After how many epochs without a better validation loss training ends. The
             model then has the weights of the best epoch, as it has if training ends in
-            any other way.
+            any other way, as by Ctrl-C, but for a TrainingError.
         max_seconds : float or None
             End the training after the batch that passes this time, counted over all
             parts of a training that was resumed.
@@ -987,7 +987,7 @@ class Model:
 
 
 def _copy_into(name: str, vector: NDArray[np.float32], values: ArrayLike) -> None:
-    array = np.asarray(values, np.float32)
+    array = np.asarray(as_array(name, values), np.float32)
     if array.shape != vector.shape:
         raise ValueError(
             f"{name}: expected the shape {vector.shape}, got {array.shape}"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lenet5c._support.checks import as_array
 from lenet5c.layers import Layer, walk
 from lenet5c.layers.base import Shape
 
@@ -42,7 +43,7 @@ class Parameters(Mapping[str, NDArray[np.float32]]):
         return self._vector()[start : start + math.prod(shape)].reshape(shape)
 
     def __setitem__(self, name: str, value: ArrayLike) -> None:
-        array = np.asarray(value, np.float32)
+        array = np.asarray(as_array(name, value), np.float32)
         view = self[name]
         if array.shape != view.shape:
             raise ValueError(

@@ -164,7 +164,8 @@ def test_a_right_import_is_let_through(module, source):
 def test_names_are_imported_from_where_type_checkers_see_them():
     """The block for type checkers, which the floors are checked by, and the table."""
     tree = ast.parse((PACKAGE / "__init__.py").read_text("utf-8"))
-    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    blocks = (node for node in tree.body if isinstance(node, ast.If))
+    (block,) = (of for of in blocks if ast.unparse(of.test) == "TYPE_CHECKING")
     homes = {
         alias.name: node.module.partition(".")[2]
         for node in block.body

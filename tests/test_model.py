@@ -697,7 +697,7 @@ def test_a_small_file_with_hostile_sizes_is_refused_or_cheap(
     metadata["network"] = json.dumps(network)
     tensors["D.weight"] = np.zeros((2, height * height), np.float32)
     write_file(path, tensors, metadata)
-    run_python(f"PATH = {str(path)!r}\n{LOAD_HOSTILE}", timeout=20)
+    run_python(f"PATH = {str(path)!r}\n{LOAD_HOSTILE}", timeout=120)
 
 
 @pytest.mark.parametrize(

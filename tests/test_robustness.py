@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -326,6 +327,149 @@ def test_ctrl_c_stops_at_once_and_leaves_a_usable_model(call):
         finally:
             timer.cancel()
             process.kill()
+
+
+@pytest.fixture
+def interrupt_after():
+    """A function: Ctrl-C for this thread after so many seconds, by a timer."""
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+needs_timer = pytest.mark.skipif(
+    not hasattr(signal, "setitimer"), reason="no setitimer here"
+)
+
+
+def slow_network(*, norm: bool = False) -> lenet5c.Model:
+    """Some 60 million multiply-adds an image."""
+    kind = [lenet5c.BatchNorm2d()] if norm else []
+    return lenet5c.Model(
+        [
+            *(lenet5c.Conv2d(64, 3, padding=1), *kind, lenet5c.ReLU()),
+            *(lenet5c.Conv2d(128, 3, padding=1), *kind, lenet5c.ReLU()),
+            lenet5c.MaxPool2d(4),
+            lenet5c.Dense(10),
+        ],
+        input_shape=(1, 28, 28),
+    )
+
+
+@needs_timer
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("engine", ["core", "runtime"])
+def test_ctrl_c_ends_a_prediction_in_the_middle(engine, threads, interrupt_after):
+    """What it would have written is not all there."""
+    model = slow_network()
+    images = random_images(4096, 0)[:, None]  # one call of the engine
+    logits = np.zeros((4096, 10), np.float32)
+    predictor = model.predictor()
+
+    def predict_for_ever():
+        while True:
+            logits[:] = np.nan
+            if engine == "core":
+                stage = model.stage.for_core()
+                vector = model.state_vector
+                model._network.forward(vector, images, stage, logits, threads)
+            else:
+                predictor.predict_many(images, logits, None, threads, 1)
+
+    interrupt_after(0.1)
+    with pytest.raises(KeyboardInterrupt):
+        predict_for_ever()
+    assert np.isnan(logits[-1]).all()
+    part = model.forward(images[:50], threads=threads)
+    np.testing.assert_array_equal(part, model.forward(images[:50], threads=1))
+
+
+@needs_timer
+@pytest.mark.parametrize("threads", [1, 3])
+def test_ctrl_c_ends_a_batch_in_the_middle(threads, interrupt_after):
+    """A batch that would take minutes; and the next one has the right gradient."""
+    images, labels = random_images(300, 0), np.arange(300) % 10
+    model = lenet5c.lenet5()
+    before = model.state_vector.copy()
+    expected = model.loss_and_gradients(images, labels, threads=1)
+    codes, gradient = labels.astype(np.int32), np.empty_like(model.parameter_vector)
+    indices = np.arange(20_000_000) % 300
+    interrupt_after(0.3)
+    with pytest.raises(KeyboardInterrupt):
+        model.loss_of_batch(images[:, None], indices, codes, gradient, threads)
+    np.testing.assert_array_equal(model.state_vector, before)
+    found = model.loss_and_gradients(images, labels, threads=threads)
+    assert found[0] == expected[0]
+    for name, values in expected[1].items():
+        np.testing.assert_array_equal(found[1][name], values, err_msg=name)
+
+
+@needs_timer
+def test_ctrl_c_moves_all_running_statistics_or_none(interrupt_after):
+    images, labels = random_images(200, 0), (np.arange(200) % 10).astype(np.int32)
+    model = slow_network(norm=True)
+    gradient = np.empty_like(model.parameter_vector)
+
+    def step(forever=False):
+        batch = (images[:, None], np.arange(200), labels, gradient, 2)
+        model.loss_of_batch(*batch, measure=True)
+        while forever:
+            pass
+
+    before = model.state_vector.copy()
+    start = time.perf_counter()
+    step()
+    seconds = time.perf_counter() - start  # where to aim at, and nothing more
+    after = model.state_vector.copy()
+    assert (after != before).any()
+    for part in range(1, 10):
+        model.state_vector[:] = before
+        interrupt_after(seconds * part / 10)
+        with pytest.raises(KeyboardInterrupt):
+            step(forever=True)
+        found = model.state_vector
+        assert np.array_equal(found, before) or np.array_equal(found, after)
+
+
+@needs_timer
+def test_ctrl_c_while_images_are_augmented(interrupt_after):
+    images = np.zeros((300_000, 28, 28), np.uint8)
+    interrupt_after(0.2)
+    with pytest.raises(KeyboardInterrupt):
+        lenet5c.Augment(elastic=34).apply(images)
+
+
+@pytest.mark.parametrize("average", [None, 0.9])
+def test_an_interrupted_training_has_the_weights_of_its_best_epoch(
+    average, small, small_images, labels
+):
+    """The second epoch's; the third one is worse, and the fourth does not end."""
+    weights = []
+
+    def watch(state):
+        weights.append((state.validation_loss, small.parameter_vector.copy()))
+
+    class Interrupt:
+        def on_batch_end(self, state):
+            if len(weights) == 4:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        small.fit(
+            small_images,
+            labels,
+            epochs=9,
+            batch_size=10,
+            schedule=lambda step, of, _: 0.1 if step < 2 * of else -0.3,
+            early_stopping=9,
+            validation=(small_images, labels),
+            weight_average=average,
+            callbacks=[watch, Interrupt()],
+        )
+    best = min(range(4), key=lambda epoch: weights[epoch][0])
+    assert best < 3
+    np.testing.assert_array_equal(small.parameter_vector, weights[best][1])
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")

@@ -5,12 +5,25 @@ expected and what was given.
 """
 
 import operator
+import sys
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["as_array", "both", "floats", "number", "pair", "truth", "whole"]
+__all__ = [
+    "as_array",
+    "as_contiguous",
+    "both",
+    "floats",
+    "number",
+    "pair",
+    "refuse_masked",
+    "truth",
+    "whole",
+]
+
+PIECE = 1 << 20  # elements that are copied at a time
 
 
 def whole(argument: str, value: object, least: int, most: int = 1 << 20) -> int:
@@ -71,7 +84,16 @@ def truth(argument: str, value: object) -> bool:
 
 
 def as_array(argument: str, value: ArrayLike) -> NDArray[Any]:
-    """`value` as an array; ValueError if it is a ragged list."""
+    """`value` as an array.
+
+    A tensor of PyTorch may require gradients. ValueError if it is a ragged list, or an
+    array with masked entries, whose values are none.
+    """
+    if type(value) is np.ndarray:
+        return value
+    refuse_masked(argument, value)
+    if getattr(value, "requires_grad", False) and hasattr(value, "detach"):
+        value = value.detach()
     try:
         return np.asarray(value)
     except ValueError as error:
@@ -99,4 +121,30 @@ def floats(
             f"{argument}: expected at least one element, got {array.shape}"
         )
     with np.errstate(over="ignore"):
-        return np.require(array, np.float32, ["C", "A"])
+        return as_contiguous(array, np.float32)
+
+
+def refuse_masked(argument: str, value: object) -> None:
+    """ValueError if it is an array of numpy.ma with masked entries."""
+    ma = sys.modules.get("numpy.ma")  # which is imported where there is such an array
+    if ma is not None and isinstance(value, ma.MaskedArray) and ma.is_masked(value):
+        raise ValueError(
+            f"{argument}: expected an array without masked entries, got "
+            f"{np.count_nonzero(value.mask)} of {value.size}; fill them first, as with "
+            "numpy.ma.filled"
+        )
+
+
+def as_contiguous(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
+    """`array` as aligned, C-contiguous elements of that type; itself if it is that.
+
+    Of a large one some rows are copied at a time: Ctrl-C waits until NumPy is done.
+    """
+    whole = array.flags.c_contiguous and array.flags.aligned and array.dtype == dtype
+    if whole or array.size <= PIECE:
+        return np.require(array, dtype, ["C", "A"])
+    result = np.empty(array.shape, dtype)
+    step = max(1, PIECE * len(array) // array.size)
+    for start in range(0, len(array), step):
+        result[start : start + step] = array[start : start + step]
+    return result

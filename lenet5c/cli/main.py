@@ -77,9 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code. `--help`, `--version` and wrong arguments raise SystemExit, as
         argparse does.
     """
-    _open_streams()
     debug = False
     try:
+        _open_streams()
         try:
             args = _parser().parse_args(arguments)
             debug = args.debug
@@ -88,12 +88,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             sys.stdout.flush()
     except KeyboardInterrupt:
-        say("\r" * sys.stderr.isatty() + "lenet5c: interrupted")  # over the ^C
-        return INTERRUPTED
+        return _interrupted()
     except BrokenPipeError:  # `lenet5c ... | head` has read enough
         _to_nowhere(sys.stdout, sys.stderr)
         return DONE
     except Exception as error:
+        if _comes_of_ctrl_c(error):
+            return _interrupted()
         if debug:
             raise
         try:
@@ -104,6 +105,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _to_nowhere(sys.stdout)  # what waits there is not tried again
         return CHECK_FAILED if isinstance(error, TrainingError) else BAD_USAGE
     return code
+
+
+def _interrupted() -> int:
+    say("\r" * sys.stderr.isatty() + "lenet5c: interrupted")  # over the ^C
+    return INTERRUPTED
+
+
+def _comes_of_ctrl_c(error: BaseException | None) -> bool:
+    """Whether it was raised in place of a KeyboardInterrupt, as in some imports."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _open_streams() -> None:

@@ -33,6 +33,7 @@ EXAMPLES = (
 )
 
 DEFAULT_MODEL = "lenet5.lenet5c"
+UNFINISHED = ".interrupted"  # behind the name, so that no finished model is replaced
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         default=DEFAULT_MODEL,
         metavar="FILE",
-        help=f"where to write the model (default: {DEFAULT_MODEL})",
+        help=f"where to write the model (default: {DEFAULT_MODEL}); after Ctrl-C the "
+        f"one trained so far is in FILE{UNFINISHED}",
     )
     groups = add_flags(parser)
     groups["regularisation"].add_argument(
@@ -83,6 +85,7 @@ class Outcome:
     settings: Settings
     model: Model
     output: Path
+    replaced: bool  # an older file
     history: History
     effort: Effort
     tested: int  # images
@@ -110,20 +113,23 @@ def run(args: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             if bar.last is None:
                 raise
-            model.save(output)
+            unfinished = output.with_name(output.name + UNFINISHED)
+            model.save(unfinished)
             bar.close()
             say(
                 f"lenet5c: interrupted in epoch {bar.last.epoch} of {bar.last.epochs}; "
-                f"the model trained so far is saved in {output}"
+                f"the model trained so far is saved in {unfinished}"
                 + "; --resume goes on from the last checkpoint"
                 * bool(args.checkpoint)
             )
             return INTERRUPTED
+    replaced = output.exists()
     model.save(output)
     outcome = Outcome(
         settings=settings,
         model=model,
         output=output,
+        replaced=replaced,
         history=history,
         effort=_effort(history, bar),
         tested=len(data.test.images),
@@ -229,6 +235,7 @@ def _facts(of: Outcome) -> dict[str, Any]:
     augment = of.settings.new_augment()
     return {
         "model": str(of.output),
+        "replaced": of.replaced,
         "recipe": of.settings.to_dict(),
         "optimizer": repr(of.settings.new_optimizer()),
         "augment": None if augment is None else asdict(augment),
@@ -258,6 +265,8 @@ def _print_outcome(of: Outcome) -> None:
         f"Test accuracy {of.test.accuracy:.2%} on {of.tested:,} images, "
         f"loss {of.test.loss:.4f}.\n"
         f"Model written to {of.output}"
+        + ", in place of the file that was there"
+        * of.replaced
     )
 
 

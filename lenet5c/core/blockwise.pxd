@@ -15,7 +15,7 @@ from lenet5c.core.plan cimport (
 )
 from lenet5c.core.prepare cimport preparing_tasks, run_preparing
 from lenet5c.core.reduce cimport finished_sums, join_sums, run_reducing
-from lenet5c.core.threads cimport Work
+from lenet5c.core.threads cimport Work, ends, lenet5c_thread
 
 
 cdef inline void run_blockwise(
@@ -91,6 +91,8 @@ cdef inline void run_block_forward(const void *of, int number) noexcept nogil:
     here.images = &block
     plan.load(plan, call, arena, first, arena + plan.reused[0], &block)
     for i in range(call.ops):
+        if ends(call.watch, lenet5c_thread()):
+            return
         op = &plan.ops[i]
         op.forward(op, call, &here, arena + plan.reused[i], arena + plan.reused[i + 1])
     unpack_block(
@@ -138,6 +140,8 @@ cdef inline void run_block(
     here.row = row
     plan.load(plan, call, arena, first, arena + plan.kept[0], &block)
     for i in range(last):
+        if ends(call.watch, lenet5c_thread()):
+            return
         op = &plan.ops[i]
         op.forward(op, call, here, arena + plan.kept[i], arena + plan.kept[i + 1])
     plan.loss(
@@ -145,6 +149,8 @@ cdef inline void run_block(
         arena + plan.gradients[last],
     )
     for i in range(last - 1, -1, -1):
+        if ends(call.watch, lenet5c_thread()):
+            return
         op = &plan.ops[i]
         x = arena + plan.kept[i]
         dy = arena + plan.gradients[i + 1]

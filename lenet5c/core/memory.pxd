@@ -1,7 +1,7 @@
 """Where maps lie, and the scratch memory of a call."""
 
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from lenet5c.core.kernels.augment cimport augment_scratch
 from lenet5c.core.lanes cimport CACHE_LINE, LANES, lanes
@@ -161,6 +161,12 @@ cdef inline int reserve_sums(
         space.sums = <float *>aligned_zeros(count * plan.parameters * sizeof(float))
         space.sum_count = count
     return 0
+
+
+cdef inline void clear_sums(Workspace *space, const Plan *plan) noexcept:
+    """After a call that was not over: its sums wait no more."""
+    if space.sums != NULL:
+        memset(space.sums, 0, space.sum_count * plan.parameters * sizeof(float))
 
 
 cdef inline int reserve_arenas(

@@ -22,14 +22,15 @@ from lenet5c.core.kernels.update cimport squares
 from lenet5c.core.kinds.table cimport kinds_with
 from lenet5c.core.lanes cimport LANES, lanes
 from lenet5c.core.layerwise cimport run_layerwise
-from lenet5c.core.memory cimport aligned_free, aligned_zeros, release, reserve
+from lenet5c.core.memory cimport aligned_free, aligned_zeros, clear_sums, release, reserve
 from lenet5c.core.plan cimport WHOLE_BATCH, Block, Call, Plan, Workspace, blocks_of
 from lenet5c.core.planner cimport block_sizes, free_plan, plan_ops, plan_rest
 from lenet5c.core.random cimport subkey
 from lenet5c.core.shared cimport parts_of_block, run_shared
 from lenet5c.core.step cimport Update, run_average, run_update
 from lenet5c.core.threads cimport (
-    Team, give_back, lenet5c_has_openmp, lenet5c_max_threads, share, take_team,
+    Team, Watch, answer_signals, ends, give_back, is_over, lenet5c_has_openmp,
+    lenet5c_max_threads, raise_signals, share, take_team, watch_signals,
 )
 
 from lenet5c.core.places import as_run, places, runs_layerwise
@@ -295,7 +296,12 @@ cdef class Network:
         if augment is not None:
             set_augment(&settings, augment)
             call.augment = &settings
-        self.run(&call, space, threads)
+        cdef bytes before = self.buffers_of(call.running)
+        try:
+            self.run(&call, space, threads)
+        except BaseException:
+            self.put_back(call.running, before)
+            raise
         for n in range(call.count):
             loss += space.c.losses[n]
             correct += space.c.correct[n]
@@ -349,6 +355,7 @@ cdef class Network:
         space.make_room(&self.plan, 1, call.count, False)
         arena = <lanes *>space.c.arenas[0]
         for first from 0 <= first < call.count by LANES:
+            answer_signals()
             self.plan.load(&self.plan, &call, arena, first, arena, &block)
             unpack_block(arena, &y[first, 0], size, size, block.count)
         self.scratches.append(space)
@@ -375,6 +382,20 @@ cdef class Network:
         set_stage(&call.images, stage)
         return 0
 
+    cdef bytes buffers_of(self, const float *state):
+        """A copy of the running statistics; None if they are not to move."""
+        if state == NULL or self.plan.buffers == 0:
+            return None
+        cdef const char *buffers = <const char *>(state + self.plan.parameters)
+        return buffers[:self.plan.buffers * sizeof(float)]
+
+    cdef int put_back(self, float *state, bytes buffers) except -1:
+        if buffers is not None:
+            memcpy(
+                state + self.plan.parameters, <const char *>buffers, len(buffers)
+            )
+        return 0
+
     cdef Scratch take_scratch(self):
         """One that no other call is using; put it back into `scratches`."""
         try:
@@ -383,11 +404,19 @@ cdef class Network:
             return Scratch()
 
     cdef int run(self, Call *call, Scratch space, int threads) except -1:
-        """Run a call on up to `threads` threads."""
+        """Run a call on up to `threads` threads. Ctrl-C ends it: what it has written is
+        worth nothing then, and `space` is put back, as freeing much memory takes long."""
+        cdef Watch watch = watch_signals()
         threads = threads_of(&self.plan, call, threads)
         space.make_room(&self.plan, threads, call.count, call.gradient != NULL)
+        call.watch = &watch
         with nogil:
             run_call(&self.plan, call, &space.c, threads)
+        call.watch = NULL
+        if is_over(&watch):
+            clear_sums(&space.c, &self.plan)
+            self.scratches.append(space)
+        raise_signals(&watch)
         return 0
 
 
@@ -599,10 +628,13 @@ def cross_entropy(
     cdef unsigned char[LANES] correct
     cdef int valid
     cdef double total = 0
+    cdef Watch watch = watch_signals()
     for n in range(LANES):
         weights[n] = 1
     with nogil:
         for first from 0 <= first < count by LANES:
+            if ends(&watch, 0):
+                break
             valid = min(<Py_ssize_t>LANES, count - first)
             for n in range(LANES):
                 of_block[n] = labels[first + n] if n < valid else -1
@@ -614,6 +646,7 @@ def cross_entropy(
             for n in range(valid):
                 total += losses[n]
     aligned_free(z)
+    raise_signals(&watch)
     return total / count
 
 
@@ -646,9 +679,11 @@ def multiply_adds_at_peak(Py_ssize_t rounds, int threads):
     For benchmarks: time it to learn the peak that a kernel could reach.
     """
     cdef Team *team = take_team(threads)
+    cdef Watch watch = watch_signals()
     with nogil:
-        share(team, max(1, threads), multiply_add_task, &rounds)
+        share(team, &watch, max(1, threads), multiply_add_task, &rounds)
     give_back(team)
+    raise_signals(&watch)
 
 
 cdef void multiply_add_task(const void *rounds, int _) noexcept nogil:

@@ -18,7 +18,9 @@ from lenet5c.core.kernels.augment cimport Augment
 from lenet5c.core.kernels.correlate cimport Correlation, packed_size
 from lenet5c.core.kernels.pack cimport Images
 from lenet5c.core.lanes cimport LANES, lanes, odd_lines
-from lenet5c.core.threads cimport NextLoop, Team, give_back, run, take_team
+from lenet5c.core.threads cimport (
+    NextLoop, Team, Watch, give_back, run, take_team,
+)
 
 cdef enum:
     MICROBATCH = 256  # images between two reductions
@@ -56,6 +58,7 @@ cdef struct Call:
     float *losses
     unsigned char *correct
     int ops  # how many of them run
+    Watch *watch  # may end it; or NULL
 
 cdef struct Block:
     # the images of one block
@@ -274,7 +277,7 @@ cdef inline void run_loops(
     loop.call = call
     loop.space = space
     loop.parts = parts
-    run(team, next_loop, &loop)
+    run(team, call.watch, next_loop, &loop)
     give_back(team)
 
 

@@ -35,7 +35,7 @@ cdef inline void share_slices(
     """work(of, i) for each slice of n parameters."""
     cdef int slices = slices_of(n)
     cdef Team *team = take_team(min(threads, slices))
-    share(team, slices, work, of)
+    share(team, NULL, slices, work, of)
     give_back(team)
 
 

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["as_bytes", "as_labels", "compact", "hold_out", "planes"]
+from lenet5c._support.checks import as_contiguous
+
+__all__ = ["as_bytes", "as_labels", "compact", "hold_out", "planes", "taken"]
 
 PIECE = 1 << 20  # pixels that are looked at together: images may be larger than memory
 HELD_OUT = 6  # one image of so many is for testing
@@ -54,7 +56,7 @@ def as_bytes(where: str, images: dict[str, NDArray[Any]]) -> dict[str, NDArray[A
 
 
 def _bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
-    return array if array.dtype == np.uint8 else array.astype(np.uint8, subok=False)
+    return array if array.dtype == np.uint8 else as_contiguous(array, np.uint8)
 
 
 def _whole_bytes(array: NDArray[Any]) -> bool:
@@ -102,11 +104,23 @@ def planes(where: str, name: str, images: NDArray[Any]) -> NDArray[Any]:
     return images
 
 
+def taken(images: NDArray[Any], chosen: slice | NDArray[np.bool_]) -> NDArray[Any]:
+    """The chosen images: a view for a slice, or else a copy, made in pieces."""
+    if isinstance(chosen, slice):
+        return images[chosen]
+    at = np.flatnonzero(chosen)
+    result = np.empty((len(at), *images.shape[1:]), images.dtype)
+    step = max(1, PIECE * len(images) // max(1, images.size))
+    for start in range(0, len(at), step):
+        result[start : start + step] = images[at[start : start + step]]
+    return result
+
+
 def compact(images: NDArray[Any]) -> NDArray[Any]:
     """The images in C order; the same view if they are mapped."""
     if isinstance(images, np.memmap):
         return images
-    return np.ascontiguousarray(images)
+    return as_contiguous(images, images.dtype)
 
 
 def as_labels(where: str, name: str, labels: NDArray[Any], count: int) -> NDArray[Any]:

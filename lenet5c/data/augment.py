@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lenet5c._support.checks import number, whole
+from lenet5c._support.checks import as_array, number, whole
 from lenet5c._support.cores import core
 from lenet5c._support.habits import explained
 from lenet5c.data.images import InputStage, as_images
@@ -108,7 +108,8 @@ class Augment:
         """
         epoch = whole("epoch", epoch, 0)
         seed = whole("seed", seed, 0, 2**63)
-        shape = np.shape(images)
+        images = as_array("images", images)
+        shape = images.shape
         if len(shape) not in (3, 4):
             raise ValueError(
                 f"images: expected (N, H, W) or (N, C, H, W), got the shape {shape}"

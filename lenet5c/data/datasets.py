@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from lenet5c._support.checks import pair, truth, whole
 from lenet5c._support.habits import explained
 from lenet5c._support.threads import resolve_threads
-from lenet5c.data.arrays import as_bytes, as_labels, compact, hold_out, planes
+from lenet5c.data.arrays import as_bytes, as_labels, compact, hold_out, planes, taken
 from lenet5c.data.caches import Shown, user_cache
 from lenet5c.data.idx import GZIP_START, idx_header, read_idx, write_idx
 from lenet5c.data.names import named, pick, pick_tables, trains
@@ -720,5 +720,5 @@ def _dataset(
         rest, test = hold_out(where, *splits["train"])
         all_of = splits["train"]
         for part, chosen in (("train", rest), ("test", test)):
-            splits[part] = Split(all_of.images[chosen], all_of.labels[chosen])
+            splits[part] = Split(taken(all_of.images, chosen), all_of.labels[chosen])
     return Dataset(name, splits["train"], splits["test"], splits.get("validation"))

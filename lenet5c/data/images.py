@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lenet5c._support.checks import as_array, number
+from lenet5c._support.checks import as_array, as_contiguous, number
 from lenet5c._support.cores import core
 
 __all__ = ["InputStage", "as_images", "encode_labels", "is_utf8"]
@@ -255,12 +255,12 @@ def as_images(
         raise _not_images(argument, original, array.shape, shape)
     if array.dtype.kind == "f" and array.dtype != np.float32:
         with np.errstate(over="ignore"):
-            array = np.asarray(array, np.float32)
+            array = as_contiguous(array, np.float32)
     elif array.dtype.kind != "f" and array.dtype != np.uint8:
         array = _as_bytes(array, argument)
     flags = array.flags
     if not (flags.c_contiguous and flags.aligned):
-        array = np.require(array, requirements=["C", "A"])
+        array = as_contiguous(array, array.dtype)
     if finite:
         _check_finite(array, argument)
     return array

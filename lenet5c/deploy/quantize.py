@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 MIN_WEIGHT_SCALE = 2.0**-16  # of the largest one in the layer
-NUMBERS_AT_ONCE = 1 << 22  # of the largest matrix that is made of the images
+NUMBERS_AT_ONCE = 1 << 20  # of the largest matrix that is made of the images
 
 
 class LayerError(NamedTuple):

@@ -17,6 +17,8 @@ __all__ = ["HeldOut", "TrainingData"]
 
 Vector = NDArray[np.float32]
 
+HASHED = 1 << 24  # bytes that are hashed at a time
+
 
 class HeldOut(NamedTuple):
     """Images to measure: those of `pixels` at `indices`, or all for None."""
@@ -267,4 +269,8 @@ def _told(pixels: NDArray[Any]) -> str:
 def _hash_of(array: NDArray[Any]) -> str:
     import hashlib  # here: loads OpenSSL, which not every training needs
 
-    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()[:32]
+    content = np.ascontiguousarray(array).data.cast("B")
+    found = hashlib.sha256()
+    for start in range(0, len(content), HASHED):  # Ctrl-C waits for each
+        found.update(content[start : start + HASHED])
+    return found.hexdigest()[:32]

@@ -142,14 +142,26 @@ class _Run:
         try:
             while not (self._finished() or self._out_of_time()):
                 self._train_epoch(len(self.history) + 1)
-        finally:
-            if self.average is not None:
-                self._give(self.average)
-        if self.best is not None and self.watch.best < math.inf:
-            self._give(self.best)
+        except TrainingError:  # which says what the model holds
+            self._end_with(self.average)
+            raise
+        except BaseException:  # Ctrl-C, or of a callback
+            self._end_with(self._best_weights())
+            raise
+        self._end_with(self._best_weights())
         if self.step >= MIN_STEPS and self.history.loss:
             self._warn_of_guessing()
         return self.history
+
+    def _best_weights(self) -> Vector | None:
+        """Those that the model has in the end; None for those that it has."""
+        if self.best is not None and self.watch.best < math.inf:
+            return self.best
+        return self.average
+
+    def _end_with(self, vector: Vector | None) -> None:
+        if vector is not None:
+            self._give(vector)
 
     def _train_epoch(self, epoch: int) -> None:
         """Its batches from `self.batch` on, then what comes at its end."""

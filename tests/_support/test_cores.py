@@ -140,6 +140,25 @@ def test_everything_promised_is_there_and_nothing_else():
     assert namespace.keys() - {"__builtins__"} == set(lenet5c.__all__)
 
 
+def test_all_can_be_imported_without_the_extras(run_python):
+    code = """
+import sys
+for name in ("sklearn", "rich", "PIL", "scipy", "matplotlib", "onnx"):
+    sys.modules[name] = None
+from lenet5c import *
+print(callable(lenet5), "LeNet5Classifier" in globals())
+import lenet5c
+try:
+    lenet5c.LeNet5Classifier
+except ImportError as error:
+    print(error)
+"""
+    assert run_python(code).stdout.splitlines() == [
+        "True False",
+        "LeNet5Classifier needs scikit-learn: pip install 'lenet5c[sklearn]'",
+    ]
+
+
 def test_a_module_is_an_attribute_without_its_own_import(run_python):
     code = """
 import lenet5c

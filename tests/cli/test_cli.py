@@ -7,7 +7,9 @@ import re
 import signal
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from lenet5c.training.options import FLAGS
 
 COMMANDS = [command.NAME for command in cli.COMMANDS]
 PYTHON = [sys.executable, "-m", "lenet5c"]
+HANG = 120  # seconds; what is waited for takes one
 
 
 @pytest.fixture(scope="module")
@@ -227,13 +230,18 @@ def test_settings_survive_the_way_to_a_child_process():
     assert again.options["seed"] == 7
 
 
-def test_a_training_that_was_stopped_is_resumed_to_the_same_model(folder, capsys):
+def test_a_training_that_was_stopped_is_resumed_to_the_same_model(
+    folder, capsys, monkeypatch
+):
     options = "--epochs 6 --threads 1 --augment --weight-average .9"
     run("train", *options.split(), "--output", "a", capsys=capsys)
     options += " --log b.jsonl --checkpoint run --output b"
     checkpointed = options.split()
-    out, _ = run("train", *checkpointed, "--max-seconds", "0.2", capsys=capsys)
-    assert re.search(r"Trained \d of 6 epochs", out)
+    with monkeypatch.context() as patch:
+        clock = SimpleNamespace(perf_counter=count().__next__)  # a second each look
+        patch.setattr("lenet5c.training.loop.time", clock)
+        out, _ = run("train", *checkpointed, "--max-seconds", "120", capsys=capsys)
+    assert "Trained 2 of 6 epochs" in out
     assert Path("a").read_bytes() != Path("b").read_bytes()
     _, err = run("train", *checkpointed, code=2, capsys=capsys)
     assert err.splitlines()[-1] == (
@@ -288,6 +296,19 @@ def test_a_training_that_ends_at_once_is_no_error(folder, capsys):
     options = "--max-seconds 0 --threads 1"
     out, _ = run("train", *options.split(), capsys=capsys)
     assert re.search("Trained 0( of 30)? epochs", out)
+
+
+def test_a_file_that_is_replaced_is_told(folder, capsys):
+    options = ["--epochs", "1", "--threads", "1"]
+    out, _ = run("train", *options, capsys=capsys)
+    assert out.endswith("Model written to lenet5.lenet5c\n")
+    out, _ = run("train", *options, capsys=capsys)
+    told = "Model written to lenet5.lenet5c, in place of the file that was there\n"
+    assert out.endswith(told)
+    for output, replaced in (("lenet5.lenet5c", True), ("other", False)):
+        command = ["train", *options, "--json", "--output", output]
+        out, _ = run(*command, capsys=capsys)
+        assert json.loads(out)["replaced"] is replaced
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -411,12 +432,14 @@ def interrupt(arguments, after, cwd):
             if after in line:
                 break
         os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=HANG)
         return process.returncode, out, err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
 def test_ctrl_c_saves_the_model_trained_so_far(tmp_path, digits):
+    """Beside a finished one, which it might be worse than."""
+    (tmp_path / "lenet5.lenet5c").write_bytes(b"a finished model")
     code, out, err = interrupt(
         "train --epochs 1000000 --schedule constant --threads 1",
         "epoch      20/",
@@ -428,11 +451,12 @@ def test_ctrl_c_saves_the_model_trained_so_far(tmp_path, digits):
     assert len(last) == 1
     assert re.fullmatch(
         r"lenet5c: interrupted in epoch \d+ of 1000000; "
-        r"the model trained so far is saved in lenet5\.lenet5c",
+        r"the model trained so far is saved in lenet5\.lenet5c\.interrupted",
         last[0],
     )
-    model = lenet5c.load(tmp_path / "lenet5.lenet5c")
+    model = lenet5c.load(tmp_path / "lenet5.lenet5c.interrupted")
     assert model.evaluate(*digits.test).accuracy > 0.9
+    assert (tmp_path / "lenet5.lenet5c").read_bytes() == b"a finished model"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
@@ -671,7 +695,7 @@ def test_bench_measures_training_prediction_and_one_image(quick, capsys):
         assert of["gflops"] == pytest.approx(
             2e-9 * operations * of["images_per_second"], rel=1e-6
         )
-    assert 1e-6 < found["latency_seconds"] < 0.1
+    assert found["latency_seconds"] > 0
     assert len(err.splitlines()) == 4
     out, _ = run("bench", "--network", "mlp", "--threads", 1, capsys=capsys)
     assert "training, batch 256" in out

@@ -2,6 +2,7 @@
 are closed or full."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -22,6 +23,49 @@ def error_of(arguments, capsys):
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith("lenet5c: error: ")
     return err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
+@pytest.mark.parametrize("module", ["argparse", "numpy", "lenet5c.cli.train"])
+def test_ctrl_c_while_the_command_is_imported_is_told_in_one_line(module, run_python):
+    """Even where the import would turn an exception into another one."""
+    code = f"""
+import signal, sys
+from lenet5c import __main__ as entry
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                raise ImportError from None
+
+sys.meta_path.insert(0, Interrupt())
+sys.exit(entry.main(["info"]))
+"""
+    done = run_python(code, check=False)
+    assert done.returncode == 130
+    assert (done.stdout, done.stderr) == ("", "lenet5c: interrupted\n")
+
+
+@pytest.mark.parametrize("debug", [[], ["--debug"]])
+def test_an_error_in_place_of_ctrl_c_is_ctrl_c(debug, monkeypatch, capsys):
+    def run(_):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise RuntimeError("Error calling __set_name__") from error
+
+    monkeypatch.setattr(cli.info, "run", run)
+    assert cli.main(["info", *debug]) == 130
+    assert capsys.readouterr() == ("", "lenet5c: interrupted\n")
+
+
+def test_ctrl_c_is_as_before_while_a_command_runs(capsys):
+    before = signal.getsignal(signal.SIGINT)
+    assert entry.main(["info"]) == 0
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.parametrize(

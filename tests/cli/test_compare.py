@@ -373,7 +373,7 @@ def test_ctrl_c_keeps_what_is_done_and_ends_the_child(functions, npz):
             assert process.poll() is None
             time.sleep(0.02)
         os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     found = json.loads(out)
     assert found["interrupted"] is True

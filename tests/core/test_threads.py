@@ -106,11 +106,83 @@ def test_the_peak_runs_on_all_threads():
 @pytest.mark.skipif(CC is None or not CSRC.exists(), reason="needs a C compiler")
 @pytest.mark.parametrize("flags", [[], ["-DLENET5C_NO_FUTEX"], ["-DLENET5C_SPIN=0"]])
 def test_each_task_is_done_once(tmp_path, flags):
+    """And none after a watch has ended a call, whose team can be used again."""
     program = tmp_path / "threads"
-    command = [CC, "-std=gnu11", "-O1", "-pthread", f"-I{CSRC}", *flags]
+    command = [CC, "-std=gnu11", "-O1", "-pthread", f"-I{CSRC}", "-DLENET5C_ASK=0"]
+    command += flags
     command += [str(HERE / "threads.c"), "-o", str(program)]
     subprocess.run(command, check=True)
     done = subprocess.run(
         [program, "2000"], capture_output=True, text=True, timeout=HANG, check=False
     )
     assert done.stdout == "right\n"
+
+
+LIMITED = """
+import os, resource, sys
+import numpy as np
+import lenet5c
+
+rng = np.random.default_rng(0)
+images = rng.integers(0, 256, (300, 28, 28), dtype=np.uint8)
+labels = np.arange(300) % 10
+
+def results(threads, seed=0):
+    model = lenet5c.lenet5(seed=seed)
+    model.fit(images, labels, epochs=1, threads=threads)
+    loss = model.evaluate(images, labels, threads=threads).loss
+    several = model.predictor().predict_many  # of the C runtime
+    logits = np.empty((300, 10), np.float32)
+    several(images[:, None], logits, None, threads, 4)
+    return model.state_vector.tobytes(), loss, logits.tobytes()
+
+expected = results(1)  # and all is imported that an ordinary user may not read
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+"""
+
+
+def test_where_no_threads_can_be_made_fewer_do_the_same(run_python):
+    """As in a container that is allowed few processes: no exit, and the same bits."""
+    code = """
+import threading
+resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+try:
+    threading.Thread(target=int).start()
+    print("made")
+except RuntimeError:
+    print(results(8) == expected, len(os.listdir("/proc/self/task")))
+"""
+    done = run_python(LIMITED + code, timeout=HANG, OPENBLAS_NUM_THREADS="1")
+    if done.stdout == "made\n":
+        pytest.skip("this system makes threads beyond RLIMIT_NPROC")
+    assert done.stdout == "True 1\n"
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc here")
+@pytest.mark.parametrize("megabytes", [2, 10, 60])
+def test_where_there_is_little_memory_it_is_a_memory_error_or_right(
+    megabytes, run_python
+):
+    """60 MB are enough for eight threads, whose stacks would not fit by default."""
+    code = """
+with open("/proc/self/statm") as file:
+    now = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+most = now + int(os.environ["SPARE"]) * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+found = []
+for threads in (8, 1024, 1):
+    try:
+        found.append(results(threads) == expected)
+    except MemoryError:
+        found.append(None)
+print(found[0], False in found)
+"""
+    environment = {"OPENBLAS_NUM_THREADS": "1", "SPARE": str(megabytes)}
+    done = run_python(LIMITED + code, timeout=HANG, **environment)
+    first, wrong = done.stdout.split()
+    assert wrong == "False"
+    if megabytes == 60:
+        assert first == "True"

@@ -25,6 +25,11 @@ static void count_task(const void *of, int number)
     self->done[number]++;
 }
 
+static __thread int asked;
+
+/* A watch that ends its call when it is asked the third time. */
+static int ends(void) { return ++asked == 3; }
+
 static unsigned next_random(caller *self)
 {
     self->random = self->random * 1664525u + 1013904223u;
@@ -40,8 +45,21 @@ static void *run_loops(void *of)
         for (int n = (int)next_random(self) % 9; n >= 0; n--, loop++) {
             const int tasks = (int)next_random(self) % TASKS;
             for (int i = 0; i < TASKS; i++) self->done[i] = 0;
-            lenet5c_share(team, tasks, count_task, self);
+            lenet5c_share(team, NULL, tasks, count_task, self);
             for (int i = 0; i < TASKS; i++) self->failed |= self->done[i] != (i < tasks);
+            lenet5c_watch watch = lenet5c_new_watch(ends);
+            asked = 0;
+            for (int i = 0; i < TASKS; i++) self->done[i] = 0;
+            lenet5c_share(team, &watch, TASKS, count_task, self);
+            int done = 0;
+            for (int i = 0; i < TASKS; i++) {
+                self->failed |= self->done[i] > 1;
+                done += self->done[i];
+            }
+            /* the others may have done all before the caller asked so often */
+            self->failed |=
+                lenet5c_is_over(&watch) ? asked != 3 || done == TASKS : done != TASKS;
+            self->failed |= self->threads == 1 && done != 2;
         }
         lenet5c_give_back(team);
         if (next_random(self) % 16 == 0) usleep(200); /* so that workers fall asleep */

@@ -161,3 +161,11 @@ def test_mapped_channels_are_moved_without_a_copy(channels, tmp_path):
 def test_labels_beyond_64_bits_are_refused(labels):
     with pytest.raises((TypeError, ValueError), match="a: y: expected"):
         arrays.as_labels("a", "y", labels, 2)
+
+
+def test_chosen_images_are_taken_in_pieces(monkeypatch):
+    monkeypatch.setattr(arrays, "PIECE", 20)
+    images = np.arange(7 * 3 * 2).reshape(7, 3, 2)
+    for chosen in (np.arange(7) % 3 != 1, np.zeros(7, bool), np.ones(7, bool)):
+        np.testing.assert_array_equal(arrays.taken(images, chosen), images[chosen])
+    assert arrays.taken(images, slice(2, 5)).base is not None

@@ -594,6 +594,30 @@ def test_other_classes_than_those_of_the_first_fit_are_refused(small, digest):
     assert digest(small) == before
 
 
+# Accuracy
+
+
+@pytest.mark.parametrize("images_of", [40, 3])
+def test_of_equal_scores_the_first_class_is_the_guess(
+    images_of, small, small_images, labels
+):
+    """In training, evaluation and prediction; all scores are equal, or two of them."""
+    x, y = small_images[:images_of], labels[:images_of]
+    for bias, guess in ((np.zeros(10), 0), (np.eye(10)[[3, 7]].sum(axis=0), 3)):
+        small.parameter_vector[:] = 0
+        small.parameters["D.bias"][:] = bias
+        share = np.mean(y == guess)
+        small.fit(x, y, epochs=1, optimizer=SGD(0.0))
+        assert (small.predict(x) == guess).all()
+        history = small.fit(
+            x, y, epochs=1, batch_size=images_of, optimizer=SGD(0.0), validation=(x, y)
+        )
+        assert history.accuracy == history.validation_accuracy == [share]
+        result = small.evaluate(x, y)
+        assert result.accuracy == share
+        assert result.confusion[:, guess].sum() == images_of
+
+
 # A loss that is not finite
 
 

@@ -252,6 +252,35 @@ def test_a_loss_that_is_not_finite_leaves_finite_averages(small, small_images, l
     assert np.isfinite(small.parameter_vector).all()
 
 
+def test_after_a_loss_that_is_not_finite_the_model_holds_an_average(
+    small, small_images, labels
+):
+    """What it would have held had the training ended at most 16 batches before."""
+    average, averages, trained = small.state_vector.copy(), [], []
+
+    class Keep:
+        def on_batch_end(self, state):
+            step = len(averages) + 1
+            decay = min(0.9, (1 + step) / (10 + step))
+            core.move_average(average, state.model.state_vector, decay, 1)
+            averages.append(average.copy())
+            trained.append(state.model.state_vector.copy())
+
+    with pytest.raises(lenet5c.TrainingError):
+        small.fit(
+            small_images,
+            labels,
+            batch_size=1,
+            epochs=1,
+            weight_average=0.9,
+            schedule=lambda step, *_: math.nan if step == 40 else 0.1,
+            callbacks=[Keep()],
+        )
+    found = small.state_vector
+    assert any(np.array_equal(found, weights) for weights in averages[24:40])
+    assert not any(np.array_equal(found, weights) for weights in trained)
+
+
 def test_the_core_averages_as_numpy_does():
     rng = np.random.default_rng(0)
     for size in (1, 15, 4096, 4097, 10_000):

@@ -16,6 +16,10 @@ from lenet5c.core.memory cimport gradient_of, map_of
 from lenet5c.core.plan cimport (
     Batch, Call, Op, Plan, Workspace, bias_of, is_folded, own, plan_parameters,
 )
+from lenet5c.core.threads cimport Watch, ends, lenet5c_thread
+
+cdef enum:
+    UNWATCHED = 64  # blocks of a channel between two looks at the watch
 
 cdef struct Norm:
     int channels
@@ -27,6 +31,7 @@ cdef struct Channel:
     int blocks, images
     Py_ssize_t block  # lanes from one block to the next
     int area  # pixels
+    Watch *watch  # of the call; or NULL
 
 
 cdef inline int plan_norm(Plan *plan, Op *op, dict node) except -1:
@@ -104,9 +109,10 @@ cdef inline void norm_channel(
 ) noexcept nogil:
     """Batch normalisation of one channel in training."""
     cdef const Norm *norm = <const Norm *>op.own
-    cdef Channel channel = channel_of(op, batch)
+    cdef Channel channel = channel_of(op, call, batch)
     cdef float *found = call.norms + op.norm + 2 * c  # mean, 1 / deviation
-    cdef float variance, scale, count
+    cdef float variance = 0
+    cdef float scale, count
     cdef float *running = call.running
     cdef int b
     x += c * channel.area
@@ -115,6 +121,8 @@ cdef inline void norm_channel(
     found[1] = inverse_deviation(variance, norm.eps)
     scale = call.parameters[op.weight + c] * found[1]
     for b in range(batch.blocks):
+        if ends_at(&channel, b):
+            return
         scale_channel(
             x + b * channel.block, y + b * channel.block, channel.area, scale,
             call.parameters[op.bias + c] - found[0] * scale, op.activation,
@@ -153,7 +161,7 @@ cdef inline void norm_backward_task(
     const Batch *batch, int c,
 ) noexcept nogil:
     """Gradients of one channel."""
-    cdef Channel channel = channel_of(op, batch)
+    cdef Channel channel = channel_of(op, call, batch)
     cdef Py_ssize_t at = c * channel.area
     cdef const float *found = call.norms + op.norm + 2 * c
     batch_norm_backward(
@@ -165,14 +173,22 @@ cdef inline void norm_backward_task(
     )
 
 
-cdef inline Channel channel_of(const Op *op, const Batch *batch) noexcept nogil:
+cdef inline Channel channel_of(
+    const Op *op, const Call *call, const Batch *batch
+) noexcept nogil:
     """How the maps of one channel lie in a batch."""
     cdef Channel channel
     channel.blocks = batch.blocks
     channel.images = batch.images
     channel.block = op.x_block
     channel.area = op.inputs // (<const Norm *>op.own).channels
+    channel.watch = call.watch
     return channel
+
+
+cdef inline bint ends_at(const Channel *p, int block) noexcept nogil:
+    """Whether the call ends at this block: a channel of a large batch takes long."""
+    return block % UNWATCHED == 0 and ends(p.watch, lenet5c_thread())
 
 
 cdef inline lanes images_of(const Channel *p, int block) noexcept nogil:
@@ -198,6 +214,8 @@ cdef inline void channel_statistics(
     cdef const lanes *pixels
     cdef int b, i
     for b in range(p.blocks):
+        if ends_at(p, b):
+            return
         pixels = x + b * p.block
         of_block = of_odd = lanes_set(0)
         for i from 0 <= i < p.area - 1 by 2:
@@ -210,6 +228,8 @@ cdef inline void channel_statistics(
     centre = lanes_set(mean[0])
     total = lanes_set(0)
     for b in range(p.blocks):
+        if ends_at(p, b):
+            return
         pixels = x + b * p.block
         of_block = of_odd = lanes_set(0)
         for i from 0 <= i < p.area - 1 by 2:
@@ -263,6 +283,8 @@ cdef inline void batch_norm_backward(
     cdef Py_ssize_t at
     cdef int b, i
     for b in range(p.blocks):
+        if ends_at(p, b):
+            return
         at = b * p.block
         for i in range(p.area):
             of_dy += dy[at + i]
@@ -276,6 +298,8 @@ cdef inline void batch_norm_backward(
     mean_dy = lanes_set(sum_dy / count)
     mean_product = lanes_set(sum_products / count)
     for b in range(p.blocks):
+        if ends_at(p, b):
+            return
         at = b * p.block
         mask = images_of(p, b) * factor
         for i in range(p.area):
