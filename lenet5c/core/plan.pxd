@@ -281,6 +281,18 @@ cdef inline void run_loops(
     give_back(team)
 
 
+cdef inline Here here_of_arena(lanes *arena) noexcept nogil:
+    """One thread has a block to itself: all parts of it, in this arena."""
+    cdef Here here
+    here.part = 0
+    here.parts = 1
+    here.arena = here.own = arena
+    here.images = NULL
+    here.gradient = here.rows = NULL
+    here.row = 0
+    return here
+
+
 cdef inline Part part_of(const Here *here, int n, int tile) noexcept nogil:
     """A part's share of n filters or channels: whole tiles, and at the end the rest."""
     cdef Part part
