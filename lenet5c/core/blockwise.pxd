@@ -10,8 +10,8 @@ from lenet5c.core.kernels.pack cimport unpack_block
 from lenet5c.core.lanes cimport LANES, lanes
 from lenet5c.core.memory cimport arena_of
 from lenet5c.core.plan cimport (
-    MICROBATCH, Block, Call, Here, Loop, Op, Plan, Workspace, batch_of, run_loops,
-    slices_of,
+    MICROBATCH, Block, Call, Here, Loop, Op, Plan, Workspace, batch_of, here_alone,
+    run_loops, slices_of,
 )
 from lenet5c.core.prepare cimport preparing_tasks, run_preparing
 from lenet5c.core.reduce cimport finished_sums, join_sums, run_reducing
@@ -79,15 +79,12 @@ cdef inline void run_block_forward(const void *of, int number) noexcept nogil:
     cdef const Plan *plan = loop.plan
     cdef const Call *call = loop.call
     cdef Block block
-    cdef Here here
     cdef lanes *arena = arena_of(loop.space)
+    cdef Here here = here_alone(arena)
     cdef Py_ssize_t first = <Py_ssize_t>number * LANES
     cdef Py_ssize_t outputs = plan.sizes[call.ops]
     cdef const Op *op
     cdef int i
-    here.part = 0
-    here.parts = 1
-    here.arena = here.own = arena
     here.images = &block
     plan.load(plan, call, arena, first, arena + plan.reused[0], &block)
     for i in range(call.ops):
@@ -104,12 +101,9 @@ cdef inline void run_shard(const void *of, int shard) noexcept nogil:
     cdef const Loop *loop = <const Loop *>of
     cdef const Plan *plan = loop.plan
     cdef const Workspace *space = loop.space
-    cdef Here here
+    cdef Here here = here_alone(arena_of(space))
     cdef Py_ssize_t row
     cdef int b
-    here.part = 0
-    here.parts = 1
-    here.arena = here.own = arena_of(space)
     here.gradient = space.shards + shard * plan.shard_floats
     here.rows = space.rows
     memset(here.gradient, 0, plan.shard_floats * sizeof(float))

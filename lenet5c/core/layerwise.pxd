@@ -9,7 +9,8 @@ from lenet5c.core.kernels.pack cimport unpack_block
 from lenet5c.core.lanes cimport LANES, lanes, odd_lines
 from lenet5c.core.memory cimport add_map, arena_of, gradient_of, map_of
 from lenet5c.core.plan cimport (
-    MICROBATCH, Batch, Call, Here, Loop, Op, Plan, Workspace, batch_of, run_loops,
+    MICROBATCH, Batch, Call, Here, Loop, Op, Plan, Workspace, batch_of, here_alone,
+    run_loops,
 )
 from lenet5c.core.prepare cimport run_packing
 from lenet5c.core.threads cimport Work
@@ -133,13 +134,8 @@ cdef inline void end_block(const void *of, int block) noexcept nogil:
 
 
 cdef inline Here here_of(const Workspace *space, int block) noexcept nogil:
-    cdef Here here
-    here.arena = here.own = arena_of(space)
-    here.part = 0
-    here.parts = 1
+    cdef Here here = here_alone(arena_of(space))
     here.images = &space.blocks[block]
-    here.gradient = here.rows = NULL
-    here.row = 0
     return here
 
 

@@ -278,6 +278,15 @@ cdef inline void run_loops(
     give_back(team)
 
 
+cdef inline Here here_alone(lanes *arena) noexcept nogil:
+    """Of a thread that has a whole block to itself, with its maps in its own arena."""
+    cdef Here here
+    memset(&here, 0, sizeof(Here))
+    here.parts = 1
+    here.arena = here.own = arena
+    return here
+
+
 cdef inline Part part_of(const Here *here, int n, int tile) noexcept nogil:
     """A part's share of n filters or channels: whole tiles, and at the end the rest."""
     cdef Part part
