@@ -3,6 +3,7 @@
 import copy
 import os
 import pickle
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -150,3 +151,92 @@ def test_a_child_forked_in_a_step_can_use_and_train_the_model(tmp_path: Path) ->
 
     model.fit(IMAGES, LABELS, epochs=1, optimizer=InTwoHalves(between))
     assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_thread_that_forks_holds_its_gate_in_the_child_as_well() -> None:
+    model = lenet5c.lenet5(classes=2)
+    pid = code = 1
+    try:
+        with model.gate:
+            pid = os.fork()
+        code = 0
+    finally:
+        if pid == 0:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+class InterruptAt:
+    """A trace function: Ctrl-C at that event of functions in _support/threads.py."""
+
+    def __init__(self, event: int) -> None:
+        self.left = event
+
+    def __call__(self, frame: Any, event: str, _: object) -> "InterruptAt | None":
+        if not frame.f_code.co_filename.endswith("_support/threads.py"):
+            return None
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+        return self
+
+
+def test_ctrl_c_at_any_line_leaves_nothing_locked() -> None:
+    model, rule = lenet5c.lenet5(classes=2), lenet5c.SGD()
+    before, event, free = sys.gettrace(), 0, []
+
+    def look() -> None:
+        free.append(model.gate.acquire(blocking=False))
+
+    ended = False
+    while not ended:
+        event += 1
+        sys.settrace(InterruptAt(event))
+        try:
+            model.train_step(IMAGES, LABELS, rule, threads=1)
+            ended = True
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(before)
+        other = threading.Thread(target=look)
+        other.start()
+        other.join()
+        model.train_step(IMAGES, LABELS, rule, threads=1)
+    assert event > 10
+    assert all(free)
+
+
+@pytest.mark.parametrize("vector", ["state_vector", "parameter_vector"])
+def test_weights_are_not_set_while_another_thread_copies_them(vector: str) -> None:
+    model = lenet5c.lenet5(classes=2)
+    before = getattr(model, vector).copy()
+    other = threading.Thread(target=lambda: setattr(model, vector, 2 * before))
+    with model.gate:
+        other.start()
+        other.join(0.1)  # it comes to its end only if it does not wait
+        np.testing.assert_array_equal(getattr(model, vector), before)
+    other.join()
+    np.testing.assert_array_equal(getattr(model, vector), 2 * before)
+
+
+def test_a_checkpoint_is_not_restored_while_another_thread_copies(
+    tmp_path: Path,
+) -> None:
+    model = lenet5c.lenet5(classes=2)
+    model.fit(IMAGES, LABELS, epochs=2, checkpoint=tmp_path)
+    trained = model.parameter_vector.copy()
+    model.parameter_vector[:] = 1
+
+    def resume() -> None:
+        model.fit(IMAGES, LABELS, epochs=2, checkpoint=tmp_path, resume=True)
+
+    other = threading.Thread(target=resume)
+    with model.gate:
+        other.start()
+        other.join(0.2)  # it comes to its end only if it does not wait
+        assert (model.parameter_vector == 1).all()
+    other.join()
+    np.testing.assert_array_equal(model.parameter_vector, trained)
