@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["lock", "remove_unfinished", "unlock", "write_atomically"]
+__all__ = ["lock", "remove_unfinished", "try_to_write", "unlock", "write_atomically"]
 
 TEMPORARY = re.compile(r"\.lenet5c-[0-9a-f]{16}\.tmp")  # names of files not finished
 
@@ -66,6 +66,16 @@ def remove_unfinished(folder: Path) -> None:
             if TEMPORARY.fullmatch(entry.name):
                 with suppress(OSError):
                     _remove_if_dead(entry.path)
+
+
+def try_to_write(folder: Path) -> None:
+    """An OSError if the folder is read-only or the disk is full; leaves nothing."""
+    path, file = _new_file(folder, 0o600)
+    try:
+        with file:
+            file.write(bytes(4096))
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def lock(descriptor: int) -> bool | None:
