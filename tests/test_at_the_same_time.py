@@ -168,45 +168,53 @@ def test_a_thread_that_forks_holds_its_gate_in_the_child_as_well() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
-class InterruptAt:
-    """A trace function: Ctrl-C at that event of functions in _support/threads.py."""
+class Interrupted(dict[int, object]):
+    """Ctrl-C right after something was taken."""
 
-    def __init__(self, event: int) -> None:
-        self.left = event
+    def setdefault(self, *item: Any) -> Any:
+        super().setdefault(*item)
+        raise KeyboardInterrupt
 
-    def __call__(self, frame: Any, event: str, _: object) -> "InterruptAt | None":
-        if not frame.f_code.co_filename.endswith("_support/threads.py"):
-            return None
-        self.left -= 1
-        if self.left == 0:
+
+def test_ctrl_c_while_a_training_begins_leaves_the_model_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, in_use = lenet5c.lenet5(classes=2), Interrupted()
+    with monkeypatch.context() as patch:
+        patch.setattr(lenet5c._support.threads, "_in_use", in_use)
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(IMAGES, LABELS, epochs=1)
+    assert not in_use
+
+
+def test_ctrl_c_between_two_lines_leaves_no_gate_locked() -> None:
+    model, before, free = lenet5c.lenet5(classes=2), sys.gettrace(), []
+
+    def interrupt(frame: Any, event: str, _: object) -> Any:
+        if event == "return" and frame.f_code.co_name == "__enter__":
             raise KeyboardInterrupt
-        return self
-
-
-def test_ctrl_c_at_any_line_leaves_nothing_locked() -> None:
-    model, rule = lenet5c.lenet5(classes=2), lenet5c.SGD()
-    before, event, free = sys.gettrace(), 0, []
+        return interrupt
 
     def look() -> None:
         free.append(model.gate.acquire(blocking=False))
+        if free[-1]:
+            model.gate.release()
 
-    ended = False
-    while not ended:
-        event += 1
-        sys.settrace(InterruptAt(event))
-        try:
-            model.train_step(IMAGES, LABELS, rule, threads=1)
-            ended = True
-        except KeyboardInterrupt:
+    def enter() -> None:
+        with model.gate:
             pass
-        finally:
-            sys.settrace(before)
-        other = threading.Thread(target=look)
-        other.start()
-        other.join()
-        model.train_step(IMAGES, LABELS, rule, threads=1)
-    assert event > 10
-    assert all(free)
+
+    sys.settrace(interrupt)  # of functions in Python, which the gate has none of
+    try:
+        enter()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(before)
+    other = threading.Thread(target=look)
+    other.start()
+    other.join()
+    assert free == [True]
 
 
 @pytest.mark.parametrize("vector", ["state_vector", "parameter_vector"])

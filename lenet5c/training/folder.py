@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet5c._support.warn import callers_level
-from lenet5c.files.atomic import lock, remove_unfinished, try_to_write, unlock
+from lenet5c.files.atomic import lock, try_to_write, unlock
 from lenet5c.files.container import (
     FileFormatError,
     Form,
@@ -139,7 +139,6 @@ class CheckpointFolder:
                 f"checkpoint: {self._folder} has checkpoints already; expected "
                 "resume=True, to go on from them, or another folder"
             )
-        remove_unfinished(self._folder)
         try_to_write(self._folder)
         found, damaged = None, []
         for step in reversed(steps):

@@ -298,6 +298,22 @@ def test_the_last_and_the_best_are_kept(small_images, labels, tmp_path, monkeypa
     assert found[1:] == [[1], [1, 2], [2, 3], [2, 3, 4], [2, 4, 5], [5, 6], [6, 7]]
 
 
+def test_the_best_is_kept_after_resuming_as_well(small_images, labels, tmp_path):
+    """At this rate the loss becomes worse after the first epoch."""
+    options = {
+        "optimizer": SGD(0.3),
+        "schedule": lambda step, *_: -1.0,
+        "batch_size": 60,
+        "validation": (small_images, labels),
+        "checkpoint": Checkpoint(tmp_path, keep=1),
+        "resume": True,
+    }
+    for epochs in (1, 2, 4):
+        history = network().fit(small_images, labels, epochs=epochs, **options)
+    assert np.argmin(history.validation_loss) == 0
+    assert names(tmp_path) == [1, 4]
+
+
 @pytest.mark.parametrize("keep", [1, 3])
 def test_without_validation_the_last_are_kept(keep, small_images, labels, tmp_path):
     train("plain", small_images, labels, checkpoint=Checkpoint(tmp_path, keep=keep))
@@ -849,6 +865,20 @@ def test_a_read_only_folder_is_refused(small, small_images, labels, digest, tmp_
     with pytest.raises(PermissionError):
         small.fit(small_images, labels, checkpoint=tmp_path)
     assert digest(small) == before
+
+
+def test_a_full_disk_is_refused_at_the_start(
+    small_images, labels, tmp_path, monkeypatch
+):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(lenet5c.training.folder, "try_to_write", full)
+    model = network()
+    before = digest_of(model)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        model.fit(small_images, labels, checkpoint=tmp_path)
+    assert digest_of(model) == before
 
 
 def test_a_full_disk_is_a_warning_and_tried_again(
