@@ -89,13 +89,20 @@ def preprocess_data(
         raise TypeError(f"X: expected numbers, got {pixels.dtype}")
     if pixels.size == 0 or not np.isfinite([pixels.min(), pixels.max()]).all():
         raise ValueError(f"X: expected finite numbers, got some of {pixels.shape} not")
-    mean = pixels.mean(dtype=np.float64) if mean is None else mean
+    mean = float(pixels.mean(dtype=np.float64)) if mean is None else mean
     mean = number("mean", mean, -math.inf, math.inf)
-    deviation = pixels.std(dtype=np.float64) if deviation is None else deviation
+    deviation = float(pixels.std(dtype=np.float64)) if deviation is None else deviation
     deviation = number("deviation", deviation, 0, math.inf)
     if deviation == 0:
         raise ValueError("deviation: expected more than 0, got 0, as all pixels agree")
-    result = (pixels.astype(np.float32) - np.float32(mean)) / np.float32(deviation)
+    # in float64 if X is: in float32 the pixels 1e9 and 1e9 + 1 are the same
+    exact = pixels.astype(np.result_type(pixels, np.float32), copy=False)
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        result = ((exact - mean) / deviation).astype(np.float32)
+    if not np.isfinite([result.min(), result.max()]).all():
+        raise ValueError(
+            f"deviation: expected one that X can be divided by, got {deviation:g}"
+        )
     if number("noise", noise, 0, math.inf):
         rng = np.random.default_rng(whole("seed", seed, 0, 2**63 - 1))
         result += np.float32(noise) * rng.standard_normal(result.shape, np.float32)

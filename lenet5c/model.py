@@ -173,7 +173,8 @@ class Model:
 
     @state_vector.setter
     def state_vector(self, values: ArrayLike) -> None:
-        _copy_into("state_vector", self.state_vector, values)
+        with self.gate:
+            _copy_into("state_vector", self.state_vector, values)
 
     @property
     def parameter_vector(self) -> NDArray[np.float32]:
@@ -182,7 +183,8 @@ class Model:
 
     @parameter_vector.setter
     def parameter_vector(self, values: ArrayLike) -> None:
-        _copy_into("parameter_vector", self.parameter_vector, values)
+        with self.gate:
+            _copy_into("parameter_vector", self.parameter_vector, values)
 
     @property
     def parameters(self) -> Parameters:

@@ -377,6 +377,13 @@ def test_preprocessing_standardises_and_does_not_clip(images):
     np.testing.assert_allclose(of_train, (images[:9] / 255 - 0.5) * 4, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.float64])
+def test_small_differences_of_large_pixels_are_kept(dtype):
+    pixels = 10**9 + np.arange(3).astype(dtype)
+    expected = [-(1.5**0.5), 0, 1.5**0.5]
+    np.testing.assert_allclose(preprocess_data(pixels), expected, rtol=1e-6)
+
+
 def test_noise_is_added_where_it_is_asked_for(images):
     clean, noisy = preprocess_data(images), preprocess_data(images, noise=0.01)
     noise = noisy - clean
@@ -490,6 +497,10 @@ def test_wrong_batches_are_refused(model, method, X, y, pattern):
         (lambda _: preprocess_data(X_GOOD[:0]), "X: expected finite"),
         (lambda _: preprocess_data(["a"]), "X: expected numbers, got <U1"),
         (lambda _: preprocess_data([0.0, 1.0], noise=-1), "noise: expected 0 <= x"),
+        (
+            lambda _: preprocess_data([0.0, 1.0], deviation=1e-300),
+            "deviation: expected one that X can be divided by, got 1e-300",
+        ),
     ],
 )
 def test_wrong_arguments_are_refused(model, call, pattern):

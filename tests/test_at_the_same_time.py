@@ -3,6 +3,7 @@
 import copy
 import os
 import pickle
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -150,3 +151,100 @@ def test_a_child_forked_in_a_step_can_use_and_train_the_model(tmp_path: Path) ->
 
     model.fit(IMAGES, LABELS, epochs=1, optimizer=InTwoHalves(between))
     assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_thread_that_forks_holds_its_gate_in_the_child_as_well() -> None:
+    model = lenet5c.lenet5(classes=2)
+    pid = code = 1
+    try:
+        with model.gate:
+            pid = os.fork()
+        code = 0
+    finally:
+        if pid == 0:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+class Interrupted(dict[int, object]):
+    """Ctrl-C right after something was taken."""
+
+    def setdefault(self, *item: Any) -> Any:
+        super().setdefault(*item)
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_while_a_training_begins_leaves_the_model_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, in_use = lenet5c.lenet5(classes=2), Interrupted()
+    with monkeypatch.context() as patch:
+        patch.setattr(lenet5c._support.threads, "_in_use", in_use)
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(IMAGES, LABELS, epochs=1)
+    assert not in_use
+
+
+def test_ctrl_c_between_two_lines_leaves_no_gate_locked() -> None:
+    model, before, free = lenet5c.lenet5(classes=2), sys.gettrace(), []
+
+    def interrupt(frame: Any, event: str, _: object) -> Any:
+        if event == "return" and frame.f_code.co_name == "__enter__":
+            raise KeyboardInterrupt
+        return interrupt
+
+    def look() -> None:
+        free.append(model.gate.acquire(blocking=False))
+        if free[-1]:
+            model.gate.release()
+
+    def enter() -> None:
+        with model.gate:
+            pass
+
+    sys.settrace(interrupt)  # of functions in Python, which the gate has none of
+    try:
+        enter()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(before)
+    other = threading.Thread(target=look)
+    other.start()
+    other.join()
+    assert free == [True]
+
+
+@pytest.mark.parametrize("vector", ["state_vector", "parameter_vector"])
+def test_weights_are_not_set_while_another_thread_copies_them(vector: str) -> None:
+    model = lenet5c.lenet5(classes=2)
+    before = getattr(model, vector).copy()
+    other = threading.Thread(target=lambda: setattr(model, vector, 2 * before))
+    with model.gate:
+        other.start()
+        other.join(0.1)  # it comes to its end only if it does not wait
+        np.testing.assert_array_equal(getattr(model, vector), before)
+    other.join()
+    np.testing.assert_array_equal(getattr(model, vector), 2 * before)
+
+
+def test_a_checkpoint_is_not_restored_while_another_thread_copies(
+    tmp_path: Path,
+) -> None:
+    model = lenet5c.lenet5(classes=2)
+    model.fit(IMAGES, LABELS, epochs=2, checkpoint=tmp_path)
+    trained = model.parameter_vector.copy()
+    model.parameter_vector[:] = 1
+
+    def resume() -> None:
+        model.fit(IMAGES, LABELS, epochs=2, checkpoint=tmp_path, resume=True)
+
+    other = threading.Thread(target=resume)
+    with model.gate:
+        other.start()
+        other.join(0.2)  # it comes to its end only if it does not wait
+        assert (model.parameter_vector == 1).all()
+    other.join()
+    np.testing.assert_array_equal(model.parameter_vector, trained)

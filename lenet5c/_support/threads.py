@@ -15,28 +15,25 @@ _in_use: dict[int, object] = {}  # who has an object to itself, by the object's 
 _gates: "WeakSet[Gate]" = WeakSet()
 
 
-class Gate:
-    """A lock that is free in a forked child, whoever held it in the parent.
+class Gate(type(threading.RLock())):  # type: ignore[misc]
+    """A lock that is free in a forked child, if another thread held it in the parent.
 
-    It is held for the short time in which weights change, or are copied.
+    It is held for the short time in which weights change, or are copied. It is a kind
+    of RLock, and has none: between two lines of an `__enter__` in Python, Ctrl-C would
+    leave it locked for good.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        super().__init__()
         _gates.add(self)
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
 
 
 def _after_fork() -> None:
     """The parent's other threads are not here: what they held is free."""
     _in_use.clear()
     for gate in _gates:
-        gate.__init__()  # type: ignore[misc]
+        if not gate._is_owned():
+            gate._at_fork_reinit()
 
 
 if hasattr(os, "register_at_fork"):
@@ -53,12 +50,13 @@ def alone(thing: object, otherwise: str) -> Iterator[None]:
         At once, with the words `otherwise`, if another call has it.
     """
     user = object()
-    if _in_use.setdefault(id(thing), user) is not user:
-        raise RuntimeError(otherwise)
-    try:
+    try:  # before it is taken: Ctrl-C may come right after
+        if _in_use.setdefault(id(thing), user) is not user:
+            raise RuntimeError(otherwise)
         yield
     finally:
-        _in_use.pop(id(thing), None)
+        if _in_use.get(id(thing)) is user:
+            del _in_use[id(thing)]
 
 
 def resolve_threads(threads: int | None = None) -> int:

@@ -10,7 +10,7 @@ from lenet5c.core.kernels.pack cimport unpack_block
 from lenet5c.core.lanes cimport LANES, lanes
 from lenet5c.core.memory cimport arena_of
 from lenet5c.core.plan cimport (
-    MICROBATCH, Block, Call, Here, Loop, Op, Plan, Workspace, batch_of, here_of_arena,
+    MICROBATCH, Block, Call, Here, Loop, Op, Plan, Workspace, batch_of, here_alone,
     run_loops, slices_of,
 )
 from lenet5c.core.prepare cimport preparing_tasks, run_preparing
@@ -80,7 +80,7 @@ cdef inline void run_block_forward(const void *of, int number) noexcept nogil:
     cdef const Call *call = loop.call
     cdef Block block
     cdef lanes *arena = arena_of(loop.space)
-    cdef Here here = here_of_arena(arena)
+    cdef Here here = here_alone(arena)
     cdef Py_ssize_t first = <Py_ssize_t>number * LANES
     cdef Py_ssize_t outputs = plan.sizes[call.ops]
     cdef const Op *op
@@ -103,7 +103,7 @@ cdef inline void run_shard(const void *of, int shard) noexcept nogil:
     cdef const Loop *loop = <const Loop *>of
     cdef const Plan *plan = loop.plan
     cdef const Workspace *space = loop.space
-    cdef Here here = here_of_arena(arena_of(space))
+    cdef Here here = here_alone(arena_of(space))
     cdef Py_ssize_t row
     cdef int b
     here.gradient = space.shards + shard * plan.shard_floats

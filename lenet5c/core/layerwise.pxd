@@ -9,7 +9,7 @@ from lenet5c.core.kernels.pack cimport unpack_block
 from lenet5c.core.lanes cimport LANES, lanes, odd_lines
 from lenet5c.core.memory cimport add_map, arena_of, gradient_of, map_of
 from lenet5c.core.plan cimport (
-    MICROBATCH, Batch, Call, Here, Loop, Op, Plan, Workspace, batch_of, here_of_arena,
+    MICROBATCH, Batch, Call, Here, Loop, Op, Plan, Workspace, batch_of, here_alone,
     run_loops,
 )
 from lenet5c.core.prepare cimport run_packing
@@ -134,7 +134,7 @@ cdef inline void end_block(const void *of, int block) noexcept nogil:
 
 
 cdef inline Here here_of(const Workspace *space, int block) noexcept nogil:
-    cdef Here here = here_of_arena(arena_of(space))
+    cdef Here here = here_alone(arena_of(space))
     here.images = &space.blocks[block]
     return here
 

@@ -281,15 +281,12 @@ cdef inline void run_loops(
     give_back(team)
 
 
-cdef inline Here here_of_arena(lanes *arena) noexcept nogil:
-    """One thread has a block to itself: all parts of it, in this arena."""
+cdef inline Here here_alone(lanes *arena) noexcept nogil:
+    """Of a thread that has a whole block to itself, with its maps in its own arena."""
     cdef Here here
-    here.part = 0
+    memset(&here, 0, sizeof(Here))
     here.parts = 1
     here.arena = here.own = arena
-    here.images = NULL
-    here.gradient = here.rows = NULL
-    here.row = 0
     return here
 
 

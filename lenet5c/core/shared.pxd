@@ -12,8 +12,8 @@ from lenet5c.core.kernels.pack cimport unpack_block
 from lenet5c.core.lanes cimport LANES, lanes
 from lenet5c.core.memory cimport arena_of
 from lenet5c.core.plan cimport (
-    MICROBATCH, Call, Here, Loop, Op, Plan, Workspace, batch_of, blocks_of, run_loops,
-    slices_of,
+    MICROBATCH, Call, Here, Loop, Op, Plan, Workspace, batch_of, blocks_of, here_alone,
+    run_loops, slices_of,
 )
 from lenet5c.core.prepare cimport preparing_tasks
 from lenet5c.core.reduce cimport finished_sums
@@ -39,10 +39,12 @@ cdef inline int parts_of_block(
     const Plan *plan, const Call *call, int threads
 ) noexcept nogil:
     """How many threads share a block: 1, unless that saves a fifth of its time."""
-    cdef int blocks = blocks_of(min(call.count, <Py_ssize_t>MICROBATCH))
+    cdef bint training = call.gradient != NULL
+    # that there are at a time: where none is shared, a prediction has all in one loop
+    cdef Py_ssize_t most_images = MICROBATCH if training else call.count
+    cdef Py_ssize_t blocks = blocks_of(min(call.count, most_images))
     cdef int most = plan.parts if plan.parts else MOST_PARTS
     cdef int parts = min(most, threads // max(1, blocks))
-    cdef bint training = call.gradient != NULL
     cdef double alone = plan.cycles * (3 if training else 1)
     cdef double loops = <double>LOOP_CYCLES * plan.count * (2 if training else 1)
     if parts < 2 or (training and plan.shard_blocks > 1):
@@ -126,11 +128,10 @@ cdef inline Py_ssize_t place_of(const Loop *loop, int number) noexcept nogil:
 
 
 cdef inline Here here_of(const Loop *loop, int block, int part, int parts) noexcept nogil:
-    cdef Here here
+    cdef Here here = here_alone(arena_of(loop.space))
     here.part = part
     here.parts = parts
     here.arena = arena_of_block(loop, block)
-    here.own = arena_of(loop.space)
     here.images = &loop.space.blocks[block]
     here.gradient = loop.space.shards + block * loop.plan.shard_floats
     here.rows = loop.space.rows

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["lock", "remove_unfinished", "unlock", "write_atomically"]
+__all__ = ["lock", "try_to_write", "unlock", "write_atomically"]
 
 TEMPORARY = re.compile(r"\.lenet5c-[0-9a-f]{16}\.tmp")  # names of files not finished
 
@@ -41,7 +41,7 @@ def write_atomically(
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if old and not stat.S_ISREG(old.st_mode):
         raise OSError(errno.EINVAL, "expected the name of a regular file", str(path))
-    remove_unfinished(target.parent)
+    _remove_unfinished(target.parent)
     # nobody sees more of the new file than of the old one, not even meanwhile
     temporary, file = _new_file(target.parent, 0o600 if old else 0o666)
     try:
@@ -59,13 +59,14 @@ def write_atomically(
     _sync_folder(target.parent)
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove the temporary files whose writers are dead. Failures are ignored."""
-    with suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            if TEMPORARY.fullmatch(entry.name):
-                with suppress(OSError):
-                    _remove_if_dead(entry.path)
+def try_to_write(folder: Path) -> None:
+    """An OSError if the folder is read-only or the disk is full; leaves nothing."""
+    path, file = _new_file(folder, 0o600)
+    try:
+        with file:
+            file.write(bytes(4096))
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def lock(descriptor: int) -> bool | None:
@@ -107,6 +108,15 @@ def _new_file(folder: Path, mode: int) -> tuple[Path, BinaryIO]:
         # another writer saw it without a lock and took it for a dead one's
         file.close()
         path.unlink(missing_ok=True)
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove the temporary files whose writers are dead. Failures are ignored."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if TEMPORARY.fullmatch(entry.name):
+                with suppress(OSError):
+                    _remove_if_dead(entry.path)
 
 
 def _remove_if_dead(path: str) -> None:

@@ -9,6 +9,7 @@ training that goes on must share, and `state`, where it was (saved.py); both are
 import errno
 import json
 import os
+import platform
 import re
 import warnings
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet5c._support.warn import callers_level
-from lenet5c.files.atomic import lock, remove_unfinished, unlock
+from lenet5c.files.atomic import lock, try_to_write, unlock
 from lenet5c.files.container import (
     FileFormatError,
     Form,
@@ -70,11 +71,20 @@ class CheckpointFolder:
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> "CheckpointFolder":
-        path = self._folder / LOCK
-        self._lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        # it is written to, but never through a link to a file of another purpose
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        self._lock = os.open(self._folder / LOCK, flags, 0o666)
+        self._process = os.getpid()
+        try:
+            self._take()
+        except BaseException:
+            os.close(self._lock)
+            raise
+        return self
+
+    def _take(self) -> None:
         if lock(self._lock) is False:
             owner = os.read(self._lock, 200).decode(errors="replace")
-            os.close(self._lock)
             raise OSError(
                 errno.EBUSY,
                 "expected a folder of no other training, got one that is in use by "
@@ -83,10 +93,8 @@ class CheckpointFolder:
             )
         with suppress(OSError):  # for the error above alone
             os.truncate(self._lock, 0)
-            os.write(
-                self._lock, f"process {os.getpid()} on {os.uname().nodename}".encode()
-            )
-        return self
+            name = f"process {self._process} on {platform.node()}"
+            os.write(self._lock, name.encode())
 
     def __exit__(
         self,
@@ -94,7 +102,8 @@ class CheckpointFolder:
         error: BaseException | None,
         traceback: "TracebackType | None",
     ) -> None:
-        unlock(self._lock)
+        if os.getpid() == self._process:  # and no child that was forked meanwhile
+            unlock(self._lock)
         os.close(self._lock)
 
     def newest(
@@ -130,8 +139,7 @@ class CheckpointFolder:
                 f"checkpoint: {self._folder} has checkpoints already; expected "
                 "resume=True, to go on from them, or another folder"
             )
-        remove_unfinished(self._folder)
-        self._try_to_write()
+        try_to_write(self._folder)
         found, damaged = None, []
         for step in reversed(steps):
             path = self._path(step)
@@ -197,14 +205,6 @@ class CheckpointFolder:
         """Of the checkpoints in the folder, in order."""
         names = (NAME.fullmatch(path.name) for path in self._folder.iterdir())
         return sorted(int(match[1]) for match in names if match)
-
-    def _try_to_write(self) -> None:
-        """Refuse a folder that is read-only, or a disk that is full, at once."""
-        path = self._folder / f".{os.urandom(8).hex()}.tmp"
-        try:
-            path.write_bytes(bytes(4096))
-        finally:
-            path.unlink(missing_ok=True)
 
     def _read(self, path: Path, step: int, check: Check) -> Saved:
         tensors, metadata = read_file(path, FORM)

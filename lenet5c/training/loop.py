@@ -437,8 +437,9 @@ class _Run:
                 self.options.epochs,
             )
         vectors = self._vectors()
-        for name, vector in found.tensors.items():
-            np.copyto(vectors[name], vector)
+        with self.model.gate:
+            for name, vector in found.tensors.items():
+                np.copyto(vectors[name], vector)
         batches = self.state.batches
         self.history = found.history
         self.batch = found.batch

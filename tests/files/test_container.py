@@ -700,6 +700,20 @@ def test_owner_and_attributes_of_a_file_that_is_replaced_are_kept(model):
     assert {name: os.getxattr(model, name) for name in attributes} == attributes
 
 
+@pytest.mark.skipif(not hasattr(os, "listxattr"), reason="attributes of Linux")
+def test_what_a_new_file_has_of_the_folder_and_the_old_one_not_is_removed(
+    model, monkeypatch
+):
+    """As the access list of a folder that got one later."""
+    listed, removed = os.listxattr, []
+    monkeypatch.setattr(
+        os, "listxattr", lambda at: ["user.new"] if isinstance(at, int) else listed(at)
+    )
+    monkeypatch.setattr(os, "removexattr", lambda _, name: removed.append(name))
+    write_file(model, tensors(1), {})
+    assert removed == ["user.new"]
+
+
 def test_what_the_system_does_not_permit_to_keep_is_no_failure(model, monkeypatch):
     calls = []
 

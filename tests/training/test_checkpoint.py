@@ -21,6 +21,7 @@ from conftest import python_environment
 
 import lenet5c
 from lenet5c import SGD, AdamW, Augment, Checkpoint, EarlyStopping
+from lenet5c.files.atomic import try_to_write
 from lenet5c.files.container import read_file, write_file
 from lenet5c.training.folder import FORM, CheckpointFolder
 from lenet5c.training.schedules import ReduceOnPlateau, Step
@@ -299,6 +300,22 @@ def test_the_last_and_the_best_are_kept(small_images, labels, tmp_path, monkeypa
     )
     found.append(names(tmp_path))
     assert found[1:] == [[1], [1, 2], [2, 3], [2, 3, 4], [2, 4, 5], [5, 6], [6, 7]]
+
+
+def test_the_best_is_kept_after_resuming_as_well(small_images, labels, tmp_path):
+    """At this rate the loss becomes worse after the first epoch."""
+    options = {
+        "optimizer": SGD(0.3),
+        "schedule": lambda step, *_: -1.0,
+        "batch_size": 60,
+        "validation": (small_images, labels),
+        "checkpoint": Checkpoint(tmp_path, keep=1),
+        "resume": True,
+    }
+    for epochs in (1, 2, 4):
+        history = network().fit(small_images, labels, epochs=epochs, **options)
+    assert np.argmin(history.validation_loss) == 0
+    assert names(tmp_path) == [1, 4]
 
 
 @pytest.mark.parametrize("keep", [1, 3])
@@ -589,6 +606,56 @@ def test_a_child_that_outlives_the_training_does_not_keep_the_folder(tmp_path):
         child.kill()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_child_that_leaves_the_training_does_not_free_the_folder(tmp_path):
+    """As one does that was forked in a callback and raises SystemExit."""
+    pytest.importorskip("fcntl")
+    with CheckpointFolder(Checkpoint(tmp_path)) as folder:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                folder.__exit__(None, None, None)
+            finally:
+                os._exit(0)
+        os.waitpid(pid, 0)
+        with pytest.raises(OSError, match="in use by process"):
+            CheckpointFolder(Checkpoint(tmp_path)).__enter__()
+
+
+def test_a_link_in_place_of_the_lock_is_not_written_through(
+    small_images, labels, tmp_path
+):
+    (tmp_path / "precious").write_text("as it was")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match="lock"):
+        train("plain", small_images, labels, checkpoint=tmp_path / "run")
+    assert (tmp_path / "precious").read_text() == "as it was"
+
+
+def test_a_folder_is_free_if_it_could_not_be_entered(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "truncate", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            CheckpointFolder(Checkpoint(tmp_path)).__enter__()
+    with CheckpointFolder(Checkpoint(tmp_path)):
+        pass
+
+
+def test_what_a_killed_trial_left_is_removed(small_images, labels, tmp_path):
+    """Of whether the folder can be written to."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda *_, **__: None)  # as if killed before
+        try_to_write(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+    train("plain", small_images, labels, checkpoint=tmp_path)
+    assert names(tmp_path) == [12, 16, 20]
+
+
 def test_where_nothing_can_be_locked_training_goes_on_without(
     small_images, labels, tmp_path, monkeypatch
 ):
@@ -726,8 +793,9 @@ def test_another_version_is_refused_and_named(
     small_images, labels, tmp_path, monkeypatch
 ):
     train("plain", small_images, labels, checkpoint=tmp_path)
+    version = lenet5c.__version__  # read from there when it is first asked for
     monkeypatch.setattr(lenet5c._support.build, "__version__", "77.0")
-    message = f"version: expected '{lenet5c.__version__}', got '77.0'"
+    message = f"version: expected '{version}', got '77.0'"
     with pytest.raises(ValueError, match=re.escape(message)):
         train("plain", small_images, labels, checkpoint=tmp_path, resume=True)
 
@@ -801,6 +869,20 @@ def test_a_read_only_folder_is_refused(small, small_images, labels, digest, tmp_
     with pytest.raises(PermissionError):
         small.fit(small_images, labels, checkpoint=tmp_path)
     assert digest(small) == before
+
+
+def test_a_full_disk_is_refused_at_the_start(
+    small_images, labels, tmp_path, monkeypatch
+):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(lenet5c.training.folder, "try_to_write", full)
+    model = network()
+    before = digest_of(model)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        model.fit(small_images, labels, checkpoint=tmp_path)
+    assert digest_of(model) == before
 
 
 def test_a_full_disk_is_a_warning_and_tried_again(

@@ -26,7 +26,7 @@ from lenet5c.core.kernels.winograd_rows cimport (
 from lenet5c.core.lanes cimport LANES, TILE_PAIR_F, TILE_PAIR_X, lanes
 from lenet5c.core.memory cimport add_map, arena_of, gradient_of, map_of
 from lenet5c.core.plan cimport (
-    MICROBATCH, Batch, Call, Here, Op, Plan, Workspace, bias_of, here_of_arena, is_folded,
+    MICROBATCH, Batch, Call, Here, Op, Plan, Workspace, bias_of, here_alone, is_folded,
 )
 from lenet5c.core.reduce cimport add_shards
 
@@ -422,7 +422,7 @@ cdef inline void fill_panels(
     cdef lanes *patches = arena_of(space) + op.scratch
     cdef Here here
     if conv.by_block:
-        here = here_of_arena(arena_of(space))
+        here = here_alone(arena_of(space))
         here.gradient = panels.x + task * op.panel_lanes * LANES
         memset(here.gradient, 0, op.panel_lanes * sizeof(lanes))
         op.backward_params(op, &here, x, dy + block * op.y_block)
