@@ -248,3 +248,28 @@ def test_a_checkpoint_is_not_restored_while_another_thread_copies(
         assert (model.parameter_vector == 1).all()
     other.join()
     np.testing.assert_array_equal(model.parameter_vector, trained)
+
+
+def test_averages_do_not_take_the_weights_place_while_another_thread_copies() -> None:
+    model = lenet5c.lenet5(classes=2)
+    trained, held = threading.Event(), threading.Event()
+
+    class Watching:
+        def on_batch_end(self, _: object) -> None:
+            trained.set()
+            assert held.wait(60)
+
+    other = threading.Thread(
+        target=lambda: model.fit(
+            IMAGES, LABELS, epochs=1, weight_average=0.9, callbacks=[Watching()]
+        )
+    )
+    other.start()
+    assert trained.wait(60)
+    with model.gate:
+        weights = model.parameter_vector.copy()
+        held.set()
+        other.join(0.2)  # it comes to its end only if it does not wait
+        np.testing.assert_array_equal(model.parameter_vector, weights)
+    other.join()
+    assert (model.parameter_vector != weights).any()

@@ -440,6 +440,29 @@ def test_ctrl_c_while_images_are_augmented(interrupt_after):
         lenet5c.Augment(elastic=34).apply(images)
 
 
+@needs_timer
+def test_ctrl_c_in_a_short_step_is_answered_before_statistics_move(interrupt_after):
+    """Not when the core has returned, as all but some microseconds are spent in it."""
+    images, labels = random_images(8, 0), np.arange(8)
+    model, optimizer = slow_network(norm=True), lenet5c.SGD()
+    known = [model.state_vector.copy(), 0]
+
+    def train():
+        while True:
+            model.train_step(images, labels, optimizer, threads=1)
+            known[:] = model.state_vector.copy(), optimizer.steps
+
+    half = 0
+    for part in range(20):
+        interrupt_after(0.03 + part / 700)
+        with pytest.raises(KeyboardInterrupt):
+            train()
+        moved = not np.array_equal(model.state_vector, known[0])
+        half += moved and optimizer.steps == known[1]
+        known[:] = model.state_vector.copy(), optimizer.steps
+    assert half <= 5
+
+
 @pytest.mark.parametrize("average", [None, 0.9])
 def test_an_interrupted_training_has_the_weights_of_its_best_epoch(
     average, small, small_images, labels

@@ -29,8 +29,8 @@ from lenet5c.core.random cimport subkey
 from lenet5c.core.shared cimport parts_of_block, run_shared
 from lenet5c.core.step cimport Update, run_average, run_update
 from lenet5c.core.threads cimport (
-    Team, Watch, answer_signals, ends, give_back, is_over, lenet5c_has_openmp,
-    lenet5c_max_threads, raise_signals, share, take_team, watch_signals,
+    Team, Watch, answer_signals, check_signals, ends, give_back, is_over,
+    lenet5c_has_openmp, lenet5c_max_threads, raise_signals, share, take_team, watch_signals,
 )
 
 from lenet5c.core.places import as_run, places, runs_layerwise
@@ -413,10 +413,10 @@ cdef class Network:
         with nogil:
             run_call(&self.plan, call, &space.c, threads)
         call.watch = NULL
-        if is_over(&watch):
+        if is_over(&watch) or check_signals() != 0:  # what came since the last look, too
             clear_sums(&space.c, &self.plan)
             self.scratches.append(space)
-        raise_signals(&watch)
+            return -1
         return 0
 
 
@@ -466,6 +466,8 @@ cdef int set_update(
         else:
             u.second = &vector[0]
     u.adam = rule[0] == "adamw"
+    if len(state) < 1 + u.adam:
+        raise ValueError(f"state: expected {1 + u.adam} vectors, got {len(state)}")
     if u.adam:
         _, u.beta1, u.beta2, u.eps, u.weight_decay = rule
     else:

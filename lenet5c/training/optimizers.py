@@ -58,9 +58,9 @@ class Optimizer:
         owner, address, size = _memory_of(parameters)
         known = self._owner
         if known is None or known[0] is not owner or known[1:] != (address, size):
-            self._owner = owner, address, size
             self.state = [np.zeros_like(parameters) for _ in range(self.state_size)]
             self.steps = 0
+            self._owner = owner, address, size  # last: Ctrl-C may come in between
 
     def step(
         self, parameters: Vector, gradient: Vector, learning_rate: float, threads: int

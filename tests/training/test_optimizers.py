@@ -274,3 +274,30 @@ def test_what_would_lose_its_state_after_each_step_is_refused(optimizer):
         checked_optimizer(optimizer)
     adam = lenet5c.AdamW()
     assert checked_optimizer(adam) is adam
+
+
+@pytest.mark.parametrize("make", [lenet5c.SGD, lenet5c.AdamW])
+def test_ctrl_c_while_a_state_is_made_leaves_none_behind(make, monkeypatch):
+    """The optimizer starts afresh then, as if the step had not been begun."""
+    w, g = np.ones((2, 50), np.float32)
+    interrupted, expected = make(0.1), make(0.1)
+    interrupted.step(np.zeros(7, np.float32), np.ones(7, np.float32), 0.1, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "zeros_like", lambda _: exec("raise KeyboardInterrupt"))
+        with pytest.raises(KeyboardInterrupt):
+            interrupted.step(w, g, 0.1, 1)
+    other = w.copy()
+    interrupted.step(w, g, 0.1, 1)
+    expected.step(other, g, 0.1, 1)
+    assert interrupted.steps == 1
+    np.testing.assert_array_equal(w, other)
+
+
+@pytest.mark.parametrize("make", [lenet5c.SGD, lenet5c.AdamW])
+def test_a_state_of_too_few_vectors_is_refused(make):
+    optimizer = make(0.1)
+    w, g = np.ones((2, 50), np.float32)
+    optimizer.step(w, g, 0.1, 1)
+    optimizer.state.pop()
+    with pytest.raises(ValueError, match=r"^state: expected \d vectors, got"):
+        optimizer.step(w, g, 0.1, 1)
