@@ -2,10 +2,11 @@
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,28 @@ def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
         return done
 
     return run
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A headless Chromium, driven by Selenium; whoever uses it opens a page first."""
+    selenium = pytest.importorskip("selenium.webdriver")
+    program, driver = (shutil.which(n) for n in ("chromium", "chromedriver"))
+    if program is None or driver is None:
+        pytest.skip("no chromium or no chromedriver: the page is not tested")
+    options = selenium.ChromeOptions()
+    options.binary_location = program
+    for argument in (
+        *("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"),
+        *("--disable-gpu", "--hide-scrollbars", "--window-size=1280,900"),
+        *("--force-device-scale-factor=1",),
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+    driven = selenium.Chrome(options, selenium.ChromeService(driver))
+    driven.set_script_timeout(60)
+    yield driven
+    driven.quit()
 
 
 def python_environment() -> dict[str, Any]:
