@@ -21,6 +21,19 @@ def initialise(
     The limits are sqrt(6 / (fan_in + fan_out)) for "glorot" (Glorot and Bengio 2010,
     eq. 16), sqrt(6 / fan_in) for "he" (He et al. 2015, eq. 10: variance 2 / fan_in) and
     sqrt(3 / fan_in) for "lecun" (LeCun et al. 1998, "Efficient BackProp", eq. 16).
+
+    Parameters
+    ----------
+    weight : (O, I, ...) float32, written
+    init : {"glorot", "he", "lecun"}
+    generator : numpy.random.Generator
+
+    Examples
+    --------
+    >>> weight = np.empty((84, 120), np.float32)
+    >>> lenet5c.layers.initialise(weight, "lecun", np.random.default_rng(0))
+    >>> bool(abs(weight).max() <= (3 / 120) ** 0.5), round(float(weight.std()), 2)
+    (True, 0.09)
     """
     field = math.prod(weight.shape[2:])
     fan_in, fan_out = weight.shape[1] * field, weight.shape[0] * field
