@@ -1,8 +1,9 @@
 """One layer at a time on NCHW arrays: the core's kernels for tests, learning and reuse.
 
-All arrays are floating point, are computed in float32, and are returned as float32. NaN
-and infinities are computed with as they are, but for max pooling, where a NaN may be
-passed over.
+All arrays are floating point, are computed in float32, and are returned as float32. One
+of another kind is a TypeError, one of another shape a ValueError that names it. NaN and
+infinities are computed with as they are, but for max pooling, where a NaN may be passed
+over.
 """
 
 from typing import Any

@@ -72,6 +72,16 @@ class Model:
     Attributes
     ----------
     layers : tuple of Layer
+    input_shape : (int, int, int)
+    shapes : list of (int, int, int)
+        Of the input, and of what each layer makes of it.
+    class_count : int
+    stage : InputStage
+        What is done to images before the first layer: fixed by the first `fit`.
+    source : (int, int)
+        Rows and columns of the training images.
+    fitted : bool
+        Whether `fit` or `set_input` has fixed these.
     classes : (classes,) array
         The labels as given to `fit`; 0 to classes - 1 before.
     parameters, buffers : Mapping
@@ -91,6 +101,12 @@ class Model:
     gate : Gate
         Held while the weights change or are copied: ``with model.gate:`` in a training
         loop of one's own makes each copy one of the weights between two steps.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of another kind, two layers have one name, a layer does not
+        fit behind the one before it, or the last one has not `classes` outputs.
 
     Notes
     -----

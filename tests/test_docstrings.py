@@ -135,6 +135,12 @@ def example_of(value: Any) -> str:
     return section[1] if section else ""
 
 
+def fail_if(told: str, lines: list[str]) -> None:
+    """Fail with all of these lines, if there are any."""
+    if lines:
+        pytest.fail("\n  ".join([f"{told}:", *lines]), pytrace=False)
+
+
 PUBLIC = public_names()
 
 
@@ -144,17 +150,13 @@ def test_every_public_name_has_a_docstring_with_an_example():
         for name, value in PUBLIC.items()
         if ">>> " not in example_of(value)
     }
-    lines = "\n".join(f"  {name}: {what}" for name, what in sorted(lacking.items()))
-    told = (
-        f"{len(lacking)} of {len(PUBLIC)} public names lack, with '>>>' under Examples"
-    )
-    if lacking:
-        pytest.fail(f"{told}:\n{lines}", pytrace=False)
+    told = f"{len(lacking)} of {len(PUBLIC)} names lack, with '>>>' under Examples"
+    fail_if(told, [f"{name}: {what}" for name, what in sorted(lacking.items())])
 
 
 def test_no_example_is_skipped():
-    told = [name for name, of in PUBLIC.items() if "+SKIP" in (of.__doc__ or "")]
-    assert told == []
+    skipped = [name for name, of in PUBLIC.items() if "+SKIP" in (of.__doc__ or "")]
+    fail_if("examples to be run, not skipped", skipped)
 
 
 def test_the_docstring_of_a_module_names_its_constants():
@@ -166,7 +168,7 @@ def test_the_docstring_of_a_module_names_its_constants():
         and not _has_docstring(getattr(of, name))
         and not re.search(rf"\b{name}\b", of.__doc__ or "")
     ]
-    assert lacking == [], "not a word of them in the docstring of their module"
+    fail_if("not named in the docstring of their module", lacking)
 
 
 def test_parameters_are_documented_as_numpydoc_wants_them():
@@ -186,7 +188,7 @@ def test_parameters_are_documented_as_numpydoc_wants_them():
         # files to read, whose docstrings begin with the formula, name them there
         if missing and not name.startswith(("lenet5c.reference.", "lenet5c.article.")):
             told.append(f"{name}: {sorted(missing)} not documented")
-    assert told == []
+    fail_if("docstrings to be mended", told)
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet5c._support.checks import pair, truth, whole
-from lenet5c._support.habits import explained
+from lenet5c._support.habits import choose, explained
 from lenet5c._support.threads import resolve_threads
 from lenet5c.data.arrays import as_bytes, as_labels, compact, hold_out, planes, taken
 from lenet5c.data.caches import Shown, user_cache
@@ -515,12 +515,18 @@ def find(name: str) -> Path | None:
     -------
     pathlib.Path or None
 
+    Raises
+    ------
+    ValueError
+        If it is another name.
+
     Examples
     --------
     >>> folder = lenet5c.datasets.find("mnist")
     >>> folder is None or folder.is_dir()
     True
     """
+    choose("name", name, OPENML_NAMES)
     for folder in _folders(name):
         with suppress(ValueError, OSError):
             files = [file for file in _files(folder) if not _is_table(file)]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet5c._support.habits import choose
 from lenet5c.layers.activation import Activation, LeakyReLU, ReLU
 from lenet5c.layers.base import Layer
 from lenet5c.layers.residual import Residual
@@ -28,6 +29,11 @@ def initialise(
     init : {"glorot", "he", "lecun"}
     generator : numpy.random.Generator
 
+    Raises
+    ------
+    ValueError
+        If `init` is none of these.
+
     Examples
     --------
     >>> weight = np.empty((84, 120), np.float32)
@@ -37,11 +43,12 @@ def initialise(
     """
     field = math.prod(weight.shape[2:])
     fan_in, fan_out = weight.shape[1] * field, weight.shape[0] * field
-    variance = {
+    variances = {
         "glorot": 2 / (fan_in + fan_out),
         "he": 2 / fan_in,
         "lecun": 1 / fan_in,
-    }[init]
+    }
+    variance = choose("init", init, variances)
     limit = math.sqrt(3 * variance)
     weight[...] = generator.uniform(-limit, limit, weight.shape)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from lenet5c._support.checks import whole
 from lenet5c._support.habits import choose
 from lenet5c.data.augment import Augment
 from lenet5c.training.optimizers import SGD, AdamW, Optimizer
@@ -158,11 +159,17 @@ def epochs_for(images: int) -> int:
     -------
     int
 
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no whole number of at least 1.
+
     Examples
     --------
     >>> [lenet5c.recipes.epochs_for(images) for images in (60_000, 10_000, 1_000)]
     [3, 18, 30]
     """
+    images = whole("images", images, 1, 2**63)
     return min(30, max(3, round(180_000 / images)))
 
 
