@@ -4,7 +4,7 @@
 
 Names, signatures, shapes and return values are the article's, so its example runs with
 this one import changed. What it leaves out is here: the backward pass below F6, and
-`train_batch`. What it gets wrong is mended, and said where it stands:
+`train_batch`. What it gets wrong is mended, and said where it stands::
 
     initialize_parameters               He's initialisation with tanh
     compute_cost                        log(p + 1e-8)
@@ -236,9 +236,9 @@ class LeNet5:
     def conv_backward(
         self, dZ: ArrayLike, A_prev: ArrayLike, W: ArrayLike
     ) -> tuple[Array, Array]:
-        """dW[f, c, k, l] = mean over n of sum over i, j of
-        dZ[n, f, i, j] * A_prev[n, c, i + k, j + l]
-        db[f, 0] = mean over n of sum over i, j of dZ[n, f, i, j]
+        """| dW[f, c, k, l] = mean over n of sum over i, j of
+          dZ[n, f, i, j] * A_prev[n, c, i + k, j + l]
+        | db[f, 0] = mean over n of sum over i, j of dZ[n, f, i, j]
 
         Gradients by filters and bias of `conv2d`, whose input was A_prev.
 
@@ -428,7 +428,7 @@ class LeNet5:
         return float(-(y[some] * log_p[some]).sum() / y.shape[1])
 
     def gradients(self, predictions: ArrayLike, labels: ArrayLike) -> dict[str, Array]:
-        """Gradients of the cost by the parameters, by name: "W1" to "b_out".
+        """Gradients of the cost by the parameters, by name: "W1" to "b_out"::
 
             dZ_out = p - y    of softmax and cost together
             dA = W^T dZ       through a layer, see `conv_gradients`

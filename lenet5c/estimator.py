@@ -202,7 +202,7 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Channels, rows and columns of an image.
     n_features_in_ : int
         Numbers in an image.
-    feature_names_in_ : (n_features_in_,) array
+    feature_names_in_ : (n_features,) array
         Only if X has feature names that are all strings.
     n_outputs_ : int
         Outputs of the network: n_classes.
@@ -449,6 +449,10 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         X : array-like
             As in `fit`, of the same shape.
 
+        Returns
+        -------
+        (n_samples,) array
+
         Raises
         ------
         sklearn.exceptions.NotFittedError
@@ -476,6 +480,10 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         X : array-like
             As in `fit`, of the same shape.
 
+        Returns
+        -------
+        (n_samples, n_classes) float32
+
         Raises
         ------
         sklearn.exceptions.NotFittedError
@@ -500,6 +508,10 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ----------
         X : array-like
             As in `fit`, of the same shape.
+
+        Returns
+        -------
+        (n_samples, n_classes) float32
 
         Raises
         ------
@@ -532,6 +544,10 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ----------
         X : array-like
             As in `fit`, of the same shape.
+
+        Returns
+        -------
+        (n_samples, C, H, W) uint8 or float32
 
         Raises
         ------

@@ -633,6 +633,10 @@ def softmax_cross_entropy(
     labels : (N,) integers, 0 to K - 1
     threads : int or None
 
+    Returns
+    -------
+    float
+
     Raises
     ------
     TypeError, ValueError

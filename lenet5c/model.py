@@ -488,6 +488,10 @@ class Model:
             As in `fit`, of the kind of pixels that the model was trained on.
         threads : int or None
 
+        Returns
+        -------
+        (N, classes) float32
+
         Raises
         ------
         TypeError, ValueError
@@ -516,6 +520,10 @@ class Model:
         images : array
             As in `fit`, of the kind of pixels that the model was trained on.
         threads : int or None
+
+        Returns
+        -------
+        (N,) array
 
         Raises
         ------
@@ -637,6 +645,10 @@ class Model:
         layer : str
             A name, as `summary` lists them.
         threads : int or None
+
+        Returns
+        -------
+        (N, C, H, W) float32
 
         Raises
         ------

@@ -9,7 +9,7 @@ bias.
 A network is a list of (kind, options) such as
 ``("conv2d", {"name": "C1", "filters": 6, "kernel_size": 5})`` with its parameters in a
 dictionary ("C1.weight", "C1.bias"). The options "layers" and "shortcut" of a "residual"
-are such lists. `LENET5` is one.
+are such lists. `LENET5` is one. Shapes are told by these letters::
 
     N        images
     C, F     channels in, filters (channels out)
@@ -142,9 +142,10 @@ def conv2d_backward(
     stride: int = 1,
     padding: int = 0,
 ) -> tuple[Array, Array, Array]:
-    """dweight[f, c, k, l] = sum over n, i, j of dy[n, f, i, j] * x[n, c, i + k, j + l]
-    dx[n, c, i + k, j + l] = sum over f, k, l of dy[n, f, i, j] * weight[f, c, k, l]
-    dbias[f] = sum over n, i, j of dy[n, f, i, j]
+    """| dx[n, c, i + k, j + l] = sum over f, k, l of
+      dy[n, f, i, j] * weight[f, c, k, l]
+    | dweight[f, c, k, l] = sum over n, i, j of dy[n, f, i, j] * x[n, c, i + k, j + l]
+    | dbias[f] = sum over n, i, j of dy[n, f, i, j]
 
     with i * stride + k - padding for i + k, likewise j + l: each product of `conv2d`
     gives its two factors their gradients. Returns (dx, dweight, dbias), in the shapes
@@ -365,9 +366,9 @@ def dense(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> Arr
 def dense_backward(
     x: ArrayLike, weight: ArrayLike, dy: ArrayLike
 ) -> tuple[Array, Array, Array]:
-    """dx[n, i] = sum over o of dy[n, o] * weight[o, i]
-    dweight[o, i] = sum over n of dy[n, o] * x[n, i]
-    dbias[o] = sum over n of dy[n, o]
+    """| dx[n, i] = sum over o of dy[n, o] * weight[o, i]
+    | dweight[o, i] = sum over n of dy[n, o] * x[n, i]
+    | dbias[o] = sum over n of dy[n, o]
 
     Returns (dx, dweight, dbias), in the shapes of x, weight and bias.
 

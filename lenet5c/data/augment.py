@@ -89,6 +89,10 @@ class Augment:
         stage : InputStage
             Of the model that is trained.
 
+        Returns
+        -------
+        tuple of float
+
         Examples
         --------
         >>> augment = lenet5c.Augment(shift=1, rotate=180, elastic=(34, 4))

@@ -246,6 +246,10 @@ class InputStage:
         """(scale, offset, background, float_scale, float_offset): a byte b becomes
         b * scale + offset, and a float likewise.
 
+        Returns
+        -------
+        tuple of 5 float
+
         Examples
         --------
         >>> from lenet5c.data.images import InputStage

@@ -276,6 +276,10 @@ def read_picture(path: Path, size: tuple[int, int], channels: int) -> NDArray[np
     channels : int
         1 or 3.
 
+    Returns
+    -------
+    (C, H, W) uint8
+
     Raises
     ------
     ImportError

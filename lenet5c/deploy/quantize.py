@@ -215,6 +215,10 @@ class QuantizedModel:
         images : array
             uint8, as `Model.predict` takes them.
 
+        Returns
+        -------
+        (N, classes) int32
+
         Raises
         ------
         TypeError, ValueError
@@ -242,6 +246,10 @@ class QuantizedModel:
         ----------
         images : array
             uint8, as `Model.predict` takes them.
+
+        Returns
+        -------
+        (N,) array
 
         Raises
         ------

@@ -64,6 +64,10 @@ class Layer:
         ----------
         shape : (C, H, W)
 
+        Returns
+        -------
+        (C, H, W)
+
         Examples
         --------
         >>> lenet5c.Conv2d(6, 5).output_shape((1, 32, 32))
@@ -97,6 +101,10 @@ class Layer:
         shape : (C, H, W)
             Of the input.
 
+        Returns
+        -------
+        dict of str to tuple of int
+
         Examples
         --------
         >>> lenet5c.Conv2d(6, 5).parameter_shapes((1, 32, 32))
@@ -112,6 +120,10 @@ class Layer:
         shape : (C, H, W)
             Of the input.
 
+        Returns
+        -------
+        dict of str to tuple of int
+
         Examples
         --------
         >>> lenet5c.BatchNorm2d().buffer_shapes((6, 28, 28))
@@ -126,6 +138,10 @@ class Layer:
         ----------
         shape : (C, H, W)
             Of the input.
+
+        Returns
+        -------
+        int
 
         Examples
         --------

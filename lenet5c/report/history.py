@@ -58,6 +58,10 @@ class History:
     def to_dict(self) -> dict[str, list[float]]:
         """The lists by name.
 
+        Returns
+        -------
+        dict of str to list of float
+
         Examples
         --------
         >>> lenet5c.History(loss=[0.5, 0.25]).to_dict()["loss"]
@@ -121,6 +125,10 @@ class History:
 
     def arrays(self) -> dict[str, NDArray[np.float64]]:
         """The lists by name as (epochs,) float64 arrays; empty ones are left out.
+
+        Returns
+        -------
+        dict of str to (epochs,) float64
 
         Examples
         --------

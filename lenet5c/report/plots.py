@@ -542,6 +542,10 @@ def feature_layers(model: Network) -> list[tuple[str, tuple[int, int, int]]]:
     ----------
     model : Model
 
+    Returns
+    -------
+    list of (str, (int, int, int))
+
     Examples
     --------
     >>> lenet5c.plots.feature_layers(model)

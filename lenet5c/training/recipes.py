@@ -69,6 +69,10 @@ class Recipe:
         ----------
         name : str
 
+        Returns
+        -------
+        object
+
         Examples
         --------
         >>> recipe = lenet5c.recipes.RECIPES["default"]

@@ -233,6 +233,10 @@ class ReduceOnPlateau:
     def fresh(self) -> "ReduceOnPlateau":
         """A copy that has seen no epoch.
 
+        Returns
+        -------
+        ReduceOnPlateau
+
         Examples
         --------
         >>> schedule = lenet5c.schedules.ReduceOnPlateau(patience=1)
