@@ -207,7 +207,7 @@ static inline lanes lanes_max(lanes a, lanes b) { return lanes_choose(a > b, a, 
 
 #define LENET5C_LANES_FMA(a, b, c) ((a) * (b) + (c))
 
-/* tanh(x), to 4 units in the last place. NaN stays NaN. */
+/* tanh(x), to 6.02 units in the last place. NaN stays NaN. */
 static inline lanes lanes_tanh(lanes x)
 {
     const lanes most = lanes_set(LENET5C_TANH_MOST);

@@ -4,7 +4,7 @@
 
 Names, signatures, shapes and return values are the article's, so its example runs with
 this one import changed. What it leaves out is here: the backward pass below F6, and
-`train_batch`. What it gets wrong is mended, and said where it stands:
+`train_batch`. What it gets wrong is mended, and said where it stands::
 
     initialize_parameters               He's initialisation with tanh
     compute_cost                        log(p + 1e-8)
@@ -81,7 +81,7 @@ def preprocess_data(
 
     Examples
     --------
-    >>> preprocess_data([[0, 255], [255, 0]]).tolist()
+    >>> lenet5c.article.preprocess_data([[0, 255], [255, 0]]).tolist()
     [[-1.0, 1.0], [1.0, -1.0]]
     """
     pixels = as_array("X", X)
@@ -151,7 +151,7 @@ class LeNet5:
 
     Examples
     --------
-    >>> model = LeNet5(learning_rate=0.01)
+    >>> model = lenet5c.article.LeNet5(learning_rate=0.01)
     >>> X = np.random.default_rng(0).random((32, 1, 32, 32))
     >>> y = np.eye(10)[np.arange(32) % 10]
     >>> costs = model.train(X, y, epochs=2, batch_size=8)
@@ -175,6 +175,13 @@ class LeNet5:
         layers, of 25 inputs or of 400, and advises He's initialisation, which makes up
         for the half that ReLU sets to zero; tanh sets nothing to zero. In a network as
         shallow as this all three learn: docs/article.md has the figures.
+
+        Examples
+        --------
+        >>> net = lenet5c.article.LeNet5()
+        >>> net.initialize_parameters()  # other weights: the generator goes on
+        >>> bool(np.abs(net.W1).max() <= (6 / (25 + 150)) ** 0.5)
+        True
         """
         self.W1, self.b1 = self._glorot(6, 1, 5, 5)
         self.W3, self.b3 = self._glorot(16, 6, 5, 5)
@@ -195,6 +202,13 @@ class LeNet5:
 
         input_data x (N, C, H, W), filters (F, C, KH, KW), bias (F, 1), result
         (N, F, H - KH + 1, W - KW + 1).
+
+        Examples
+        --------
+        >>> net = lenet5c.article.LeNet5()
+        >>> ones = np.ones((1, 1, 5, 5))
+        >>> net.conv2d(ones, ones, [[0.5]]).tolist()
+        [[[[25.5]]]]
         """
         x = floats("input_data", input_data, (None, None, None, None))
         W = floats("filters", filters, (None, x.shape[1], None, None))
@@ -206,6 +220,14 @@ class LeNet5:
 
         The article's scipy.ndimage.convolve turns the kernel by 180 degrees, and keeps
         the size of the map by making up pixels beyond its sides. This does neither.
+
+        Examples
+        --------
+        >>> net = lenet5c.article.LeNet5()
+        >>> x = np.arange(9.0).reshape(1, 1, 3, 3)
+        >>> corners = [[[[1.0, 0.0], [0.0, 10.0]]]]  # upper left and lower right
+        >>> net.fast_conv2d(x, corners).tolist()
+        [[[[40.0, 51.0], [73.0, 84.0]]]]
         """
         x = floats("input_data", input_data, (None, None, None, None))
         W = floats("filters", filters, (None, x.shape[1], None, None))
@@ -214,11 +236,19 @@ class LeNet5:
     def conv_backward(
         self, dZ: ArrayLike, A_prev: ArrayLike, W: ArrayLike
     ) -> tuple[Array, Array]:
-        """dW[f, c, k, l] = mean over n of sum over i, j of
-        dZ[n, f, i, j] * A_prev[n, c, i + k, j + l]
-        db[f, 0] = mean over n of sum over i, j of dZ[n, f, i, j]
+        """| dW[f, c, k, l] = mean over n of sum over i, j of
+          dZ[n, f, i, j] * A_prev[n, c, i + k, j + l]
+        | db[f, 0] = mean over n of sum over i, j of dZ[n, f, i, j]
 
         Gradients by filters and bias of `conv2d`, whose input was A_prev.
+
+        Examples
+        --------
+        >>> net = lenet5c.article.LeNet5()
+        >>> dZ, A_prev = [[[[10.0]]]], [[[[1.0, 2.0], [3.0, 4.0]]]]
+        >>> dW, db = net.conv_backward(dZ, A_prev, np.ones((1, 1, 2, 2)))
+        >>> dW.tolist(), db.tolist()
+        ([[[[10.0, 20.0], [30.0, 40.0]]]], [[10.0]])
         """
         _, dW, db = self.conv_gradients(dZ, A_prev, W)
         return dW, db
@@ -229,6 +259,14 @@ class LeNet5:
 
         and the dW and db of `conv_backward`: (dA_prev, dW, db). The kernel finds all
         three in one pass, and the layer before needs the first.
+
+        Examples
+        --------
+        >>> net = lenet5c.article.LeNet5()
+        >>> W = [[[[1.0, 2.0], [3.0, 4.0]]]]
+        >>> dA_prev, dW, db = net.conv_gradients([[[[10.0]]]], np.ones((1, 1, 2, 2)), W)
+        >>> dA_prev.tolist()
+        [[[[10.0, 20.0], [30.0, 40.0]]]]
         """
         x = floats("A_prev", A_prev, (None, None, None, None))
         W = floats("W", W, (None, x.shape[1], None, None))
@@ -242,12 +280,25 @@ class LeNet5:
         """y[n, c, i, j] = mean over k, l < P of x[n, c, P i + k, P j + l]
 
         input_data x (N, C, H, W), P the pool_size, result (N, C, H // P, W // P).
+
+        Examples
+        --------
+        >>> net = lenet5c.article.LeNet5()
+        >>> net.avg_pool2d([[[[1.0, 2.0], [3.0, 6.0]]]]).tolist()
+        [[[[3.0]]]]
         """
         x = floats("input_data", input_data, (None, None, None, None))
         return functional.avg_pool2d(x, pool_size)
 
     def tanh_activation(self, x: ArrayLike) -> Array:
-        """(exp(x) - exp(-x)) / (exp(x) + exp(-x)), any shape."""
+        """(exp(x) - exp(-x)) / (exp(x) + exp(-x)), any shape.
+
+        Examples
+        --------
+        >>> net = lenet5c.article.LeNet5()
+        >>> net.tanh_activation([-100.0, 0.0, 100.0]).round(6).tolist()
+        [-1.0, 0.0, 1.0]
+        """
         return functional.tanh(x)
 
     def softmax(self, x: ArrayLike) -> Array:
@@ -255,6 +306,11 @@ class LeNet5:
 
         with the largest x[j, n] for c, which changes nothing but that exp cannot
         overflow. x (classes, N).
+
+        Examples
+        --------
+        >>> lenet5c.article.LeNet5().softmax([[0.0, 1000.0], [0.0, 0.0]]).tolist()
+        [[0.5, 1.0], [0.5, 0.0]]
         """
         x = floats("x", x, None)
         with np.errstate(over="ignore", invalid="ignore"):  # `update` finds NaN
@@ -263,17 +319,42 @@ class LeNet5:
         return p
 
     def stable_softmax(self, x: ArrayLike) -> Array:
-        """`softmax`, which is stable as it is; in the article as well."""
+        """`softmax`, which is stable as it is; in the article as well.
+
+        Examples
+        --------
+        >>> lenet5c.article.LeNet5().stable_softmax([[1000.0], [1000.0]]).tolist()
+        [[0.5], [0.5]]
+        """
         return self.softmax(x)
 
     def dense(self, A_prev: ArrayLike, W: ArrayLike, b: ArrayLike) -> Array:
-        """Z = W A_prev + b: (O, N) from (I, N), W (O, I), b (O, 1)."""
+        """Z = W A_prev + b: (O, N) from (I, N), W (O, I), b (O, 1).
+
+        Examples
+        --------
+        >>> net = lenet5c.article.LeNet5()
+        >>> W, b = [[10.0, 1.0], [0.0, 3.0]], [[0.5], [0.0]]
+        >>> net.dense([[1.0], [2.0]], W, b).tolist()
+        [[12.5], [6.0]]
+        """
         W = floats("W", W, (None, None))
         x = floats("A_prev", A_prev, (W.shape[1], None)).T
         return functional.dense(x, W, floats("b", b, (len(W), 1))[:, 0]).T
 
     def dense_gradients(self, dZ: ArrayLike, A_prev: ArrayLike, W: ArrayLike) -> Three:
-        """dA_prev = W^T dZ, dW = dZ A_prev^T / N, db = mean over n of dZ[:, n]"""
+        """dA_prev = W^T dZ, dW = dZ A_prev^T / N, db = mean over n of dZ[:, n]
+
+        A column is an image: dZ (O, N), A_prev (I, N), W (O, I).
+
+        Examples
+        --------
+        >>> net = lenet5c.article.LeNet5()
+        >>> W = [[10.0, 1.0], [0.0, 3.0]]
+        >>> dA_prev, dW, db = net.dense_gradients([[1.0], [2.0]], [[1.0], [2.0]], W)
+        >>> dA_prev.tolist(), dW.tolist(), db.tolist()
+        ([[10.0], [7.0]], [[1.0, 2.0], [2.0, 4.0]], [[1.0], [2.0]])
+        """
         W = floats("W", W, (None, None))
         x = floats("A_prev", A_prev, (W.shape[1], None)).T
         dy = floats("dZ", dZ, (len(W), len(x))).T
@@ -290,6 +371,15 @@ class LeNet5:
         ------
         TypeError, ValueError
             If X holds no floating numbers, is of another shape or not finite.
+
+        Examples
+        --------
+        >>> net = lenet5c.article.LeNet5()
+        >>> predictions = net.forward(np.zeros((3, 1, 32, 32)))
+        >>> predictions.shape, predictions.sum(axis=0).round(4).tolist()
+        ((10, 3), [1.0, 1.0, 1.0])
+        >>> net.cache["A1"].shape
+        (3, 6, 28, 28)
         """
         A0 = _images("X", X)  # 1@32x32
         Z1 = self.conv2d(A0, self.W1, self.b1)  # C1: 6@28x28
@@ -317,6 +407,13 @@ class LeNet5:
         logits that it kept, z - max z - log(sum of exp(z - max z)). The article's
         log(p + 1e-8) is at least -18.4, so that the cost no longer belongs to the
         gradient of a bad mistake. Of other predictions it is log(p): infinite at 0.
+
+        Examples
+        --------
+        >>> net = lenet5c.article.LeNet5()
+        >>> cost = net.compute_cost(np.full((10, 1), 0.1), np.eye(10)[:, :1])
+        >>> round(cost, 4)  # log(10): one of ten, equally probable
+        2.3026
         """
         p = floats("predictions", predictions, (10, None))
         y = _shares("labels", labels, (10, p.shape[1]), of=0)
@@ -331,7 +428,7 @@ class LeNet5:
         return float(-(y[some] * log_p[some]).sum() / y.shape[1])
 
     def gradients(self, predictions: ArrayLike, labels: ArrayLike) -> dict[str, Array]:
-        """Gradients of the cost by the parameters, by name: "W1" to "b_out".
+        """Gradients of the cost by the parameters, by name: "W1" to "b_out"::
 
             dZ_out = p - y    of softmax and cost together
             dA = W^T dZ       through a layer, see `conv_gradients`
@@ -339,6 +436,14 @@ class LeNet5:
             dA = dA_pooled / 4, for each of the four pixels of a window
 
         predictions and labels (10, N), of the images that `forward` had last.
+
+        Examples
+        --------
+        >>> net = lenet5c.article.LeNet5()
+        >>> predictions = net.forward(np.zeros((1, 1, 32, 32)))  # 1 / 10 each
+        >>> gradients = net.gradients(predictions, np.eye(10)[:, :1])
+        >>> print(gradients["b_out"][:3].T.round(4))  # p - y
+        [[-0.9  0.1  0.1]]
         """
         cache = self.cache
         if not cache:
@@ -372,11 +477,26 @@ class LeNet5:
         ------
         TrainingError
             If a parameter would not be finite; none has changed then.
+
+        Examples
+        --------
+        >>> net = lenet5c.article.LeNet5(learning_rate=0.1)
+        >>> net.backward(net.forward(np.zeros((1, 1, 32, 32))), np.eye(10)[:, :1])
+        >>> print(net.b_out[:3].T.round(4))  # minus 0.1 (p - y)
+        [[ 0.09 -0.01 -0.01]]
         """
         self.update(self.gradients(predictions, labels))
 
     def update(self, gradients: dict[str, Array]) -> None:
-        """The step of `backward`, with gradients by name."""
+        """The step of `backward`, with gradients by name.
+
+        Examples
+        --------
+        >>> net = lenet5c.article.LeNet5(learning_rate=0.5)
+        >>> net.update({"b1": np.ones((6, 1))})
+        >>> net.b1[:2].tolist()
+        [[-0.5], [-0.5]]
+        """
         new: dict[str, Any] = {}
         for name, gradient in gradients.items():
             values = getattr(self, name)
@@ -395,6 +515,14 @@ class LeNet5:
         """One step with images (N, 1, 32, 32) and one-hot labels (N, 10); its cost.
 
         The article calls it without labels, and leaves it out.
+
+        Examples
+        --------
+        >>> net = lenet5c.article.LeNet5()
+        >>> x, y = np.zeros((1, 1, 32, 32)), np.eye(10)[:1]
+        >>> costs = [net.train_batch(x, y) for _ in range(2)]
+        >>> round(costs[0], 4), costs[1] < costs[0]  # log(10), and then less
+        (2.3026, True)
         """
         X_batch = _images("X_batch", X_batch)
         labels = _shares("y_batch", y_batch, (len(X_batch), 10), of=1).T
@@ -415,6 +543,15 @@ class LeNet5:
         the large one in less memory. Checkpoints proper drop some layers' maps and
         compute them again on the way back (Chen, Xu, Zhang, Guestrin 2016); no layer
         here mixes images, so parts of a batch keep less and compute nothing twice.
+
+        Examples
+        --------
+        >>> x, y = np.random.default_rng(0).random((4, 1, 32, 32)), np.eye(10)[:4]
+        >>> whole, parts = lenet5c.article.LeNet5(), lenet5c.article.LeNet5()
+        >>> cost = whole.train_batch(x, y)
+        >>> same = parts.train_with_gradient_checkpointing(x, y, checkpoint_freq=2)
+        >>> abs(cost - same) < 1e-5, np.allclose(whole.W1, parts.W1, atol=1e-6)
+        (True, True)
         """
         X_train = _images("X_train", X_train)
         y = _shares("y_train", y_train, (len(X_train), 10), of=1)
@@ -461,6 +598,16 @@ class LeNet5:
             If an argument is of another kind, shape or range; nothing has changed.
         TrainingError
             If the training diverges. The parameters are the last finite ones.
+
+        Examples
+        --------
+        >>> net = lenet5c.article.LeNet5(learning_rate=0.1)
+        >>> x = np.random.default_rng(0).random((20, 1, 32, 32))
+        >>> y = np.eye(10)[np.arange(20) % 10]
+        >>> costs = net.train(x, y, epochs=2, batch_size=5)
+        Epoch 0: cost 2...
+        >>> len(costs)
+        2
         """
         X_train = _images("X_train", X_train)
         y = _shares("y_train", y_train, (len(X_train), 10), of=1)
@@ -483,7 +630,14 @@ class LeNet5:
 
     def calculate_accuracy(self, predictions: ArrayLike, y_val: ArrayLike) -> float:
         """Share of columns of predictions (10, N) that are largest where the rows of
-        y_val (N, 10) are."""
+        y_val (N, 10) are.
+
+        Examples
+        --------
+        >>> predictions = np.eye(10)[:, [3, 4]]  # two columns: a 3, and a 4
+        >>> lenet5c.article.LeNet5().calculate_accuracy(predictions, np.eye(10)[[3, 7]])
+        0.5
+        """
         p = floats("predictions", predictions, (10, None))
         y = _shares("y_val", y_val, (p.shape[1], 10), of=1)
         return float((p.argmax(axis=0) == y.argmax(axis=1)).mean())
@@ -494,6 +648,14 @@ class LeNet5:
         On as many as there are: on 100 of them, as in the article's example, an
         accuracy of 90 % has a deviation of 3 points. `forward` gets PART images at a
         time, so that any number fits into memory.
+
+        Examples
+        --------
+        >>> net = lenet5c.article.LeNet5()
+        >>> x, y = np.zeros((20, 1, 32, 32)), np.eye(10)[[0] * 20]
+        >>> cost, accuracy = net.validate_model(x, y)
+        >>> round(cost, 4)  # log(10): it knows nothing yet
+        2.3026
         """
         X_val = _images("X_val", X_val)
         y = _shares("y_val", y_val, (len(X_val), 10), of=1)
@@ -509,6 +671,13 @@ class LeNet5:
         """learning_rate = initial_lr, from epoch 20 on a tenth, from 40 on a hundredth.
 
         initial_lr is not the rate that the class was given; pass that.
+
+        Examples
+        --------
+        >>> net = lenet5c.article.LeNet5()
+        >>> net.update_learning_rate(20, initial_lr=0.5)
+        >>> net.learning_rate
+        0.05
         """
         epoch = whole("epoch", epoch, 0)
         factor = 1.0 if epoch < 20 else 0.1 if epoch < 40 else 0.01

@@ -6,6 +6,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from lenet5c.data.images import InputStage
 
+__all__ = ["Predictor", "addresses"]
+
 addresses: dict[str, int]
 
 class Predictor:

@@ -21,6 +21,8 @@ import numpy
 from lenet5c._support import cores as _core
 from lenet5c._support.checks import as_array, refuse_masked
 
+__all__ = ["Predictor", "addresses"]
+
 cdef extern from "lenet5c.h" nogil:
     int c_abi_version "lenet5c_abi_version"()
     const char *c_strerror "lenet5c_strerror"(int)
@@ -237,6 +239,22 @@ cdef class Predictor:
         Bytes of scratch that a native program has to give to each of its threads.
     instruction_set : str
         "avx512", "avx2" or "vector".
+
+    Raises
+    ------
+    ValueError
+        If `content` is no model that the C runtime opens, or there is not one label for
+        each of its classes.
+
+    Examples
+    --------
+    `Model.predictor` makes one; `Model.save` writes what it opens.
+
+    >>> model.save("digits.lenet5c")
+    >>> with open("digits.lenet5c", "rb") as file:
+    ...     classify = lenet5c.embed.Predictor(file.read(), model.classes.tolist())
+    >>> classify(images[1])
+    3
     """
 
     cdef lenet5c_model *model
@@ -298,7 +316,28 @@ cdef class Predictor:
         return self.labels[self.of_image(image, NULL)]
 
     def predict_proba(self, image):
-        """Probabilities of one image's classes, (classes,) float32."""
+        """Probabilities of one image's classes.
+
+        Parameters
+        ----------
+        image : (H, W) or (C, H, W) array
+            As in a call.
+
+        Returns
+        -------
+        (classes,) float32, in the order of `labels`
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the image does not fit.
+
+        Examples
+        --------
+        >>> probabilities = model.predictor().predict_proba(images[1])
+        >>> probabilities.shape, int(probabilities.argmax())
+        ((10,), 3)
+        """
         cdef float[::1] probabilities
         found = numpy.empty(len(self.labels), numpy.float32)
         probabilities = found
@@ -309,16 +348,30 @@ cdef class Predictor:
         self, images not None, float[:, ::1] logits, float[:, ::1] probabilities,
         int threads, int part=16,
     ):
-        """Write the logits and probabilities, (N, classes), of many images; or None.
+        """Write the logits and probabilities of many images; nothing is checked.
 
-        A thread takes `part` images at a time.
-
-        images : (N, C, H, W) uint8 or float32, C-contiguous, no larger than the input
+        Parameters
+        ----------
+        images : (N, C, H, W) uint8 or float32
+            C-contiguous, no larger than the network's input.
+        logits, probabilities : (N, classes) float32, written; or None
+        threads : int
+        part : int
+            How many images a thread takes at a time.
 
         Returns
         -------
         bool
             False if there are pixels that the network does not take.
+
+        Examples
+        --------
+        >>> probabilities = np.empty((3, 10), np.float32)
+        >>> pixels = images[:3, np.newaxis]
+        >>> model.predictor().predict_many(pixels, None, probabilities, threads=1)
+        True
+        >>> probabilities.argmax(axis=1).tolist()
+        [1, 3, 5]
         """
         cdef const uint8_t[:, :, :, ::1] bytes
         cdef const float[:, :, :, ::1] floats

@@ -202,7 +202,7 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Channels, rows and columns of an image.
     n_features_in_ : int
         Numbers in an image.
-    feature_names_in_ : (n_features_in_,) array
+    feature_names_in_ : (n_features,) array
         Only if X has feature names that are all strings.
     n_outputs_ : int
         Outputs of the network: n_classes.
@@ -223,9 +223,8 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Examples
     --------
     >>> from sklearn.datasets import load_digits
-    >>> from lenet5c import LeNet5Classifier
     >>> X, y = load_digits(return_X_y=True)
-    >>> clf = LeNet5Classifier(random_state=0).fit(X[:1500], y[:1500])
+    >>> clf = lenet5c.LeNet5Classifier(random_state=0).fit(X[:1500], y[:1500])
     >>> clf.score(X[1500:], y[1500:]) > 0.9
     True
     """
@@ -320,6 +319,13 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             If an argument or a parameter does not fit.
         lenet5c.TrainingError
             If the loss stops being finite.
+
+        Examples
+        --------
+        >>> rows = images.reshape(len(images), -1)  # as others take them
+        >>> clf = lenet5c.LeNet5Classifier(max_iter=3, random_state=0).fit(rows, labels)
+        >>> clf.n_iter_, clf.classes_.tolist()
+        (3, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
         """
         going_on = truth("warm_start", self.warm_start) and hasattr(self, "model_")
         if (X_val is None) != (y_val is None):
@@ -390,10 +396,12 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X, y, sample_weight : array-like
+        X, y : array-like
             As in `fit`. y need not have all classes.
         classes : (n_classes,) array-like
             All labels there will be: needed in the first call.
+        sample_weight : array-like
+            As in `fit`.
 
         Returns
         -------
@@ -403,6 +411,14 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ------
         ValueError, TypeError, lenet5c.TrainingError
             As `fit` does.
+
+        Examples
+        --------
+        >>> clf = lenet5c.LeNet5Classifier(random_state=0)
+        >>> for part in (slice(0, 700), slice(700, 1400)):
+        ...     _ = clf.partial_fit(images[part], labels[part], classes=range(10))
+        >>> clf.n_iter_
+        2
         """
         first = not hasattr(self, "model_")
         if first and classes is None:
@@ -426,19 +442,92 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @explained
     def predict(self, X: Any) -> NDArray[Any]:
-        """The most probable label of each sample, (n_samples,)."""
+        """The most probable label of each sample, (n_samples,).
+
+        Parameters
+        ----------
+        X : array-like
+            As in `fit`, of the same shape.
+
+        Returns
+        -------
+        (n_samples,) array
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        TypeError, ValueError
+            If X does not fit.
+
+        Examples
+        --------
+        >>> rows = images.reshape(len(images), -1)
+        >>> clf = lenet5c.LeNet5Classifier(max_iter=5, random_state=0).fit(rows, labels)
+        >>> float((clf.predict(rows) == labels).mean()) > 0.9
+        True
+        """
         numbers = self._logits(X).argmax(axis=1)
         labels: NDArray[Any] = self.classes_[numbers]
         return labels
 
     @explained
     def predict_proba(self, X: Any) -> NDArray[np.float32]:
-        """Probabilities, (n_samples, n_classes) float32, in the order of `classes_`."""
+        """Probabilities, (n_samples, n_classes) float32, in the order of `classes_`.
+
+        Parameters
+        ----------
+        X : array-like
+            As in `fit`, of the same shape.
+
+        Returns
+        -------
+        (n_samples, n_classes) float32
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        TypeError, ValueError
+            If X does not fit.
+
+        Examples
+        --------
+        >>> rows = images.reshape(len(images), -1)
+        >>> clf = lenet5c.LeNet5Classifier(max_iter=5, random_state=0).fit(rows, labels)
+        >>> clf.predict_proba(rows[:2]).sum(axis=1).round(4).tolist()
+        [1.0, 1.0]
+        """
         probabilities: NDArray[np.float32] = np.exp(self.predict_log_proba(X))
         return probabilities
 
     def predict_log_proba(self, X: Any) -> NDArray[np.float32]:
-        """Logarithms of the probabilities, (n_samples, n_classes) float32, finite."""
+        """Logarithms of the probabilities, (n_samples, n_classes) float32, finite.
+
+        Parameters
+        ----------
+        X : array-like
+            As in `fit`, of the same shape.
+
+        Returns
+        -------
+        (n_samples, n_classes) float32
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        TypeError, ValueError
+            If X does not fit.
+
+        Examples
+        --------
+        >>> rows = images.reshape(len(images), -1)
+        >>> clf = lenet5c.LeNet5Classifier(max_iter=5, random_state=0).fit(rows, labels)
+        >>> logarithms = clf.predict_log_proba(rows[:2])
+        >>> np.allclose(np.exp(logarithms), clf.predict_proba(rows[:2]))
+        True
+        """
         logits = self._logits(X)
         logits -= logits.max(axis=1, keepdims=True)
         logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
@@ -450,6 +539,30 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         uint8 if `fit` had uint8 that was not resized and X is uint8: ``model_`` scales
         such images itself. All others are standardised, and small ones enlarged, here.
+
+        Parameters
+        ----------
+        X : array-like
+            As in `fit`, of the same shape.
+
+        Returns
+        -------
+        (n_samples, C, H, W) uint8 or float32
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        TypeError, ValueError
+            If X does not fit.
+
+        Examples
+        --------
+        >>> rows = images.reshape(len(images), -1)
+        >>> clf = lenet5c.LeNet5Classifier(max_iter=5, random_state=0).fit(rows, labels)
+        >>> pixels = clf.to_images(rows[:2])
+        >>> pixels.shape, pixels.dtype.name
+        ((2, 1, 28, 28), 'uint8')
         """
         check_is_fitted(self)
         X = self._checked(X, reset=False)

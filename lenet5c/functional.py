@@ -1,8 +1,9 @@
 """One layer at a time on NCHW arrays: the core's kernels for tests, learning and reuse.
 
-All arrays are floating point, are computed in float32, and are returned as float32. NaN
-and infinities are computed with as they are, but for max pooling, where a NaN may be
-passed over.
+All arrays are floating point, are computed in float32, and are returned as float32. One
+of another kind is a TypeError, one of another shape a ValueError that names it. NaN and
+infinities are computed with as they are, but for max pooling, where a NaN may be passed
+over.
 """
 
 from typing import Any
@@ -134,6 +135,13 @@ def conv2d(
     ------
     TypeError, ValueError
         If an array is of another kind or shape, or the kernel larger than padded x.
+
+    Examples
+    --------
+    >>> x = np.arange(9.0).reshape(1, 1, 3, 3)
+    >>> corners = [[[[1.0, 0.0], [0.0, 10.0]]]]  # upper left and lower right
+    >>> lenet5c.functional.conv2d(x, corners, [0.5]).tolist()
+    [[[[40.5, 51.5], [73.5, 84.5]]]]
     """
     layer, x, parameters = _conv_arguments(x, weight, bias, stride, padding)
     return _forward(layer, x, parameters, threads)
@@ -148,7 +156,37 @@ def conv2d_backward(
     padding: int = 0,
     threads: int | None = None,
 ) -> tuple[Array, Array, Array]:
-    """Gradients (dx, dweight, dbias) of sum(dy * conv2d(x, weight, bias))."""
+    """Gradients (dx, dweight, dbias) of sum(dy * conv2d(x, weight, bias)).
+
+    Parameters
+    ----------
+    x : (N, C, H, W)
+    weight : (F, C, KH, KW)
+    dy : (N, F, OH, OW)
+        Gradient by the output.
+    stride, padding : int
+    threads : int or None
+
+    Returns
+    -------
+    dx : (N, C, H, W) float32
+    dweight : (F, C, KH, KW) float32
+    dbias : (F,) float32
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array is of another kind or shape, or the kernel larger than padded x.
+
+    Examples
+    --------
+    >>> x, weight = np.ones((1, 1, 2, 2)), [[[[1.0, 2.0], [3.0, 4.0]]]]
+    >>> dx, dweight, dbias = lenet5c.functional.conv2d_backward(x, weight, [[[[10.0]]]])
+    >>> dx.tolist()  # dy times the weights, and the other way round
+    [[[[10.0, 20.0], [30.0, 40.0]]]]
+    >>> dweight.tolist(), dbias.tolist()
+    ([[[[10.0, 10.0], [10.0, 10.0]]]], [10.0])
+    """
     layer, x, parameters = _conv_arguments(x, weight, None, stride, padding)
     dx, gradient = _backward(layer, x, parameters, dy, threads)
     size = gradient.size - layer.filters
@@ -175,6 +213,17 @@ def dense(
     Returns
     -------
     (N, O) float32
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array is of another kind or shape.
+
+    Examples
+    --------
+    >>> weight = [[10.0, 1.0], [0.0, 3.0]]
+    >>> lenet5c.functional.dense([[1.0, 2.0]], weight, [0.5, 0.0]).tolist()
+    [[12.5, 6.0]]
     """
     x = floats("x", x, (None, None))
     weight = floats("weight", weight, (None, x.shape[1]))
@@ -186,7 +235,29 @@ def dense(
 def dense_backward(
     x: ArrayLike, weight: ArrayLike, dy: ArrayLike, *, threads: int | None = None
 ) -> tuple[Array, Array, Array]:
-    """Gradients (dx, dweight, dbias) of sum(dy * dense(x, weight, bias))."""
+    """Gradients (dx, dweight, dbias) of sum(dy * dense(x, weight, bias)).
+
+    Parameters
+    ----------
+    x : (N, I)
+    weight : (O, I)
+    dy : (N, O)
+        Gradient by the output.
+    threads : int or None
+
+    Returns
+    -------
+    dx : (N, I) float32
+    dweight : (O, I) float32
+    dbias : (O,) float32
+
+    Examples
+    --------
+    >>> x, dy, weight = [[1.0, 2.0]], [[1.0, 2.0]], [[10.0, 1.0], [0.0, 3.0]]
+    >>> dx, dweight, dbias = lenet5c.functional.dense_backward(x, weight, dy)
+    >>> dx.tolist(), dweight.tolist(), dbias.tolist()
+    ([[10.0, 7.0]], [[1.0, 2.0], [2.0, 4.0]], [1.0, 2.0])
+    """
     x = floats("x", x, (None, None))
     weight = floats("weight", weight, (None, x.shape[1]))
     layer = Dense(weight.shape[0])
@@ -215,6 +286,28 @@ def avg_pool2d(
     """Mean of kernel_size x kernel_size windows, `stride` (default: the window) apart.
 
     x is (N, C, H, W); what no window covers at the right and below is left out.
+
+    Parameters
+    ----------
+    x : (N, C, H, W)
+    kernel_size : int
+        Rows and columns of a window.
+    stride : int or None
+    threads : int or None
+
+    Returns
+    -------
+    (N, C, OH, OW) float32, OH = (H - kernel_size) // stride + 1
+
+    Raises
+    ------
+    TypeError, ValueError
+        If x is of another kind or shape, or smaller than a window.
+
+    Examples
+    --------
+    >>> lenet5c.functional.avg_pool2d([[[[1.0, 2.0, 9.0], [3.0, 6.0, 9.0]]]]).tolist()
+    [[[[3.0]]]]
     """
     x = floats("x", x, (None, None, None, None))
     return _forward(AvgPool2d(kernel_size, stride), x, NONE, threads)
@@ -228,7 +321,29 @@ def avg_pool2d_backward(
     stride: int | None = None,
     threads: int | None = None,
 ) -> Array:
-    """Gradient dx of sum(dy * avg_pool2d(x))."""
+    """Gradient dx of sum(dy * avg_pool2d(x)).
+
+    Each pixel of a window has the same share of its mean.
+
+    Parameters
+    ----------
+    x : (N, C, H, W)
+    dy : (N, C, OH, OW)
+        Gradient by the output.
+    kernel_size : int
+    stride : int or None
+    threads : int or None
+
+    Returns
+    -------
+    (N, C, H, W) float32
+
+    Examples
+    --------
+    >>> x = np.zeros((1, 1, 2, 3))
+    >>> lenet5c.functional.avg_pool2d_backward(x, [[[[4.0]]]]).tolist()
+    [[[[1.0, 1.0, 0.0], [1.0, 1.0, 0.0]]]]
+    """
     x = floats("x", x, (None, None, None, None))
     return _backward(AvgPool2d(kernel_size, stride), x, NONE, dy, threads)[0]
 
@@ -240,7 +355,31 @@ def max_pool2d(
     stride: int | None = None,
     threads: int | None = None,
 ) -> Array:
-    """Maximum of kernel_size x kernel_size windows, `stride` (default: that) apart."""
+    """Maximum of kernel_size x kernel_size windows, `stride` (default: that) apart.
+
+    Parameters
+    ----------
+    x : (N, C, H, W)
+        What no window covers at the right and below is left out.
+    kernel_size : int
+        Rows and columns of a window.
+    stride : int or None
+    threads : int or None
+
+    Returns
+    -------
+    (N, C, OH, OW) float32, OH = (H - kernel_size) // stride + 1
+
+    Raises
+    ------
+    TypeError, ValueError
+        If x is of another kind or shape, or smaller than a window.
+
+    Examples
+    --------
+    >>> lenet5c.functional.max_pool2d([[[[1.0, 2.0, 9.0], [3.0, 6.0, 9.0]]]]).tolist()
+    [[[[6.0]]]]
+    """
     x = floats("x", x, (None, None, None, None))
     return _forward(MaxPool2d(kernel_size, stride), x, NONE, threads)
 
@@ -253,7 +392,27 @@ def max_pool2d_backward(
     stride: int | None = None,
     threads: int | None = None,
 ) -> Array:
-    """Gradient dx of sum(dy * max_pool2d(x)), all to a window's first maximum."""
+    """Gradient dx of sum(dy * max_pool2d(x)), all to a window's first maximum.
+
+    Parameters
+    ----------
+    x : (N, C, H, W)
+    dy : (N, C, OH, OW)
+        Gradient by the output.
+    kernel_size : int
+    stride : int or None
+    threads : int or None
+
+    Returns
+    -------
+    (N, C, H, W) float32
+
+    Examples
+    --------
+    >>> x = [[[[1.0, 6.0], [3.0, 6.0]]]]
+    >>> lenet5c.functional.max_pool2d_backward(x, [[[[4.0]]]]).tolist()
+    [[[[0.0, 4.0], [0.0, 0.0]]]]
+    """
     x = floats("x", x, (None, None, None, None))
     return _backward(MaxPool2d(kernel_size, stride), x, NONE, dy, threads)[0]
 
@@ -283,48 +442,183 @@ def _element_wise_backward(
 
 
 def tanh(x: ArrayLike, *, threads: int | None = None) -> Array:
-    """Hyperbolic tangent of an array of any shape, to 4 units in the last place."""
+    """Hyperbolic tangent of an array of any shape, to 6.02 units in the last place.
+
+    Parameters
+    ----------
+    x : array of any shape
+    threads : int or None
+
+    Returns
+    -------
+    float32 array of the shape of x
+
+    Examples
+    --------
+    >>> lenet5c.functional.tanh([-100.0, 0.0, 100.0]).round(6).tolist()
+    [-1.0, 0.0, 1.0]
+    """
     return _element_wise(Tanh(), x, threads)
 
 
 def tanh_backward(x: ArrayLike, dy: ArrayLike, *, threads: int | None = None) -> Array:
-    """dx = dy * (1 - tanh(x)^2)"""
+    """dx = dy * (1 - tanh(x)^2)
+
+    Parameters
+    ----------
+    x : array of any shape
+        What the forward pass was given.
+    dy : array of the shape of x
+        Gradient by the output.
+    threads : int or None
+
+    Returns
+    -------
+    float32 array of the shape of x
+
+    Examples
+    --------
+    >>> lenet5c.functional.tanh_backward([0.0, 100.0], [5.0, 5.0]).round(4).tolist()
+    [5.0, 0.0]
+    """
     return _element_wise_backward(Tanh(), x, dy, threads)
 
 
 def relu(x: ArrayLike, *, threads: int | None = None) -> Array:
-    """max(0, x) of an array of any shape."""
+    """max(0, x) of an array of any shape.
+
+    Parameters
+    ----------
+    x : array of any shape
+    threads : int or None
+
+    Returns
+    -------
+    float32 array of the shape of x
+
+    Examples
+    --------
+    >>> lenet5c.functional.relu([-2.0, 0.0, 3.0]).tolist()
+    [0.0, 0.0, 3.0]
+    """
     return _element_wise(ReLU(), x, threads)
 
 
 def relu_backward(x: ArrayLike, dy: ArrayLike, *, threads: int | None = None) -> Array:
-    """dx = dy where x > 0, else 0"""
+    """dx = dy where x > 0, else 0
+
+    Parameters
+    ----------
+    x : array of any shape
+        What the forward pass was given.
+    dy : array of the shape of x
+        Gradient by the output.
+    threads : int or None
+
+    Returns
+    -------
+    float32 array of the shape of x
+
+    Examples
+    --------
+    >>> lenet5c.functional.relu_backward([-2.0, 3.0], [5.0, 5.0]).tolist()
+    [0.0, 5.0]
+    """
     return _element_wise_backward(ReLU(), x, dy, threads)
 
 
 def sigmoid(x: ArrayLike, *, threads: int | None = None) -> Array:
-    """1 / (1 + exp(-x)) of an array of any shape, to 2^-22."""
+    """1 / (1 + exp(-x)) of an array of any shape, to 2^-22.
+
+    Parameters
+    ----------
+    x : array of any shape
+    threads : int or None
+
+    Returns
+    -------
+    float32 array of the shape of x
+
+    Examples
+    --------
+    >>> lenet5c.functional.sigmoid([-100.0, 0.0, 100.0]).round(6).tolist()
+    [0.0, 0.5, 1.0]
+    """
     return _element_wise(Sigmoid(), x, threads)
 
 
 def sigmoid_backward(
     x: ArrayLike, dy: ArrayLike, *, threads: int | None = None
 ) -> Array:
-    """dx = dy * sigmoid(x) * (1 - sigmoid(x))"""
+    """dx = dy * sigmoid(x) * (1 - sigmoid(x))
+
+    Parameters
+    ----------
+    x : array of any shape
+        What the forward pass was given.
+    dy : array of the shape of x
+        Gradient by the output.
+    threads : int or None
+
+    Returns
+    -------
+    float32 array of the shape of x
+
+    Examples
+    --------
+    >>> lenet5c.functional.sigmoid_backward([0.0], [4.0]).round(6).tolist()  # 4 / 2 / 2
+    [1.0]
+    """
     return _element_wise_backward(Sigmoid(), x, dy, threads)
 
 
 def leaky_relu(
     x: ArrayLike, slope: float = 0.01, *, threads: int | None = None
 ) -> Array:
-    """x where x > 0, else slope * x, of an array of any shape."""
+    """x where x > 0, else slope * x, of an array of any shape.
+
+    Parameters
+    ----------
+    x : array of any shape
+    slope : float
+        0 <= slope < 1.
+    threads : int or None
+
+    Returns
+    -------
+    float32 array of the shape of x
+
+    Examples
+    --------
+    >>> lenet5c.functional.leaky_relu([-2.0, 3.0], slope=0.25).tolist()
+    [-0.5, 3.0]
+    """
     return _element_wise(LeakyReLU(slope), x, threads)
 
 
 def leaky_relu_backward(
     x: ArrayLike, dy: ArrayLike, slope: float = 0.01, *, threads: int | None = None
 ) -> Array:
-    """dx = dy where x > 0, else slope * dy"""
+    """dx = dy where x > 0, else slope * dy
+
+    Parameters
+    ----------
+    x : array of any shape
+        What the forward pass was given.
+    dy : array of the shape of x
+        Gradient by the output.
+    slope : float
+    threads : int or None
+
+    Returns
+    -------
+    float32 array of the shape of x
+
+    Examples
+    --------
+    >>> lenet5c.functional.leaky_relu_backward([-2.0, 3.0], [4.0, 4.0], 0.25).tolist()
+    [1.0, 4.0]
+    """
     return _element_wise_backward(LeakyReLU(slope), x, dy, threads)
 
 
@@ -339,10 +633,20 @@ def softmax_cross_entropy(
     labels : (N,) integers, 0 to K - 1
     threads : int or None
 
+    Returns
+    -------
+    float
+
     Raises
     ------
     TypeError, ValueError
         If an array is of another kind or shape, or a label out of range.
+
+    Examples
+    --------
+    >>> loss = lenet5c.functional.softmax_cross_entropy([[0.0, 0.0]], [1])
+    >>> round(loss, 4)  # log(2): one of two, equally probable
+    0.6931
     """
     return _cross_entropy(logits, labels, threads)[0]
 
@@ -350,7 +654,23 @@ def softmax_cross_entropy(
 def softmax_cross_entropy_backward(
     logits: ArrayLike, labels: ArrayLike, *, threads: int | None = None
 ) -> Array:
-    """(N, K) gradient of `softmax_cross_entropy`: (softmax(z) - one-hot) / N"""
+    """(N, K) gradient of `softmax_cross_entropy`: (softmax(z) - one-hot) / N
+
+    Parameters
+    ----------
+    logits : (N, K)
+    labels : (N,) integers, 0 to K - 1
+    threads : int or None
+
+    Returns
+    -------
+    (N, K) float32
+
+    Examples
+    --------
+    >>> lenet5c.functional.softmax_cross_entropy_backward([[0.0, 0.0]], [1]).tolist()
+    [[0.5, -0.5]]
+    """
     return _cross_entropy(logits, labels, threads)[1]
 
 

@@ -72,6 +72,16 @@ class Model:
     Attributes
     ----------
     layers : tuple of Layer
+    input_shape : (int, int, int)
+    shapes : list of (int, int, int)
+        Of the input, and of what each layer makes of it.
+    class_count : int
+    stage : InputStage
+        What is done to images before the first layer: fixed by the first `fit`.
+    source : (int, int)
+        Rows and columns of the training images.
+    fitted : bool
+        Whether `fit` or `set_input` has fixed these.
     classes : (classes,) array
         The labels as given to `fit`; 0 to classes - 1 before.
     parameters, buffers : Mapping
@@ -92,6 +102,12 @@ class Model:
         Held while the weights change or are copied: ``with model.gate:`` in a training
         loop of one's own makes each copy one of the weights between two steps.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of another kind, two layers have one name, a layer does not
+        fit behind the one before it, or the last one has not `classes` outputs.
+
     Notes
     -----
     From other threads, while `fit` or `train_step` runs: `predict` and what else reads
@@ -99,6 +115,16 @@ class Model:
     on the weights between two steps (the running statistics of batch normalisation may
     be one step ahead). A second training of the model, or one with the same optimizer,
     is a RuntimeError. `parameters` are views: what is read there may be half a step.
+
+    Examples
+    --------
+    >>> layers = [lenet5c.Conv2d(4, 5), lenet5c.ReLU(), lenet5c.Dense(3)]
+    >>> small = lenet5c.Model(layers, input_shape=(1, 8, 8), classes=3)
+    >>> small
+    <Model of 3 layers, 299 parameters, 3 classes>
+    >>> {name: array.shape for name, array in small.parameters.items()}
+    {'conv2d_1.weight': (4, 1, 5, 5), 'conv2d_1.bias': (4,),
+     'dense_1.weight': (3, 64), 'dense_1.bias': (3,)}
     """
 
     def __init__(
@@ -238,6 +264,13 @@ class Model:
         ------
         ValueError
             If those images are larger than the network's input.
+
+        Examples
+        --------
+        >>> fresh = lenet5c.lenet5()
+        >>> fresh.set_input(model.stage, (28, 28), np.array(list("abcdefghij")))
+        >>> fresh.predict(images[:1]).item() in fresh.classes, fresh.source
+        (True, (28, 28))
         """
         if source[0] > self.input_shape[1] or source[1] > self.input_shape[2]:
             raise ValueError(
@@ -386,6 +419,13 @@ class Model:
             If the loss of the last epoch is no better than guessing.
         RuntimeWarning
             If all checkpoints are damaged, or a new one cannot be written.
+
+        Examples
+        --------
+        >>> fresh = lenet5c.lenet5()
+        >>> history = fresh.fit(images, labels, epochs=4, validation=0.1)
+        >>> len(history), history.validation_accuracy[-1] > 0.9
+        (4, True)
         """
         given = locals()
         from lenet5c.training.loop import fit
@@ -406,6 +446,27 @@ class Model:
         share the images, whole blocks and the rest (`lenet5c.engine`), or one takes all
         (`predicts_alike`). The same call gives the same bits, on any number of threads;
         so do `predict`, `predict_proba` and `evaluate` of the same images.
+
+        Parameters
+        ----------
+        images : array
+            As in `fit`, of the kind of pixels that the model was trained on.
+        threads : int or None
+
+        Returns
+        -------
+        (N, classes) float32
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the images do not fit.
+
+        Examples
+        --------
+        >>> logits = model.forward(images[:5])
+        >>> logits.shape, logits.argmax(axis=1).tolist()
+        ((5, 10), [1, 3, 5, 6, 7])
         """
         return self._run(images, threads)
 
@@ -419,7 +480,31 @@ class Model:
     def predict_proba(
         self, images: ArrayLike, *, threads: int | None = None
     ) -> NDArray[np.float32]:
-        """Probabilities, (N, classes) float32, in the order of `classes`."""
+        """Probabilities, (N, classes) float32, in the order of `classes`.
+
+        Parameters
+        ----------
+        images : array
+            As in `fit`, of the kind of pixels that the model was trained on.
+        threads : int or None
+
+        Returns
+        -------
+        (N, classes) float32
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the images do not fit.
+
+        Examples
+        --------
+        >>> probabilities = model.predict_proba(images[:2])
+        >>> probabilities.shape, probabilities.sum(axis=1).round(4).tolist()
+        ((2, 10), [1.0, 1.0])
+        >>> bool(probabilities[1, 3] > 0.99)  # the second one is a 3
+        True
+        """
         return self._run(images, threads, probabilities=True)
 
     @explained
@@ -429,6 +514,28 @@ class Model:
         One image alone is ``images[np.newaxis]``; many calls for one each are what
         `predictor` is for. Labels are those of the logits of `forward`: where two are
         equal but for rounding, it can depend on how many images there are.
+
+        Parameters
+        ----------
+        images : array
+            As in `fit`, of the kind of pixels that the model was trained on.
+        threads : int or None
+
+        Returns
+        -------
+        (N,) array
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the images do not fit.
+
+        Examples
+        --------
+        >>> labels[:5].tolist()
+        [1, 3, 5, 6, 7]
+        >>> model.predict(images[:5]).tolist()
+        [1, 3, 5, 6, 7]
         """
         labels: NDArray[Any] = self.classes[
             self.forward(images, threads=threads).argmax(axis=1)
@@ -439,7 +546,33 @@ class Model:
     def evaluate(
         self, images: ArrayLike, labels: ArrayLike, *, threads: int | None = None
     ) -> Evaluation:
-        """Loss, accuracy and confusion matrix on images and their labels."""
+        """Loss, accuracy and confusion matrix on images and their labels.
+
+        Parameters
+        ----------
+        images : array
+            As in `fit`, of the kind of pixels that the model was trained on.
+        labels : array
+            (N,) of the model's classes, or (N, classes) one-hot rows.
+        threads : int or None
+
+        Returns
+        -------
+        Evaluation
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the images do not fit, or a label is none of the classes.
+
+        Examples
+        --------
+        >>> found = model.evaluate(*data.test)
+        >>> found.accuracy > 0.97
+        True
+        >>> found.confusion.shape, int(found.confusion.sum())
+        ((10, 10), 360)
+        """
         pixels = self._pixels(images)
         _, codes = encode_labels(labels, len(pixels), self.class_count, self.classes)
         return self.evaluate_at(pixels, codes, None, resolve_threads(threads))
@@ -463,6 +596,16 @@ class Model:
         indices : intp array or None
             None stands for all N images.
         threads : int
+
+        Returns
+        -------
+        Evaluation
+
+        Examples
+        --------
+        >>> pixels, codes = images[:100, np.newaxis], labels[:100].astype(np.int32)
+        >>> model.evaluate_at(pixels, codes, np.arange(50), threads=1).accuracy
+        1.0
         """
         count = self.class_count
         total = len(pixels) if indices is None else len(indices)
@@ -494,6 +637,31 @@ class Model:
 
         For a convolution or dense layer that is followed by an activation, the feature
         map after it, as in the paper; logits where there is none.
+
+        Parameters
+        ----------
+        images : array
+            As in `fit`, of the kind of pixels that the model was trained on.
+        layer : str
+            A name, as `summary` lists them.
+        threads : int or None
+
+        Returns
+        -------
+        (N, C, H, W) float32
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there is no such layer, or the images do not fit.
+
+        Examples
+        --------
+        >>> model.activations(images[:1], "C1").shape
+        (1, 6, 28, 28)
+        >>> F6 = model.activations(images[:20], "F6")
+        >>> F6.shape, bool(abs(F6).max() <= 1)  # after tanh
+        ((20, 84, 1, 1), True)
         """
         if not isinstance(layer, str) or layer not in self._maps:
             names = ", ".join(self._maps)
@@ -506,7 +674,34 @@ class Model:
     def loss_and_gradients(
         self, images: ArrayLike, labels: ArrayLike, *, threads: int | None = None
     ) -> tuple[float, dict[str, NDArray[np.float32]]]:
-        """Mean cross-entropy of the images, and its gradient by parameter name."""
+        """Mean cross-entropy of the images, and its gradient by parameter name.
+
+        Parameters
+        ----------
+        images, labels : array
+            As in `evaluate`.
+        threads : int or None
+
+        Returns
+        -------
+        loss : float
+            In nats.
+        gradients : dict of str to float32 array
+            In the shapes of `parameters`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the images do not fit, or a label is none of the classes.
+
+        Examples
+        --------
+        >>> loss, gradients = model.loss_and_gradients(images[:64], labels[:64])
+        >>> gradients["C1.weight"].shape
+        (6, 1, 5, 5)
+        >>> abs(loss - model.evaluate(images[:64], labels[:64]).loss) < 1e-5
+        True
+        """
         pixels = self._pixels(images)
         _, codes = encode_labels(labels, len(pixels), self.class_count, self.classes)
         gradient = np.empty_like(self.parameter_vector)
@@ -535,6 +730,35 @@ class Model:
 
         `learning_rate` None is the optimizer's. The images' normalisation and the
         classes are those of the model, as `fit` left them.
+
+        Parameters
+        ----------
+        images, labels : array
+            The batch, as in `evaluate`.
+        optimizer : Optimizer
+            The same one for all steps: it keeps its state.
+        learning_rate : float or None
+        threads : int or None
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument does not fit.
+        RuntimeError
+            If another training of the model, or with the optimizer, is running.
+
+        Examples
+        --------
+        >>> fresh, optimizer = lenet5c.lenet5(), lenet5c.SGD(0.02)
+        >>> fresh.set_input(model.stage, model.source, model.classes)
+        >>> batch = images[:64], labels[:64]
+        >>> losses = [fresh.train_step(*batch, optimizer) for _ in range(20)]
+        >>> losses[-1] < losses[0]
+        True
         """
         from lenet5c.training.optimizers import checked_optimizer
 
@@ -610,6 +834,19 @@ class Model:
         measure : bool
             Whether the running statistics of batch normalisation, `buffers`, move
             towards those of this batch.
+
+        Returns
+        -------
+        loss : float
+        correct : int
+
+        Examples
+        --------
+        >>> gradient = np.empty(model.parameter_count, np.float32)
+        >>> pixels, codes = images[:64, np.newaxis], labels[:64].astype(np.int32)
+        >>> loss, right = model.loss_of_batch(pixels, np.arange(64), codes, gradient, 1)
+        >>> right, loss < 0.1
+        (64, True)
         """
         loss, correct = self._network.loss_and_gradient(
             self.state_vector,
@@ -632,7 +869,24 @@ class Model:
 
     @explained
     def summary(self) -> str:
-        """A table of the layers: output shape, parameters, multiply-adds."""
+        """A table of the layers: output shape, parameters, multiply-adds.
+
+        Returns
+        -------
+        str
+
+        Examples
+        --------
+        >>> print(lenet5c.mlp().summary())
+        layer      kind     output  parameters  multiply-adds
+        ---------  -------  ------  ----------  -------------
+        flatten_1  Flatten  784
+        HIDDEN     Dense    100         78,500         78,400
+        relu_1     ReLU     100
+        OUTPUT     Dense    10           1,010          1,000
+        ---------  -------  ------  ----------  -------------
+        total                           79,510         79,400
+        """
         rows = [("layer", "kind", "output", "parameters", "multiply-adds")]
         for layer, shape, after in self._walked:
             count = sum(map(math.prod, layer.parameter_shapes(shape).values()))
@@ -672,10 +926,20 @@ class Model:
         """Write the model to `path`, atomically: the old file or the new one, never
         half.
 
+        Parameters
+        ----------
+        path : str or path-like
+
         Raises
         ------
         OSError
             If the file cannot be written; an old one is left as it was.
+
+        Examples
+        --------
+        >>> model.save("digits.lenet5c")
+        >>> lenet5c.load("digits.lenet5c").predict(images[:5]).tolist()
+        [1, 3, 5, 6, 7]
         """
         from lenet5c.files import model_file
 
@@ -701,6 +965,14 @@ class Model:
         TypeError, ValueError
             If the images are not uint8 or do not fit, or the model was trained on
             floating images.
+
+        Examples
+        --------
+        >>> small = model.quantize(images[:200])
+        >>> small.predict(images[:5]).tolist()
+        [1, 3, 5, 6, 7]
+        >>> small.weight_bytes, 4 * model.parameter_count
+        (64374, 246824)
         """
         from lenet5c.deploy.quantize import QuantizedModel
 
@@ -725,6 +997,13 @@ class Model:
             If `name` is none, or a parameter is not finite.
         OSError
             If the file cannot be written; an old one is left as it was.
+
+        Examples
+        --------
+        >>> model.export_c("digits.h", name="digits")
+        >>> with open("digits.h") as file:
+        ...     "#define DIGITS_IMPLEMENTATION" in file.read()  # its head says how
+        True
         """
         from lenet5c.deploy.c_export import export_float
 
@@ -753,6 +1032,12 @@ class Model:
             If the onnx package is missing.
         OSError
             If the file cannot be written; an old one is left as it was.
+
+        Examples
+        --------
+        >>> model.export_onnx("digits.onnx")
+        >>> lenet5c.from_onnx("digits.onnx").predict(images[:5]).tolist()
+        [1, 3, 5, 6, 7]
         """
         from lenet5c.files.onnx_out import export_onnx
 
@@ -769,6 +1054,12 @@ class Model:
         Returns
         -------
         Model
+
+        Examples
+        --------
+        >>> normalised = lenet5c.lenet5(batch_norm=True)
+        >>> len(normalised.layers), len(normalised.folded().layers)  # C1, C3 and C5
+        (15, 12)
         """
         now = self._now()
         values = dict(now.tensors)
@@ -799,8 +1090,10 @@ class Model:
 
         Examples
         --------
-        >>> classify = lenet5c.load("digits.lenet5c").predictor()
-        >>> classify(frame[y : y + 28, x : x + 28])
+        >>> classify = model.predictor()
+        >>> frame = np.hstack([images[0], images[1]])  # as of a camera
+        >>> [classify(frame[:, x : x + 28]) for x in (0, 28)]
+        [1, 3]
         """
         return predictor_of(self._now())
 
@@ -833,6 +1126,21 @@ class Model:
         Trainer
             ``address``, the C function's first argument, valid as long as this object
             lives; ``steps``, how many there were.
+
+        Examples
+        --------
+        docs/embedding.md has a loop of such steps.
+
+        >>> import ctypes
+        >>> pointer, whole, real = ctypes.c_void_p, ctypes.c_int, ctypes.c_float
+        >>> step = ctypes.CFUNCTYPE(whole, *[pointer] * 3, whole, real, pointer)(
+        ...     lenet5c.embed.addresses["lenet5c_train_step_u8"]
+        ... )
+        >>> trainer = model.trainer(lenet5c.SGD(momentum=0.9), batch_size=64)
+        >>> codes, loss = labels[:64].astype(np.int32), real()
+        >>> batch = images[:64].ctypes.data, codes.ctypes.data, 64
+        >>> step(trainer.address, *batch, 0.01, ctypes.addressof(loss)), trainer.steps
+        (0, 1)
         """
         from lenet5c.training.optimizers import Optimizer, as_optimizer
 
@@ -1001,12 +1309,28 @@ def _copy_into(name: str, vector: NDArray[np.float32], values: ArrayLike) -> Non
 def load(path: str | os.PathLike[str]) -> Model:
     """Read a model that `Model.save` wrote.
 
+    Parameters
+    ----------
+    path : str or path-like
+
+    Returns
+    -------
+    Model
+        With the weights, the classes and the normalisation that it was saved with.
+
     Raises
     ------
     FileFormatError
         If the file is damaged or not a model file.
     OSError
         If it cannot be read.
+
+    Examples
+    --------
+    >>> model.save("digits.lenet5c")
+    >>> again = lenet5c.load("digits.lenet5c")
+    >>> bool((again.parameter_vector == model.parameter_vector).all())
+    True
     """
     from lenet5c.files import model_file
     from lenet5c.files.container import FileFormatError

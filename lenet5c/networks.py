@@ -67,6 +67,16 @@ def lenet5(
         5x5 for an input of 32x32, so that its own is always 1x1.
     seed : int
         Of the initial weights.
+
+    Returns
+    -------
+    Model
+
+    Examples
+    --------
+    >>> model = lenet5c.lenet5(classes=26)  # letters
+    >>> model.input_shape, model.shapes[-1], model.parameter_count
+    ((1, 32, 32), (26, 1, 1), 63066)
     """
     act = choose("activation", activation, ACTIVATIONS)
     pool = choose("pooling", pooling, POOLINGS)
@@ -122,6 +132,15 @@ def mlp(
         Rows and columns of the input.
     seed : int
         Of the initial weights.
+
+    Returns
+    -------
+    Model
+
+    Examples
+    --------
+    >>> lenet5c.mlp(hidden=30).parameter_count  # 785 * 30 + 31 * 10
+    23860
     """
     act = choose("activation", activation, ACTIVATIONS)
     shape = (channels, *pair("size", size, 1))
@@ -159,6 +178,15 @@ def cnn3(
         Rows and columns of the input, at least 18.
     seed : int
         Of the initial weights.
+
+    Returns
+    -------
+    Model
+
+    Examples
+    --------
+    >>> lenet5c.cnn3()
+    <Model of 10 layers, 104,202 parameters, 10 classes>
     """
     shape = (channels, *pair("size", size, 18))
     return Model(
@@ -207,6 +235,16 @@ def resnet18(
         Rows and columns of the input.
     seed : int
         Of the initial weights.
+
+    Returns
+    -------
+    Model
+
+    Examples
+    --------
+    >>> model = lenet5c.resnet18(channels=3, classes=100, stem="3x3")
+    >>> model.parameter_count, model.shapes[-2]
+    (11220132, (512, 1, 1))
     """
     stems: dict[str, list[Layer]] = {
         "7x7": [

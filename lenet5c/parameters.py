@@ -28,6 +28,14 @@ class Parameters(Mapping[str, NDArray[np.float32]]):
         The flat vector.
     places : dict
         By name where a view begins in it, and its shape.
+
+    Examples
+    --------
+    >>> model.parameters["C1.weight"].shape
+    (6, 1, 5, 5)
+    >>> model.parameters["C1.bias"] = np.zeros(6)  # copied into the model
+    >>> model.parameter_vector[150:156].tolist()  # behind 6 * 1 * 5 * 5 weights
+    [0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
     """
 
     def __init__(

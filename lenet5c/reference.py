@@ -9,7 +9,7 @@ bias.
 A network is a list of (kind, options) such as
 ``("conv2d", {"name": "C1", "filters": 6, "kernel_size": 5})`` with its parameters in a
 dictionary ("C1.weight", "C1.bias"). The options "layers" and "shortcut" of a "residual"
-are such lists. `LENET5` is one.
+are such lists. `LENET5` is one. Shapes are told by these letters::
 
     N        images
     C, F     channels in, filters (channels out)
@@ -117,9 +117,11 @@ def conv2d(
     A cross-correlation: the kernel is not flipped. x (N, C, H, W), weight
     (F, C, KH, KW), bias (F,), y (N, F, OH, OW).
 
+    Examples
+    --------
     >>> x = np.arange(9.0).reshape(1, 1, 3, 3)
     >>> corners = np.array([[[[1, 0], [0, 10]]]])  # upper left, lower right
-    >>> conv2d(x, corners, [0.5]).tolist()
+    >>> lenet5c.reference.conv2d(x, corners, [0.5]).tolist()
     [[[[40.5, 51.5], [73.5, 84.5]]]]
     """
     x, weight = _pad(_double(x), padding), _double(weight)
@@ -140,13 +142,23 @@ def conv2d_backward(
     stride: int = 1,
     padding: int = 0,
 ) -> tuple[Array, Array, Array]:
-    """dweight[f, c, k, l] = sum over n, i, j of dy[n, f, i, j] * x[n, c, i + k, j + l]
-    dx[n, c, i + k, j + l] = sum over f, k, l of dy[n, f, i, j] * weight[f, c, k, l]
-    dbias[f] = sum over n, i, j of dy[n, f, i, j]
+    """| dx[n, c, i + k, j + l] = sum over f, k, l of
+      dy[n, f, i, j] * weight[f, c, k, l]
+    | dweight[f, c, k, l] = sum over n, i, j of dy[n, f, i, j] * x[n, c, i + k, j + l]
+    | dbias[f] = sum over n, i, j of dy[n, f, i, j]
 
     with i * stride + k - padding for i + k, likewise j + l: each product of `conv2d`
     gives its two factors their gradients. Returns (dx, dweight, dbias), in the shapes
     of x, weight and bias.
+
+    Examples
+    --------
+    >>> x, weight = np.ones((1, 1, 2, 2)), [[[[1, 2], [3, 4]]]]
+    >>> dx, dweight, dbias = lenet5c.reference.conv2d_backward(x, weight, [[[[10]]]])
+    >>> dx.tolist()  # dy times the weights, and the other way round
+    [[[[10.0, 20.0], [30.0, 40.0]]]]
+    >>> dweight.tolist(), dbias.tolist()
+    ([[[[10.0, 10.0], [10.0, 10.0]]]], [10.0])
     """
     x, weight, dy = _pad(_double(x), padding), _double(weight), _double(dy)
     height, width = x.shape[2:]
@@ -171,7 +183,9 @@ def avg_pool2d(
     x (N, C, H, W); the stride is the window's side K if none is given. What no window
     covers at the right and below is left out.
 
-    >>> avg_pool2d([[[[1, 2, 9], [3, 6, 9]]]]).tolist()
+    Examples
+    --------
+    >>> lenet5c.reference.avg_pool2d([[[[1, 2, 9], [3, 6, 9]]]]).tolist()
     [[[[3.0]]]]
     """
     x = _double(x)
@@ -186,7 +200,10 @@ def avg_pool2d_backward(
 
     Each pixel of a window has the same share of its mean; windows may overlap.
 
-    >>> avg_pool2d_backward(np.zeros((1, 1, 2, 3)), [[[[4]]]]).tolist()
+    Examples
+    --------
+    >>> x = np.zeros((1, 1, 2, 3))
+    >>> lenet5c.reference.avg_pool2d_backward(x, [[[[4]]]]).tolist()
     [[[[1.0, 1.0, 0.0], [1.0, 1.0, 0.0]]]]
     """
     x, dy = _double(x), _double(dy)
@@ -209,7 +226,9 @@ def max_pool2d(
     """y[n, c, i, j] = max over k, l < K of x[n, c, i * stride + k - padding,
     j * stride + l - padding], where there is a pixel
 
-    >>> max_pool2d([[[[1, 2, 9], [3, 6, 9]]]]).tolist()
+    Examples
+    --------
+    >>> lenet5c.reference.max_pool2d([[[[1, 2, 9], [3, 6, 9]]]]).tolist()
     [[[[6.0]]]]
     """
     x = _pad_with_less(_double(x), padding)
@@ -227,7 +246,9 @@ def max_pool2d_backward(
 ) -> Array:
     """dx at the first maximum of a window, in row-major order, += dy[n, c, i, j]
 
-    >>> max_pool2d_backward([[[[1, 6], [3, 6]]]], [[[[4]]]]).tolist()
+    Examples
+    --------
+    >>> lenet5c.reference.max_pool2d_backward([[[[1, 6], [3, 6]]]], [[[[4]]]]).tolist()
     [[[[0.0, 4.0], [0.0, 0.0]]]]
     """
     x, dy = _pad_with_less(_double(x), padding), _double(dy)
@@ -241,12 +262,29 @@ def max_pool2d_backward(
 
 
 def global_avg_pool2d(x: ArrayLike) -> Array:
-    """y[n, c, 0, 0] = mean of x[n, c]"""
+    """y[n, c, 0, 0] = mean of x[n, c]
+
+    x (N, C, H, W), y (N, C, 1, 1).
+
+    Examples
+    --------
+    >>> lenet5c.reference.global_avg_pool2d([[[[1, 2], [3, 6]]]]).tolist()
+    [[[[3.0]]]]
+    """
     return _double(_double(x).mean(axis=(2, 3), keepdims=True))
 
 
 def global_avg_pool2d_backward(x: ArrayLike, dy: ArrayLike) -> Array:
-    """dx[n, c, i, j] = dy[n, c, 0, 0] / (H W)"""
+    """dx[n, c, i, j] = dy[n, c, 0, 0] / (H W)
+
+    x (N, C, H, W), dy (N, C, 1, 1).
+
+    Examples
+    --------
+    >>> x = np.zeros((1, 1, 2, 2))
+    >>> lenet5c.reference.global_avg_pool2d_backward(x, [[[[4]]]]).tolist()
+    [[[[1.0, 1.0], [1.0, 1.0]]]]
+    """
     x = _double(x)
     return np.broadcast_to(_double(dy) / (x.shape[2] * x.shape[3]), x.shape)
 
@@ -268,6 +306,13 @@ def batch_norm2d(
 
     Mean and variance are those of x (N, C, H, W) over images and pixels, the variance
     divided by their number, where they are not given.
+
+    Examples
+    --------
+    >>> x = [[[[1, 3]]]]  # mean 2, deviation 1
+    >>> y = lenet5c.reference.batch_norm2d(x, weight=[10], bias=[0.5])
+    >>> y.round(3).tolist()
+    [[[[-9.5, 10.5]]]]
     """
     x = _double(x)
     mean = x.mean(axis=(0, 2, 3)) if mean is None else mean
@@ -284,6 +329,15 @@ def batch_norm2d_backward(
     with n = (x - mean) / sqrt(variance + eps), and mean and variance those of x: both
     move along with x, which takes two means off. Returns (dx, dweight, dbias), where
     dweight = sum of dy n and dbias = sum of dy in each channel.
+
+    Examples
+    --------
+    >>> x, dy = np.array([[[[1, 3]]]]), np.array([[[[2, 5]]]])
+    >>> dx, dweight, dbias = lenet5c.reference.batch_norm2d_backward(x, [10], dy)
+    >>> dweight.round(3).tolist(), dbias.tolist()  # n is -1 and 1
+    ([3.0], [7.0])
+    >>> bool(abs(dx.sum()) < 1e-9)  # to add a number to x changes nothing
+    True
     """
     x, dy = _double(x), _double(dy)
     axes, count = (0, 2, 3), x.size // x.shape[1]
@@ -300,7 +354,9 @@ def dense(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> Arr
 
     x (N, I), weight (O, I), bias (O,), y (N, O).
 
-    >>> dense([[1, 2]], [[10, 1], [0, 3]], [0.5, 0]).tolist()
+    Examples
+    --------
+    >>> lenet5c.reference.dense([[1, 2]], [[10, 1], [0, 3]], [0.5, 0]).tolist()
     [[12.5, 6.0]]
     """
     y = _double(x) @ _double(weight).T
@@ -310,53 +366,108 @@ def dense(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> Arr
 def dense_backward(
     x: ArrayLike, weight: ArrayLike, dy: ArrayLike
 ) -> tuple[Array, Array, Array]:
-    """dx[n, i] = sum over o of dy[n, o] * weight[o, i]
-    dweight[o, i] = sum over n of dy[n, o] * x[n, i]
-    dbias[o] = sum over n of dy[n, o]
+    """| dx[n, i] = sum over o of dy[n, o] * weight[o, i]
+    | dweight[o, i] = sum over n of dy[n, o] * x[n, i]
+    | dbias[o] = sum over n of dy[n, o]
 
     Returns (dx, dweight, dbias), in the shapes of x, weight and bias.
+
+    Examples
+    --------
+    >>> x, dy, weight = [[1, 2]], [[1, 2]], [[10, 1], [0, 3]]
+    >>> dx, dweight, dbias = lenet5c.reference.dense_backward(x, weight, dy)
+    >>> dx.tolist(), dweight.tolist(), dbias.tolist()
+    ([[10.0, 7.0]], [[1.0, 2.0], [2.0, 4.0]], [1.0, 2.0])
     """
     x, weight, dy = _double(x), _double(weight), _double(dy)
     return dy @ weight, dy.T @ x, dy.sum(axis=0)
 
 
 def tanh(x: ArrayLike) -> Array:
-    """(exp(x) - exp(-x)) / (exp(x) + exp(-x)), any shape."""
+    """(exp(x) - exp(-x)) / (exp(x) + exp(-x)), any shape.
+
+    Examples
+    --------
+    >>> lenet5c.reference.tanh([-100, 0, 100]).tolist()
+    [-1.0, 0.0, 1.0]
+    """
     return _double(np.tanh(_double(x)))
 
 
 def tanh_backward(x: ArrayLike, dy: ArrayLike) -> Array:
-    """dx = dy * (1 - tanh(x)^2), as dy / cosh(x)^2: no digits lost at large x."""
+    """dx = dy * (1 - tanh(x)^2), as dy / cosh(x)^2: no digits lost at large x.
+
+    Examples
+    --------
+    >>> lenet5c.reference.tanh_backward([0, 100], [5, 5]).round(6).tolist()
+    [5.0, 0.0]
+    """
     return _double(_double(dy) / np.cosh(np.clip(_double(x), -300, 300)) ** 2)
 
 
 def sigmoid(x: ArrayLike) -> Array:
-    """1 / (1 + exp(-x)), any shape."""
+    """1 / (1 + exp(-x)), any shape.
+
+    Examples
+    --------
+    >>> lenet5c.reference.sigmoid([-100, 0, 100]).round(6).tolist()
+    [0.0, 0.5, 1.0]
+    """
     return 1 / (1 + np.exp(-np.clip(_double(x), -700, 700)))
 
 
 def sigmoid_backward(x: ArrayLike, dy: ArrayLike) -> Array:
-    """dx = dy * sigmoid(x) * sigmoid(-x): no digits lost at large x."""
+    """dx = dy * sigmoid(x) * sigmoid(-x): no digits lost at large x.
+
+    Examples
+    --------
+    >>> lenet5c.reference.sigmoid_backward([0], [4]).tolist()  # 4 / 2 / 2
+    [1.0]
+    """
     return _double(dy) * sigmoid(x) * sigmoid(-_double(x))
 
 
 def relu(x: ArrayLike) -> Array:
-    """max(0, x), any shape."""
+    """max(0, x), any shape.
+
+    Examples
+    --------
+    >>> lenet5c.reference.relu([-2, 0, 3]).tolist()
+    [0.0, 0.0, 3.0]
+    """
     return np.maximum(_double(x), 0)
 
 
 def relu_backward(x: ArrayLike, dy: ArrayLike) -> Array:
-    """dx = dy where x > 0, else 0"""
+    """dx = dy where x > 0, else 0
+
+    Examples
+    --------
+    >>> lenet5c.reference.relu_backward([-2, 3], [5, 5]).tolist()
+    [0.0, 5.0]
+    """
     return np.where(_double(x) > 0, _double(dy), 0)
 
 
 def leaky_relu(x: ArrayLike, slope: float = 0.01) -> Array:
-    """x where x > 0, else slope * x, any shape."""
+    """x where x > 0, else slope * x, any shape.
+
+    Examples
+    --------
+    >>> lenet5c.reference.leaky_relu([-2, 3], slope=0.25).tolist()
+    [-0.5, 3.0]
+    """
     return np.where(_double(x) > 0, _double(x), slope * _double(x))
 
 
 def leaky_relu_backward(x: ArrayLike, dy: ArrayLike, slope: float = 0.01) -> Array:
-    """dx = dy where x > 0, else slope * dy"""
+    """dx = dy where x > 0, else slope * dy
+
+    Examples
+    --------
+    >>> lenet5c.reference.leaky_relu_backward([-2, 3], [4, 4], 0.25).tolist()
+    [1.0, 4.0]
+    """
     return np.where(_double(x) > 0, _double(dy), slope * _double(dy))
 
 
@@ -371,7 +482,10 @@ def softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> float:
     z, the logits, (N, classes); labels (N,), whole numbers from 0. The logarithm is
     z - max(z) - log(sum(exp(z - max(z)))): neither overflows nor becomes log(0).
 
-    >>> round(softmax_cross_entropy([[0, 0], [1000, 0]], [0, 1]), 4)  # log(2), 1000
+    Examples
+    --------
+    >>> loss = lenet5c.reference.softmax_cross_entropy([[0, 0], [1000, 0]], [0, 1])
+    >>> round(loss, 4)  # the mean of log(2) and 1000
     500.3466
     """
     logs = _log_softmax(_double(logits))
@@ -381,7 +495,9 @@ def softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> float:
 def softmax_cross_entropy_backward(logits: ArrayLike, labels: ArrayLike) -> Array:
     """dz = (softmax(z) - one-hot(labels)) / N
 
-    >>> softmax_cross_entropy_backward([[0, 0]], [1]).tolist()
+    Examples
+    --------
+    >>> lenet5c.reference.softmax_cross_entropy_backward([[0, 0]], [1]).tolist()
     [[0.5, -0.5]]
     """
     dlogits = np.exp(_log_softmax(_double(logits)))
@@ -394,10 +510,13 @@ def parameter_shapes(
 ) -> dict[str, tuple[int, ...]]:
     """Shapes of all parameters by name, found by running one image of zeros.
 
-    >>> shapes = parameter_shapes(LENET5, (1, 32, 32))
+    Examples
+    --------
+    >>> layers = lenet5c.reference.LENET5
+    >>> shapes = lenet5c.reference.parameter_shapes(layers, (1, 32, 32))
     >>> shapes["C3.weight"]
     (16, 6, 5, 5)
-    >>> sum(math.prod(shape) for shape in shapes.values())
+    >>> sum(int(np.prod(shape)) for shape in shapes.values())
     61706
     """
     shapes: dict[str, tuple[int, ...]] = {}
@@ -440,6 +559,21 @@ def network_forward(
 
     `training` takes the statistics of the batch, not "name.running_mean" and
     "name.running_var" in `parameters` (0 and 1 if they are not there).
+
+    Raises
+    ------
+    ValueError
+        If there is a layer of a kind that is not here.
+    KeyError
+        If a parameter is missing.
+
+    Examples
+    --------
+    >>> layers = [("dense", {"name": "A", "outputs": 2}), ("relu", {})]
+    >>> parameters = {"A.weight": [[1, 0], [0, 1]], "A.bias": [0, 10]}
+    >>> maps = lenet5c.reference.network_forward(layers, parameters, [[-3, 4]])
+    >>> [y.tolist() for y in maps]
+    [[[-3.0, 4.0]], [[-3.0, 14.0]], [[0.0, 14.0]]]
     """
     maps = [_double(x)]
     for kind, options in layers:
@@ -453,7 +587,16 @@ def network_loss(
     x: ArrayLike,
     labels: ArrayLike,
 ) -> float:
-    """Mean softmax cross-entropy of the network's logits in training."""
+    """Mean softmax cross-entropy of the network's logits in training.
+
+    Examples
+    --------
+    >>> layers = [("dense", {"name": "A", "outputs": 2})]
+    >>> zeros = {"A.weight": np.zeros((2, 3)), "A.bias": np.zeros(2)}
+    >>> loss = lenet5c.reference.network_loss(layers, zeros, [[1, 2, 3]], [0])
+    >>> round(loss, 4)  # log(2)
+    0.6931
+    """
     logits = network_forward(layers, parameters, x, True)[-1]
     return softmax_cross_entropy(logits.reshape(len(logits), -1), labels)
 
@@ -468,6 +611,17 @@ def network_gradients(
 
     The magnitude of a gradient, a sum of products, is the sum of the products' absolute
     values: by it, not by the sum, the rounding error is measured.
+
+    Examples
+    --------
+    >>> layers = [("dense", {"name": "A", "outputs": 2})]
+    >>> zeros = {"A.weight": np.zeros((2, 3)), "A.bias": np.zeros(2)}
+    >>> network = layers, zeros
+    >>> gradients, _ = lenet5c.reference.network_gradients(*network, [[1, 2, 3]], [0])
+    >>> gradients["A.bias"].tolist()  # (softmax - one-hot) / N
+    [-0.5, 0.5]
+    >>> gradients["A.weight"].tolist()  # that, times x
+    [[-0.5, -1.0, -1.5], [0.5, 1.0, 1.5]]
     """
     gradients: dict[str, Array] = {}
     magnitudes: dict[str, Array] = {}

@@ -1,7 +1,6 @@
 """The article's class: right gradients, its example, and its mistakes mended."""
 
 import copy
-import doctest
 import math
 import tracemalloc
 
@@ -63,12 +62,6 @@ def as_named_there(name: str) -> str:
 
 def snapshot(model: LeNet5) -> dict[str, np.ndarray]:
     return {name: getattr(model, name).copy() for name in SHAPES}
-
-
-def test_the_examples_of_the_docstrings():
-    failed, tried = doctest.testmod(article)
-    assert tried > 0
-    assert failed == 0
 
 
 def test_parameters_have_the_shapes_of_the_article(model):

@@ -1,12 +1,18 @@
-"""The Python in the documentation runs, from the first block of a page to the last."""
+"""The programs in the documentation run: the Python of a page from the first block to
+the last, and C as a whole."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import python_environment
+
+import lenet5c
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -50,6 +56,44 @@ def test_the_snippets_of_a_page_run(page, tmp_path):
         timeout=120,
     )
     assert done.returncode == 0, f"line numbers are those of the page: {done.stderr}"
+
+
+def c_programs() -> list[str]:
+    """The whole programs in docs/embedding.md."""
+    page = (DOCS / "embedding.md").read_text("utf-8")
+    blocks = re.findall(r"^```c\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    return [block for block in blocks if "int main(" in block]
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_the_c_programs_of_embedding_run(number, tmp_path, images, labels):
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    if compiler is None:
+        pytest.skip("needs a C compiler")
+    model = lenet5c.lenet5()
+    model.fit(images, labels, epochs=4, batch_size=4, threads=1)
+    model.save("digits.lenet5c")
+    program = c_programs()[number]
+    Path("program.c").write_text(program, "utf-8")
+    source = Path(lenet5c.get_include(), "lenet5c.c")
+    flags = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{source.parent}"]
+    command = [compiler, *flags, "program.c", source, "-o", "program"]
+    subprocess.run(command, check=True, timeout=240)
+    done = subprocess.run(["./program"], capture_output=True, text=True, timeout=60)
+    black = np.zeros((1, 28, 28), np.uint8)
+    label = str(model.predict(black).item())
+    said = f"{label} {model.predict_proba(black).max():.3f}"
+    expected = [[label], ["28 x 28 pixels, 10 classes, ISA", said, said]][number]
+    answer = re.sub("classes, .*", "classes, ISA", done.stdout)
+    assert (answer.splitlines(), done.returncode) == (expected, 0)
+
+
+def test_embedding_shows_each_function_of_the_header():
+    header = Path(lenet5c.get_include(), "lenet5c.h").read_text("utf-8")
+    declared = set(re.findall(r"LENET5C_API[^;(]*?\b(lenet5c_\w+)\(", header))
+    page = (DOCS / "embedding.md").read_text("utf-8")
+    assert len(declared) >= 15
+    assert {name for name in declared if f"{name}(" not in page} == set()
 
 
 def test_a_program_has_the_python_blocks_on_the_lines_of_the_page():

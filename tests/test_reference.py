@@ -1,6 +1,5 @@
 """The oracle is right: against SciPy, central differences and loops over indices."""
 
-import doctest
 import itertools
 from collections.abc import Callable
 
@@ -11,12 +10,6 @@ from scipy.signal import correlate
 from lenet5c import reference
 
 STEP = 1e-5
-
-
-def test_the_examples_of_the_docstrings():
-    failed, tried = doctest.testmod(reference)
-    assert tried > 0
-    assert failed == 0
 
 
 def test_it_loads_nothing_of_the_package(run_python):

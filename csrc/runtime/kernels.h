@@ -55,7 +55,7 @@ INLINE vec LENET5C_SET(all)(float value)
 #define store LENET5C_SET(store)
 #define all LENET5C_SET(all)
 
-/* tanh(x), to 4 units in the last place */
+/* tanh(x), to 6.02 units in the last place */
 INLINE vec LENET5C_SET(tanh)(vec x)
 {
     const vec most = all(LENET5C_TANH_MOST);

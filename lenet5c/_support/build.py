@@ -20,6 +20,12 @@ def build_info() -> dict[str, Any]:
         "version"; "isa", the core in use, and "available", those that could be;
         "lanes", images in one register; "openmp"; "threads" that a call would use now;
         "compiler".
+
+    Examples
+    --------
+    >>> info = lenet5c.build_info()
+    >>> info["version"] == lenet5c.__version__, info["isa"] in info["available"]
+    (True, True)
     """
     return {
         "version": __version__,
@@ -33,7 +39,19 @@ def build_info() -> dict[str, Any]:
 
 
 def get_include() -> str:
-    """Folder of the C headers that the package brings along."""
+    """Folder of the C headers that the package brings along.
+
+    Returns
+    -------
+    str
+        The path of the folder, for a compiler's ``-I``.
+
+    Examples
+    --------
+    >>> import os
+    >>> "lenet5c.h" in os.listdir(lenet5c.get_include())
+    True
+    """
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     installed = os.path.join(package, "include")
     if os.path.isdir(installed):

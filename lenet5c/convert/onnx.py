@@ -79,6 +79,13 @@ def from_onnx(
         If the onnx package is missing.
     OSError
         If it cannot be read.
+
+    Examples
+    --------
+    >>> model.export_onnx("digits.onnx")
+    >>> again = lenet5c.from_onnx("digits.onnx")
+    >>> np.allclose(again.forward(images[:5]), model.forward(images[:5]), atol=1e-4)
+    True
     """
     given = None
     if mean is not None or deviation is not None:

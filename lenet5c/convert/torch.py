@@ -69,6 +69,16 @@ def from_torch_state_dict(
     ValueError, TypeError
         If names or shapes do not fit: all that were expected and all that were given.
         The model has not changed then.
+
+    Examples
+    --------
+    >>> state_dict = {  # network.state_dict() of a torch.nn.Sequential
+    ...     "1.weight": np.ones((100, 784), np.float32), "1.bias": np.zeros(100),
+    ...     "3.weight": np.ones((10, 100), np.float32), "3.bias": np.arange(10.0),
+    ... }
+    >>> taken = lenet5c.from_torch_state_dict(lenet5c.mlp(), state_dict, mean=0.1307)
+    >>> taken.parameters["OUTPUT.bias"][:3].tolist()
+    [0.0, 1.0, 2.0]
     """
     if not isinstance(model, Model):
         raise TypeError(f"model: expected a Model, got {type(model).__name__}")

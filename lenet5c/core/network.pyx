@@ -506,6 +506,14 @@ cdef class Trainer:
     least, batch_size : the fewest and the most images of a step
     rule, state : as in `update`
     seed : of dropout
+
+    Examples
+    --------
+    `Model.trainer` makes one.
+
+    >>> trainer = model.trainer(lenet5c.SGD(momentum=0.9), batch_size=64)
+    >>> trainer.steps, trainer.address > 0
+    (0, True)
     """
 
     cdef tuple owned  # what the pointers below point to

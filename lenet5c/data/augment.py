@@ -48,6 +48,13 @@ class Augment:
     erase : float
         Probability that a rectangle of 2 to 20 % of the input, of an aspect from 1:3 to
         3:1, is wiped out (random erasing: Zhong et al. 2020).
+
+    Examples
+    --------
+    >>> augment = lenet5c.Augment(shift=1, rotate=5)
+    >>> augment
+    Augment(shift=1, rotate=5, scale=0.12, shear=0, elastic=None, noise=0, erase=0)
+    >>> history = lenet5c.lenet5().fit(images, labels, augment=augment, epochs=1)
     """
 
     shift: float = 2
@@ -75,7 +82,23 @@ class Augment:
 
     def for_core(self, stage: InputStage) -> tuple[float, ...]:
         """(shift, rotate, scale, shear, elastic, sigma, noise, erase) for the core:
-        angles in radians, noise in units of what the network sees."""
+        angles in radians, noise in units of what the network sees.
+
+        Parameters
+        ----------
+        stage : InputStage
+            Of the model that is trained.
+
+        Returns
+        -------
+        tuple of float
+
+        Examples
+        --------
+        >>> augment = lenet5c.Augment(shift=1, rotate=180, elastic=(34, 4))
+        >>> augment.for_core(model.stage)[:6]
+        (1, 3.14159..., 0.12, 0.0, 34, 4)
+        """
         return (
             self.shift,
             math.radians(self.rotate),
@@ -105,6 +128,20 @@ class Augment:
             0 to 1 for uint8 images, as they are for floating ones; without the
             normalisation that the network sees. The pixels that come in from outside
             are 0, or the smallest value of floating images.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the images are of another kind or shape.
+
+        Examples
+        --------
+        >>> changed = lenet5c.Augment(shift=2).apply(images[:3], epoch=1)
+        >>> changed.shape, changed.dtype.name
+        ((3, 1, 28, 28), 'float32')
+        >>> same = lenet5c.Augment(shift=0, rotate=0, scale=0).apply(images[:3])
+        >>> bool(abs(same[:, 0] * 255 - images[:3]).max() < 0.01)
+        True
         """
         epoch = whole("epoch", epoch, 0)
         seed = whole("seed", seed, 0, 2**63)

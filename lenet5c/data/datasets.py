@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet5c._support.checks import pair, truth, whole
-from lenet5c._support.habits import explained
+from lenet5c._support.habits import choose, explained
 from lenet5c._support.threads import resolve_threads
 from lenet5c.data.arrays import as_bytes, as_labels, compact, hold_out, planes, taken
 from lenet5c.data.caches import Shown, user_cache
@@ -67,8 +67,18 @@ MAPPED_FROM = 256 << 20  # bytes: a smaller file is loaded, and can then change 
 class Split(NamedTuple):
     """Images and what they show.
 
-    images : (N, H, W) uint8; those of your own may also be floats, or of other shapes
-    labels : (N,) int64; those of your own may also be strings
+    Attributes
+    ----------
+    images : (N, H, W) uint8
+        Those of your own may also be floats, or of other shapes.
+    labels : (N,) int64
+        Those of your own may also be strings.
+
+    Examples
+    --------
+    >>> images, labels = data.test
+    >>> images.shape, labels.shape
+    ((360, 28, 28), (360,))
     """
 
     images: NDArray[Any]
@@ -81,12 +91,20 @@ class Dataset:
 
     Iterating gives the first two: (x, y), (x_test, y_test) = mnist().
 
+    Attributes
+    ----------
     name : str
     train, test : Split
     validation : Split or None
     files : dict of list of str
         For "train", "test" and "validation" the path of each image in the folder, if
         they were pictures; else empty.
+
+    Examples
+    --------
+    >>> (images, labels), (test_images, test_labels) = data
+    >>> data.name, len(images), len(test_images)
+    ('digits', 1437, 360)
     """
 
     name: str
@@ -106,6 +124,10 @@ def mnist() -> Dataset:
     In the order of the original files (LeCun, Cortes and Burges, 1998), against whose
     MD5 they are checked. Downloaded from openml.org, once, if they are nowhere.
 
+    Returns
+    -------
+    Dataset
+
     Raises
     ------
     OSError
@@ -114,6 +136,14 @@ def mnist() -> Dataset:
         If they are nowhere and scikit-learn, which would download them, is missing.
     ValueError
         If a file is damaged or is not MNIST.
+
+    Examples
+    --------
+    >>> (images, labels), (test_images, test_labels) = lenet5c.datasets.mnist()
+    >>> images.shape, test_images.shape
+    ((60000, 28, 28), (10000, 28, 28))
+    >>> labels[:5].tolist()
+    [5, 0, 4, 1, 9]
     """
     return _find_or_download("mnist")
 
@@ -122,10 +152,19 @@ def mnist() -> Dataset:
 def fashion_mnist() -> Dataset:
     """Clothes in ten classes, of the same sizes as MNIST (Xiao, Rasul, Vollgraf, 2017).
 
+    Returns
+    -------
+    Dataset
+
     Raises
     ------
     OSError, ImportError, ValueError
         As `mnist` does. Only the sizes are checked, not the MD5.
+
+    Examples
+    --------
+    >>> lenet5c.datasets.fashion_mnist().train.images.shape
+    (60000, 28, 28)
     """
     return _find_or_download("fashion-mnist")
 
@@ -138,10 +177,20 @@ def digits() -> Dataset:
     centred in 28x28 and scaled to 0 to 255, (N, 28, 28) uint8. Every fifth image of
     those sorted by label is for testing: 1,437 to train, 360 to test.
 
+    Returns
+    -------
+    Dataset
+
     Raises
     ------
     ImportError
         If scikit-learn is missing.
+
+    Examples
+    --------
+    >>> data = lenet5c.datasets.digits()
+    >>> data.train.images.shape, data.test.images.shape
+    ((1437, 28, 28), (360, 28, 28))
     """
     bunch = _sklearn_datasets("digits").load_digits()
     images = np.pad(_enlarged(bunch.images.astype(np.int64)), ((0, 0), (4, 4), (4, 4)))
@@ -209,6 +258,15 @@ def load(
         If `source` is nothing of that, or a file does not hold what it should.
     OSError, ImportError
         If a file cannot be read; or see `mnist`, `digits` and `image_folder`.
+
+    Examples
+    --------
+    >>> lenet5c.datasets.load("digits").name
+    'digits'
+    >>> np.savez("mine.npz", train_images=images, train_labels=labels)
+    >>> mine = lenet5c.datasets.load("mine.npz")  # a sixth is kept to test with
+    >>> len(mine.train.images) + len(mine.test.images) == len(images)
+    True
     """
     return load_like((28, 1), source, size, channels, skip_broken)
 
@@ -220,8 +278,25 @@ def load_like(
     channels: int | None,
     skip_broken: bool,
 ) -> Dataset:
-    """What `load` returns; `usual` are the size and the channels of pictures where none
-    are asked for."""
+    """What `load` returns, for those who know what pictures usually are.
+
+    Parameters
+    ----------
+    usual : (int or (int, int), int)
+        The size and the channels of pictures where none are asked for.
+    source, size, channels, skip_broken
+        As of `load`.
+
+    Returns
+    -------
+    Dataset
+
+    Examples
+    --------
+    >>> usual = (28, 1)  # rows and columns, and channels
+    >>> lenet5c.datasets.load_like(usual, "digits", None, None, False).name
+    'digits'
+    """
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(f"source: expected a str or a path, got {source!r:.80}")
     path, place = Path(source), os.fspath(source)
@@ -332,6 +407,21 @@ def image_folder(
         If something has to be converted and Pillow is missing.
     OSError
         If a file cannot be read, or the disk is full. No part of a file stays.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> for name, brightness in [("cat", 50), ("dog", 200)]:
+    ...     Path("pets", name).mkdir(parents=True)
+    ...     for k in range(6):
+    ...         picture = Image.new("L", (40, 30), brightness + k)
+    ...         picture.save(f"pets/{name}/{k}.png")
+    >>> pets = lenet5c.datasets.image_folder("pets", cache="cache", progress=False)
+    >>> pets.train.images.shape[1:], np.unique(pets.train.labels).tolist()
+    ((28, 28), ['cat', 'dog'])
+    >>> pets.files["train"][0].startswith("cat/")
+    True
     """
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path: expected a str or a path, got {path!r:.80}")
@@ -377,6 +467,7 @@ def read_csv(
 
     Parameters
     ----------
+    path : str or path-like
     labels : bool
         False: the file may be without labels.
 
@@ -394,6 +485,14 @@ def read_csv(
         If the file is something else: with the line and column.
     OSError
         If it cannot be read, or a large one not be converted.
+
+    Examples
+    --------
+    >>> rows = np.column_stack([labels[:2], images[:2].reshape(2, 784)])
+    >>> np.savetxt("mine.csv", rows, fmt="%d", delimiter=",")
+    >>> found, digits = lenet5c.datasets.read_csv("mine.csv")
+    >>> found.shape, digits.tolist()
+    ((2, 28, 28), [1, 3])
     """
     file = Path(path)
     images, found = read_table(
@@ -406,7 +505,28 @@ def read_csv(
 
 
 def find(name: str) -> Path | None:
-    """The folder that holds "mnist" or "fashion-mnist", None if it is nowhere."""
+    """The folder that holds "mnist" or "fashion-mnist", None if it is nowhere.
+
+    Parameters
+    ----------
+    name : {"mnist", "fashion-mnist"}
+
+    Returns
+    -------
+    pathlib.Path or None
+
+    Raises
+    ------
+    ValueError
+        If it is another name.
+
+    Examples
+    --------
+    >>> folder = lenet5c.datasets.find("mnist")
+    >>> folder is None or folder.is_dir()
+    True
+    """
+    choose("name", name, OPENML_NAMES)
     for folder in _folders(name):
         with suppress(ValueError, OSError):
             files = [file for file in _files(folder) if not _is_table(file)]
@@ -607,8 +727,32 @@ def _read_arrays(folder: Path, name: str, files: list[str]) -> Dataset:
 
 
 def read_images(path: str | os.PathLike[str]) -> NDArray[Any] | None:
-    """The images in an IDX, .npy, .npz or CSV file, as they are there but upright; None
-    if it is none of these. Of an .npz those to test with, or else the first ones."""
+    """The images in an IDX, .npy, .npz or CSV file, as they are there but upright.
+
+    Of an .npz those to test with, or else the first ones.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Returns
+    -------
+    array or None
+        None if it is none of these files.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged or holds something else.
+    OSError
+        If it cannot be read.
+
+    Examples
+    --------
+    >>> np.save("mine.npy", images[:3])
+    >>> lenet5c.datasets.read_images("mine.npy").shape
+    (3, 28, 28)
+    """
     place = Path(path)
     if place.name.lower().endswith(SUFFIXES):
         return read_csv(place, labels=False)[0]

@@ -35,6 +35,7 @@ def read_idx(path: str | os.PathLike[str], mmap: bool = False) -> NDArray[Any]:
 
     Parameters
     ----------
+    path : str or path-like
     mmap : bool
         Map the file instead of loading it: for images that are more than memory holds.
         It must not be written to meanwhile. (A file that `write_idx` puts in its place
@@ -53,6 +54,12 @@ def read_idx(path: str | os.PathLike[str], mmap: bool = False) -> NDArray[Any]:
         and so cannot be mapped.
     OSError
         If it cannot be read.
+
+    Examples
+    --------
+    >>> lenet5c.datasets.write_idx("mine-idx3-ubyte", images[:3])
+    >>> lenet5c.datasets.read_idx("mine-idx3-ubyte").shape
+    (3, 28, 28)
     """
     name = os.fspath(path)
     with open(name, "rb") as file:
@@ -73,6 +80,12 @@ def read_idx(path: str | os.PathLike[str], mmap: bool = False) -> NDArray[Any]:
 def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
     """Write an array as an IDX file, all or nothing; gzipped if the name ends in .gz.
 
+    Parameters
+    ----------
+    path : str or path-like
+    array : array
+        uint8, int8, int16, int32, float32 or float64.
+
     Raises
     ------
     TypeError
@@ -81,6 +94,12 @@ def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
         If it has no dimension, more than 255, or one beyond 2**32 - 1.
     OSError
         If the file cannot be written.
+
+    Examples
+    --------
+    >>> lenet5c.datasets.write_idx("labels.gz", np.uint8([3, 1, 4]))
+    >>> lenet5c.datasets.read_idx("labels.gz").tolist()
+    [3, 1, 4]
     """
     header = idx_header(array)
     content = np.ascontiguousarray(array, IDX_TYPES[header[2]]).reshape(-1)

@@ -40,6 +40,14 @@ class InputStage:
         What the network was trained on: bytes, floats with this least and largest one,
         or what nobody knows, as of weights from elsewhere. It decides which images
         `check` refuses.
+
+    Examples
+    --------
+    >>> model.stage.pixels  # what it was trained on
+    'bytes'
+    >>> from lenet5c.data.images import InputStage
+    >>> InputStage(mean=0.5, deviation=0.25).takes_bytes
+    True
     """
 
     mean: float = 0.0
@@ -56,7 +64,25 @@ class InputStage:
         pixels: object = None,
     ) -> "InputStage":
         """The stage of numbers from outside: ValueError or TypeError unless float32 can
-        hold what the core is given. `background` None is black."""
+        hold what the core is given.
+
+        Parameters
+        ----------
+        mean, deviation : float
+        background : float or None
+            None is black.
+        pixels : "bytes", (float, float) or None
+
+        Returns
+        -------
+        InputStage
+
+        Examples
+        --------
+        >>> from lenet5c.data.images import InputStage
+        >>> InputStage.checked(0.5, 0.25, None)  # a black pixel, normalised
+        InputStage(mean=0.5, deviation=0.25, background=-2.0, pixels=None)
+        """
         mean = number("mean", mean, -math.inf, math.inf)
         deviation = number("deviation", deviation, -math.inf, math.inf)
         if not deviation > 0:
@@ -79,6 +105,23 @@ class InputStage:
         those at the chosen positions (M,).
 
         uint8: normalised, on black. Float: as they are, on their smallest value.
+
+        Parameters
+        ----------
+        images : (N, C, H, W) uint8 or float32
+        chosen : (M,) intp or None
+            None is all.
+
+        Returns
+        -------
+        InputStage
+
+        Examples
+        --------
+        >>> from lenet5c.data.images import InputStage
+        >>> stage = InputStage.of(images[:, np.newaxis])
+        >>> stage == model.stage, round(stage.mean * 255 / float(images.mean()), 5)
+        (True, 1.0)
         """
         if images.dtype != np.uint8:
             ends = [
@@ -132,8 +175,23 @@ class InputStage:
         return float(np.float32(least)), float(np.float32(most))
 
     def takes(self, images: NDArray[Any]) -> bool:
-        """Whether images (N, C, H, W), uint8 or C-contiguous float32, mean what the
-        training images meant."""
+        """Whether images mean what the training images meant.
+
+        Parameters
+        ----------
+        images : (N, C, H, W) uint8 or C-contiguous float32
+
+        Returns
+        -------
+        bool
+
+        Examples
+        --------
+        >>> model.stage.takes(np.float32([[[[0.0, 1.0]]]]))
+        True
+        >>> model.stage.takes(np.float32([[[[0.0, 255.0]]]]))
+        False
+        """
         if images.dtype == np.uint8:
             return self.takes_bytes
         least, most = self._limits()
@@ -147,11 +205,19 @@ class InputStage:
         Parameters
         ----------
         images : (N, C, H, W) uint8 or C-contiguous float32
+        argument : str
+            What they are called in the error.
 
         Raises
         ------
         ValueError
             Says what the network was trained on, and which image is of another kind.
+
+        Examples
+        --------
+        >>> model.stage.check(np.float32([[[[0.0, 255.0]]]]))
+        Traceback (most recent call last):
+        ValueError: images: expected floats from 0 to 1, as the model was trained on ...
         """
         if self.takes(images):
             return
@@ -178,7 +244,20 @@ class InputStage:
 
     def for_core(self) -> tuple[float, float, float, float, float]:
         """(scale, offset, background, float_scale, float_offset): a byte b becomes
-        b * scale + offset, and a float likewise."""
+        b * scale + offset, and a float likewise.
+
+        Returns
+        -------
+        tuple of 5 float
+
+        Examples
+        --------
+        >>> from lenet5c.data.images import InputStage
+        >>> stage = InputStage(mean=0.5, deviation=0.25, background=-2.0)
+        >>> scale, offset, background, *_ = stage.for_core()
+        >>> round(255 * scale + offset, 6), background  # (1 - 0.5) / 0.25
+        (2.0, -2.0)
+        """
         offset = -self.mean / self.deviation + 0.0
         # x * 1 + -0.0 is x, of -0.0 as well
         floats = (1 / self.deviation, offset) if self.pixels == "bytes" else (1.0, -0.0)

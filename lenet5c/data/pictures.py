@@ -1,5 +1,6 @@
 """Folders of PNG or JPEG pictures, one folder a class, converted once to one file; and
-`prepare`, which makes the photograph of a sign look as in MNIST.
+`prepare` and `prepare_many`, which make the photograph of a sign, or of several, look
+as in MNIST.
 
 N pictures, C channels, H rows, W columns. The file is kept as `caches` says:
 the pictures may be more than memory holds.
@@ -60,9 +61,18 @@ _Parts = dict[str, list[_Class]]  # train, validation, test, in this order
 class Pictures(NamedTuple):
     """Those of one part.
 
-    images : (N, H, W), or (N, 3, H, W) in colour, uint8, memory-mapped and read-only
+    Attributes
+    ----------
+    images : (N, H, W), or (N, 3, H, W) in colour, uint8
+        Memory-mapped and read-only.
     labels : (N,) strings
-    files : N paths in the folder
+    files : list of N paths in the folder
+
+    Examples
+    --------
+    >>> part = lenet5c.pictures.Pictures(images[:1], np.array(["one"]), ["one/0.png"])
+    >>> part.labels.item() == "one", part.files
+    (True, ['one/0.png'])
     """
 
     images: NDArray[np.uint8]
@@ -81,7 +91,38 @@ def load_pictures(
 ) -> dict[str, Pictures]:
     """The pictures of a folder by part: train, test and, if it has them, validation.
 
-    Described at `lenet5c.datasets.image_folder`.
+    More is said at `lenet5c.datasets.image_folder`.
+
+    Parameters
+    ----------
+    folder : Path
+    size : (int, int)
+        Rows and columns.
+    channels : int
+        1 or 3.
+    cache : Path
+        The folder of the file that they are converted to.
+    shown : function, False or None
+        Its `progress`.
+    threads : int
+    skip_broken : bool
+
+    Returns
+    -------
+    dict of str to Pictures
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> for name in ("cat", "dog"):
+    ...     Path("pets", name).mkdir(parents=True)
+    ...     for k in range(6):
+    ...         Image.new("L", (40, 30), k).save(f"pets/{name}/{k}.png")
+    >>> folders = Path("pets"), (28, 28), 1, Path("cache")
+    >>> parts = lenet5c.pictures.load_pictures(*folders, shown=False, threads=1)
+    >>> [(part, len(pictures.files)) for part, pictures in parts.items()]
+    [('train', 10), ('test', 2)]
     """
     parts, digest = _listed(folder)
     shape = size if channels == 1 else (channels, *size)
@@ -199,7 +240,24 @@ def _tell_left_out(folder: Path, files: list[str], kept: NDArray[np.bool_]) -> N
 
 
 def class_folders(folder: Path) -> list[Path]:
-    """The folders in this one, by name."""
+    """The folders in this one, by name; hidden ones are left out.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    list of Path
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> for name in ("dog", "cat"):
+    ...     Path("pets", name).mkdir(parents=True)
+    >>> [path.name for path in lenet5c.pictures.class_folders(Path("pets"))]
+    ['cat', 'dog']
+    """
     return [Path(entry) for entry in _entries(folder) if entry.is_dir()]
 
 
@@ -211,6 +269,17 @@ def read_picture(path: Path, size: tuple[int, int], channels: int) -> NDArray[np
     pixel becomes 0 and the lightest 255. What is transparent becomes white; or black,
     if that is most of the picture and what is drawn on it is light.
 
+    Parameters
+    ----------
+    path : Path
+    size : (int, int)
+    channels : int
+        1 or 3.
+
+    Returns
+    -------
+    (C, H, W) uint8
+
     Raises
     ------
     ImportError
@@ -219,6 +288,14 @@ def read_picture(path: Path, size: tuple[int, int], channels: int) -> NDArray[np
         If the file holds no picture or is damaged.
     OSError
         If it cannot be read.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> Image.new("RGB", (40, 30), "white").save("white.png")
+    >>> lenet5c.pictures.read_picture(Path("white.png"), (28, 28), 1).shape
+    (1, 21, 28)
     """
     image, operations = pillow_modules()
     height, width = size
@@ -347,8 +424,26 @@ def _classes(
 
 
 def files_below(folder: Path, above: tuple[Path, ...] = ()) -> list[Path]:
-    """All files in a folder and the folders in it that are not hidden, by name; a link
-    to one of the folders `above` leads nowhere."""
+    """All files in a folder and the folders in it that are not hidden, by name.
+
+    Parameters
+    ----------
+    folder : Path
+    above : tuple of Path
+        A link to one of these folders leads nowhere.
+
+    Returns
+    -------
+    list of Path
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> Path("pets/cat").mkdir(parents=True)
+    >>> Path("pets/cat/0.png").touch()
+    >>> [path.as_posix() for path in lenet5c.pictures.files_below(Path("pets"))]
+    ['pets/cat/0.png']
+    """
     above = (*above, folder.resolve())
     found = []
     for entry in _entries(folder):

@@ -40,7 +40,14 @@ THICKNESS = 2.2, 4.5  # pixels at 28x28: MNIST's strokes, 5th to 95th percentile
 
 
 class NothingFound(ValueError):
-    """The picture has no sign on it."""
+    """The picture has no sign on it.
+
+    Examples
+    --------
+    >>> lenet5c.pictures.prepare(np.zeros((60, 60), np.uint8))
+    Traceback (most recent call last):
+    lenet5c.data.prepare.NothingFound: image: expected a picture with a sign on it, ...
+    """
 
 
 class Sign(NamedTuple):
@@ -51,6 +58,14 @@ class Sign(NamedTuple):
     image : (size, size) uint8, light on black
     box : (top, left, bottom, right) in pixels of the picture; bottom and right are the
         first row and column after the sign
+
+    Examples
+    --------
+    >>> page = np.full((90, 60), 250, np.uint8)
+    >>> page[20:70, 27:33] = 30  # rows 20 to 69, columns 27 to 32
+    >>> sign = lenet5c.pictures.prepare_many(page)[0]
+    >>> sign.image.shape, bool(np.allclose(sign.box, (20, 27, 70, 33), atol=2))
+    ((28, 28), True)
     """
 
     image: NDArray[np.uint8]
@@ -98,8 +113,11 @@ def prepare(image: Any, size: int = 28) -> NDArray[np.uint8]:
 
     Examples
     --------
-    >>> model.predict(prepare("photo.jpg")[np.newaxis])  # doctest: +SKIP
-    array([7])
+    >>> page = np.full((90, 60), 250, np.uint8)  # paper, and a stroke of ink
+    >>> page[20:70, 27:33] = 30
+    >>> image = lenet5c.pictures.prepare(page)
+    >>> image.shape, model.predict(image[np.newaxis]).tolist()
+    ((28, 28), [1])
     """
     whole("size", size, 8, 1024)
     found = _find(image)
@@ -118,13 +136,29 @@ def prepare_many(image: Any, size: int = 28) -> list[Sign]:
     of ink of which one is above the other are a sign if they are near each other, as in
     i, = and ä. A blank page has none: [].
 
-    Parameters, returned images and errors are as of `prepare`.
+    Parameters
+    ----------
+    image, size
+        As of `prepare`.
+
+    Returns
+    -------
+    list of Sign
+
+    Raises
+    ------
+    ValueError, TypeError, OSError, ImportError
+        As of `prepare`.
 
     Examples
     --------
-    >>> signs = prepare_many("page.jpg")  # doctest: +SKIP
-    >>> model.predict(np.stack([sign.image for sign in signs]))  # doctest: +SKIP
-    array([1, 9, 9, 8])
+    >>> page = np.full((90, 120), 250, np.uint8)  # paper, and two strokes of ink
+    >>> page[20:70, 27:33] = page[20:70, 87:93] = 30
+    >>> signs = lenet5c.pictures.prepare_many(page)
+    >>> model.predict(np.stack([sign.image for sign in signs])).tolist()
+    [1, 1]
+    >>> signs[0].box[0] < 25, signs[1].box[1] > 80
+    (True, True)
     """
     whole("size", size, 8, 1024)
     found = _find(image)

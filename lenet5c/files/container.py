@@ -69,7 +69,18 @@ SURROGATE = re.compile("[\\ud800-\\udfff]")
 
 
 class FileFormatError(ValueError):
-    """The file is damaged, or is no model file."""
+    """The file is damaged, or is no model file.
+
+    Examples
+    --------
+    >>> with open("empty.lenet5c", "wb") as file:
+    ...     _ = file.write(b"")
+    >>> try:
+    ...     lenet5c.load("empty.lenet5c")
+    ... except lenet5c.FileFormatError as error:
+    ...     print(error)
+    empty.lenet5c: expected ...
+    """
 
 
 class FormatVersionError(FileFormatError):

@@ -1,6 +1,7 @@
 """What a layer is: its sizes and its parameters. No arithmetic; that is the core's.
 
-One file a family. Shapes are (C, H, W): channels, rows, columns.
+One file a family; all kinds by name are in `LAYERS`. Shapes are (C, H, W): channels,
+rows, columns.
 """
 
 from lenet5c.layers.activation import Activation, LeakyReLU, ReLU, Sigmoid, Tanh

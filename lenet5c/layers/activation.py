@@ -13,7 +13,13 @@ __all__ = ["Activation", "LeakyReLU", "ReLU", "Sigmoid", "Tanh"]
 
 
 class Activation(Layer):
-    """Element by element; part of the layer before it where that takes one."""
+    """Element by element; part of the layer before it where that takes one.
+
+    Examples
+    --------
+    >>> isinstance(lenet5c.Tanh(), lenet5c.layers.Activation)
+    True
+    """
 
     joins: ClassVar[bool] = True  # whether it may be such a part
 
@@ -21,7 +27,17 @@ class Activation(Layer):
 @explained
 @dataclass(frozen=True, kw_only=True)
 class Tanh(Activation):
-    """Hyperbolic tangent, element by element."""
+    """Hyperbolic tangent, element by element.
+
+    Parameters
+    ----------
+    name : str or None
+
+    Examples
+    --------
+    >>> lenet5c.Tanh().output_shape((6, 28, 28))  # as it was
+    (6, 28, 28)
+    """
 
     kind: ClassVar[str] = "tanh"
     name: str | None = None
@@ -30,7 +46,17 @@ class Tanh(Activation):
 @explained
 @dataclass(frozen=True, kw_only=True)
 class Sigmoid(Activation):
-    """1 / (1 + exp(-x)), element by element."""
+    """1 / (1 + exp(-x)), element by element.
+
+    Parameters
+    ----------
+    name : str or None
+
+    Examples
+    --------
+    >>> lenet5c.Sigmoid(name="A1")
+    Sigmoid(name='A1')
+    """
 
     kind: ClassVar[str] = "sigmoid"
     name: str | None = None
@@ -39,7 +65,19 @@ class Sigmoid(Activation):
 @explained
 @dataclass(frozen=True, kw_only=True)
 class ReLU(Activation):
-    """max(0, x), element by element."""
+    """max(0, x), element by element.
+
+    Parameters
+    ----------
+    name : str or None
+
+    Examples
+    --------
+    >>> layers = [lenet5c.Dense(2), lenet5c.ReLU(), lenet5c.Dense(2)]
+    >>> net = lenet5c.Model(layers, input_shape=(1, 1, 2), classes=2)
+    >>> bool((net.activations(np.float32([[-1, 1]])[:, None], "relu_1") >= 0).all())
+    True
+    """
 
     kind: ClassVar[str] = "relu"
     name: str | None = None
@@ -54,6 +92,15 @@ class LeakyReLU(Activation):
     ----------
     slope : float
         0 <= slope < 1.
+    name : str or None
+
+    Examples
+    --------
+    >>> lenet5c.LeakyReLU(0.1).slope
+    0.1
+    >>> lenet5c.LeakyReLU(1)
+    Traceback (most recent call last):
+    ValueError: slope: expected 0 <= x < 1, got 1
     """
 
     kind: ClassVar[str] = "leaky_relu"

@@ -15,7 +15,18 @@ Shape = tuple[int, int, int]
 
 
 class Window(NamedTuple):
-    """What one output looks at: rows and columns, their step, zeros around the map."""
+    """What one output looks at: rows and columns, their step, zeros around the map.
+
+    Attributes
+    ----------
+    kernel : (int, int)
+    stride, padding : int
+
+    Examples
+    --------
+    >>> lenet5c.Conv2d(6, 5, padding=2).window((1, 28, 28))
+    Window(kernel=(5, 5), stride=1, padding=2)
+    """
 
     kernel: tuple[int, int] = (1, 1)
     stride: int = 1
@@ -26,6 +37,12 @@ class Layer:
     """Base of all layers, each a frozen dataclass of its options.
 
     `name` is what parameters and activations are found by.
+
+    Examples
+    --------
+    >>> layer = lenet5c.Conv2d(6, 5, name="C1")
+    >>> isinstance(layer, lenet5c.layers.Layer), layer.kind, layer.name
+    (True, 'conv2d', 'C1')
     """
 
     name: str | None
@@ -41,23 +58,96 @@ class Layer:
             raise ValueError(f"name: expected 1 to 64 characters, got {self.name!r}")
 
     def output_shape(self, shape: Shape) -> Shape:
-        """Output shape for an input of `shape`; ValueError if that is too small."""
+        """Output shape for an input of `shape`; ValueError if that is too small.
+
+        Parameters
+        ----------
+        shape : (C, H, W)
+
+        Returns
+        -------
+        (C, H, W)
+
+        Examples
+        --------
+        >>> lenet5c.Conv2d(6, 5).output_shape((1, 32, 32))
+        (6, 28, 28)
+        """
         return shape
 
     def window(self, shape: Shape) -> Window:
-        """What one output looks at, in an input of `shape`."""
+        """What one output looks at, in an input of `shape`.
+
+        Parameters
+        ----------
+        shape : (C, H, W)
+
+        Returns
+        -------
+        Window
+
+        Examples
+        --------
+        >>> lenet5c.Dense(10).window((16, 5, 5)).kernel  # all of it
+        (5, 5)
+        """
         return Window()
 
     def parameter_shapes(self, shape: Shape) -> dict[str, tuple[int, ...]]:
-        """Shapes of the parameters, in the order of the flat vector."""
+        """Shapes of the parameters, in the order of the flat vector.
+
+        Parameters
+        ----------
+        shape : (C, H, W)
+            Of the input.
+
+        Returns
+        -------
+        dict of str to tuple of int
+
+        Examples
+        --------
+        >>> lenet5c.Conv2d(6, 5).parameter_shapes((1, 32, 32))
+        {'weight': (6, 1, 5, 5), 'bias': (6,)}
+        """
         return {}
 
     def buffer_shapes(self, shape: Shape) -> dict[str, tuple[int, ...]]:
-        """Shapes of what training measures and no optimizer changes, likewise."""
+        """Shapes of what training measures and no optimizer changes, likewise.
+
+        Parameters
+        ----------
+        shape : (C, H, W)
+            Of the input.
+
+        Returns
+        -------
+        dict of str to tuple of int
+
+        Examples
+        --------
+        >>> lenet5c.BatchNorm2d().buffer_shapes((6, 28, 28))
+        {'running_mean': (6,), 'running_var': (6,)}
+        """
         return {}
 
     def multiply_adds(self, shape: Shape) -> int:
-        """Multiply-adds of the forward pass of one image."""
+        """Multiply-adds of the forward pass of one image.
+
+        Parameters
+        ----------
+        shape : (C, H, W)
+            Of the input.
+
+        Returns
+        -------
+        int
+
+        Examples
+        --------
+        >>> lenet5c.Conv2d(6, 5).multiply_adds((1, 32, 32))  # 25 for 6 * 28 * 28 each
+        117600
+        """
         return 0
 
 

@@ -31,6 +31,15 @@ class Conv2d(Layer):
         that follows takes it away again.
     init : {"glorot", "he", "lecun"} or None
         How the weights start; None chooses by the activation that follows.
+    name : str or None
+
+    Examples
+    --------
+    >>> layer = lenet5c.Conv2d(16, 3, stride=2, padding=1)
+    >>> layer.output_shape((6, 14, 14))
+    (16, 7, 7)
+    >>> layer.parameter_shapes((6, 14, 14))["weight"]
+    (16, 6, 3, 3)
     """
 
     kind: ClassVar[str] = "conv2d"

@@ -14,7 +14,20 @@ __all__ = ["Dense"]
 @explained
 @dataclass(frozen=True)
 class Dense(Layer):
-    """A fully connected layer: y = weight x + bias, over the flattened input."""
+    """A fully connected layer: y = weight x + bias, over the flattened input.
+
+    Parameters
+    ----------
+    outputs : int
+    init : {"glorot", "he", "lecun"} or None
+        How the weights start; None chooses by the activation that follows.
+    name : str or None
+
+    Examples
+    --------
+    >>> lenet5c.Dense(10).parameter_shapes((16, 5, 5))
+    {'weight': (10, 400), 'bias': (10,)}
+    """
 
     kind: ClassVar[str] = "dense"
     takes_activation: ClassVar[bool] = True

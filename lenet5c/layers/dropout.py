@@ -20,6 +20,12 @@ class Dropout(Layer):
     ----------
     rate : float
         0 <= rate < 1.
+    name : str or None
+
+    Examples
+    --------
+    >>> lenet5c.Dropout(0.5).output_shape((84, 1, 1))
+    (84, 1, 1)
     """
 
     kind: ClassVar[str] = "dropout"

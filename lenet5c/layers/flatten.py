@@ -13,7 +13,17 @@ __all__ = ["Flatten"]
 @explained
 @dataclass(frozen=True, kw_only=True)
 class Flatten(Layer):
-    """(C, H, W) to (C H W, 1, 1), row-major. `Dense` flattens by itself as well."""
+    """(C, H, W) to (C H W, 1, 1), row-major. `Dense` flattens by itself as well.
+
+    Parameters
+    ----------
+    name : str or None
+
+    Examples
+    --------
+    >>> lenet5c.Flatten().output_shape((16, 5, 5))
+    (400, 1, 1)
+    """
 
     kind: ClassVar[str] = "flatten"
     name: str | None = None

@@ -55,7 +55,22 @@ ADDED: dict[str, dict[str, Any]] = {
 
 def walk(layers: Sequence[Layer], shape: Shape) -> Iterator[tuple[Layer, Shape, Shape]]:
     """Each layer with its input and output shape, those inside of a `Residual` before
-    it: its `layers`, then its `shortcut`."""
+    it: its `layers`, then its `shortcut`.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    shape : (C, H, W)
+        Of the first one's input.
+
+    Examples
+    --------
+    >>> layers = [lenet5c.Conv2d(6, 5, name="C1"), lenet5c.AvgPool2d(2, name="S2")]
+    >>> for layer, before, after in lenet5c.layers.walk(layers, (1, 32, 32)):
+    ...     print(layer.name, before, after)
+    C1 (1, 32, 32) (6, 28, 28)
+    S2 (6, 28, 28) (6, 14, 14)
+    """
     for layer in layers:
         if isinstance(layer, Residual):
             yield from walk(layer.layers, shape)
@@ -66,7 +81,22 @@ def walk(layers: Sequence[Layer], shape: Shape) -> Iterator[tuple[Layer, Shape, 
 
 
 def layer_to_dict(layer: Layer) -> dict[str, Any]:
-    """A layer as plain values, for the model file and the core."""
+    """A layer as plain values, for the model file and the core.
+
+    Parameters
+    ----------
+    layer : Layer
+
+    Returns
+    -------
+    dict
+        The kind and the options, but for those that came later and are not used.
+
+    Examples
+    --------
+    >>> lenet5c.layers.layer_to_dict(lenet5c.Dense(10, name="F6"))
+    {'kind': 'dense', 'outputs': 10, 'init': None, 'name': 'F6'}
+    """
     added = ADDED.get(layer.kind, {})
     values: dict[str, Any] = {"kind": layer.kind} | {
         name: value
@@ -82,7 +112,21 @@ def layer_to_dict(layer: Layer) -> dict[str, Any]:
 def layer_from_dict(values: Mapping[str, Any], depth: int = 0) -> Layer:
     """The inverse of `layer_to_dict`; ValueError or TypeError for anything else.
 
-    `depth` is how many `Residual` layers it is inside of.
+    Parameters
+    ----------
+    values : mapping
+    depth : int
+        How many `Residual` layers it is inside of.
+
+    Returns
+    -------
+    Layer
+
+    Examples
+    --------
+    >>> values = {"kind": "dense", "outputs": 10, "init": None, "name": "F6"}
+    >>> lenet5c.layers.layer_from_dict(values)
+    Dense(outputs=10, init=None, name='F6')
     """
     if not isinstance(values, Mapping):
         raise TypeError(f"layer: expected an object, got {values!r:.80}")

@@ -27,6 +27,13 @@ class BatchNorm2d(Layer):
         0 <= momentum < 1.
     eps : float
         0 < eps < 1.
+    name : str or None
+
+    Examples
+    --------
+    >>> layer = lenet5c.BatchNorm2d(momentum=0.2)
+    >>> layer.parameter_shapes((6, 28, 28))
+    {'weight': (6,), 'bias': (6,)}
     """
 
     kind: ClassVar[str] = "batch_norm2d"

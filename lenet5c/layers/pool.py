@@ -46,7 +46,19 @@ class _Pool2d(Layer):
 @explained
 @dataclass(frozen=True)
 class AvgPool2d(_Pool2d):
-    """Mean of square windows; `stride` defaults to the window's size."""
+    """Mean of square windows; `stride` defaults to the window's size.
+
+    Parameters
+    ----------
+    kernel_size : int
+    stride : int or None
+    name : str or None
+
+    Examples
+    --------
+    >>> lenet5c.AvgPool2d(2).output_shape((6, 28, 28))
+    (6, 14, 14)
+    """
 
     kind: ClassVar[str] = "avg_pool2d"
     kernel_size: int
@@ -70,6 +82,12 @@ class MaxPool2d(_Pool2d):
     padding : int
         Rows and columns on all four sides that are never the maximum; at most half of
         the window.
+    name : str or None
+
+    Examples
+    --------
+    >>> lenet5c.MaxPool2d(3, stride=2, padding=1).output_shape((64, 16, 16))
+    (64, 8, 8)
     """
 
     kind: ClassVar[str] = "max_pool2d"
@@ -98,7 +116,17 @@ class MaxPool2d(_Pool2d):
 @explained
 @dataclass(frozen=True, kw_only=True)
 class GlobalAvgPool2d(Layer):
-    """Mean of each channel, (C, H, W) to (C, 1, 1) (Lin, Chen, Yan 2014)."""
+    """Mean of each channel, (C, H, W) to (C, 1, 1) (Lin, Chen, Yan 2014).
+
+    Parameters
+    ----------
+    name : str or None
+
+    Examples
+    --------
+    >>> lenet5c.GlobalAvgPool2d().output_shape((512, 4, 4))
+    (512, 1, 1)
+    """
 
     kind: ClassVar[str] = "global_avg_pool2d"
     name: str | None = None

@@ -20,6 +20,17 @@ class Residual(Layer):
     layers : sequence of Layer
     shortcut : sequence of Layer
         None of them is the identity. Both branches have outputs of one shape.
+    name : str or None
+
+    Examples
+    --------
+    >>> block = lenet5c.Residual([lenet5c.Conv2d(6, 3, padding=1), lenet5c.ReLU()])
+    >>> block.output_shape((6, 14, 14))
+    (6, 14, 14)
+    >>> block.output_shape((3, 14, 14))
+    Traceback (most recent call last):
+    ValueError: Residual: expected branches with outputs of one shape, got (6, 14, 14)
+    and (3, 14, 14)
     """
 
     kind: ClassVar[str] = "residual"

@@ -33,6 +33,14 @@ class History:
         The epoch's duration, validation excluded.
     images_per_second : list of float
         Training images over `seconds`.
+
+    Examples
+    --------
+    >>> history = lenet5c.lenet5().fit(images, labels, epochs=3, validation=0.2)
+    >>> len(history), len(history.loss), len(history.validation_accuracy)
+    (3, 3, 3)
+    >>> history.loss[2] < history.loss[0]
+    True
     """
 
     loss: list[float] = field(default_factory=list)
@@ -48,11 +56,37 @@ class History:
         return len(self.loss)
 
     def to_dict(self) -> dict[str, list[float]]:
-        """The lists by name."""
+        """The lists by name.
+
+        Returns
+        -------
+        dict of str to list of float
+
+        Examples
+        --------
+        >>> lenet5c.History(loss=[0.5, 0.25]).to_dict()["loss"]
+        [0.5, 0.25]
+        """
         return {item.name: list(getattr(self, item.name)) for item in fields(self)}
 
     def to_json(self, path: Path | None = None) -> str:
-        """The lists as a JSON object, also written to `path`; not finite is null."""
+        """The lists as a JSON object, also written to `path`; not finite is null.
+
+        Parameters
+        ----------
+        path : path-like or None
+
+        Returns
+        -------
+        str
+
+        Examples
+        --------
+        >>> import json
+        >>> history = lenet5c.History(loss=[0.5, float("nan")])
+        >>> json.loads(history.to_json("history.json"))["loss"]
+        [0.5, None]
+        """
         import json  # here: not every program needs it
 
         values = {
@@ -66,6 +100,22 @@ class History:
 
         The columns are `epoch`, from 1, and the lists that are not empty. The numbers
         are exact: reading them gives the same floats.
+
+        Parameters
+        ----------
+        path : path-like or None
+
+        Returns
+        -------
+        str
+
+        Examples
+        --------
+        >>> print(lenet5c.History(loss=[0.5, 0.25], accuracy=[0.75, 1.0]).to_csv())
+        epoch,loss,accuracy
+        1,0.5,0.75
+        2,0.25,1.0
+        <BLANKLINE>
         """
         columns = {name: column for name, column in self.to_dict().items() if column}
         rows = [",".join(["epoch", *columns])]
@@ -74,7 +124,18 @@ class History:
         return _written("\n".join(rows) + "\n", path)
 
     def arrays(self) -> dict[str, NDArray[np.float64]]:
-        """The lists by name as (epochs,) float64 arrays; empty ones are left out."""
+        """The lists by name as (epochs,) float64 arrays; empty ones are left out.
+
+        Returns
+        -------
+        dict of str to (epochs,) float64
+
+        Examples
+        --------
+        >>> arrays = lenet5c.History(loss=[0.5, 0.25]).arrays()
+        >>> list(arrays), arrays["loss"].shape
+        (['loss'], (2,))
+        """
         return {
             name: np.array(column, np.float64)
             for name, column in self.to_dict().items()
@@ -84,6 +145,10 @@ class History:
     def plot(self, path: Path | None = None) -> "Figure":
         """Loss and accuracy over the epochs, also written to `path` as an image.
 
+        Parameters
+        ----------
+        path : path-like or None
+
         Returns
         -------
         matplotlib.figure.Figure
@@ -92,6 +157,12 @@ class History:
         ------
         ImportError
             Without matplotlib.
+
+        Examples
+        --------
+        >>> history = lenet5c.History(loss=[0.5, 0.25], accuracy=[0.75, 1.0])
+        >>> [panel.get_title() for panel in history.plot("history.png").axes]
+        ['Loss', 'Accuracy, %']
         """
         from lenet5c.report.plots import plot_history
 

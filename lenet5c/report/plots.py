@@ -1,8 +1,9 @@
 """Pictures of a training, a model and its mistakes, drawn by matplotlib.
 
 Each function returns a matplotlib Figure and, if it is given a path, writes it there:
-as PNG, or what else the file name ends in (.svg, .pdf). pyplot is not used: no window
-opens, and no figure stays in memory.
+as PNG of `DOTS_PER_INCH`, or what else the file name ends in (.svg, .pdf). pyplot is
+not used: no window opens, and no figure stays in memory. Confidences are sorted into
+`CALIBRATION_BINS`.
 
 N images, C channels, H rows, W columns, K classes. Colours are those of Okabe and Ito
 (2008), maps viridis and PuOr, so that colour-blind people see the same.
@@ -93,6 +94,13 @@ def plot_history(
     Returns
     -------
     matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> lists = {"loss": [0.5, 0.25], "accuracy": [0.75, 1.0]}
+    >>> figure = lenet5c.plots.plot_history(lists, "history.png")
+    >>> [panel.get_title() for panel in figure.axes]
+    ['Loss', 'Accuracy, %']
     """
     lists = history if isinstance(history, Mapping) else history.to_dict()
     rates = bool(len(lists.get("learning_rate", ())))
@@ -124,6 +132,15 @@ def plot_confusion(
     classes : (K,)
         Their names.
     path : path-like or None
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> confusion = model.evaluate(*data.test).confusion
+    >>> figure = lenet5c.plots.plot_confusion(confusion, model.classes, "confusion.svg")
     """
     require_matplotlib()
     from matplotlib import colormaps
@@ -201,6 +218,12 @@ class Reliability(NamedTuple):
     error : float
         The expected calibration error: the mean distance of confidence and accuracy,
         bins weighted by their images (Guo et al. 2017, eq. 3).
+
+    Examples
+    --------
+    >>> found = lenet5c.plots.reliability([0.75, 0.75], [True, False], bins=2)
+    >>> found.counts.tolist(), found.error  # half are right, not three quarters
+    ([0, 2], 0.25)
     """
 
     edges: NDArray[np.float64]
@@ -222,6 +245,24 @@ def reliability(
     correct : (N,) bool
         Whether it is the true class.
     bins : int
+
+    Returns
+    -------
+    Reliability
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there are no confidences, or one is not from 0 to 1, or the shapes differ.
+
+    Examples
+    --------
+    >>> test_images, test_labels = data.test
+    >>> probabilities = model.predict_proba(test_images)
+    >>> right = probabilities.argmax(axis=1) == test_labels
+    >>> found = lenet5c.plots.reliability(probabilities.max(axis=1), right)
+    >>> int(found.counts.sum()), found.error < 0.05
+    (360, True)
     """
     bins = whole("bins", bins, 1)
     sure = as_array("confidence", confidence).astype(np.float64)
@@ -252,6 +293,15 @@ def plot_calibration(found: Reliability, path: PathLike = None) -> Figure:
     found : Reliability
         From `reliability`.
     path : path-like or None
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> found = lenet5c.plots.reliability([0.9, 0.8, 0.6], [True, True, False])
+    >>> figure = lenet5c.plots.plot_calibration(found, "calibration.png")
     """
     figure = _figure(5.2, 5.4)
     upper, lower = figure.subplots(
@@ -308,6 +358,21 @@ def worst_mistakes(
     probabilities : (N, K) float
     most : int
         How many to return at most.
+
+    Returns
+    -------
+    (mistakes,) intp
+
+    Raises
+    ------
+    ValueError
+        If there is not one row for each code.
+
+    Examples
+    --------
+    >>> codes, probabilities = [0, 1, 1], [[0.4, 0.6], [0.3, 0.7], [0.9, 0.1]]
+    >>> lenet5c.plots.worst_mistakes(codes, probabilities).tolist()
+    [2, 0]
     """
     truth = as_array("codes", codes)
     table = as_array("probabilities", probabilities)
@@ -343,6 +408,17 @@ def plot_mistakes(
     path : path-like or None
     most : int
         How many mistakes to show at most.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> test_images, test_labels = data.test
+    >>> probabilities = model.predict_proba(test_images)
+    >>> found = test_images, test_labels, probabilities, model.classes
+    >>> figure = lenet5c.plots.plot_mistakes(*found, "mistakes.png", most=8)
     """
     pixels = _batch(images)
     truth, table = as_array("codes", codes), as_array("probabilities", probabilities)
@@ -408,6 +484,19 @@ def plot_filters(model: Network, path: PathLike = None) -> Figure:
 
     White is 0, orange below, purple above. Filters of three channels are shown as
     colours, in which grey is 0.
+
+    Parameters
+    ----------
+    model : Model
+    path : path-like or None
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> figure = lenet5c.plots.plot_filters(model, "filters.png")
     """
     weight, name = _first_weights(model)
     count, channels = weight.shape[:2]
@@ -448,6 +537,19 @@ def feature_layers(model: Network) -> list[tuple[str, tuple[int, int, int]]]:
     """Names and output shapes (C, H, W) of the layers that have maps to look at.
 
     They are the convolutions and poolings whose maps are larger than one pixel.
+
+    Parameters
+    ----------
+    model : Model
+
+    Returns
+    -------
+    list of (str, (int, int, int))
+
+    Examples
+    --------
+    >>> lenet5c.plots.feature_layers(model)
+    [('C1', (6, 28, 28)), ('S2', (6, 14, 14)), ('C3', (16, 10, 10)), ('S4', (16, 5, 5))]
     """
     return [
         (str(layer.name), shape)
@@ -467,6 +569,14 @@ def plot_feature_maps(
     image : (H, W) or (C, H, W)
         As `fit` takes it.
     path : path-like or None
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> figure = lenet5c.plots.plot_feature_maps(model, images[0], "maps.png")
     """
     pixels = as_array("image", image)
     if pixels.ndim not in (2, 3):
@@ -528,6 +638,15 @@ def plot_augmented(
         How many of each: those of the epochs 1, 2, ...
     seed : int
         As in `fit`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> augment = lenet5c.Augment(elastic=15)
+    >>> figure = lenet5c.plots.plot_augmented(images[:4], augment, "augmented.png")
     """
     variants = whole("variants", variants, 1, MORE_COLUMNS)
     pixels = _batch(images)
@@ -555,18 +674,52 @@ def plot_augmented(
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG file."""
+    """The figure as a PNG file.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+
+    Returns
+    -------
+    bytes
+
+    Examples
+    --------
+    >>> figure = lenet5c.plots.plot_filters(model)
+    >>> lenet5c.plots.png(figure)[:4]
+    b'\\x89PNG'
+    """
     return _rendered(figure, "png")
 
 
 def printable(text: object) -> str:
-    """The text on one line, without characters that print nothing or turn others."""
+    """The text on one line, without characters that print nothing or turn others.
+
+    Parameters
+    ----------
+    text : object
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> lenet5c.plots.printable("a label\\nof two lines")
+    'a label of two lines'
+    """
     words = " ".join(str(text).split())
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
 
 
 def require_matplotlib() -> None:
-    """Raise an ImportError that says what to do, if matplotlib is missing."""
+    """Raise an ImportError that says what to do, if matplotlib is missing.
+
+    Examples
+    --------
+    >>> lenet5c.plots.require_matplotlib()  # it is there
+    """
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:

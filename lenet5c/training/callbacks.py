@@ -41,10 +41,32 @@ Callback = (
 class TrainingState:
     """What callbacks see. Epochs and batches count from 1.
 
-    `loss` and `accuracy` are the means over this epoch's images so far; `images` counts
-    them, of `total_images` an epoch. The validation figures are None until known.
-    `seconds` is the time of the whole training, what was done before it was resumed
-    included.
+    Attributes
+    ----------
+    model : Model
+    epochs, batches, total_images : int
+        How many there will be: epochs, and batches and images of each.
+    epoch, batch, images : int
+        Where training is: images are those of this epoch so far.
+    loss, accuracy : float
+        Means over these images; the loss in nats.
+    validation_loss, validation_accuracy : float or None
+        None until known.
+    learning_rate : float
+        Of the last batch.
+    seconds : float
+        Time of the whole training, what was done before it was resumed included.
+    images_per_second : float
+        At the end of an epoch those of the epoch, in its middle those of the whole
+        training.
+
+    Examples
+    --------
+    >>> def enough(state):  # True ends the training
+    ...     return state.accuracy > 0.9
+    >>> history = lenet5c.lenet5().fit(images, labels, epochs=20, callbacks=[enough])
+    >>> len(history) < 20
+    True
     """
 
     model: Trainable
@@ -74,6 +96,15 @@ class EarlyStopping:
         How many epochs in a row without a better one end the training.
     min_delta : float
         By more than this a loss has to be below the best one to be better.
+
+    Examples
+    --------
+    >>> stopping = lenet5c.EarlyStopping(patience=2, min_delta=0.001)
+    >>> history = lenet5c.lenet5().fit(
+    ...     images, labels, epochs=30, validation=0.2, early_stopping=stopping
+    ... )
+    >>> len(history) < 30
+    True
     """
 
     patience: int

@@ -27,6 +27,17 @@ class Checkpoint:
     keep : int
         How many of the newest files stay. The one with the smallest validation loss
         stays as well.
+
+    Examples
+    --------
+    >>> checkpoint = lenet5c.Checkpoint("run", keep=1)
+    >>> fresh = lenet5c.lenet5()
+    >>> _ = fresh.fit(images, labels, epochs=2, checkpoint=checkpoint)
+    >>> again = lenet5c.lenet5()
+    >>> len(again.fit(images, labels, epochs=2, checkpoint=checkpoint, resume=True))
+    2
+    >>> bool((again.parameter_vector == fresh.parameter_vector).all())
+    True
     """
 
     folder: str | os.PathLike[str]

@@ -42,7 +42,17 @@ SAFE_EVERY = 16  # batches between two copies of weights that are known to be go
 
 
 class TrainingError(ArithmeticError):
-    """The loss stopped being finite."""
+    """The loss stopped being finite.
+
+    Examples
+    --------
+    >>> optimizer = lenet5c.SGD(learning_rate=1e30)
+    >>> try:
+    ...     lenet5c.lenet5().fit(images, labels, optimizer=optimizer, clip_norm=1e30)
+    ... except lenet5c.TrainingError as error:
+    ...     print("diverged:", error)
+    diverged: ...
+    """
 
 
 def fit(

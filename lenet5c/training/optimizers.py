@@ -41,7 +41,26 @@ def _memory_of(vector: Vector) -> tuple[object, int, int]:
 
 
 class Optimizer:
-    """Base: holds the learning rate and the state, which `step` updates in place."""
+    """Base: holds the learning rate and the state, which `step` updates in place.
+
+    Parameters
+    ----------
+    learning_rate : float
+        At least 0.
+
+    Attributes
+    ----------
+    steps : int
+        How many there were.
+    state : list of (parameters,) float32
+        What it keeps from step to step; `state_size` says how many.
+
+    Examples
+    --------
+    >>> optimizer = lenet5c.AdamW()
+    >>> isinstance(optimizer, lenet5c.optimizers.Optimizer), optimizer.state_size
+    (True, 2)
+    """
 
     state_size = 0
     squares: tuple[int, ...] = ()
@@ -54,7 +73,19 @@ class Optimizer:
 
     def prepare(self, parameters: Vector) -> None:
         """Start afresh, unless the steps so far were on these very parameters, of which
-        each call may be given another view."""
+        each call may be given another view.
+
+        Parameters
+        ----------
+        parameters : (parameters,) float32
+
+        Examples
+        --------
+        >>> optimizer = lenet5c.SGD()
+        >>> optimizer.prepare(model.parameter_vector)
+        >>> [velocity.shape for velocity in optimizer.state]
+        [(61706,)]
+        """
         owner, address, size = _memory_of(parameters)
         known = self._owner
         if known is None or known[0] is not owner or known[1:] != (address, size):
@@ -65,7 +96,22 @@ class Optimizer:
     def step(
         self, parameters: Vector, gradient: Vector, learning_rate: float, threads: int
     ) -> None:
-        """One step, in place, at `learning_rate` (a schedule has its say in it)."""
+        """One step, in place, at `learning_rate` (a schedule has its say in it).
+
+        Parameters
+        ----------
+        parameters : (parameters,) float32, changed
+        gradient : (parameters,) float32
+        learning_rate : float
+        threads : int
+
+        Examples
+        --------
+        >>> weights, gradient = np.float32([1, 2]), np.float32([10, -10])
+        >>> lenet5c.SGD(momentum=0).step(weights, gradient, 0.125, threads=1)
+        >>> weights.tolist()
+        [-0.25, 3.25]
+        """
         self.prepare(parameters)
         self.steps += 1
         core.update(
@@ -79,7 +125,18 @@ class Optimizer:
         )
 
     def rule(self) -> tuple[str | float, ...]:
-        """Name and settings of the step, as the core's `update` takes them."""
+        """Name and settings of the step, as the core's `update` takes them.
+
+        Raises
+        ------
+        NotImplementedError
+            If it has none: then it has a `step` of its own.
+
+        Examples
+        --------
+        >>> lenet5c.SGD(momentum=0.5).rule()  # and Nesterov's, and no weight decay
+        ('sgd', 0.5, True, 0.0)
+        """
         raise NotImplementedError(f"{type(self).__name__} has no kernel in the core")
 
     def __repr__(self) -> str:
@@ -108,6 +165,13 @@ class SGD(Optimizer):
         Ignored without momentum.
     weight_decay : float
         L2 penalty, added to the gradient.
+
+    Examples
+    --------
+    >>> lenet5c.SGD(0.05, weight_decay=1e-4)
+    SGD(learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=0.0001)
+    >>> fresh, optimizer = lenet5c.lenet5(), lenet5c.SGD(0.05)
+    >>> history = fresh.fit(images, labels, optimizer=optimizer, epochs=1)
     """
 
     state_size = 1
@@ -143,6 +207,13 @@ class AdamW(Optimizer):
         Added to the root of the second moment.
     weight_decay : float
         Times the learning rate, the share of each weight that a step takes away.
+
+    Examples
+    --------
+    >>> fresh, optimizer = lenet5c.lenet5(), lenet5c.AdamW(2e-3)
+    >>> history = fresh.fit(images, labels, optimizer=optimizer, epochs=4)
+    >>> history.accuracy[-1] > 0.8
+    True
     """
 
     state_size = 2
@@ -171,7 +242,26 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adamw": AdamW}
 
 
 def as_optimizer(optimizer: Any) -> Optimizer:
-    """The optimizer itself, a new one of that name, or the default for None."""
+    """The optimizer itself, a new one of that name, or the default for None.
+
+    Parameters
+    ----------
+    optimizer : Optimizer, "sgd", "adamw" or None
+
+    Returns
+    -------
+    Optimizer
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is none of these.
+
+    Examples
+    --------
+    >>> lenet5c.optimizers.as_optimizer("sgd").learning_rate
+    0.1
+    """
     if optimizer is None:
         return SGD()
     if isinstance(optimizer, str):
@@ -181,7 +271,22 @@ def as_optimizer(optimizer: Any) -> Optimizer:
 
 
 def checked_optimizer(optimizer: Any) -> Optimizer:
-    """The optimizer itself, or a TypeError: what keeps a state from step to step."""
+    """The optimizer itself, or a TypeError: what keeps a state from step to step.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+
+    Returns
+    -------
+    Optimizer
+
+    Examples
+    --------
+    >>> lenet5c.optimizers.checked_optimizer(lenet5c.AdamW)
+    Traceback (most recent call last):
+    TypeError: optimizer: expected an optimizer such as lenet5c.AdamW(), got <class ...>
+    """
     if not isinstance(optimizer, Optimizer):
         known = isinstance(optimizer, type) and optimizer in OPTIMIZERS.values()
         name = optimizer.__name__ if known else "SGD"

@@ -1,6 +1,8 @@
 """Recipes: settings of `fit` that go together, by name, and those of each network.
 
 To add one, put it into `RECIPES`. An argument of `fit` overrides the recipe's value.
+By network, `RECIPES_OF` has what `lenet5c compare` trains with, and `SGD_RATES` the
+learning rates of SGD.
 """
 
 from collections.abc import Callable
@@ -8,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from lenet5c._support.checks import whole
 from lenet5c._support.habits import choose
 from lenet5c.data.augment import Augment
 from lenet5c.training.optimizers import SGD, AdamW, Optimizer
@@ -28,12 +31,26 @@ __all__ = [
 class Recipe:
     """What `fit` takes for each argument that is None.
 
-    `epochs` None is `epochs_for` the number of training images. `optimizer` makes a new
-    optimizer for each training; the rest is as in `Model.fit`.
     The gradient is clipped, because at this learning rate a network of ReLU, a small
     data set or a rare class of great weight would go astray: LeNet-5 with ReLU ended at
     chance with one seed in four on 5,000 images. Where training goes well without, it
     makes no difference to the accuracy.
+
+    Parameters
+    ----------
+    epochs : int or None
+        None is `epochs_for` the number of training images.
+    batch_size : int
+    optimizer : function
+        Makes a new optimizer for each training.
+    schedule, augment, label_smoothing, weight_average, clip_norm
+        As in `Model.fit`.
+
+    Examples
+    --------
+    >>> recipe = lenet5c.recipes.Recipe(epochs=2, optimizer=lenet5c.AdamW)
+    >>> len(lenet5c.lenet5().fit(images, labels, recipe=recipe))
+    2
     """
 
     epochs: int | None = None
@@ -46,7 +63,22 @@ class Recipe:
     clip_norm: float | None = 1.0
 
     def value(self, name: str) -> Any:
-        """Return what it has for the argument `name` of `fit`; None for nothing."""
+        """Return what it has for the argument `name` of `fit`; None for nothing.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        object
+
+        Examples
+        --------
+        >>> recipe = lenet5c.recipes.RECIPES["default"]
+        >>> recipe.value("batch_size"), recipe.value("class_weight")
+        (64, None)
+        """
         return self.optimizer() if name == "optimizer" else getattr(self, name, None)
 
 
@@ -96,6 +128,20 @@ def sgd_rate(network: object, activation: str | None = None) -> float:
     """Return the rate of SGD for a network's name, and its activation if not its own.
 
     The careful one for all that has no name, and for LeNet-5 with ReLU.
+
+    Parameters
+    ----------
+    network : str or function
+    activation : str or None
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> lenet5c.recipes.sgd_rate("lenet5"), lenet5c.recipes.sgd_rate("lenet5", "relu")
+    (0.1, 0.02)
     """
     if network == "lenet5" and activation not in (None, "tanh"):
         return CAREFUL_RATE
@@ -107,12 +153,51 @@ def epochs_for(images: int) -> int:
 
     Three epochs of 150 images are nine steps, in which ResNet-18 stays at chance; in
     30 it learns.
+
+    Parameters
+    ----------
+    images : int
+        How many there are to train on.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no whole number of at least 1.
+
+    Examples
+    --------
+    >>> [lenet5c.recipes.epochs_for(images) for images in (60_000, 10_000, 1_000)]
+    [3, 18, 30]
     """
+    images = whole("images", images, 1, 2**63)
     return min(30, max(3, round(180_000 / images)))
 
 
 def as_recipe(recipe: object) -> Recipe:
-    """The recipe of that name, the default one for None, or the recipe itself."""
+    """The recipe of that name, the default one for None, or the recipe itself.
+
+    Parameters
+    ----------
+    recipe : Recipe, "default", "best" or None
+
+    Returns
+    -------
+    Recipe
+
+    Raises
+    ------
+    ValueError
+        If it is none of these.
+
+    Examples
+    --------
+    >>> lenet5c.recipes.as_recipe("best").epochs
+    27
+    """
     if recipe is None:
         return RECIPES["default"]
     if isinstance(recipe, Recipe):

@@ -1,6 +1,6 @@
 """Schedules: by what the optimizer's learning rate is multiplied at each step.
 
-A schedule is any function of (step, steps_per_epoch, epochs) -> factor, step counting
+A `Schedule` is any function of (step, steps_per_epoch, epochs) -> factor, step counting
 batches from 0. To add one with a name, write it here and put it into `SCHEDULES`.
 `ReduceOnPlateau` alone also looks at the validation loss.
 """
@@ -29,12 +29,43 @@ Schedule = Callable[[int, int, int], float]
 
 
 def constant(step: int, steps_per_epoch: int, epochs: int) -> float:
-    """Always 1."""
+    """Always 1.
+
+    Parameters
+    ----------
+    step, steps_per_epoch, epochs : int
+        Batches so far, batches of an epoch, epochs of the training.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> lenet5c.schedules.constant(step=30, steps_per_epoch=10, epochs=4)
+    1.0
+    """
     return 1.0
 
 
 def cosine(step: int, steps_per_epoch: int, epochs: int) -> float:
-    """Half a cosine from 1 to 0 (Loshchilov and Hutter 2017, eq. 5, one cycle)."""
+    """Half a cosine from 1 to 0 (Loshchilov and Hutter 2017, eq. 5, one cycle).
+
+    Parameters
+    ----------
+    step, steps_per_epoch, epochs : int
+        Batches so far, batches of an epoch, epochs of the training.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> factors = [lenet5c.schedules.cosine(step, 10, 4) for step in (0, 20, 40)]
+    >>> [round(factor, 6) for factor in factors]  # beginning, middle, end
+    [1.0, 0.5, 0.0]
+    """
     return 0.5 * (1 + math.cos(math.pi * step / max(1, steps_per_epoch * epochs)))
 
 
@@ -47,6 +78,12 @@ class OneCycle:
     ----------
     warm_up : float
         Share of the steps that go up.
+
+    Examples
+    --------
+    >>> schedule = lenet5c.schedules.OneCycle(warm_up=0.25)
+    >>> [round(schedule(step, 10, 4), 6) for step in (0, 10, 25, 40)]
+    [0.04, 1.0, 0.5, 0.0]
     """
 
     def __init__(self, warm_up: float = 0.25) -> None:
@@ -75,6 +112,12 @@ class Step:
         after one half and after three quarters of the epochs.
     factor : float
         What each fall multiplies by.
+
+    Examples
+    --------
+    >>> schedule = lenet5c.schedules.Step((5, 8), factor=0.5)
+    >>> [schedule(epoch * 10, 10, 9) for epoch in range(9)]  # as epochs begin
+    [1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.25]
     """
 
     def __init__(
@@ -100,13 +143,42 @@ class Step:
 
 @dataclass
 class Watch:
-    """Whether a loss still becomes better: the best one, and how many came since."""
+    """Whether a loss still becomes better: the best one, and how many came since.
+
+    Attributes
+    ----------
+    best : float
+    waited : int
+
+    Examples
+    --------
+    >>> watch = lenet5c.schedules.Watch()
+    >>> [watch.better(loss, min_delta=0) for loss in (0.5, 0.4, 0.4, 0.6)]
+    [True, True, False, False]
+    >>> watch
+    Watch(best=0.4, waited=2)
+    """
 
     best: float = math.inf
     waited: int = 0
 
     def better(self, loss: float, min_delta: float) -> bool:
-        """Take notice of a loss; whether it is below the best by more than this."""
+        """Take notice of a loss; whether it is below the best by more than this.
+
+        Parameters
+        ----------
+        loss, min_delta : float
+
+        Returns
+        -------
+        bool
+
+        Examples
+        --------
+        >>> watch = lenet5c.schedules.Watch(best=0.5)
+        >>> watch.better(0.45, min_delta=0.1)
+        False
+        """
         if loss < self.best - min_delta:
             self.best, self.waited = loss, 0
             return True
@@ -130,6 +202,15 @@ class ReduceOnPlateau:
         By more than this a loss has to be below the best one to be better.
     least : float
         No fall goes below this share of the optimizer's learning rate.
+
+    Examples
+    --------
+    >>> schedule = lenet5c.schedules.ReduceOnPlateau(factor=0.5, patience=2)
+    >>> history = lenet5c.lenet5().fit(
+    ...     images, labels, epochs=3, validation=0.2, schedule=schedule
+    ... )
+    >>> len(history.learning_rate)
+    3
     """
 
     def __init__(
@@ -150,13 +231,40 @@ class ReduceOnPlateau:
         return self.now
 
     def fresh(self) -> "ReduceOnPlateau":
-        """A copy that has seen no epoch."""
+        """A copy that has seen no epoch.
+
+        Returns
+        -------
+        ReduceOnPlateau
+
+        Examples
+        --------
+        >>> schedule = lenet5c.schedules.ReduceOnPlateau(patience=1)
+        >>> schedule.after_epoch(float("inf"))
+        >>> schedule.now, schedule.fresh().now
+        (0.1, 1.0)
+        """
         other = copy.copy(self)
         other.now, other.watch = 1.0, Watch()
         return other
 
     def after_epoch(self, validation_loss: float) -> None:
-        """Fall, if it is time to."""
+        """Fall, if it is time to.
+
+        Parameters
+        ----------
+        validation_loss : float
+
+        Examples
+        --------
+        >>> schedule = lenet5c.schedules.ReduceOnPlateau(factor=0.5, patience=1)
+        >>> for loss in (0.4, 0.3, 0.3):
+        ...     schedule.after_epoch(loss)
+        ...     print(schedule.now)
+        1.0
+        1.0
+        0.5
+        """
         self.watch.better(validation_loss, self.min_delta)
         if self.watch.waited >= self.patience:
             self.now = max(self.now * self.factor, self.least)
@@ -179,7 +287,26 @@ SCHEDULES: dict[str, Schedule] = {
 
 
 def as_schedule(schedule: object) -> Schedule:
-    """The schedule of that name, or the function itself."""
+    """The schedule of that name, or the function itself.
+
+    Parameters
+    ----------
+    schedule : str or function
+
+    Returns
+    -------
+    function
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is neither.
+
+    Examples
+    --------
+    >>> lenet5c.schedules.as_schedule("one-cycle")
+    OneCycle(0.25)
+    """
     if isinstance(schedule, str) and schedule in SCHEDULES:
         return SCHEDULES[schedule]
     if isinstance(schedule, type):

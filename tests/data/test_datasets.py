@@ -132,6 +132,13 @@ def test_the_real_mnist_is_read():
     assert deviation == pytest.approx(0.3081, abs=5e-5)
 
 
+@pytest.mark.parametrize("name", ["fashion", 3])
+def test_only_what_is_downloaded_is_looked_for(name):
+    expected = f"name: expected 'mnist' or 'fashion-mnist', got {name!r}"
+    with pytest.raises(ValueError, match=expected):
+        datasets.find(name)
+
+
 @pytest.mark.parametrize("end", ["", ".gz"])
 @pytest.mark.parametrize("place", [0, 1], ids=["LENET5C_DATA", "cache"])
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])

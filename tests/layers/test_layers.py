@@ -294,6 +294,13 @@ def test_initialisations_have_the_variance_of_their_paper(init, variance):
     assert 0.99 * limit < np.abs(weight).max() <= limit * (1 + 1e-6)
 
 
+def test_an_unknown_initialisation_is_refused():
+    weight, generator = np.zeros((2, 2), np.float32), np.random.default_rng(0)
+    expected = "init: expected 'glorot', 'he' or 'lecun', got 'xavier'"
+    with pytest.raises(ValueError, match=expected):
+        initialise(weight, "xavier", generator)
+
+
 def test_the_generator_decides_the_weights():
     def of(seed):
         weight = np.empty((3, 4), np.float32)

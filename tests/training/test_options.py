@@ -182,6 +182,8 @@ def test_what_trains_a_network_stands_in_one_place():
 def test_fewer_images_get_more_epochs():
     counts = (10, 1437, 12_000, 60_000, 10**7)
     assert [epochs_for(n) for n in counts] == [30, 30, 15, 3, 3]
+    with pytest.raises(ValueError, match=r"images: expected 1 to .*, got 0"):
+        epochs_for(0)
 
 
 @pytest.mark.parametrize(
