@@ -2,10 +2,10 @@
 4. What the network sees
 ========================
 
-A trained network is a few thousand numbers, and nobody can read them. But we can ask
-it questions: what does a filter look for, what becomes of an image on its way, which
-part of the image decides, and which images look alike to it? Each question below takes
-a few lines.
+A trained network is some ten thousand numbers, and nobody can read them. But we can
+ask it questions: what does a filter look for, what becomes of an image on its way,
+which part of the image decides, and which images look alike to it? Each question below
+takes a few lines.
 """
 
 import matplotlib.pyplot as plt
@@ -17,6 +17,8 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 import lenet5c
 from lenet5c import plots
+
+# sphinx_gallery_thumbnail_number = 5
 
 data = lenet5c.datasets.digits()
 images, labels = data.test

@@ -114,7 +114,7 @@ data = lenet5c.datasets.image_folder(
 print(data.train.images.shape, data.train.labels[:3], len(data.test.labels))
 
 model = lenet5c.lenet5(classes=len(SHAPES))
-history = model.fit(*data.train)
+model.fit(*data.train)
 
 evaluation = model.evaluate(*data.test)
 print(f"{evaluation.accuracy:.1%} of {len(data.test.labels)} test images are right")

@@ -17,11 +17,14 @@ from timeit import repeat
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import LogLocator
 from scipy import fft
 from scipy.signal import correlate2d, fftconvolve
 
 import lenet5c
 from lenet5c import functional
+
+# sphinx_gallery_thumbnail_number = 2
 
 data = lenet5c.datasets.digits()
 images, labels = data.test
@@ -66,14 +69,13 @@ window = quantized.table[images[0, i : i + 5, j : j + 5]].astype(int)
 total = int(first.bias[0]) + (window * integers).sum()
 multiplier, shift = int(first.multiplier[0]), first.shift
 steps = (total * multiplier + (1 << (shift - 1))) >> shift
-print(
-    f"sum {total}, x {multiplier} >> {shift} = {steps}, tanh {np.tanh(steps / 256):.3f}"
-)
+value = np.tanh(steps / 256)
+print(f"sum {total}, x {multiplier} >> {shift} = {steps}, tanh {value:.3f}")
 
 # The network's input begins two pixels before the image.
 in_floats = model.activations(images[:1], "C1")[0, 0, i + 2, j + 2]
 print(f"in floats {in_floats:.3f}")
-assert abs(np.tanh(steps / 256) - in_floats) < 0.02
+assert abs(value - in_floats) < 0.02
 
 # %%
 # What is lost
@@ -172,7 +174,7 @@ def by_fft(x, weight):
 METHODS = {  # and with how many images at a time
     "correlate2d": (in_pairs(lambda a, b: correlate2d(a, b, "valid")), 1),
     "fftconvolve": (in_pairs(lambda a, b: fftconvolve(a, b[::-1, ::-1], "valid")), 1),
-    "FFT of the layer": (by_fft, 64),
+    "FFT, layer": (by_fft, 64),
     "lenet5c": (lambda x, weight: functional.conv2d(x, weight, threads=1), 64),
 }
 LAYERS = {"C1": (1, 6, 32, 5), "C3": (6, 16, 14, 5), "C5": (16, 120, 5, 5)}
@@ -192,14 +194,14 @@ def microseconds(function, x, weight):
 
 
 print("microseconds for one image")
-print(" " * 16, *(f"{layer:>8}" for layer in LAYERS))
+print(" " * 11, *(f"{layer:>8}" for layer in LAYERS))
 for name, (method, count) in METHODS.items():
     times = []
     for shape in LAYERS.values():
         x, weight = operands(count, *shape)
         assert np.allclose(method(x, weight), functional.conv2d(x, weight), atol=1e-3)
         times.append(microseconds(method, x, weight))
-    print(f"{name:16}", *(f"{time:8.0f}" for time in times))
+    print(f"{name:11}", *(f"{time:8.0f}" for time in times))
 
 # %%
 # All four are the same sums; look at how far apart their times are. Is it the number of
@@ -226,9 +228,9 @@ def shared(channels, filters, side, kernel):
 
 
 print("thousand operations for one image")
-print(" " * 16, *(f"{layer:>8}" for layer in LAYERS))
+print(" " * 11, *(f"{layer:>8}" for layer in LAYERS))
 for name, count in {"sum": plain, "FFT, pairs": pairs, "FFT, layer": shared}.items():
-    print(f"{name:16}", *(f"{count(*LAYERS[one]) / 1000:8.0f}" for one in LAYERS))
+    print(f"{name:11}", *(f"{count(*LAYERS[one]) / 1000:8.0f}" for one in LAYERS))
 
 assert all(pairs(*shape) > 2 * plain(*shape) for shape in LAYERS.values())
 assert shared(*LAYERS["C1"]) > 0.8 * plain(*LAYERS["C1"])
@@ -243,15 +245,16 @@ assert shared(*LAYERS["C5"]) > 2 * plain(*LAYERS["C5"])
 #
 # So why does FFT not win C3? Because operations are not all alike. The sums read memory
 # in order, and each number that is read serves many products: a core does 16 or 32
-# operations at once. Transforms of 14 x 14 points jump to and fro, with complex
-# numbers, and their products use each number once. (The kernels of ``fit`` save as
-# much by short transforms, which need neither: 8 products in place of 20.)
+# operations at once. Transforms of 14 x 14 points jump to and fro in memory, with
+# complex numbers, and between them is one small product of matrices for each frequency.
+# (``fit`` saves as much by short transforms of real numbers that jump nowhere: 8
+# products in place of 20.)
 #
 # Where does FFT win? Its cost does not grow with the kernel. Maps of 64 x 64, six to
 # sixteen:
 
 kernels = np.array([3, 5, 7, 9, 11, 15, 21, 27])
-methods = {"sum, lenet5c": METHODS["lenet5c"][0], "FFT of the layer": by_fft}
+methods = {"sum": METHODS["lenet5c"][0], "FFT, layer": by_fft}
 times = {
     name: [microseconds(method, *operands(16, 6, 16, 64, k)) for k in kernels]
     for name, method in methods.items()
@@ -269,6 +272,9 @@ for axis in axes:
     axis.set_xlabel("rows of the kernel")
     axis.set_xticks(kernels, kernels)
     axis.set_xticks([], minor=True)
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_yticks([], minor=True)
     axis.legend()
 plt.show()
 
@@ -278,8 +284,8 @@ assert plain(6, 16, 64, 15) > pairs(6, 16, 64, 15)
 # %%
 # By the count, pairs win from about 9 rows on, and shared transforms nearly at once. By
 # the clock they win where the lines cross in the right picture. Where a core works on
-# 8 or 16 numbers at once (AVX2, AVX-512), we saw that beyond 9 rows. LeNet-5's kernels
-# have 5.
+# 8 or 16 numbers at once (AVX2, AVX-512), we saw that between 7 and 15 rows. LeNet-5's
+# kernels have 5.
 #
 # Gradient checkpointing
 # ----------------------
@@ -289,10 +295,9 @@ assert plain(6, 16, 64, 15) > pairs(6, 16, 64, 15)
 
 layers = ["C1", "S2", "C3", "S4", "C5", "F6", "OUTPUT"]
 values = [model.activations(images[:1], layer).size for layer in layers]
-weights, products = [], []
+products = []
 for layer, size in zip(layers, values, strict=True):
     weight = model.parameters.get(f"{layer}.weight")  # none in S2 and S4
-    weights.append(0 if weight is None else weight.size)
     products.append(0 if weight is None else weight[0].size * size)
 inputs = 32 * 32
 
@@ -336,6 +341,7 @@ print(f"at best {memory:.0%} of the memory, for {again:.0%} of a forward pass")
 
 assert plans[tuple(range(len(layers) - 1))] == (everything, 0)
 assert memory > 0.7
+assert cheapest == products[0]  # those of C1
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
 axes[0].bar(["input", *layers], np.array([inputs, *values]) * 4 / 1000)
@@ -343,12 +349,12 @@ axes[0].tick_params(axis="x", rotation=90)
 axes[0].set(title="maps of one image", ylabel="kB")
 points = np.array(list(plans.values())) / (everything, sum(products)) * 100
 axes[1].scatter(*points.T, alpha=0.6)
-axes[1].annotate("all kept", (100, 0), (60, 10), arrowprops={"arrowstyle": "-"})
-axes[1].annotate(
-    "C1 again", (100 * memory, 100 * again), (40, 40), arrowprops={"arrowstyle": "-"}
-)
+line = {"arrowstyle": "-"}
+axes[1].annotate("all kept", (100, 0), (60, 10), arrowprops=line)
+best = 100 * memory, 100 * again
+axes[1].annotate("C1 again", best, (40, 40), arrowprops=line)
 axes[1].set(title="each point is a choice of maps to keep")
-axes[1].set(xlabel="memory for maps, %", ylabel="of the forward pass done again, %")
+axes[1].set(xlabel="memory for maps, %", ylabel="forward pass done again, %")
 axes[1].set(xlim=(0, 105))
 plt.show()
 
@@ -371,7 +377,7 @@ assert most < 0.22 * sum(hundred)
 # For LeNet-5 there is a better way. No layer mixes the images of a batch, so the
 # gradient of the batch is the mean of the gradients of its parts: then nothing needs
 # to be computed twice. lenet5c takes 16 images or fewer through all layers and
-# back before it takes the next, whatever the batch, and their maps never leave the
+# back before it takes the next, whatever the batch, and their maps stay in the
 # processor's cache.
 
 batch_images, batch_labels = data.train.images[:64], data.train.labels[:64]
