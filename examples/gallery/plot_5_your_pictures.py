@@ -205,11 +205,11 @@ int main(void)
     return 0;
 }
 """
-(folder / "classify.c").write_text(PROGRAM)
 
 # %%
 # Compile it, and give it all test images. It says the same as the model in Python.
 
+(folder / "classify.c").write_text(PROGRAM)
 if shutil.which("cc"):
     subprocess.run(
         ["cc", "-O2", "classify.c", "-o", "classify"], cwd=folder, check=True
