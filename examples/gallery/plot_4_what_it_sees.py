@@ -59,7 +59,7 @@ weight = model.parameters["C1.weight"]  # (6, 1, 5, 5)
 bias = model.parameters["C1.bias"]  # (6,)
 sums = lenet5c.functional.conv2d(scaled[:, np.newaxis], weight, bias)  # (N, 6, 28, 28)
 
-figure, axes = plt.subplots(6, 8, figsize=(7, 5.4), layout="constrained")
+figure, axes = plt.subplots(6, 8, figsize=(6.2, 4.8), layout="constrained")
 likeness = []
 limit = abs(weight).max()
 for f, row in enumerate(axes):
@@ -118,7 +118,7 @@ changed = np.repeat(image[np.newaxis], 28 * 28, axis=0)
 changed.reshape(28 * 28, 28 * 28)[np.diag_indices(28 * 28)] ^= 128
 
 seen_by = {}
-figure, axes = plt.subplots(1, 4, figsize=(8, 2.4), layout="constrained")
+figure, axes = plt.subplots(1, 4, figsize=(6.2, 1.9), layout="constrained")
 for axis, layer in zip(axes, ["C1", "S2", "C3", "S4"], strict=True):
     before = model.activations(image[np.newaxis], layer)
     after = model.activations(changed, layer)
@@ -156,7 +156,7 @@ def occluded(image, side=7):
 
 
 chosen = [np.flatnonzero(labels == digit)[0] for digit in (3, 4, 6, 8, 9)]
-figure, axes = plt.subplots(2, 5, figsize=(8, 3.8), layout="constrained")
+figure, axes = plt.subplots(2, 5, figsize=(6.2, 3.1), layout="constrained")
 mistaken = 0
 for n, (above, below) in zip(chosen, axes.T, strict=True):
     covered = occluded(images[n])
@@ -210,7 +210,7 @@ moved = np.roll(images, 3, axis=2)
 by_pixels = NearestNeighbors(n_neighbors=5).fit(pixels(train_images))
 by_features = NearestNeighbors(n_neighbors=5).fit(features(train_images))
 
-figure = plt.figure(figsize=(8, 4.6), layout="constrained")
+figure = plt.figure(figsize=(6.2, 3.2), layout="constrained")
 figures = figure.subfigures(1, 2)
 for part, name, search, turn in [
     (figures[0], "nearest in pixels", by_pixels, pixels),
@@ -218,7 +218,7 @@ for part, name, search, turn in [
 ]:
     neighbours = search.kneighbors(turn(moved[chosen]), return_distance=False)
     axes = part.subplots(5, 6)
-    part.suptitle(f"moved image, and the five {name}")
+    part.suptitle(f"five {name}")
     for row, n, found in zip(axes, chosen, neighbours, strict=True):
         row[0].imshow(moved[n], cmap="gray_r")
         for cell, at in zip(row[1:], found, strict=True):
@@ -257,16 +257,16 @@ assert scores["F6", "moved"] > 0.9
 # (PCA) finds the plane on which the points are spread out most, and shows their shadow
 # on it.
 
-figure, axes = plt.subplots(1, 4, figsize=(10, 3), layout="constrained")
+figure, axes = plt.subplots(2, 2, figsize=(5.6, 6), layout="constrained")
 separation = {}
-for axis, layer in zip(axes, ["input", "S4", "C5", "F6"], strict=True):
+for axis, layer in zip(axes.flat, ["input", "S4", "C5", "F6"], strict=True):
     points = pixels(images) if layer == "input" else features(images, layer)
     plane = PCA(2).fit_transform(points)
     dots = axis.scatter(*plane.T, c=labels, cmap="tab10", s=6)
     separation[layer] = silhouette_score(points.astype(float), labels)
     axis.set_title(f"{layer}: {separation[layer]:.2f}")
     axis.set(xticks=[], yticks=[])
-figure.legend(*dots.legend_elements(), loc="outside lower center", ncols=10)
+figure.legend(*dots.legend_elements(), loc="outside lower center", ncols=5)
 plt.show()
 
 assert separation["input"] < separation["S4"] < separation["C5"] < separation["F6"]
@@ -284,7 +284,7 @@ tsne = TSNE(init="pca", method="exact", random_state=0)  # exact is quick for so
 plane = tsne.fit_transform(features(images))
 wrong = model.predict(images) != labels
 
-figure, axis = plt.subplots(figsize=(6.4, 5), layout="constrained")
+figure, axis = plt.subplots(figsize=(5.6, 4.4), layout="constrained")
 dots = axis.scatter(*plane.T, c=labels, cmap="tab10", s=12)
 axis.scatter(*plane[wrong].T, s=120, facecolors="none", edgecolors="black")
 axis.legend(*dots.legend_elements(), loc="center left", bbox_to_anchor=(1, 0.5))

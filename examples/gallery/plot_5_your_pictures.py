@@ -66,7 +66,7 @@ for kind in SHAPES:
 photos = sorted((folder / "photos").glob("*/*.png"))
 print(len(photos), "pictures, among them", photos[0].relative_to(folder))
 
-figure, axes = plt.subplots(3, 6, figsize=(8, 3.4), layout="constrained")
+figure, axes = plt.subplots(3, 6, figsize=(6.2, 2.7), layout="constrained")
 for row, kind in zip(axes, SHAPES, strict=True):
     row[0].set_ylabel(kind)
     for axis, path in zip(
@@ -85,7 +85,7 @@ plt.show()
 # the shape alone.
 
 examples = [photos[n] for n in (0, 5, 100, 105, 200, 205)]
-figure, axes = plt.subplots(2, 6, figsize=(8, 2.9), layout="constrained")
+figure, axes = plt.subplots(2, 6, figsize=(6.2, 2.3), layout="constrained")
 for (above, below), path in zip(axes.T, examples, strict=True):
     above.imshow(Image.open(path), cmap="gray", vmin=0, vmax=255)
     below.imshow(prepare(path), cmap="gray", vmin=0, vmax=255)
@@ -156,7 +156,7 @@ SHAPES["square"] = [(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)]
 squares = np.stack([prepare(draw("square", rng)) for _ in range(5)])
 probabilities = model.predict_proba(squares)
 
-figure, axes = plt.subplots(1, 5, figsize=(8, 2.1), layout="constrained")
+figure, axes = plt.subplots(1, 5, figsize=(6.2, 1.8), layout="constrained")
 for axis, image, row in zip(axes, squares, probabilities, strict=True):
     axis.imshow(image, cmap="gray")
     axis.set_title(f"{model.classes[row.argmax()]} {row.max():.0%}")
@@ -241,3 +241,4 @@ temporary.cleanup()
 #   ``augment=lenet5c.Augment()``. How far do you get?
 # - Add a class "other" of scribbles, and show it the squares again.
 # - How few pictures are enough?
+# - How small can the model be? The next lesson makes it four times smaller.

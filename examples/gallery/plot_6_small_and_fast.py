@@ -24,7 +24,7 @@ from scipy.signal import correlate2d, fftconvolve
 import lenet5c
 from lenet5c import functional
 
-# sphinx_gallery_thumbnail_number = 2
+# sphinx_gallery_thumbnail_number = 3
 
 data = lenet5c.datasets.digits()
 images, labels = data.test
@@ -85,6 +85,14 @@ assert abs(value - in_floats) < 0.02
 report = quantized.report(images, labels)
 print(report)
 
+names = [layer.name for layer in report.layers]
+decibels = [layer.signal_to_noise for layer in report.layers]
+figure, axis = plt.subplots(figsize=(5.6, 2.6), layout="constrained")
+axis.bar(names, decibels)
+axis.set(title="int8, layer by layer", ylabel="signal to noise, dB")
+plt.show()
+
+assert min(decibels) > 30
 assert report.accuracy > report.float_accuracy - 0.01
 assert report.agreement > 0.99
 assert 4 * model.parameter_count > 3.5 * report.weight_bytes
@@ -120,15 +128,11 @@ for b in bits:
     accuracy.append(other.evaluate(images, labels).accuracy)
     decibels.append(10 * np.log10(np.square(wanted).sum() / np.square(error).sum()))
 
-figure, axes = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
-names = [layer.name for layer in report.layers]
-axes[0].bar(names, [layer.signal_to_noise for layer in report.layers])
-axes[0].tick_params(axis="x", rotation=90)
-axes[0].set(title="int8, layer by layer", ylabel="signal to noise, dB")
-axes[1].plot(bits, decibels, "o-")
-axes[1].set(title="scores", xlabel="bits of a weight", ylabel="signal to noise, dB")
-axes[2].plot(bits, 100 * np.array(accuracy), "o-")
-axes[2].set(title="test accuracy, %", xlabel="bits of a weight", ylim=(90, 100))
+figure, axes = plt.subplots(1, 2, figsize=(6.2, 2.8), layout="constrained")
+axes[0].plot(bits, decibels, "o-")
+axes[0].set(xlabel="bits of a weight", ylabel="signal to noise of scores, dB")
+axes[1].plot(bits, 100 * np.array(accuracy), "o-")
+axes[1].set(xlabel="bits of a weight", ylabel="test accuracy, %", ylim=(90, 100))
 plt.show()
 
 a_bit = (decibels[-1] - decibels[2]) / 4  # from 4 to 8 bits
@@ -253,14 +257,14 @@ assert shared(*LAYERS["C5"]) > 2 * plain(*LAYERS["C5"])
 # Where does FFT win? Its cost does not grow with the kernel. Maps of 64 x 64, six to
 # sixteen:
 
-kernels = np.array([3, 5, 7, 9, 11, 15, 21, 27])
+kernels = np.array([3, 5, 7, 9, 12, 16, 21, 27])
 methods = {"sum": METHODS["lenet5c"][0], "FFT, layer": by_fft}
 times = {
     name: [microseconds(method, *operands(16, 6, 16, 64, k)) for k in kernels]
     for name, method in methods.items()
 }
 
-figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+figure, axes = plt.subplots(1, 2, figsize=(6.2, 3.2), layout="constrained")
 for count, name in [(plain, "sum"), (shared, "FFT, layer"), (pairs, "FFT, pairs")]:
     millions = [count(6, 16, 64, k) / 1e6 for k in kernels]
     axes[0].loglog(kernels, millions, "o-", label=name)
@@ -275,7 +279,7 @@ for axis in axes:
     axis.yaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_yticks([], minor=True)
-    axis.legend()
+    axis.legend(fontsize="small")
 plt.show()
 
 assert plain(6, 16, 64, 5) < pairs(6, 16, 64, 5)
@@ -343,17 +347,17 @@ assert plans[tuple(range(len(layers) - 1))] == (everything, 0)
 assert memory > 0.7
 assert cheapest == products[0]  # those of C1
 
-figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+figure, axes = plt.subplots(1, 2, figsize=(6.2, 3.2), layout="constrained")
 axes[0].bar(["input", *layers], np.array([inputs, *values]) * 4 / 1000)
 axes[0].tick_params(axis="x", rotation=90)
 axes[0].set(title="maps of one image", ylabel="kB")
 points = np.array(list(plans.values())) / (everything, sum(products)) * 100
 axes[1].scatter(*points.T, alpha=0.6)
 line = {"arrowstyle": "-"}
-axes[1].annotate("all kept", (100, 0), (60, 10), arrowprops=line)
+axes[1].annotate("all kept", (100, 0), (35, 8), arrowprops=line)
 best = 100 * memory, 100 * again
-axes[1].annotate("C1 again", best, (40, 40), arrowprops=line)
-axes[1].set(title="each point is a choice of maps to keep")
+axes[1].annotate("C1 again", best, (15, 40), arrowprops=line)
+axes[1].set(title="choices of maps to keep")
 axes[1].set(xlabel="memory for maps, %", ylabel="forward pass done again, %")
 axes[1].set(xlim=(0, 105))
 plt.show()
