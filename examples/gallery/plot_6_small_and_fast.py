@@ -251,7 +251,7 @@ assert shared(*LAYERS["C5"]) > 2 * plain(*LAYERS["C5"])
 # in order, and each number that is read serves many products: a core does 16 or 32
 # operations at once. Transforms of 14 x 14 points jump to and fro in memory, with
 # complex numbers, and between them is one small product of matrices for each frequency.
-# (``fit`` saves as much by short transforms of real numbers that jump nowhere: 8
+# (``fit`` saves nearly as much by short transforms of real numbers that jump nowhere: 8
 # products in place of 20.)
 #
 # Where does FFT win? Its cost does not grow with the kernel. Maps of 64 x 64, six to
