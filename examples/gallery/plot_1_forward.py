@@ -61,7 +61,7 @@ total = products.sum() + weights["C1.bias"][0]
 c1 = model.activations(x[:1], "C1")
 assert np.isclose(np.tanh(total), c1[0, 0, i, j], atol=1e-5)
 
-figure, axes = plt.subplots(2, 2, figsize=(6, 6), layout="constrained")
+figure, axes = plt.subplots(2, 2, figsize=(5, 5), layout="constrained")
 axes[0, 0].imshow(x[0, 0], cmap="gray_r")
 corner = j - 0.5, i - 0.5
 square = plt.Rectangle(corner, 5, 5, fill=False, ec="C3", lw=3)
@@ -263,7 +263,7 @@ matrix = im2col(pixels, 3)
 assert (matrix == 12).sum() == 9
 
 figure, axes = plt.subplots(
-    1, 2, figsize=(6.4, 4), width_ratios=(5, 9), layout="constrained"
+    1, 2, figsize=(5.6, 3.6), width_ratios=(5, 9), layout="constrained"
 )
 for axis, values in zip(axes, (pixels[0, 0], matrix), strict=True):
     axis.imshow(values, alpha=0.6)
@@ -306,7 +306,7 @@ orders = [
 ]
 colours = ListedColormap(["C0", "C1", "C2", "C4"])
 
-figure, axes = plt.subplots(2, 1, figsize=(6.4, 2), layout="constrained")
+figure, axes = plt.subplots(2, 1, figsize=(5.6, 1.8), layout="constrained")
 for axis, (title, images, numbers) in zip(axes, orders, strict=True):
     axis.imshow(images.reshape(1, 16), cmap=colours, alpha=0.6)
     for place, number in enumerate(numbers.flat):
@@ -347,7 +347,7 @@ print(lenet5c.build_info()["lanes"], "images in a register here")
 # For a single sum, each product needs two loads, a weight and a pixel. For a *tile* of
 # sums, 4 filters at 5 neighbouring columns, 9 loads are enough for 20 products.
 
-figure, axis = plt.subplots(figsize=(5, 3.6), layout="constrained")
+figure, axis = plt.subplots(figsize=(5, 3.4), layout="constrained")
 
 
 def box(column, row, text, colour):
@@ -391,7 +391,8 @@ for filters, columns in [(1, 1), (12, 1), (4, 5), (6, 4)]:
     sums = filters * columns
     loads = (filters + columns) / sums
     registers = sums + min(filters, columns) + 1
-    print(f"{filters} x {columns}: {registers} registers, {loads:.2f} loads")
+    name = f"{filters} x {columns}"
+    print(f"{name:>6}: {registers:2} registers, {loads:.2f} loads a product")
     assert registers <= 32
 
 # %%
@@ -424,11 +425,11 @@ measure("model, all cores", 256, model.forward)
 # The same ten numbers each time, of which ``measure`` has made sure. The axis is
 # logarithmic: from one line to the next it is ten times as long.
 
-figure, axis = plt.subplots(figsize=(6.4, 4), layout="constrained")
+figure, axis = plt.subplots(figsize=(5.6, 3.6), layout="constrained")
 bars = axis.barh(list(microseconds), microseconds.values())
 axis.bar_label(bars, fmt="{:,.0f}", padding=3)
 axis.invert_yaxis()
-axis.set(xscale="log", xlim=(1, 3e6), xlabel="µs an image")
+axis.set(xscale="log", xlim=(0.3, 1e7), xlabel="µs an image")
 axis.grid(axis="x", alpha=0.4)
 plt.show()
 

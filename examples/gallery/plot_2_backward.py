@@ -209,7 +209,7 @@ da = tanh_backward(np.tanh(a), dy)
 check(da, a, lambda: (dy * np.tanh(a)).sum())
 
 inputs = np.linspace(-4, 4, 200)
-figure, axis = plt.subplots(figsize=(6, 3.4), layout="constrained")
+figure, axis = plt.subplots(figsize=(5, 3), layout="constrained")
 outputs = np.tanh(inputs)
 axis.plot(inputs, outputs, label="tanh x")
 axis.plot(inputs, tanh_backward(outputs, 1), label="its derivative")
@@ -301,7 +301,7 @@ dx, dw, _ = conv_backward(x[:1], kernel, dy)
 assert (dw[0, 0] == x[0, 0, i : i + 5, j : j + 5]).all()
 assert (dx[0, 0, i : i + 5, j : j + 5] == kernel[0, 0]).all()
 
-figure, axes = plt.subplots(2, 2, figsize=(6, 6.2), layout="constrained")
+figure, axes = plt.subplots(2, 2, figsize=(5, 5.2), layout="constrained")
 maps = [("x", x), ("dy", dy), ("dw", dw), ("dx", dx)]
 for axis, (title, values) in zip(axes.flat, maps, strict=True):
     largest = abs(values).max()
@@ -405,7 +405,7 @@ def errors(dtype):
         yield abs(slopes - exact).max() / abs(exact).max()
 
 
-figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
+figure, axis = plt.subplots(figsize=(5, 3.4), layout="constrained")
 for dtype in (np.float32, np.float64):
     found = list(errors(dtype))
     axis.loglog(steps, found, label=dtype.__name__)
@@ -443,7 +443,7 @@ cases = {
 correlation = {}
 
 figure, axes = plt.subplots(
-    1, 2, figsize=(6.4, 3.6), sharex=True, sharey=True, layout="constrained"
+    1, 2, figsize=(5.6, 3.3), sharex=True, sharey=True, layout="constrained"
 )
 for axis, title in zip(axes, cases, strict=True):
     found, function = cases[title]
@@ -480,7 +480,7 @@ def loss_after(step):
 assert np.isclose(loss() - loss_after(1e-4), 1e-4 * squares, rtol=1e-2)
 assert loss_after(1) < loss() < loss_after(10)
 
-figure, axis = plt.subplots(figsize=(6, 3.6), layout="constrained")
+figure, axis = plt.subplots(figsize=(5, 3.2), layout="constrained")
 axis.plot(steps, [loss_after(step) for step in steps], label="loss")
 axis.plot(steps, loss() - steps * squares, "--", label="tangent")
 axis.set(xlabel="step against the gradient", ylabel="loss")

@@ -67,7 +67,8 @@ def chain(deviation, activation=Tanh, normalised=False):
     layers = [Flatten()]
     for number in range(1, 11):
         layers.append(Dense(64, name=f"D{number}"))
-        layers += [BatchNorm2d()] * normalised
+        if normalised:
+            layers.append(BatchNorm2d())
         layers.append(activation())
     layers.append(Dense(10, name="OUTPUT"))
     model = lenet5c.Model(layers, input_shape=(1, 32, 32), classes=10)
@@ -89,11 +90,11 @@ def large(inputs):
 deviations = {"s = 0.01": small, "s = 1/√I": good, "s = 1": large}
 
 # %%
-# Every figure has ten points on a curve: ten layers, or ten epochs.
+# Most figures here are curves of ten points: ten layers, or ten epochs.
 
 
 def show(curves, xlabel, ylabel, **options):
-    _, axis = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    _, axis = plt.subplots(figsize=(5, 3.2), layout="constrained")
     for name, values in curves.items():
         axis.plot(np.arange(1, 11), values, ".-", label=name)
     axis.set(xlabel=xlabel, ylabel=ylabel, xticks=range(1, 11), **options)
@@ -133,7 +134,7 @@ assert curves["s = 1/√I"][-1] > 0.1
 # tanh keeps large signals between -1 and 1. The price is seen in a histogram of
 # outputs: with large weights nearly all are at the two ends, where tanh is flat.
 
-figure, axes = plt.subplots(3, 3, figsize=(6.4, 5), layout="constrained")
+figure, axes = plt.subplots(3, 3, figsize=(5.6, 4.8), layout="constrained")
 for row, (name, s) in zip(axes, deviations.items(), strict=True):
     model = chain(s)
     row[0].set_ylabel(name)
@@ -306,7 +307,7 @@ rates = [0.001, 0.01, 0.1, 1]
 new = lenet5c.lenet5
 curves = {f"rate {rate}": losses(new(), rate) for rate in rates}
 guessing = {"guessing": np.full(10, np.log(10))}
-options = {"yscale": "log", "ylim": (0.002, 100)}
+options = {"yscale": "log", "ylim": (3e-4, 100)}
 show(curves | guessing, "epoch", "loss", **options)
 
 assert curves["rate 0.001"][-1] > 1.5
@@ -363,7 +364,7 @@ rng = np.random.default_rng(0)
 found, accuracy = train(np.argsort(labels, kind="stable"))
 shuffled, accuracy_shuffled = train(rng.permutation(len(labels)))
 
-figure, axis = plt.subplots(figsize=(6, 3.6), layout="constrained")
+figure, axis = plt.subplots(figsize=(5, 3.2), layout="constrained")
 axis.plot(found, label=f"sorted: {accuracy:.0%} of test images right")
 axis.plot(shuffled, label=f"shuffled: {accuracy_shuffled:.0%}")
 axis.set(xlabel="step", ylabel="loss of the batch")
@@ -387,7 +388,7 @@ assert accuracy < 0.5 < 0.8 < accuracy_shuffled
 
 clipped = np.clip(images, 0, 1)
 
-figure, axes = plt.subplots(2, 1, figsize=(6, 4), sharex=True, layout="constrained")
+figure, axes = plt.subplots(2, 1, figsize=(5, 3.8), sharex=True, layout="constrained")
 cases = [("standardised", images), ("and clipped", clipped)]
 for axis, (title, pixels) in zip(axes, cases, strict=True):
     axis.hist(pixels.ravel(), bins=np.linspace(-1, 3, 81), log=True)
