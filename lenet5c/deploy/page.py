@@ -31,12 +31,17 @@ __all__ = ["Examples", "export_float", "export_int8"]
 
 # Images and their labels, as a part of a data set is.
 Examples = tuple[ArrayLike, ArrayLike]
+# Images (N, C, H, W), class numbers (N,), logits (N, classes).
+Judged = tuple[NDArray[Any], NDArray[np.int32], NDArray[Any]]
 
 WEB = Path(__file__).with_name("web")
 SCRIPTS = ("network.js", "prepare.js", "page.js")
 MAX_EXAMPLES = 12
 EXAMPLE_BYTES = 100_000  # of all examples together, but for the first
 MAX_SIGN, MIN_SIGN = 1024, 8  # rows of the images that `pictures.prepare` makes
+
+# What network.js takes where the description of a layer says nothing.
+USUAL = {"kernel": (1, 1), "stride": 1, "padding": 0, "slope": 0.0, "activation": None}
 
 # By the kind of a step, its kind in network.js and what the page calls it.
 KINDS = {
@@ -153,13 +158,6 @@ def _layer(step: Step, normed: bool) -> dict[str, Any]:
         "output": step.output_shape,
     }
     activation = step.kind if kind == "activation" else step.activation
-    usual = {
-        "kernel": (1, 1),
-        "stride": 1,
-        "padding": 0,
-        "slope": 0.0,
-        "activation": None,
-    }
     found = {
         "kernel": step.kernel,
         "stride": step.stride,
@@ -167,7 +165,7 @@ def _layer(step: Step, normed: bool) -> dict[str, Any]:
         "slope": step.slope,
         "activation": activation,
     }
-    return entry | {key: value for key, value in found.items() if value != usual[key]}
+    return entry | {k: value for k, value in found.items() if value != USUAL[k]}
 
 
 def _described(step: Step, what: str, normed: bool) -> str:
@@ -221,11 +219,8 @@ def _checked(
     return images, codes
 
 
-def _hardest(
-    given: tuple[NDArray[Any], NDArray[np.int32], NDArray[np.float64]],
-    model: Network | Quantized,
-) -> list[dict[str, str]]:
-    """The images whose own class is the least probable by their logits (N, classes)."""
+def _hardest(given: Judged, model: Network | Quantized) -> list[dict[str, str]]:
+    """The images whose own class is the least probable."""
     images, codes, logits = given
     logits = logits - logits.max(axis=1, keepdims=True)
     own = logits[np.arange(len(codes)), codes]
@@ -270,7 +265,7 @@ def _write(
     layers: list[dict[str, Any]],
     rest: dict[str, Any],
     about: str,
-    given: tuple[NDArray[Any], NDArray[np.int32], NDArray[np.float64]] | None,
+    given: Judged | None,
 ) -> None:
     """Put the page together."""
     classes = [str(label) for label in model.classes.tolist()]

@@ -23,6 +23,9 @@ const network = (function () {
     return new Kind(bytes.buffer);
   }
 
+  // what the description of a layer leaves out
+  const USUAL = { kernel: [1, 1], stride: 1, padding: 0, slope: 0 };
+
   /** The network that the page describes, its numbers decoded. */
   function read(description) {
     const net = { ...description };
@@ -37,7 +40,7 @@ const network = (function () {
       for (const [name, Kind] of Object.entries(kinds)) {
         if (layer[name] !== undefined) arrays[name] = decoded(layer[name], Kind);
       }
-      return { stride: 1, padding: 0, kernel: [1, 1], from: [0], ...layer, ...arrays };
+      return { ...USUAL, ...layer, ...arrays };
     });
     steps[steps.length - 1].last = true; // its numbers are the scores of the classes
     const first = { kind: "input", name: "input", from: [], output: net.input.shape };
