@@ -15,7 +15,7 @@
 
   const PAPER = 280; // pixels of the paper's sides, on every screen
   const LARGEST = 1000; // of a picture's longer side; a larger one is reduced
-  const SLOW = 60; // milliseconds of the network, from which it waits for the stroke's end
+  const SLOW = 200; // milliseconds an image, from which it waits for the stroke's end
   const FEW = 12; // classes that are all shown, in their order
   const TOP = 10; // classes that are shown of more
   const SHOWN = 6; // input maps whose windows are written out
@@ -347,6 +347,8 @@
 
   // ---- Once a frame
 
+  let spent = 0; // milliseconds that the last image took, with all that is shown of it
+  let free = 0; // when the next one may be begun while someone draws
   let settled = false; // whether the change is complete, and its result to be said
 
   /** Something has changed; `complete` if no more of the same will follow at once. */
@@ -358,13 +360,20 @@
   function update() {
     pending = 0;
     redraw();
-    if (stroke && Math.min(...times) > SLOW) return;
+    if (stroke && spent > SLOW) return;
+    if (stroke && performance.now() < free) return changed();
+    const start = performance.now();
     const image = example || prepared();
     blank = !image;
     compute(image || new Uint8Array(channels * rows * columns));
     show();
     if (settled) say(blank ? nothing() : `${best().map(([name, share]) => `${name}, ${percent(share)}`)[0]}`);
     settled = false;
+    // half of the time is left to the pen; the first image, for which the browser has
+    // yet to compile, says nothing of the next
+    const end = performance.now();
+    spent = Math.min(end - start, 2 * spent || Infinity);
+    free = end + spent;
   }
 
   function compute(image) {
