@@ -94,42 +94,40 @@ const prepare = (() => {
     times = Math.max(1, Math.min(times, height, width));
     const rows = Math.floor(height / times);
     const columns = Math.floor(width / times);
-    let [red, green, blue, alpha] = [0, 1, 2, 3].map((channel) => {
+    const reduced = (channel) => {
       const means = floats(rows, columns);
       for (let y = 0; y < rows; y++)
         for (let x = 0; x < columns; x++) {
-          let sum = 0;
+          let total = 0;
           for (let i = 0; i < times; i++)
             for (let j = 0; j < times; j++)
-              sum += rgba[4 * ((y * times + i) * width + x * times + j) + channel];
-          means.values[y * columns + x] = f32(sum / (times * times)) / 255;
+              total += rgba[4 * ((y * times + i) * width + x * times + j) + channel];
+          means.values[y * columns + x] = f32(total / (times * times)) / 255;
         }
       return means;
-    });
-    let colours = [red, green, blue];
-    if (isDrawn(colours, alpha)) return [[alpha], times, true];
-    const opaque = alpha.values.map((a) => a > 0.5);
+    };
+    const alpha = reduced(3);
+    const clear = mean(not(above(alpha, 0.5)).values);
+    if (clear > 0.5) return [[alpha], times, true];
+    let colours = [0, 1, 2].map(reduced);
+    if (clear > 0.25 && isPlain(colours, alpha)) return [[alpha], times, true];
+    const opaque = above(alpha, 0.5);
     colours = colours.map((plane) => {
-      const paper = median(plane.values.filter((_, i) => opaque[i]));
+      const paper = median(inside(plane, opaque));
       return mapped(plane, (value, i) => {
         const a = alpha.values[i];
         return f32(a * value) + f32(f32(1 - a) * paper);
       });
     });
-    [red, green, blue] = colours.map((plane) => plane.values);
-    if (red.every((value, i) => value === green[i] && value === blue[i]))
-      colours = [colours[0]];
+    if (colours.every((plane) => isEqual(plane, colours[0]))) colours = [colours[0]];
     return [colours, times, false];
   }
 
-  /** Whether most is transparent, or much and what is not has one colour. */
-  function isDrawn(colours, alpha) {
-    let clear = 0;
-    for (const a of alpha.values) clear += a <= 0.5;
-    clear /= alpha.values.length;
-    if (clear > 0.5 || clear <= 0.25) return clear > 0.5;
+  /** Whether what is not transparent has one colour. */
+  function isPlain(colours, alpha) {
+    const solid = above(alpha, 0.9);
     return colours.every((plane) => {
-      const [low, high] = range(plane.values.filter((_, i) => alpha.values[i] > f32(0.9)));
+      const [low, high] = range(inside(plane, solid));
       return low > high || f32(high - low) < f32(CONTRAST);
     });
   }
@@ -194,8 +192,8 @@ const prepare = (() => {
           const part = grid.values.subarray(start, start + wide);
           parts.values[y * strips + i] = quantile(part, 0.4);
         }
-      const line = extremeFilter(parts, 0, 3, Math.max);
-      const near = extremeFilter(line, 0, 2 * reach + 1, Math.max);
+      const line = maximumFilter1d(parts, 0, 3);
+      const near = maximumFilter1d(line, 0, 2 * reach + 1);
       const thick = greyOpening(line, [thin, 1]); // a stroke is thicker
       const result = floats(height, width);
       for (let y = 0; y < height; y++) {
@@ -244,7 +242,7 @@ const prepare = (() => {
     const [threshold, separation] = otsu(tone);
     const light = above(tone, threshold);
     const border = mean(borderOf(light));
-    if (separation < 0.85 || border < 0.05 || border > 0.95) return everything;
+    if (separation < 0.85 || (border > 0.05 && border < 0.95)) return everything;
     const [labels, count] = label(border < 0.5 ? light : not(light), false);
     if (!count) return everything;
     const areas = counts(labels.values, count).fill(0, 0, 1);
@@ -394,11 +392,9 @@ const prepare = (() => {
     const least = 0.05 * range(areas)[1];
     const rows = new Uint8Array(height);
     const columns = new Uint8Array(width);
-    labels.values.forEach((number, i) => {
-      if (areas[number] <= least) return;
-      const x = i % width;
-      rows[(i - x) / width] = columns[x] = 1;
-    });
+    for (let y = 0, i = 0; y < height; y++)
+      for (let x = 0; x < width; x++, i++)
+        if (areas[labels.values[i]] > least) rows[y] = columns[x] = 1;
     const shares = [mean(rows), mean(columns)];
     return Math.max(...shares) > 0.75 && Math.min(...shares) > 0.55;
   }
@@ -411,15 +407,14 @@ const prepare = (() => {
     const threshold = Math.max(NOISE * noise, CONTRAST, FAINT * strongest);
     const [labels, count] = label(above(ink, threshold), true);
     const peaks = new Float32Array(count + 1);
-    labels.values.forEach((number, i) => {
-      peaks[number] = Math.max(peaks[number], ink.values[i]);
-    });
-    const edges = peaks.map((peak) => f32(EDGE) * peak);
-    const mask = mapped(
-      labels,
-      (number, i) => number > 0 && ink.values[i] > edges[number],
-      Uint8Array,
-    );
+    for (let i = 0; i < labels.values.length; i++) {
+      const number = labels.values[i];
+      if (ink.values[i] > peaks[number]) peaks[number] = ink.values[i];
+    }
+    const edges = peaks.map((peak) => f32(EDGE) * peak).fill(Infinity, 0, 1);
+    const mask = masks(ink.height, ink.width);
+    for (let i = 0; i < mask.values.length; i++)
+      mask.values[i] = ink.values[i] > edges[labels.values[i]] ? 1 : 0;
     return labelled(mask, ink);
   }
 
@@ -427,9 +422,8 @@ const prepare = (() => {
   function labelled(mask, ink) {
     const [labels, count] = label(mask, true);
     const weights = new Float64Array(count + 1);
-    labels.values.forEach((number, i) => {
-      weights[number] += ink.values[i];
-    });
+    for (let i = 0; i < labels.values.length; i++)
+      weights[labels.values[i]] += ink.values[i];
     const pieces = boxes(labels, count)
       .map((box, number) => new Piece([number], ...box, weights[number]))
       .slice(1);
@@ -611,6 +605,10 @@ const prepare = (() => {
     return { height, width, values: new Float32Array(height * width) };
   }
 
+  function masks(height, width) {
+    return { height, width, values: new Uint8Array(height * width) };
+  }
+
   /** A grid of f(value, i) of each value, in an array of the same or the given kind. */
   function mapped({ height, width, values }, f, Kind = values.constructor) {
     const result = new Kind(values.length);
@@ -618,29 +616,53 @@ const prepare = (() => {
     return { height, width, values: result };
   }
 
+  // loops of their own: they are most of the work, and a call for each value is slow
+
   function minus(a, b) {
-    return mapped(a, (value, i) => value - b.values[i]);
+    const result = floats(a.height, a.width);
+    for (let i = 0; i < a.values.length; i++)
+      result.values[i] = a.values[i] - b.values[i];
+    return result;
   }
 
   /** Where a float32 grid is greater: 0 or 1. */
   function above(grid, threshold) {
     const least = f32(threshold);
-    return mapped(grid, (value) => value > least, Uint8Array);
+    const result = masks(grid.height, grid.width);
+    for (let i = 0; i < grid.values.length; i++)
+      result.values[i] = grid.values[i] > least ? 1 : 0;
+    return result;
   }
 
   function not(mask) {
-    return mapped(mask, (value) => !value);
+    const result = masks(mask.height, mask.width);
+    for (let i = 0; i < mask.values.length; i++) result.values[i] = 1 - mask.values[i];
+    return result;
+  }
+
+  function isEqual(a, b) {
+    for (let i = 0; i < a.values.length; i++)
+      if (a.values[i] !== b.values[i]) return false;
+    return true;
   }
 
   /** Where a grid of labels has one of these. */
   function within(labels, numbers) {
-    const wanted = new Set(numbers);
-    return mapped(labels, (number) => wanted.has(number), Uint8Array);
+    const wanted = new Uint8Array(1 + range(labels.values)[1]);
+    for (const number of numbers) wanted[number] = 1;
+    const result = masks(labels.height, labels.width);
+    for (let i = 0; i < labels.values.length; i++)
+      result.values[i] = wanted[labels.values[i]];
+    return result;
   }
 
   /** The values where a mask is set. */
-  function inside(grid, mask) {
-    return grid.values.filter((_, i) => mask.values[i]);
+  function inside({ values }, mask) {
+    const result = new values.constructor(values.length);
+    let count = 0;
+    for (let i = 0; i < values.length; i++)
+      if (mask.values[i]) result[count++] = values[i];
+    return result.subarray(0, count);
   }
 
   function crop({ width, values }, top, left, bottom, right) {
@@ -670,23 +692,26 @@ const prepare = (() => {
   }
 
   /** The length of each pixel's vector. */
-  function lengths([first, ...rest]) {
-    return mapped(first, (value, i) => {
-      let square = f32(value * value);
-      for (const { values } of rest) square = f32(square + f32(values[i] * values[i]));
-      return Math.sqrt(square);
-    });
+  function lengths(planes) {
+    const squares = mapped(planes[0], (value) => value * value);
+    for (const { values } of planes.slice(1))
+      for (let i = 0; i < values.length; i++)
+        squares.values[i] += f32(values[i] * values[i]);
+    return mapped(squares, Math.sqrt);
   }
 
   /** Each pixel's colour along an axis, of any length. */
   function along(colours, axis) {
     const length = Math.sqrt(sum(axis.map((value) => value * value)));
     const unit = axis.map((value) => value / length);
-    return mapped(colours[0], (_, i) => {
-      let result = 0;
-      for (let c = 0; c < unit.length; c++) result += colours[c].values[i] * unit[c];
-      return result;
-    });
+    const { height, width, values: red } = colours[0];
+    const result = floats(height, width);
+    for (let i = 0; i < red.length; i++) {
+      let value = red[i] * unit[0];
+      for (let c = 1; c < unit.length; c++) value += colours[c].values[i] * unit[c];
+      result.values[i] = value;
+    }
+    return result;
   }
 
   // Numbers, as in NumPy
@@ -709,7 +734,8 @@ const prepare = (() => {
 
   /** [least, greatest]; of nothing [Infinity, -Infinity]. */
   function range(values) {
-    let [low, high] = [Infinity, -Infinity];
+    let low = Infinity;
+    let high = -Infinity;
     for (let i = 0; i < values.length; i++) {
       if (values[i] < low) low = values[i];
       if (values[i] > high) high = values[i];
@@ -726,17 +752,19 @@ const prepare = (() => {
 
   /** Puts in order as far as needed: the k-th is at k, none before it is greater. */
   function select(values, k) {
-    let [first, last] = [0, values.length - 1];
+    let first = 0;
+    let last = values.length - 1;
     while (first < last) {
       const pivot = values[(first + last) >> 1];
-      let [i, j] = [first, last];
+      let i = first;
+      let j = last;
       while (i <= j) {
         while (values[i] < pivot) i++;
         while (values[j] > pivot) j--;
         if (i > j) break;
-        [values[i], values[j]] = [values[j], values[i]];
-        i++;
-        j--;
+        const value = values[i];
+        values[i++] = values[j];
+        values[j--] = value;
       }
       if (k <= j) last = j;
       else if (k >= i) first = i;
@@ -862,41 +890,59 @@ const prepare = (() => {
     return filtered(down, 1, before, side - 1 - before, means);
   }
 
-  /** Math.min or Math.max, `extreme`, of `size` pixels along an axis. */
-  function extremeFilter(grid, axis, size, extreme) {
+  /**
+   * The greatest of `size` pixels along an axis, or with the sign -1 the least.
+   *
+   * A window is the end of a block of that size and the start of the next (van Herk, "A
+   * fast algorithm for local minimum and maximum filters on rectangular and octagonal
+   * kernels", 1992).
+   */
+  function maximumFilter1d(grid, axis, size, sign = 1) {
     if (size === 1) return grid;
     // an even window's greater half is before a minimum and behind a maximum
-    const before = extreme === Math.min ? size >> 1 : (size - 1) >> 1;
+    const before = (sign < 0 ? size : size - 1) >> 1;
+    const length = size - 1 + (axis ? grid.width : grid.height);
+    const starts = new Float64Array(length); // the greatest of a block up to here
     return filtered(grid, axis, before, size - 1 - before, (line, out) => {
-      // line[i] becomes the extreme of `span` values from i on; two of those are a window
-      let span = 1;
-      for (; 2 * span <= size; span *= 2)
-        for (let i = 0; i + span < line.length; i++)
-          line[i] = extreme(line[i], line[i + span]);
-      for (let i = 0; i < out.length; i++)
-        out[i] = extreme(line[i], line[i + size - span]);
+      for (let block = 0; block < length; block += size) {
+        const stop = Math.min(block + size, length);
+        starts[block] = line[block] *= sign;
+        for (let i = block + 1; i < stop; i++) {
+          line[i] *= sign;
+          starts[i] = line[i] > starts[i - 1] ? line[i] : starts[i - 1];
+        }
+        // from here on line has the greatest of a block from there on
+        for (let i = stop - 2; i >= block; i--)
+          if (line[i + 1] > line[i]) line[i] = line[i + 1];
+      }
+      for (let i = 0; i < out.length; i++) {
+        const start = starts[i + size - 1];
+        out[i] = sign * (line[i] > start ? line[i] : start);
+      }
     });
   }
 
   function greyOpening(grid, size) {
-    for (const extreme of [Math.min, Math.max])
-      for (const axis of [0, 1]) grid = extremeFilter(grid, axis, size[axis], extreme);
+    for (const sign of [-1, 1])
+      for (const axis of [0, 1]) grid = maximumFilter1d(grid, axis, size[axis], sign);
     return grid;
   }
 
   /** Medians of window * window pixels. */
   function medianFilter(grid, window) {
     const { height, width, values } = grid;
-    const before = window >> 1;
+    const places = (length) =>
+      Int32Array.from({ length: length + window }, (_, i) =>
+        mirrored(i - (window >> 1), length),
+      );
+    const [rows, columns] = [places(height), places(width)];
     const near = new values.constructor(window * window);
     return mapped(grid, (_, place) => {
-      const left = (place % width) - before;
-      const top = (place - (place % width)) / width - before;
-      for (let i = 0; i < window; i++) {
-        const row = mirrored(top + i, height) * width;
+      const left = place % width;
+      const top = (place - left) / width;
+      for (let i = 0; i < window; i++)
         for (let j = 0; j < window; j++)
-          near[i * window + j] = values[row + mirrored(left + j, width)];
-      }
+          near[i * window + j] = values[rows[top + i] * width + columns[left + j]];
       return select(near, near.length >> 1);
     });
   }
@@ -904,29 +950,37 @@ const prepare = (() => {
   /** Enlarged: a line from each cell's centre to the next. */
   function zoom(cells, height, width) {
     const result = floats(height, width);
-    const between = (i, length, count) => {
-      const place = (i + 0.5) * (count / length) - 0.5;
-      const inside = Math.min(Math.max(place, 0), count - 1);
-      const first = Math.floor(inside);
-      return [first, Math.min(first + 1, count - 1), inside - first];
-    };
-    const columns = Array.from({ length: width }, (_, x) =>
-      between(x, width, cells.width),
-    );
+    const down = between(height, cells.height);
+    const right = between(width, cells.width);
     for (let y = 0; y < height; y++) {
-      const [above, below, v] = between(y, height, cells.height);
-      const upper = cells.values.subarray(above * cells.width);
-      const lower = cells.values.subarray(below * cells.width);
+      const upper = cells.values.subarray(down.first[y] * cells.width);
+      const lower = cells.values.subarray(down.second[y] * cells.width);
+      const v = down.share[y];
       for (let x = 0; x < width; x++) {
-        const [left, right, u] = columns[x];
+        const i = right.first[x];
+        const j = right.second[x];
+        const u = right.share[x];
         result.values[y * width + x] =
-          upper[left] * (1 - v) * (1 - u) +
-          upper[right] * (1 - v) * u +
-          lower[left] * v * (1 - u) +
-          lower[right] * v * u;
+          (1 - v) * ((1 - u) * upper[i] + u * upper[j]) +
+          v * ((1 - u) * lower[i] + u * lower[j]);
       }
     }
     return result;
+  }
+
+  /** Of each of `length` pixels the two of `count` cells beside it, the second's share. */
+  function between(length, count) {
+    const first = new Int32Array(length);
+    const second = new Int32Array(length);
+    const share = new Float64Array(length);
+    for (let i = 0; i < length; i++) {
+      const place = (i + 0.5) * (count / length) - 0.5;
+      const inside = Math.min(Math.max(place, 0), count - 1);
+      first[i] = Math.floor(inside);
+      second[i] = Math.min(first[i] + 1, count - 1);
+      share[i] = inside - first[i];
+    }
+    return { first, second, share };
   }
 
   /** [labels, count]: connected pieces of a mask, with 4 or 8 neighbours to a pixel. */
