@@ -529,6 +529,25 @@ def test_a_drawing_is_prepared_and_classified_as_in_python(
     np.testing.assert_allclose(bars, 100 * wanted, atol=0.051)
 
 
+def test_a_photograph_is_prepared_as_in_python(
+    page: Any, mnist_free: Any, tmp_path: Path
+) -> None:
+    pytest.importorskip("scipy")
+    pillow = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(2)
+    photo = np.linspace(150, 220, 200) + rng.normal(0, 3, (160, 200))  # uneven light
+    photo[40:120, 90:104] -= 100
+    photo[40:52, 70:104] -= 90
+    rgb = np.clip(photo, 0, 255).astype(np.uint8)[..., np.newaxis].repeat(3, axis=2)
+    pillow.fromarray(rgb).save(tmp_path / "photo.png")
+    browser = page(mnist_free)
+    browser.find_element("id", "file").send_keys(str(tmp_path / "photo.png"))
+    wait(browser, "return lenet5c.state().run.image.some((byte) => byte)")
+    paper, image, _ = state_of_paper(browser)
+    np.testing.assert_array_equal(paper[..., :3], rgb)
+    np.testing.assert_array_equal(image.reshape(28, 28), pictures.prepare(paper))
+
+
 @pytest.fixture
 def mnist_free(images: Any, labels: Any) -> Model:
     """LeNet-5, trained on what needs no data set."""
@@ -569,18 +588,36 @@ def test_the_thickness_is_that_of_the_next_stroke(page: Any, mnist_free: Any) ->
     assert thick == pytest.approx([8, 40], abs=0.5)
 
 
-def test_another_button_and_a_second_finger_draw_nothing(
+def test_a_finger_draws_and_a_second_one_or_another_button_does_not(
     page: Any, mnist_free: Any
 ) -> None:
+    from selenium.webdriver import ActionChains
+
     browser = page(mnist_free)
-    browser.execute_script(
-        """const paper = document.getElementById("drawing");
-        const down = (options) => paper.dispatchEvent(new PointerEvent(
-            "pointerdown", {clientX: 100, clientY: 200, pointerId: 7, ...options}));
-        down({button: 2, isPrimary: true});
-        down({button: 0, isPrimary: false});"""
-    )
+    paper = browser.find_element("id", "drawing")
+    ActionChains(browser, duration=0).context_click(paper).perform()
+    settle(browser)
     assert browser.execute_script("return lenet5c.state().items.length") == 0
+    left, top = browser.execute_script(
+        "const box = arguments[0].getBoundingClientRect(); return [box.left, box.top]",
+        paper,
+    )
+
+    def touch(kind: str, *fingers: tuple[int, int, int]) -> None:
+        points = [{"x": left + x, "y": top + y, "id": n} for n, x, y in fingers]
+        event = {"type": kind, "touchPoints": points}
+        browser.execute_cdp_cmd("Input.dispatchTouchEvent", event)
+
+    touch("touchStart", (0, 70, 140))
+    touch("touchStart", (0, 70, 140), (1, 200, 200))
+    for y in range(70, 141, 10):  # upwards would scroll, if the page were let
+        touch("touchMove", (0, 70, 210 - y), (1, 200, 100))
+    touch("touchEnd")
+    settle(browser)
+    (stroke,) = browser.execute_script("return lenet5c.state().items")
+    np.testing.assert_allclose(stroke["points"][0], [0.25, 0.5], atol=0.01)
+    np.testing.assert_allclose(stroke["points"][-1], [0.25, 0.25], atol=0.01)
+    assert browser.execute_script("return lenet5c.state().blank") is False
 
 
 def picture(size: tuple[int, int] = (40, 30)) -> Any:
