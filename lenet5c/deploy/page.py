@@ -292,12 +292,13 @@ def _write(
     )
     words = {
         "title": html.escape(title),
-        "about": about,
         "policy": html.escape(policy, quote=True),
         "style": style,
         "network": _json(description),
         "scripts": "\n".join(f"<script>{script}</script>" for script in scripts),
     }
+    size = sum(map(len, words.values()))  # plain ASCII, nearly
+    words["about"] = f"{about} (a file of {size / 1000:,.0f} KB)"
     page = re.sub(r"\{\{(\w+)\}\}", lambda word: words[word[1]], _source("page.html"))
     write_atomically(path, [page.encode("utf-8", "replace")])
 

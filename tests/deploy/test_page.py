@@ -252,7 +252,15 @@ def test_lenet5_is_below_600_kilobytes_with_examples(
     model = lenet5c.lenet5()
     model.fit(images, labels, epochs=1, threads=1)
     model.export_page(tmp_path / "page.html", examples=(images, labels))
-    assert 300_000 < (tmp_path / "page.html").stat().st_size < 600_000
+    size = (tmp_path / "page.html").stat().st_size
+    assert 300_000 < size < 600_000
+    said = re.search(r"61,706 parameters \(a file of (\d+) KB\)", file_text(tmp_path))
+    assert said
+    assert int(said[1]) == pytest.approx(size / 1000, rel=0.02)
+
+
+def file_text(folder: Path) -> str:
+    return (folder / "page.html").read_text("utf-8")
 
 
 class Elements(HTMLParser):
@@ -275,7 +283,7 @@ def policy_of(text: str) -> str:
 
 def test_the_policy_allows_its_own_scripts_and_nothing_else(tmp_path: Path) -> None:
     network("flattened").export_page(tmp_path / "page.html")
-    text = (tmp_path / "page.html").read_text()
+    text = file_text(tmp_path)
     policy = dict(part.split(" ", 1) for part in policy_of(text).split("; "))
     assert policy["default-src"] == "'none'"
     assert policy["img-src"] == "data: blob:"
@@ -598,20 +606,24 @@ def test_a_finger_draws_and_a_second_one_or_another_button_does_not(
     ActionChains(browser, duration=0).context_click(paper).perform()
     settle(browser)
     assert browser.execute_script("return lenet5c.state().items.length") == 0
-    left, top = browser.execute_script(
-        "const box = arguments[0].getBoundingClientRect(); return [box.left, box.top]",
+    left, top, side = browser.execute_script(
+        "const box = arguments[0].getBoundingClientRect();"
+        "return [box.left, box.top, box.width]",
         paper,
     )
 
-    def touch(kind: str, *fingers: tuple[int, int, int]) -> None:
-        points = [{"x": left + x, "y": top + y, "id": n} for n, x, y in fingers]
+    def touch(kind: str, *fingers: tuple[int, float, float]) -> None:
+        """Fingers: a number, and shares of the paper's sides."""
+        points = [
+            {"x": left + side * x, "y": top + side * y, "id": n} for n, x, y in fingers
+        ]
         event = {"type": kind, "touchPoints": points}
         browser.execute_cdp_cmd("Input.dispatchTouchEvent", event)
 
-    touch("touchStart", (0, 70, 140))
-    touch("touchStart", (0, 70, 140), (1, 200, 200))
-    for y in range(70, 141, 10):  # upwards would scroll, if the page were let
-        touch("touchMove", (0, 70, 210 - y), (1, 200, 100))
+    touch("touchStart", (0, 0.25, 0.5))
+    touch("touchStart", (0, 0.25, 0.5), (1, 0.7, 0.7))
+    for y in np.linspace(0.5, 0.25, 8):  # would scroll, if the page were let
+        touch("touchMove", (0, 0.25, float(y)), (1, 0.7, 0.4))
     touch("touchEnd")
     settle(browser)
     (stroke,) = browser.execute_script("return lenet5c.state().items")

@@ -62,7 +62,8 @@
   const factor = (x, digits) => (x < 0 ? `(${few(x, digits)})` : few(x, digits));
   const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`;
   const plus = (numbers) => numbers.map((x) => factor(x)).join(" + ");
-  const size = ([C, H, W]) => (H * W > 1 ? `${C} ${C > 1 ? "maps" : "map"} of ${H} × ${W}` : `${C} numbers`);
+  const many = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
+  const size = ([C, H, W]) => (H * W > 1 ? `${many(C, "map")} of ${H} × ${W}` : many(C, "number"));
 
   // ---- The paper
 
