@@ -35,6 +35,7 @@ from lenet5c.parameters import (
 )
 
 if TYPE_CHECKING:
+    from lenet5c.deploy.page import Examples
     from lenet5c.deploy.quantize import QuantizedModel
     from lenet5c.embed import Predictor
     from lenet5c.files.model_file import Contents
@@ -958,7 +959,7 @@ class Model:
         Returns
         -------
         QuantizedModel
-            With methods `scores`, `predict`, `report` and `export_c`.
+            With methods `scores`, `predict`, `report`, `export_c` and `export_page`.
 
         Raises
         ------
@@ -1008,6 +1009,45 @@ class Model:
         from lenet5c.deploy.c_export import export_float
 
         export_float(self, path, name)
+
+    @explained
+    def export_page(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        title: str | None = None,
+        examples: Examples | None = None,
+    ) -> None:
+        """Write the network as one HTML page to draw on, which needs nothing else.
+
+        It shows what the network says of a drawing or picture, all maps of all layers,
+        and the arithmetic of each number in them. It opens from the disk, and loads and
+        sends nothing.
+
+        Parameters
+        ----------
+        path : str or path-like
+        title : str or None
+            The page's heading.
+        examples : (images, labels) or None
+            As `evaluate` takes them: the hardest of them, whose own class is the least
+            probable, are on the page to start from.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If title or examples do not fit, or a parameter is not finite.
+        OSError
+            If the file cannot be written; an old one is left as it was.
+
+        Examples
+        --------
+        >>> import lenet5c
+        >>> lenet5c.lenet5().export_page("digits.html", title="Digits")
+        """
+        from lenet5c.deploy import page
+
+        page.export_float(self, path, title, examples)
 
     @explained
     def export_onnx(

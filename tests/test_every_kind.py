@@ -43,6 +43,7 @@ from lenet5c import (
 )
 from lenet5c._support.cores import core
 from lenet5c.deploy import c_export as export_c
+from lenet5c.deploy import page as export_page
 from lenet5c.deploy import quantize
 from lenet5c.functional import AS_IT_IS
 from lenet5c.graph import for_core, lower
@@ -216,6 +217,8 @@ REFUSED: dict[str, list[str]] = {
 
 class Case:
     """A network of random parameters, images for it, and what it makes of them."""
+
+    fixture: Callable[[str], Any]  # of the test that checks it
 
     def __init__(self, name: str, layers: Sequence[Layer], shape: Any) -> None:
         self.name = name
@@ -393,6 +396,37 @@ def by_exported_int8_c(case: Case) -> None:
     np.testing.assert_array_equal(run_c(case, np.int32), expected)
 
 
+def by_page(case: Case) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        case.model.export_page(f"{folder}/net.html")
+        probabilities, logits = in_browser(case, folder)
+    case.expect(logits)
+    shares = np.exp(case.logits - case.logits.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(probabilities, shares, rtol=0, atol=FLOAT32)
+
+
+def by_int8_page(case: Case) -> None:
+    quantized = case.model.quantize(case.images)
+    with tempfile.TemporaryDirectory() as folder:
+        quantized.export_page(f"{folder}/net.html")
+        _, scores = in_browser(case, folder)
+    np.testing.assert_array_equal(scores, quantized.scores(case.images))
+
+
+def in_browser(case: Case, folder: str) -> tuple[Any, Any]:
+    """What the page makes of the images: probabilities and scores, (N, classes)."""
+    browser = case.fixture("browser")
+    browser.get(Path(folder, "net.html").as_uri())
+    images = case.images.reshape(IMAGES, -1).tolist()
+    script = """return arguments[0].map((image) => {
+        const run = lenet5c.forward(Uint8Array.from(image));
+        return run.maps.slice(-2).map((map) => Array.from(map));
+    });"""
+    found = np.array(browser.execute_script(script, images))
+    return found[:, 1], found[:, 0]
+
+
 def by_onnx(case: Case) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     with tempfile.TemporaryDirectory() as folder:
@@ -477,6 +511,8 @@ CONSUMERS = {
     "C": Consumer(by_exported_c, r"\bC\b"),
     "int8": Consumer(by_int8, "int8"),
     "int8 C": Consumer(by_exported_int8_c, "int8"),
+    "page": Consumer(by_page, r"\bpages?\b"),
+    "int8 page": Consumer(by_int8_page, "int8"),
     "ONNX out": Consumer(by_onnx, "ONNX"),
     "ONNX in": Consumer(by_onnx_in, "ONNX"),
     "PyTorch names": Consumer(by_torch_names, "state_dict"),
@@ -492,11 +528,15 @@ def case_of(name: str) -> Case:
 
 @pytest.mark.parametrize("consumer", CONSUMERS)
 @pytest.mark.parametrize("name", CASES)
-def test_agrees_with_the_reference_or_is_refused(name: str, consumer: str) -> None:
+def test_agrees_with_the_reference_or_is_refused(
+    name: str, consumer: str, request: pytest.FixtureRequest
+) -> None:
+    case = case_of(name)
+    case.fixture = request.getfixturevalue
     if name in REFUSED.get(consumer, []):
-        check_refusal(case_of(name), consumer)
+        check_refusal(case, consumer)
     else:
-        CONSUMERS[consumer].check(case_of(name))
+        CONSUMERS[consumer].check(case)
 
 
 def check_refusal(case: Case, consumer: str) -> None:
@@ -685,9 +725,13 @@ def test_a_made_up_step_is_refused(
         quantized.scores(case.images)
     with pytest.raises(ValueError, match=r"C export.*'cube'"):
         quantized.export_c(tmp_path / "net.h")
-    for module in (export_c, quantize):
+    with pytest.raises(ValueError, match=r"page.*'cube'"):
+        quantized.export_page(tmp_path / "net.html")
+    for module in (export_c, export_page, quantize):
         monkeypatch.setattr(module, "steps_of", lambda *_: [step])
     with pytest.raises(ValueError, match=r"int8.*'cube'"):
         case.model.quantize(case.images)
     with pytest.raises(ValueError, match=r"C export.*'cube'"):
         case.model.export_c(tmp_path / "net.h")
+    with pytest.raises(ValueError, match=r"page.*'cube'"):
+        case.model.export_page(tmp_path / "net.html")

@@ -205,7 +205,11 @@ class _Found(NamedTuple):
 
 
 def _find(image: Any) -> _Found:
-    colours, scale = _read(image)
+    colours, scale, is_ink = _read(image)
+    if is_ink:
+        ink = colours[..., 0]
+        labels, pieces = _pieces(ink, 0)
+        return _Found(ink, labels, _joined(pieces, GAP * _across(ink)), 0, 0, scale)
     if scale == 1 and min(colours.shape[:2]) >= SMALL:
         colours = _ndimage().gaussian_filter(colours, (1, 1, 0))  # the noise
     rows, columns = _sheet(colours)
@@ -214,6 +218,7 @@ def _find(image: Any) -> _Found:
     ink = _ink(colours) if tight is None else tight
     # the little paper of a tight crop is blurred ink rather than noise
     labels, pieces = _pieces(ink, _noise(ink) if tight is None else 0)
+    pieces = _without_frame(labels, pieces)
     signs = _joined(pieces, GAP * _across(ink))
     if tight is None:
         signs = [sign for sign in signs if _is_stroke(ink, labels, sign)]
@@ -228,8 +233,11 @@ def _across(picture: Floats) -> float:
 # Reading
 
 
-def _read(image: Any) -> tuple[Floats, int]:
-    """(H, W, C) from 0 to 1, and how many times it was reduced."""
+def _read(image: Any) -> tuple[Floats, int, bool]:
+    """(H, W, C) from 0 to 1, how many times it was reduced, and whether it is the ink.
+
+    What is drawn on a transparent ground is ink: it has no paper, light or shadows.
+    """
     pixels = _pixels(image)
     scale = 255 if pixels.dtype == np.uint8 else 0
     if not scale:
@@ -248,23 +256,21 @@ def _read(image: Any) -> tuple[Floats, int]:
     means = blocks.mean((1, 3), dtype=np.float32) / np.float32(scale or 1)
     colours = means[..., :3]
     if means.shape[2] == 4:
-        colours = _on_paper(colours, means[..., 3:])
+        alpha = means[..., 3:]
+        if _is_drawn(colours, alpha[..., 0]):
+            return alpha, times, True
+        paper = np.median(colours[alpha[..., 0] > 0.5], axis=0)
+        colours = alpha * colours + (1 - alpha) * paper
     if np.ptp(colours, axis=2).max() == 0:
         colours = colours[..., :1]
-    return colours, times
+    return colours, times, False
 
 
-def _on_paper(colours: Floats, alpha: Floats) -> Floats:
-    """The picture without transparency: what is drawn, or the sheet completed."""
-    opaque = alpha[..., 0] > 0.5
-    clear = 1 - opaque.mean()
-    if clear == 1:
-        return np.zeros_like(alpha)
-    plain = np.ptp(colours[alpha[..., 0] > 0.9].reshape(-1, 3), axis=0).max(initial=0)
-    if clear > 0.5 or (clear > 0.25 and plain < CONTRAST):
-        return alpha
-    paper = np.median(colours[opaque], axis=0)
-    return alpha * colours + (1 - alpha) * paper
+def _is_drawn(colours: Floats, alpha: Floats) -> bool:
+    """Whether most is transparent, or much and what is not has one colour."""
+    clear, solid = float((alpha <= 0.5).mean()), colours[alpha > 0.9]
+    plain = not len(solid) or np.ptp(solid, axis=0).max() < CONTRAST
+    return bool(clear > 0.5 or (clear > 0.25 and plain))
 
 
 def _pixels(image: Any) -> NDArray[Any]:
@@ -332,14 +338,16 @@ def _ink(colours: Floats) -> Floats:
     side = 9 if min(distance.shape) >= SMALL else 3
     grain = colours - ndimage.uniform_filter(colours, (side, side, 0))
     noise = 1.4826 * float(np.median(np.sqrt((grain**2).sum(axis=2))))
-    strongest = float(np.quantile(distance, 0.999))
+    strongest = float(_quantile(distance, 0.999))
     threshold = max(NOISE * noise, CONTRAST, 2 * FAINT * strongest)
     labels, pieces = _labelled(distance > threshold, distance)
+    pieces = _without_frame(labels, pieces)
     inside = np.isin(labels, [piece.labels[0] for piece in pieces])
     if not inside.any():
         return np.zeros_like(distance)
-    towards = (sharp[inside] * distance[inside, np.newaxis]).mean(axis=0)
-    return _levelled(colours @ (towards / np.sqrt((towards**2).sum())))
+    towards = (sharp[inside] * distance[inside, np.newaxis]).mean(0, np.float64)
+    towards /= np.sqrt((towards**2).sum())
+    return _levelled((colours @ towards).astype(np.float32))
 
 
 def _levelled(ink: Floats) -> Floats:
@@ -356,7 +364,7 @@ def _levelled(ink: Floats) -> Floats:
         return top - np.float32(np.median(top))
 
     best = ink = _ruled(top_hat(WINDOWS[0]))
-    strong = ink > 0.6 * np.quantile(ink, 0.999)
+    strong = ink > 0.6 * float(_quantile(ink, 0.999))
     for share in WINDOWS[1:]:
         top = top_hat(share)
         if not strong.any() or top[strong].mean() < 0.9 * ink[strong].mean():
@@ -378,16 +386,20 @@ def _ruled(ink: Floats) -> Floats:
         strips, reach = 32, round(0.02 * width)
         wide = width // strips
         parts = turned[:, : wide * strips].reshape(height, strips, wide)
-        line = ndimage.maximum_filter1d(np.quantile(parts, 0.4, axis=2), 3, axis=0)
+        line = ndimage.maximum_filter1d(_quantile(parts, 0.4, axis=2), 3, axis=0)
         near = ndimage.maximum_filter1d(line, 2 * reach + 1, axis=0)
         line -= ndimage.grey_opening(line, (thin, 1))  # a stroke is thicker
-        level = np.quantile(near, 0.15, axis=1)[:, np.newaxis]
+        level = _quantile(near, 0.15, axis=1)[:, np.newaxis]
         line = np.where(level > threshold, np.minimum(line, 1.5 * level), 0).clip(0)
         lines.append(line[:, np.minimum(np.arange(width) // wide, strips - 1)])
-    cleaned: Floats = np.maximum(
-        ink - np.maximum(lines[0], lines[1].T), np.minimum(ink, 0)
-    )
+    line = np.maximum(lines[0], lines[1].T).astype(np.float32)
+    cleaned: Floats = np.maximum(ink - line, np.minimum(ink, 0))
     return cleaned
+
+
+def _quantile(values: Floats, share: float, axis: int | None = None) -> Any:
+    """In float64: float32 cannot tell between the ranks of a large picture's pixels."""
+    return np.quantile(values.astype(np.float64), share, axis)
 
 
 def _noise(ink: Floats) -> float:
@@ -468,24 +480,26 @@ def _tight(colours: Floats) -> Floats | None:
 
 def _tone(colours: Floats) -> Floats:
     """(H, W) along the axis on which the colours differ most; light is positive."""
-    values = colours.reshape(-1, colours.shape[2])
+    values = colours.reshape(-1, colours.shape[2]).astype(np.float64)
     centred = values - values.mean(axis=0)
     axis = np.linalg.eigh(centred.T @ centred)[1][:, -1]
     axis *= np.sign(axis.sum()) or 1
-    tone: Floats = colours @ axis.astype(np.float32)
+    tone: Floats = (colours @ axis).astype(np.float32)
     return tone
 
 
 def _plane(tone: Floats, paper: Mask) -> Floats:
     """(H, W) the plane through the paper's tones."""
-    y, x = np.indices(tone.shape, np.float32)
+    y, x = np.indices(tone.shape, np.float64)
     terms = np.stack([np.ones_like(y), y, x], axis=-1)
-    plane: Floats = terms @ np.linalg.lstsq(terms[paper], tone[paper], rcond=None)[0]
+    through = np.linalg.lstsq(terms[paper], tone[paper], rcond=None)[0]
+    plane: Floats = (terms @ through).astype(np.float32)
     return plane
 
 
 def _otsu(tone: Floats) -> tuple[float, float]:
     """The threshold between two classes, and the share of the variance it explains."""
+    tone = tone.astype(np.float64)
     counts, edges = np.histogram(tone, 256)
     centres = (edges[1:] + edges[:-1]) / 2
     below = counts.cumsum() / tone.size
@@ -522,7 +536,7 @@ def _reaches(mask: Mask) -> bool:
 
 
 def _pieces(ink: Floats, noise: float) -> tuple[Labels, list[_Piece]]:
-    strongest = float(np.quantile(ink, 0.999))
+    strongest = float(_quantile(ink, 0.999))
     threshold = max(NOISE * noise, CONTRAST, FAINT * strongest)
     labels, count = _ndimage().label(ink > threshold, np.ones((3, 3)))
     peaks = np.zeros(count + 1, np.float32)
@@ -531,7 +545,7 @@ def _pieces(ink: Floats, noise: float) -> tuple[Labels, list[_Piece]]:
 
 
 def _labelled(mask: Mask, ink: Floats) -> tuple[Labels, list[_Piece]]:
-    """The pieces of ink in a mask, without specks and without what is at the border."""
+    """The pieces of ink in a mask, without specks."""
     ndimage = _ndimage()
     labels, count = ndimage.label(mask, np.ones((3, 3)))
     weights = np.bincount(labels.ravel(), ink.ravel(), count + 1)
@@ -544,7 +558,7 @@ def _labelled(mask: Mask, ink: Floats) -> tuple[Labels, list[_Piece]]:
     large = [piece for piece in pieces if piece.length >= least]
     if len(pieces) > 20 * len(large):  # the largest of many specks is one of them
         large = [piece for piece in large if piece.length >= 2 * least]
-    return labels, _without_frame(labels, large)
+    return labels, large
 
 
 def _without_frame(labels: Labels, pieces: list[_Piece]) -> list[_Piece]:
@@ -666,7 +680,8 @@ def _drawn(found: _Found, sign: _Piece, size: int) -> NDArray[np.uint8]:
     exact = abs(field - size) <= 1.5 * size / 28  # one of MNIST's images: not resized
     field = size if exact else field
     middle = field * (size // 2 + 0.5) / size  # of pixel (14, 14) as in MNIST
-    y, x = (centre + 0.5 - middle for centre in ndimage.center_of_mass(value))
+    centre = ndimage.center_of_mass(value.astype(np.float64))
+    y, x = (coordinate + 0.5 - middle for coordinate in centre)
     y, x = min(max(y, bottom - field), top), min(max(x, right - field), left)
     if exact:
         y, x = round(y), round(x)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lenet5c.data.images import InputStage
 from lenet5c.deploy.steps import Step
@@ -77,6 +77,7 @@ class Quantized(Protocol):
 
     @property
     def has_tanh(self) -> bool: ...
+    def scores(self, images: ArrayLike) -> NDArray[np.int32]: ...
 
 
 def run(

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lenet5c.core.places import place
 from lenet5c.data.images import as_images, encode_labels
+from lenet5c.deploy import page
 from lenet5c.deploy.c_export import export_int8
 from lenet5c.deploy.int8 import (
     MAX_INT8,
@@ -345,6 +346,41 @@ class QuantizedModel:
         True
         """
         export_int8(self, path, name)
+
+    def export_page(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        title: str | None = None,
+        examples: page.Examples | None = None,
+    ) -> None:
+        """Write the network as one HTML page to draw on: see `Model.export_page`.
+
+        The page computes the same integers.
+
+        Parameters
+        ----------
+        path : str or path-like
+        title : str or None
+            The page's heading.
+        examples : (images, labels) or None
+            uint8 images; the hardest of them are on the page to start from.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If title or examples do not fit.
+        OSError
+            If the file cannot be written; an old one is left as it was.
+
+        Examples
+        --------
+        >>> import lenet5c
+        >>> images, _ = lenet5c.datasets.digits().train
+        >>> quantized = lenet5c.lenet5().quantize(images[:100])
+        >>> quantized.export_page("digits_int8.html", title="Digits in integers")
+        """
+        page.export_int8(self, path, title, examples)
 
     def __repr__(self) -> str:
         return (

@@ -82,8 +82,8 @@ def _step(node: Node) -> Step:
     for layer in filter(None, (node.layer, node.activation)):
         if layer.kind not in KINDS:
             raise ValueError(
-                f"{layer.name}: expected a layer that C code and int8 have, got the "
-                f"kind {layer.kind!r}"
+                f"{layer.name}: expected a layer that C code, pages and int8 have, got "
+                f"the kind {layer.kind!r}"
             )
     return Step(
         KINDS[node.kind],

@@ -59,7 +59,11 @@ def test_evaluate_takes_the_data_that_the_model_was_trained_on(
 
 
 @pytest.mark.parametrize(
-    "command", [["evaluate"], ["report"], ["export", "--to", "c-int8"]]
+    "command",
+    [
+        *(["evaluate"], ["report"]),
+        *(["export", "--to", "c-int8"], ["export", "--to", "page-int8"]),
+    ],
 )
 def test_a_model_that_does_not_say_what_it_was_trained_on_is_asked_for(command, capsys):
     lenet5c.lenet5().save("m.lenet5c")

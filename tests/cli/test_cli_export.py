@@ -1,6 +1,7 @@
 """The command `export`: what it writes, prints and refuses."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,37 @@ def test_int8_says_what_it_costs(model_file, capsys):
     assert f"Written to {output}" in printed
 
 
+def test_a_page_has_a_title_and_examples_if_asked_for(model_file, capsys):
+    output = Path(model_file).with_name("digits.html")
+    found = export(model_file, "--to", "page", "--json", capsys=capsys)
+    assert (found["output"], found["bytes"]) == (str(output), output.stat().st_size)
+    assert page_of(output)["examples"] == []
+    export(
+        *(model_file, "--to", "page", "--data", "digits", "--output", "a.html"),
+        *("--title", "My <digits>"),
+        capsys=capsys,
+    )
+    assert len(page_of("a.html")["examples"]) == 12
+    assert "<title>My &lt;digits&gt;</title>" in Path("a.html").read_text()
+
+
+def test_an_int8_page_says_what_it_costs(model_file, capsys):
+    printed = export(
+        *(model_file, "--to", "page-int8", "--output", "a.html"), capsys=capsys
+    )
+    assert "in int8" in printed
+    assert printed.endswith(f"{Path('a.html').stat().st_size:,} bytes\n")
+    page = page_of("a.html")
+    assert page["integers"] is True
+    assert len(page["examples"]) == 12
+
+
+def page_of(path):
+    """What a page says of its network."""
+    found = re.search(r'id="network">(.*)</script>', Path(path).read_text("utf-8"))
+    return json.loads(found[1])
+
+
 def test_calibration_images_are_from_all_over_the_training_images(
     model_file, monkeypatch, capsys
 ):
@@ -132,6 +164,8 @@ def test_what_does_not_fit_is_refused_in_one_line(model_file, capsys):
         (["--to", "c", "--output", "nowhere/a.h"], "there is no folder nowhere"),
         (["--to", "c", "--output", "."], "is a folder"),
         (["--to", "onnx", "--name", "a"], "--name belongs to --to c"),
+        (["--to", "page", "--name", "a"], "--name belongs to --to c"),
+        (["--to", "c", "--title", "a"], "--title belongs to --to page"),
         (["--to", "onnx", "--output", model_file], "is the model itself"),
         (["--to", "c-int8", "--data", "nothing"], "nothing"),
     ]
