@@ -48,7 +48,7 @@ def test_a_bar_stands_there_while_training_runs(run):
 from lenet5c._support import progress
 shown = []
 update = progress.NotebookOutput.update
-def watched(self, bar=""):
+def watched(self, bar):
     shown.append(bar)
     update(self, bar)
 progress.NotebookOutput.update = watched

@@ -101,6 +101,7 @@ class ProgressBar:
 
     def on_epoch_end(self, state: TrainingProgress) -> None:
         """Write the epoch's line, and take the live one away after the last epoch."""
+        self._next_draw = 0.0  # no bar of an earlier epoch below the line
         self.on_batch_end(state)
         line = epoch_line(state, self._label)
         if self._live is None:
@@ -205,22 +206,34 @@ class NotebookOutput:
 
     def __init__(self) -> None:
         self._lines: list[str] = []
+        self._bar = ""
         self._handle: Any = None
 
     def add(self, line: str) -> None:
-        """Add a line above the bar, which is drawn with the next update."""
+        """Add a line above the bar."""
         self._lines.append(line)
+        self._show()
 
-    def update(self, bar: str = "") -> None:
-        """Show the lines and, as HTML, the bar."""
+    def update(self, bar: str) -> None:
+        """Show another bar, in HTML."""
+        self._bar = bar
+        self._show()
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        if self._handle is not None:
+            self.update("")
+
+    def _show(self) -> None:
         from IPython.display import display
 
         text = "\n".join(self._lines)
+        newline = "\n" * bool(text and self._bar)
         # The box scrolls, and begins at its end.
         html = (
             '<div style="max-height:22em;overflow:auto;display:flex;'
             'flex-direction:column-reverse"><pre style="margin:0;font-size:.9em">'
-            f"{escape(text)}{chr(10) * bool(text and bar)}{bar}</pre></div>"
+            f"{escape(text)}{newline}{self._bar}</pre></div>"
         )
         data = {"text/plain": text, "text/html": html}
         if self._handle is None:
@@ -229,11 +242,6 @@ class NotebookOutput:
             )
         else:
             self._handle.update(data, raw=True)
-
-    def stop(self) -> None:
-        """Take the bar away."""
-        if self._handle is not None:
-            self.update()
 
 
 def _live_line(stream: TextIO) -> Live | None:

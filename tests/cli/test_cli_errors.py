@@ -139,8 +139,8 @@ def test_a_missing_model_file_is_told_with_the_folder_it_was_looked_for(capsys):
     assert cli.main(["evaluate", "missing.lenet5c"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith(
-        f"missing.lenet5c: No such file or directory, in {os.getcwd()}; `lenet5c train` "
-        "writes a model into the folder that it is started in"
+        f"missing.lenet5c: No such file or directory, in {os.getcwd()}; `lenet5c "
+        "train` writes a model into the folder that it is started in"
     )
 
 
