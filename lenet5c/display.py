@@ -304,7 +304,7 @@ class _Column:
     def room(self) -> float:
         """Width of all of it, in pixels."""
         bold, *texts = (LETTER * len(cut(line)) for line in self.lines)
-        return max(self.size[0] + 2 * CARD * self.cards, 1.2 * bold, *texts)
+        return max(self.size[0] + 2 * CARD * self.cards, 1.3 * bold, *texts)
 
 
 class _Arc(NamedTuple):
@@ -352,8 +352,8 @@ def drawing(layers: Sequence[Layer], input_shape: Shape) -> str:
         marks.append(_text(arc.text, middle, high - 3, 'font-size="10"'))
     high = bottom - top
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{end + 4:.0f}" '
-        f'height="{high:.0f}" viewBox="-2 {top:.1f} {end + 4:.1f} {high:.1f}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{end + 8:.0f}" '
+        f'height="{high:.0f}" viewBox="-4 {top:.1f} {end + 8:.1f} {high:.1f}" '
         'font-family="system-ui,sans-serif" font-size="11" fill="currentColor" '
         f'style="max-width:none;display:block"><title>{len(layers)} layers, drawn as '
         f"boxes</title>{''.join(marks)}</svg>"

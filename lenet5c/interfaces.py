@@ -42,7 +42,7 @@ class Evaluation(Displayed, _Figures):
     confusion : (classes, classes) int64
         How many images of class `row` were predicted to be of class `column`.
     classes : sequence
-        Their names; numbers unless given.
+        Their names; numbers if they are not given.
 
     Examples
     --------
@@ -52,7 +52,7 @@ class Evaluation(Displayed, _Figures):
     <Evaluation: 90.00% of 10 images right, loss 0.2000, 2 classes>
     """
 
-    classes: Sequence[Any] | NDArray[Any]
+    _classes: Sequence[Any] | NDArray[Any] | None = None
 
     def __new__(
         cls,
@@ -62,8 +62,13 @@ class Evaluation(Displayed, _Figures):
         classes: Sequence[Any] | NDArray[Any] | None = None,
     ) -> "Evaluation":
         found = super().__new__(cls, loss, accuracy, confusion)
-        found.classes = range(len(confusion)) if classes is None else classes
+        found._classes = classes
         return found
+
+    @property
+    def classes(self) -> Sequence[Any] | NDArray[Any]:
+        """The names of the classes."""
+        return range(len(self.confusion)) if self._classes is None else self._classes
 
     def __repr__(self) -> str:
         return f"<Evaluation: {self._said()}, {len(self.confusion)} classes>"

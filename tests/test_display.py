@@ -164,7 +164,8 @@ def test_what_comes_from_outside_is_text_and_never_markup():
         assert "&lt;script&gt;" in html
         assert not {"script", "b>"} & set(Outline(html).tags)
         assert html.count("<b>") == 1  # of the title
-    assert "[bold]" in rich_text(Evaluation(0.1, 0.8, confusion, ["[bold]", "b"]))
+    names = ["[bold]", "b"]
+    assert rich_text(Evaluation(0.1, 0.8, confusion, names)).count("[bold]") == 2
 
 
 def test_a_confusion_matrix_names_the_classes_and_shades_shares():
@@ -207,6 +208,8 @@ def test_an_evaluation_is_a_tuple_of_three_that_knows_its_classes(small, run_pyt
         assert list(same.classes) == list(names)
         assert same._asdict().keys() == {"loss", "accuracy", "confusion"}
     assert list(Evaluation(0.1, 1.0, np.eye(3)).classes) == [0, 1, 2]
+    assert found._replace(loss=0.5).loss == 0.5
+    assert "right" in found._replace(loss=0.5)._repr_html_()
 
 
 def test_a_data_set_counts_each_class_and_shows_the_first_images():
@@ -255,6 +258,10 @@ def test_thumbnails_show_each_image_where_it_belongs():
     shown = np.array(image.open(io.BytesIO(stored)))
     np.testing.assert_array_equal(shown[:, :14], images[0])
     np.testing.assert_array_equal(shown[:, 15:], images[1])
+    colour = np.random.default_rng(0).integers(0, 256, (1, 3, 14, 20), np.uint8)
+    stored = base64.b64decode(re.search('base64,([^"]+)', strip(colour, "one"))[1])
+    shown = np.array(image.open(io.BytesIO(stored)))
+    np.testing.assert_array_equal(shown, colour[0].transpose(1, 2, 0))
 
 
 def test_images_that_are_none_have_no_thumbnails():
@@ -313,3 +320,25 @@ def test_a_table_is_shown_as_it_is():
     assert re.findall("text-align:(left|right)", html) == ["left", "right"] * 3
     assert html.index("<i>") < html.index("<table")
     assert rich_text(table._replace(total=())) != ""
+
+
+def test_on_a_narrow_page_each_part_scrolls_by_itself(all_objects, browser, tmp_path):
+    page = tmp_path / "page.html"
+    parts = (thing._repr_html_() for thing in [*all_objects, lenet5c.resnet18()])
+    page.write_text(f"<!doctype html><meta charset=utf-8>{''.join(parts)}", "utf-8")
+    size = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        browser.get(page.as_uri())
+        width = browser.execute_script("return document.documentElement.scrollWidth")
+        drawn = browser.execute_script(
+            "return [...document.querySelectorAll('svg text')].every(text => {"
+            "const a = text.getBoundingClientRect(),"
+            " b = text.ownerSVGElement.getBoundingClientRect();"
+            "return a.left >= b.left && a.right <= b.right && a.top >= b.top"
+            " && a.bottom <= b.bottom})"
+        )
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert width == 400
+    assert drawn, "a text of a drawing is cut off"

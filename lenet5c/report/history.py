@@ -123,8 +123,8 @@ class History(Displayed):
             "images_per_second": ("img/s", "{:,.0f}"),
             "seconds": ("seconds", "{:.2f}"),
         }
-        lists = {name: column for name, column in self.to_dict().items() if column}
-        some = [name for name in forms if name in lists]
+        lists = self.to_dict()
+        some = [name for name in forms if len(lists[name]) == len(self) > 0]
         first = max(0, len(self) - MAX_EPOCHS_SHOWN)
         rows = [
             [f"{k + 1}", *(forms[name][1].format(lists[name][k]) for name in some)]
@@ -144,7 +144,8 @@ class History(Displayed):
         except ImportError:  # the table says it too
             return ""
         width = round(figure.get_figwidth() * PIXELS_PER_INCH)
-        return picture(png(figure), "loss and accuracy, epoch by epoch", width)
+        fit = "max-width:100%;min-width:640px"
+        return picture(png(figure), "loss and accuracy, epoch by epoch", width, fit)
 
 
 def _written(text: str, path: Path | None) -> str:

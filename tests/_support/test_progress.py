@@ -89,6 +89,7 @@ def test_each_epoch_leaves_one_line_and_the_bar_goes(terminal):
     assert [line[:14] for line in lines if line.strip()] == [
         f"mlp  epoch {epoch}/3" for epoch in (1, 2, 3)
     ]
+    assert "\x1b[1A\x1b[2K" in terminal.getvalue().rsplit("━", 1)[1]  # it is erased
 
 
 def test_the_bar_below_an_epochs_line_is_not_of_an_earlier_one(terminal):
