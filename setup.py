@@ -68,11 +68,14 @@ if os.environ.get("LENET5C_LANES"):
     MACROS.append(("LENET5C_LANES", os.environ["LENET5C_LANES"]))
     COMPILE.append("-Wno-psabi")
 
+EMPTY = "int main(void) { return 0; }"  # a program, to try the compiler
+
 
 class BuildCores(build_ext):
     """Compile the cores in parallel, with the flags that this compiler takes."""
 
     def build_extensions(self):
+        self.check_tools()
         self.parallel = self.parallel or os.cpu_count()
         optional = [flag for flag in GCC if self.compiles([flag])]
         threads = self.openmp_flags()
@@ -86,21 +89,38 @@ class BuildCores(build_ext):
                 extension.extra_link_args += threads
         super().build_extensions()
 
+    def check_tools(self):
+        """Say in one line what is missing, before a compiler says it in hundreds."""
+        compiler = getattr(self.compiler, "compiler", None)
+        if compiler is None:  # not a Unix compiler
+            return
+        if not self.compiles([]):
+            sys.exit(
+                f"lenet5c needs a C compiler, and {compiler[0]!r} is none that works. "
+                "Debian, Ubuntu: apt install gcc python3-dev. Fedora: dnf install gcc "
+                "python3-devel. CC=... names another one."
+            )
+        include = [f"-I{folder}" for folder in self.include_dirs]
+        if not self.compiles(include, f"#include <Python.h>\n{EMPTY}"):
+            sys.exit(
+                f"lenet5c needs the headers of Python {platform.python_version()}, and "
+                f"Python.h is not in {', '.join(self.include_dirs)}. Debian, Ubuntu: "
+                "apt install python3-dev. Fedora: dnf install python3-devel."
+            )
+
     def openmp_flags(self):
         wanted = os.environ.get("LENET5C_OPENMP", "auto")
         if wanted not in ("auto", "0", "1"):
             sys.exit(f"LENET5C_OPENMP: expected auto, 1 or 0, got {wanted!r}")
         if wanted == "0":
             return []
-        if self.compiles(
-            ["-fopenmp"], "#include <omp.h>\nint main(void) { return 0; }"
-        ):
+        if self.compiles(["-fopenmp"], f"#include <omp.h>\n{EMPTY}"):
             return ["-fopenmp"]
         if wanted == "1":
             sys.exit("LENET5C_OPENMP=1, but the compiler has no OpenMP")
         return []
 
-    def compiles(self, flags, source="int main(void) { return 0; }"):
+    def compiles(self, flags, source=EMPTY):
         """Whether the compiler takes these flags and links a program."""
         compiler = getattr(self.compiler, "compiler", None)
         if compiler is None:  # not a Unix compiler
@@ -109,10 +129,11 @@ class BuildCores(build_ext):
             path = Path(folder, "probe.c")
             path.write_text(source)
             command = [*compiler, *flags, str(path), "-o", str(path.with_suffix(""))]
-            return (
-                subprocess.run(command, capture_output=True, check=False).returncode
-                == 0
-            )
+            try:
+                done = subprocess.run(command, capture_output=True, check=False)
+            except OSError:
+                return False
+            return done.returncode == 0
 
 
 def core(name, flags, source):
@@ -171,4 +192,5 @@ def extensions():
     return [*cores, cpu, embed]
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": BuildCores})
+if __name__ == "__main__":
+    setup(ext_modules=extensions(), cmdclass={"build_ext": BuildCores})

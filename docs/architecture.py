@@ -26,7 +26,7 @@ FLOORS = [
     ["core"],
     ["_support"],
     ["layers", "embed"],
-    ["graph", "parameters"],
+    ["graph", "parameters", "display"],
     ["functional", "data"],
     ["interfaces"],
     ["files"],

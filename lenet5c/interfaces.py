@@ -1,6 +1,6 @@
 """What the rooms know of a model, which they are given and do not import."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from lenet5c._support.threads import Gate
 from lenet5c.data.augment import Augment
 from lenet5c.data.images import InputStage
+from lenet5c.display import VERMILLION, Cell, Displayed, Field, Table, cut
 from lenet5c.layers import Layer
 from lenet5c.layers.base import Shape
 
@@ -17,8 +18,20 @@ __all__ = ["Evaluation", "Network", "Trainable"]
 Vector = NDArray[np.float32]
 
 
-class Evaluation(NamedTuple):
-    """What `Model.evaluate` finds.
+MAX_CLASSES_SHOWN = 20  # in a confusion matrix
+MAX_CONFUSIONS = 20  # shown in place of a larger one
+
+
+class _Figures(NamedTuple):
+    loss: float
+    accuracy: float
+    confusion: NDArray[np.int64]
+
+
+class Evaluation(Displayed, _Figures):
+    """What `Model.evaluate` finds: unpacks into loss, accuracy and confusion.
+
+    Notebooks show the confusion matrix, or of many classes the most frequent mistakes.
 
     Attributes
     ----------
@@ -28,17 +41,80 @@ class Evaluation(NamedTuple):
         Share of images whose label has the largest probability.
     confusion : (classes, classes) int64
         How many images of class `row` were predicted to be of class `column`.
+    classes : sequence
+        Their names; numbers if they are not given.
 
     Examples
     --------
     >>> loss, accuracy, confusion = model.evaluate(images[:100], labels[:100])
     >>> accuracy, int(confusion.trace())
     (1.0, 100)
+    >>> lenet5c.Evaluation(0.2, 0.9, np.array([[4, 1], [0, 5]]))
+    <Evaluation: 90.00% of 10 images right, loss 0.2000, 2 classes>
     """
 
-    loss: float
-    accuracy: float
-    confusion: NDArray[np.int64]
+    _classes: Sequence[Any] | NDArray[Any] | None = None
+
+    def __new__(
+        cls,
+        loss: float,
+        accuracy: float,
+        confusion: NDArray[np.int64],
+        classes: Sequence[Any] | NDArray[Any] | None = None,
+    ) -> "Evaluation":
+        found = super().__new__(cls, loss, accuracy, confusion)
+        found._classes = classes
+        return found
+
+    @property
+    def classes(self) -> Sequence[Any] | NDArray[Any]:
+        """The names of the classes."""
+        return range(len(self.confusion)) if self._classes is None else self._classes
+
+    def __repr__(self) -> str:
+        return f"<Evaluation: {self._said()}, {len(self.confusion)} classes>"
+
+    def _said(self) -> str:
+        images = int(self.confusion.sum())
+        return f"{self.accuracy:.2%} of {images:,} images right, loss {self.loss:.4f}"
+
+    def _table(self) -> Table:
+        counts, names = self.confusion, [str(name) for name in self.classes]
+        if len(counts) > MAX_CLASSES_SHOWN:
+            return self._mistakes(names)
+        shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
+        rows: list[list[Field]] = []
+        for k, name in enumerate(names):
+            fields = [
+                Cell(
+                    f"{count:,}" if count else "",
+                    # Most shares are near 0 or 1: the power brings small ones apart.
+                    float(share) ** 0.4,
+                    *([] if column == k else [VERMILLION]),
+                )
+                for column, (count, share) in enumerate(
+                    zip(counts[k], shares[k], strict=True)
+                )
+            ]
+            right = f"{shares[k, k]:.1%}" if counts[k].any() else ""
+            rows.append([name, *fields, right])
+        title = f"Evaluation: {self._said()}"
+        return Table(title, ["is \\ taken for", *map(cut, names), "right"], rows)
+
+    def _mistakes(self, names: list[str]) -> Table:
+        """The most frequent of them: a matrix of all classes cannot be read."""
+        wrong = self.confusion - np.diag(self.confusion.diagonal())
+        order = np.argsort(-wrong, axis=None, kind="stable")[:MAX_CONFUSIONS]
+        rows: list[list[Field]] = []
+        for row, column in zip(*np.unravel_index(order, wrong.shape), strict=True):
+            if wrong[row, column]:
+                share = wrong[row, column] / self.confusion[row].sum()
+                count = Cell(f"{wrong[row, column]:,}", float(share), VERMILLION)
+                rows.append([names[row], names[column], count, f"{share:.1%}"])
+        title = f"Evaluation: {self._said()}; the most frequent mistakes of "
+        title += f"{len(names)} classes"
+        columns = ["is", "taken for", "images", "of the class"]
+        return Table(title, columns, rows, texts=2)
 
 
 class Network(Protocol):

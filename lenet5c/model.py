@@ -20,6 +20,7 @@ from lenet5c._support.habits import Elsewhere, explained, no_attribute
 from lenet5c._support.threads import Gate, alone, resolve_threads
 from lenet5c.data.augment import Augment
 from lenet5c.data.images import InputStage, as_images, encode_labels
+from lenet5c.display import Displayed, Table, drawing, size_of
 from lenet5c.engine import IMAGES_A_CALL, Engine, predictor_of
 from lenet5c.graph import fold, for_core, lower
 from lenet5c.interfaces import Evaluation
@@ -54,7 +55,7 @@ MAX_COPIED = 1 << 24  # bytes of images that are copied at a time
 
 
 @explained
-class Model:
+class Model(Displayed):
     """A network of layers, run one after the other.
 
     Parameters
@@ -628,7 +629,8 @@ class Model:
             pairs = labels * count + logits.argmax(axis=1)
             confusion += np.bincount(pairs, minlength=count * count)
         square = confusion.reshape(count, count)
-        return Evaluation(loss_sum / total, int(square.trace()) / total, square)
+        accuracy = int(square.trace()) / total
+        return Evaluation(loss_sum / total, accuracy, square, self.classes)
 
     @explained
     def activations(
@@ -888,32 +890,11 @@ class Model:
         ---------  -------  ------  ----------  -------------
         total                           79,510         79,400
         """
-        rows = [("layer", "kind", "output", "parameters", "multiply-adds")]
-        for layer, shape, after in self._walked:
-            count = sum(map(math.prod, layer.parameter_shapes(shape).values()))
-            channels, height, width = after
-            rows.append(
-                (
-                    str(getattr(layer, "name", "")),
-                    type(layer).__name__,
-                    f"{channels}@{height}x{width}"
-                    if height * width > 1
-                    else f"{channels}",
-                    f"{count:,}" if count else "",
-                    f"{layer.multiply_adds(shape):,}" if count else "",
-                )
-            )
-        total = (
-            "total",
-            "",
-            "",
-            f"{self.parameter_count:,}",
-            f"{self.multiply_adds:,}",
-        )
-        widths = [max(map(len, column)) for column in zip(*rows, total, strict=True)]
-        rule = tuple("-" * width for width in widths)
+        rows = self._rows()
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        rule = ["-" * width for width in widths]
         lines = []
-        for row in (rows[0], rule, *rows[1:], rule, total):
+        for row in (rows[0], rule, *rows[1:-1], rule, rows[-1]):
             cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
             cells[3:] = [
                 cell.rjust(width)
@@ -1271,6 +1252,31 @@ class Model:
         self.fitted = state["fitted"]
         self.passes, self.trained_on = state["training"]
         self.predicts_alike = state.get("predicts_alike", False)
+
+    def _rows(self) -> list[list[str]]:
+        """The table of the layers: its head, a row for each, the total."""
+        rows = [["layer", "kind", "output", "parameters", "multiply-adds"]]
+        for layer, shape, after in self._walked:
+            count = sum(map(math.prod, layer.parameter_shapes(shape).values()))
+            rows.append(
+                [
+                    str(getattr(layer, "name", "")),
+                    type(layer).__name__,
+                    size_of(after),
+                    f"{count:,}" if count else "",
+                    f"{layer.multiply_adds(shape):,}" if count else "",
+                ]
+            )
+        total = [f"{self.parameter_count:,}", f"{self.multiply_adds:,}"]
+        return [*rows, ["total", "", "", *total]]
+
+    def _table(self) -> Table:
+        columns, *rows, total = self._rows()
+        title = f"Model: {size_of(self.input_shape)} to {self.class_count} classes"
+        return Table(title, columns, rows, total, texts=3)
+
+    def _drawn(self) -> str:
+        return drawing(self.layers, self.input_shape)
 
     def __repr__(self) -> str:
         return (

@@ -22,7 +22,7 @@ ON_DEMAND = {"estimator"}
 EXTRAS = {
     "cli.comparison_chart": {"matplotlib"},
     "cli.output": {"rich"},
-    "_support.progress": {"rich"},
+    "_support.progress": {"IPython", "rich"},
     "convert.onnx": {"onnx"},
     "convert.onnx_values": {"onnx"},
     "convert.onnx_path": {"onnx"},
@@ -31,6 +31,7 @@ EXTRAS = {
     "data.datasets": {"sklearn"},
     "data.pictures": {"PIL"},
     "data.prepare": {"PIL", "scipy"},
+    "display": {"PIL", "rich"},
     "estimator": {"sklearn"},
     "files.onnx_out": {"onnx"},
     "report.history": {"matplotlib"},

@@ -104,5 +104,6 @@ def test_a_program_has_the_python_blocks_on_the_lines_of_the_page():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_links_to_other_files_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
+    links = r"""\]\(([^)#:]+)\)|(?:src|srcset|href)="([^":]+)\""""
+    for target in map("".join, re.findall(links, page.read_text("utf-8"))):
         assert (page.parent / target).exists(), target

@@ -3,9 +3,22 @@
 import importlib
 import importlib.util
 import os
+from pathlib import Path
 from types import ModuleType
 
-from lenet5c._cpu import instruction_sets
+try:
+    from lenet5c._cpu import instruction_sets
+except ModuleNotFoundError as error:
+    if error.name != "lenet5c._cpu":
+        raise
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / "setup.py").is_file():
+        raise ImportError("lenet5c was installed without its compiled core") from None
+    raise ImportError(
+        f"the lenet5c in {folder} is its source, which is not compiled: run Python in "
+        "another folder, where it finds the installed one, or compile the source with "
+        "`pip install -e . --config-settings editable_mode=compat`"
+    ) from None
 
 __all__ = ["available", "core", "isa"]
 

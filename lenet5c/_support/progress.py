@@ -1,7 +1,8 @@
-"""ProgressBar: what training is doing, on stderr.
+"""ProgressBar: what training is doing, on stderr or in a notebook.
 
-On a terminal one live line (drawn by rich); elsewhere, or without rich, one plain line
-an epoch. It is a callback of `fit`: the bar of `verbose=True` and of the command line.
+Each epoch gets a line when it ends. On a terminal there is a live line below them
+(drawn by rich), in a notebook a bar of HTML. It is a callback of `fit`: the bar of
+`verbose=True` and of the command line.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import sys
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol, TextIO
+from html import escape
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -45,10 +47,9 @@ class ProgressBar:
     ----------
     label : str
         Put before the epoch, to tell several runs apart.
-    transient : bool
-        Erase the live line when training has ended.
-    stream : text stream, default sys.stderr
-        Where to write.
+    stream : text stream or None
+        Where to write. None is the notebook's output, and where there is no notebook
+        sys.stderr.
 
     Attributes
     ----------
@@ -60,14 +61,12 @@ class ProgressBar:
     ...     model.fit(images, labels, callbacks=[bar])
     """
 
-    def __init__(
-        self, label: str = "", *, transient: bool = False, stream: TextIO | None = None
-    ) -> None:
+    def __init__(self, label: str = "", *, stream: TextIO | None = None) -> None:
         self._label = f"{label}  " if label else ""
-        self._transient = transient
+        self._in_notebook = stream is None and _in_notebook()
         self._stream = sys.stderr if stream is None else stream
         self.last: TrainingProgress | None = None
-        self._live: Live | None = None
+        self._live: Live | NotebookOutput | None = None
         self._opened = False
         self._next_draw = 0.0
 
@@ -87,23 +86,32 @@ class ProgressBar:
         self.last = state
         if not self._opened:
             self._opened = True
-            self._live = _live_line(self._stream, self._transient)
+            self._live = (
+                NotebookOutput() if self._in_notebook else _live_line(self._stream)
+            )
         if self._live is None or time.perf_counter() < self._next_draw:
             return
-        self._live.start()
-        self._live.update(self._drawn(state, self._live.console.width), refresh=True)
+        if isinstance(self._live, NotebookOutput):
+            self._live.update(self._html(state))
+        else:
+            self._live.start()
+            width = self._live.console.width
+            self._live.update(self._drawn(state, width), refresh=True)
         self._next_draw = time.perf_counter() + SECONDS_BETWEEN_DRAWS
 
     def on_epoch_end(self, state: TrainingProgress) -> None:
-        """Write the epoch's plain line, or finish the live one after the last epoch."""
-        last = state.epoch == state.epochs
-        if last:
-            self._next_draw = 0.0
+        """Write the epoch's line, and take the live one away after the last epoch."""
+        self._next_draw = 0.0  # no bar of an earlier epoch below the line
         self.on_batch_end(state)
+        line = epoch_line(state, self._label)
         if self._live is None:
-            self._stream.write(epoch_line(state, self._label) + "\n")
+            self._stream.write(line + "\n")
             self._stream.flush()
-        if last:
+        elif isinstance(self._live, NotebookOutput):
+            self._live.add(line)
+        else:
+            self._live.console.out(line, highlight=False)
+        if state.epoch == state.epochs:
             self.close()
 
     def close(self) -> None:
@@ -114,22 +122,35 @@ class ProgressBar:
         self._opened = False
         self._next_draw = 0.0
 
+    def _html(self, state: TrainingProgress) -> str:
+        """The bar for a notebook."""
+        words, done, total, numbers = self._said(state, long=True)
+        return (
+            f"{escape(words)}  <progress value='{done}' max='{total}' "
+            f"style='width:16em;vertical-align:middle'></progress>  {numbers}"
+        )
+
+    def _said(
+        self, state: TrainingProgress, *, long: bool
+    ) -> tuple[str, int, int, str]:
+        """What is before the bar, the batches done, all of them, what is behind it."""
+        done = (state.epoch - 1) * state.batches + state.batch
+        total = state.epochs * state.batches
+        left = timedelta(seconds=round(state.seconds / done * (total - done)))
+        words = f"{self._label}{_epoch_of(state)}"
+        numbers = (
+            f"{state.images_per_second:,.0f} img/s  loss {state.loss:.4f}  "
+            f"{'accuracy ' if long else ''}{state.accuracy:.2%}  {left} left"
+        )
+        return words, done, total, numbers
+
     def _drawn(self, state: TrainingProgress, width: int) -> RenderableType:
         """Return the live line for a terminal of `width` columns."""
         from rich.progress_bar import ProgressBar as Bar
         from rich.table import Table
         from rich.text import Text
 
-        done = (state.epoch - 1) * state.batches + state.batch
-        total = state.epochs * state.batches
-        left = timedelta(seconds=round(state.seconds / done * (total - done)))
-        word = "accuracy " if width >= 100 else ""
-        words = f"{self._label}{_epoch_of(state)}"
-        numbers = (
-            f"{state.images_per_second:,.0f} img/s  loss {state.loss:.4f}  "
-            f"{word}{state.accuracy:.2%}  "
-            + (f"{left} left" if done < total else f"{state.seconds:.1f} s")
-        )
+        words, done, total, numbers = self._said(state, long=width >= 100)
         # two blanks between the parts, and room at the end for the terminal's ^C
         room = width - len(words) - len(numbers) - 5
         line = Table.grid(padding=(0, 1))
@@ -170,7 +191,60 @@ def terminal(stream: TextIO) -> Console | None:
     return console if console.is_terminal and not console.is_dumb_terminal else None
 
 
-def _live_line(stream: TextIO, transient: bool) -> Live | None:
+def _in_notebook() -> bool:
+    """Whether output goes to a notebook: IPython has a kernel there."""
+    ipython = sys.modules.get("IPython")  # which is imported where there is one
+    shell = None if ipython is None else ipython.get_ipython()
+    return getattr(shell, "kernel", None) is not None
+
+
+class NotebookOutput:
+    """One output of a notebook's cell, which changes while the cell runs.
+
+    It is HTML that needs no widgets, and text where HTML is not shown.
+    """
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._bar = ""
+        self._handle: Any = None
+
+    def add(self, line: str) -> None:
+        """Add a line above the bar."""
+        self._lines.append(line)
+        self._show()
+
+    def update(self, bar: str) -> None:
+        """Show another bar, in HTML."""
+        self._bar = bar
+        self._show()
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        if self._handle is not None:
+            self.update("")
+
+    def _show(self) -> None:
+        from IPython.display import display
+
+        text = "\n".join(self._lines)
+        newline = "\n" * bool(text and self._bar)
+        # The box scrolls, and begins at its end.
+        html = (
+            '<div style="max-height:22em;overflow:auto;display:flex;'
+            'flex-direction:column-reverse"><pre style="margin:0;font-size:.9em">'
+            f"{escape(text)}{newline}{self._bar}</pre></div>"
+        )
+        data = {"text/plain": text, "text/html": html}
+        if self._handle is None:
+            self._handle = display(  # type: ignore[no-untyped-call,unused-ignore]
+                data, raw=True, display_id=True
+            )
+        else:
+            self._handle.update(data, raw=True)
+
+
+def _live_line(stream: TextIO) -> Live | None:
     """Return rich's live display, or None where it cannot be."""
     console = terminal(stream)
     if console is None:
@@ -179,7 +253,7 @@ def _live_line(stream: TextIO, transient: bool) -> Live | None:
 
     return Live(
         console=console,
-        transient=transient,
+        transient=True,
         auto_refresh=False,  # no thread that competes with training
         redirect_stdout=sys.stdout.isatty(),  # piped results stay on stdout
     )

@@ -1,5 +1,7 @@
 """Exit codes, and errors as the one line that is shown."""
 
+from pathlib import Path
+
 from lenet5c.training.loop import TrainingError
 
 DONE, CHECK_FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -13,7 +15,12 @@ def explain(error: Exception) -> str:
     """Return the error as one line."""
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{error.filename}: {error.strerror}"
+        said = f"{error.filename}: {error.strerror}"
+        name = Path(str(error.filename))
+        if isinstance(error, FileNotFoundError) and name.suffix == ".lenet5c":
+            said += f", in {name.absolute().parent}; `lenet5c train` writes a model "
+            said += "into the folder that it is started in"
+        return said
     expected = (CommandError, TrainingError, ValueError, TypeError, OSError)
     if isinstance(error, (*expected, ImportError)):
         return text

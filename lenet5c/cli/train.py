@@ -11,7 +11,7 @@ from lenet5c._support.progress import ProgressBar
 from lenet5c.cli.arguments import add_augmentation, augmentation_of
 from lenet5c.cli.data import add_data, check_labels, lasting, load_data
 from lenet5c.cli.errors import DONE, INTERRUPTED, CommandError
-from lenet5c.cli.output import print_json, print_table, say, writable_path
+from lenet5c.cli.output import print_json, say, writable_path
 from lenet5c.cli.settings import Settings
 from lenet5c.data.datasets import Dataset
 from lenet5c.interfaces import Evaluation
@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
         f"{model.multiply_adds:,} multiply-adds an image"
     )
     model.trained_on = lasting(args.data)
-    with ProgressBar(transient=True) as bar:
+    with ProgressBar() as bar:
         try:
             history = _fit(settings, model, data, bar, output)
         except KeyboardInterrupt:
@@ -255,12 +255,11 @@ def _facts(of: Outcome) -> dict[str, Any]:
 
 
 def _print_outcome(of: Outcome) -> None:
-    _print_history(of.history)
     trained = str(of.effort.epochs)
     if len(of.history) < of.effort.epochs:
         trained = f"{len(of.history)} of {trained}"
     print(
-        f"\nTrained {trained} epochs in {of.effort.seconds:.2f} s, "
+        f"Trained {trained} epochs in {of.effort.seconds:.2f} s, "
         f"{of.effort.images_per_second:,.0f} images/s.\n"
         f"Test accuracy {of.test.accuracy:.2%} on {of.tested:,} images, "
         f"loss {of.test.loss:.4f}.\n"
@@ -268,22 +267,3 @@ def _print_outcome(of: Outcome) -> None:
         + ", in place of the file that was there"
         * of.replaced
     )
-
-
-def _print_history(history: History) -> None:
-    if not len(history):
-        return
-    columns = ["epoch", "loss", "accuracy"]
-    validated = bool(history.validation_accuracy)
-    if validated:
-        columns += ["val. loss", "val. accuracy"]
-    rows = []
-    for k in range(len(history)):
-        row = [f"{k + 1}", f"{history.loss[k]:.4f}", f"{history.accuracy[k]:.2%}"]
-        if validated:
-            row.append(f"{history.validation_loss[k]:.4f}")
-            row.append(f"{history.validation_accuracy[k]:.2%}")
-        row.append(f"{history.images_per_second[k]:,.0f}")
-        row.append(f"{history.seconds[k]:.2f}")
-        rows.append(row)
-    print_table([*columns, "img/s", "seconds"], rows)

@@ -10,17 +10,22 @@ from lenet5c._support.checks import as_array, number, whole
 from lenet5c._support.cores import core
 from lenet5c._support.habits import explained
 from lenet5c.data.images import InputStage, as_images
+from lenet5c.display import Displayed, Table, strip
 
 __all__ = ["Augment"]
 
 SIGMA = 4.0  # pixels, of elastic distortion
 MAX_SIGMA = 20.0
+SAMPLES = 12  # shown in a notebook
+FOUR = [(11, 4, 6, 16), (6, 16, 21, 16), (17, 10, 17, 24)]  # strokes: x, y, to x, y
 
 
 @explained
 @dataclass(frozen=True)
-class Augment:
+class Augment(Displayed):
     """How images are changed while they are trained on.
+
+    Notebooks show (with Pillow) what becomes of a 4.
 
     Each image is changed anew in each epoch, in the compiled core, on its way into the
     network: one affine map about its centre with bilinear interpolation, then what
@@ -167,6 +172,26 @@ class Augment:
         )
         return changed.reshape(pixels.shape)
 
+    def _table(self) -> Table:
+        alpha, sigma = self._elastic()
+        rows = [
+            ["shift", f"{self.shift:g}", "pixels at most, each way"],
+            ["rotate", f"{self.rotate:g}", "degrees at most, either way"],
+            ["scale", f"{self.scale:g}", "change of size at most"],
+            ["shear", f"{self.shear:g}", "degrees at most, either way"],
+            ["elastic", f"{alpha:g}", f"alpha, with sigma {sigma:g}"],
+            ["noise", f"{self.noise:g}", "its standard deviation"],
+            ["erase", f"{self.erase:g}", "probability of a rectangle"],
+        ]
+        return Table("Augment", ["", "value", "unit"], rows, texts=3)
+
+    def _drawn(self) -> str:
+        four = np.repeat(_four()[np.newaxis], SAMPLES, axis=0)
+        changed = self.apply(four)[:, 0]
+        changed[0] = four[0] / 255.0
+        changed = np.rint(np.clip(changed, 0, 1) * 255).astype(np.uint8)
+        return strip(changed, "a 4, and what augmentation makes of it", high=56)
+
     def _elastic(self) -> tuple[float, float]:
         """(alpha, sigma), alpha 0 for none."""
         if self.elastic is None:
@@ -179,3 +204,16 @@ class Augment:
                 )
             return self.elastic[0], self.elastic[1]
         return self.elastic, SIGMA
+
+
+def _four() -> NDArray[np.uint8]:
+    """(28, 28): a 4 in strokes, to show what becomes of it."""
+    y, x = np.mgrid[:28, :28]
+    ink = np.zeros((28, 28))
+    for x0, y0, x1, y1 in FOUR:
+        along, across = x1 - x0, y1 - y0
+        share = ((x - x0) * along + (y - y0) * across) / (along**2 + across**2)
+        share = share.clip(0, 1)
+        distance = np.hypot(x - x0 - share * along, y - y0 - share * across)
+        ink = np.maximum(ink, (2 - distance).clip(0, 1))
+    return np.rint(255 * ink).astype(np.uint8)

@@ -15,7 +15,7 @@ import mimetypes
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +33,7 @@ from lenet5c.data.idx import GZIP_START, idx_header, read_idx, write_idx
 from lenet5c.data.names import named, pick, pick_tables, trains
 from lenet5c.data.pictures import class_folders, load_pictures
 from lenet5c.data.tables import SUFFIXES, has_labels, read_table
+from lenet5c.display import Cell, Displayed, Field, Table, brief, html_of, strip
 
 __all__ = [
     "Dataset",
@@ -64,6 +65,10 @@ ZIP_START = b"PK"
 MAPPED_FROM = 256 << 20  # bytes: a smaller file is loaded, and can then change on disk
 
 
+MAX_CLASSES_SHOWN = 50
+THUMBNAILS = 8  # of a class
+
+
 class Split(NamedTuple):
     """Images and what they show.
 
@@ -84,10 +89,15 @@ class Split(NamedTuple):
     images: NDArray[Any]
     labels: NDArray[Any]
 
+    def __repr__(self) -> str:
+        return f"<Split: {brief(self._asdict())}>"
 
-@dataclass(frozen=True, eq=False)
-class Dataset:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset(Displayed):
     """Images to train on, others to test with and, where there are, to validate with.
+
+    Notebooks show how many there are of each class, and (with Pillow) the first ones.
 
     Iterating gives the first two: (x, y), (x_test, y_test) = mnist().
 
@@ -115,6 +125,54 @@ class Dataset:
 
     def __iter__(self) -> Iterator[Split]:
         return iter((self.train, self.test))
+
+    def __repr__(self) -> str:
+        counts = (f"{len(split.images):,} {name}" for name, split in self._splits())
+        return f"<Dataset {self.name}: {', '.join(counts)} images, {self._size()}>"
+
+    def _splits(self) -> list[tuple[str, Split]]:
+        """What there are, by name."""
+        three = {"train": self.train, "validation": self.validation, "test": self.test}
+        return [(name, split) for name, split in three.items() if split is not None]
+
+    def _size(self) -> str:
+        shape = "x".join(map(str, self.train.images.shape[1:]))
+        return f"{shape} {self.train.images.dtype}"
+
+    def _names(self) -> list[Any]:
+        """The classes, sorted."""
+        return sorted(set().union(*(set(s.labels.tolist()) for _, s in self._splits())))
+
+    def _table(self) -> Table:
+        return self._counts(())
+
+    def _repr_html_(self) -> str:
+        """As a table of the classes with their first training images."""
+        images, labels = self.train
+        strips = []
+        for name in self._names()[:MAX_CLASSES_SHOWN]:
+            first = np.flatnonzero(labels == name)[:THUMBNAILS]
+            strips.append(strip(images[first], f"images of {name}"))
+        return html_of(self._counts(strips if any(strips) else ()))
+
+    def _counts(self, strips: Sequence[str]) -> Table:
+        """The table; `strips` are some images of each class as HTML, or nothing."""
+        splits, names = self._splits(), self._names()
+        columns: list[Field] = ["class", *(name for name, _ in splits)]
+        rows: list[list[Field]] = [
+            [str(name), *(f"{(s.labels == name).sum():,}" for _, s in splits)]
+            for name in names[:MAX_CLASSES_SHOWN]
+        ]
+        total: list[Field] = ["total", *(f"{len(s.labels):,}" for _, s in splits)]
+        if strips:
+            columns.insert(1, "the first")
+            total.insert(1, "")
+            for row, html in zip(rows, strips, strict=True):
+                row.insert(1, Cell("", html=html))
+        title = f"Dataset {self.name}: {self._size()}"
+        if len(names) > MAX_CLASSES_SHOWN:
+            title += f", the first {MAX_CLASSES_SHOWN} of {len(names):,} classes"
+        return Table(title, columns, rows, total, texts=1 + bool(strips))
 
 
 @explained

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lenet5c._support.checks import as_array, whole
 from lenet5c._support.habits import explained
+from lenet5c.display import brief
 
 __all__ = ["NothingFound", "Sign", "prepare", "prepare_many"]
 
@@ -70,6 +71,9 @@ class Sign(NamedTuple):
 
     image: NDArray[np.uint8]
     box: tuple[int, int, int, int]
+
+    def __repr__(self) -> str:
+        return f"<Sign: {brief(self._asdict())}>"
 
 
 @explained

@@ -56,6 +56,10 @@ class QuantizedLayer:
     multiplier: NDArray[np.int32] | None = None
     shift: int = 1
 
+    def __repr__(self) -> str:
+        size = "" if self.weight is None else f", {self.weight.shape} int8 weights"
+        return f"<QuantizedLayer {self.step.name}: {self.step.kind}{size}>"
+
     @property
     def is_raw(self) -> bool:
         """Whether the sums of a convolution are its output."""

@@ -30,6 +30,7 @@ from lenet5c.deploy.int8 import (
     run,
 )
 from lenet5c.deploy.steps import Step, steps_of
+from lenet5c.display import Displayed, Table, drawing, size_of
 from lenet5c.graph import scale_and_shift
 from lenet5c.interfaces import Network
 from lenet5c.layers.base import Shape
@@ -64,8 +65,8 @@ class LayerError(NamedTuple):
     signal_to_noise: float
 
 
-@dataclass(frozen=True)
-class QuantizationReport:
+@dataclass(frozen=True, repr=False)
+class QuantizationReport(Displayed):
     """What quantisation costs, on images and their labels.
 
     Attributes
@@ -96,6 +97,24 @@ class QuantizationReport:
     weight_bytes: int
     activation_bytes: int
 
+    def __repr__(self) -> str:
+        return (
+            f"<QuantizationReport: {self.float_accuracy:.2%} in float32, "
+            f"{self.accuracy:.2%} in int8, on {self.images:,} images>"
+        )
+
+    def _table(self) -> Table:
+        rows = [
+            ["accuracy in float32", f"{self.float_accuracy:.2%}"],
+            ["accuracy in int8", f"{self.accuracy:.2%}"],
+            ["images in the same class", f"{self.agreement:.2%}"],
+            ["bytes of weights", f"{self.weight_bytes:,}"],
+            ["bytes of activations", f"{self.activation_bytes:,}"],
+        ]
+        for name, noise in self.layers:
+            rows.append([f"signal to noise of {name}", f"{noise:.1f} dB"])
+        return Table(f"QuantizationReport on {self.images:,} images", ["", ""], rows)
+
     def __str__(self) -> str:
         width = max(len(layer.name) for layer in self.layers)
         return "\n".join(
@@ -114,7 +133,7 @@ class QuantizationReport:
         )
 
 
-class QuantizedModel:
+class QuantizedModel(Displayed):
     """A network in 8-bit integers: what `Model.quantize` returns.
 
     Images are uint8, of the shapes that `Model.predict` takes. Nothing is computed in
@@ -387,6 +406,27 @@ class QuantizedModel:
             f"<QuantizedModel of {len(self.layers)} steps, "
             f"{self.weight_bytes:,} bytes, {len(self.classes)} classes>"
         )
+
+    def _table(self) -> Table:
+        rows = []
+        for layer in self.layers:
+            step, weight = layer.step, layer.weight
+            rows.append(
+                [
+                    step.name,
+                    step.kind + f", {step.activation}" * bool(step.activation),
+                    size_of(step.output_shape),
+                    "" if weight is None else f"{weight.size:,}",
+                    f"{layer.scale:.3g}",
+                ]
+            )
+        title = f"QuantizedModel: {size_of(self.input_shape)} to {len(self.classes)} "
+        title += f"classes in {self.weight_bytes:,} bytes"
+        columns = ["step", "kind", "output", "int8 weights", "unit of the output"]
+        return Table(title, columns, rows, texts=3)
+
+    def _drawn(self) -> str:
+        return drawing(self._float.layers, self.input_shape)
 
     def _steps(self) -> list[Step]:
         return [layer.step for layer in self.layers]

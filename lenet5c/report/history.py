@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet5c.display import Displayed, Table, counted, picture
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -16,9 +18,14 @@ __all__ = ["History"]
 Path = str | os.PathLike[str]
 
 
-@dataclass
-class History:
+MAX_EPOCHS_SHOWN = 10
+
+
+@dataclass(repr=False)
+class History(Displayed):
     """What `fit` returns: lists with one entry for each epoch.
+
+    Notebooks show the curves (with matplotlib) and the last epochs.
 
     Attributes
     ----------
@@ -50,6 +57,15 @@ class History:
     learning_rate: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     images_per_second: list[float] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        epochs = counted(len(self), "epoch")
+        if not self.loss:
+            return f"<History of {epochs}>"
+        facts = f"loss {self.loss[-1]:.4f}, accuracy {self.accuracy[-1]:.2%}"
+        if self.validation_accuracy:
+            facts += f", validation {self.validation_accuracy[-1]:.2%}"
+        return f"<History of {epochs}: {facts}>"
 
     def __len__(self) -> int:
         """How many epochs were trained."""
@@ -167,6 +183,40 @@ class History:
         from lenet5c.report.plots import plot_history
 
         return plot_history(self, path)
+
+    def _table(self) -> Table:
+        forms = {
+            "loss": ("loss", "{:.4f}"),
+            "accuracy": ("accuracy", "{:.2%}"),
+            "validation_loss": ("val. loss", "{:.4f}"),
+            "validation_accuracy": ("val. accuracy", "{:.2%}"),
+            "learning_rate": ("learning rate", "{:.3g}"),
+            "images_per_second": ("img/s", "{:,.0f}"),
+            "seconds": ("seconds", "{:.2f}"),
+        }
+        lists = self.to_dict()
+        some = [name for name in forms if len(lists[name]) == len(self) > 0]
+        first = max(0, len(self) - MAX_EPOCHS_SHOWN)
+        rows = [
+            [f"{k + 1}", *(forms[name][1].format(lists[name][k]) for name in some)]
+            for k in range(first, len(self))
+        ]
+        title = f"History: {counted(len(self), 'epoch')}, {sum(self.seconds):.1f} s"
+        title += f"; the last {MAX_EPOCHS_SHOWN}" * (first > 0)
+        return Table(title, ["epoch", *(forms[name][0] for name in some)], rows)
+
+    def _drawn(self) -> str:
+        if len(self) < 2:  # a curve of one point
+            return ""
+        from lenet5c.report.plots import PIXELS_PER_INCH, png
+
+        try:
+            figure = self.plot()
+        except ImportError:  # the table says it too
+            return ""
+        width = round(figure.get_figwidth() * PIXELS_PER_INCH)
+        fit = "max-width:100%;min-width:640px"
+        return picture(png(figure), "loss and accuracy, epoch by epoch", width, fit)
 
 
 def _written(text: str, path: Path | None) -> str:

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lenet5c._support.build import __version__
 from lenet5c.data.images import as_images, encode_labels
+from lenet5c.display import brief
 from lenet5c.files.atomic import write_atomically
 from lenet5c.interfaces import Evaluation, Network
 from lenet5c.report import plots
@@ -38,7 +39,6 @@ Lists = Mapping[str, Sequence[float | None]]
 
 MAX_MISTAKES = 20
 MAX_CONFUSIONS = 10
-PIXELS_PER_INCH = 96  # of a page; pictures have more, for sharp screens and paper
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --soft: #5a5a5a; --paper: #ffffff;
@@ -107,6 +107,9 @@ class Scores(NamedTuple):
     recall: NDArray[np.float64]
     f1: NDArray[np.float64]
     support: NDArray[np.int64]
+
+    def __repr__(self) -> str:
+        return f"<Scores: {brief(self._asdict())}>"
 
 
 def scores(confusion: NDArray[Any]) -> Scores:
@@ -309,7 +312,7 @@ class _Album:
         content = plots.png(draw())
         write_atomically(self.folder / f"{name}.png", [content])
         self.drawn.add(name)
-        scale = PIXELS_PER_INCH / plots.DOTS_PER_INCH
+        scale = plots.PIXELS_PER_INCH / plots.DOTS_PER_INCH
         pixels = struct.unpack(">2I", content[16:24])  # in each PNG, at this place
         width, height = (round(scale * count) for count in pixels)
         return (

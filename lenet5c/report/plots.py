@@ -2,8 +2,8 @@
 
 Each function returns a matplotlib Figure and, if it is given a path, writes it there:
 as PNG of `DOTS_PER_INCH`, or what else the file name ends in (.svg, .pdf). pyplot is
-not used: no window opens, and no figure stays in memory. Confidences are sorted into
-`CALIBRATION_BINS`.
+not used: no window opens, and no figure stays in memory. Notebooks show a figure that a
+cell ends with. Confidences are sorted into `CALIBRATION_BINS`.
 
 N images, C channels, H rows, W columns, K classes. Colours are those of Okabe and Ito
 (2008), maps viridis and PuOr, so that colour-blind people see the same.
@@ -17,6 +17,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -25,6 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lenet5c._support.checks import as_array, whole
 from lenet5c.data.augment import Augment
+from lenet5c.display import brief
 from lenet5c.files.atomic import write_atomically
 from lenet5c.interfaces import Network
 from lenet5c.layers import AvgPool2d, Conv2d, MaxPool2d
@@ -40,6 +42,7 @@ PathLike = str | os.PathLike[str] | None
 __all__ = [
     "CALIBRATION_BINS",
     "DOTS_PER_INCH",
+    "PIXELS_PER_INCH",
     "Reliability",
     "feature_layers",
     "plot_augmented",
@@ -58,6 +61,7 @@ __all__ = [
 
 BLUE, VERMILLION, SKY, GREY = "#0072B2", "#D55E00", "#56B4E9", "#767676"
 DOTS_PER_INCH = 144
+PIXELS_PER_INCH = 96  # of a page; pictures have more, for sharp screens and paper
 CALIBRATION_BINS = 15  # Guo et al. 2017, section 2
 MAX_EPOCHS_MARKED = 40
 MAX_CLASSES_COUNTED = 15  # in a confusion matrix, with numbers in its fields
@@ -231,6 +235,9 @@ class Reliability(NamedTuple):
     confidence: NDArray[np.float64]
     accuracy: NDArray[np.float64]
     error: float
+
+    def __repr__(self) -> str:
+        return f"<Reliability: {brief(self._asdict())}>"
 
 
 def reliability(
@@ -733,7 +740,15 @@ def _figure(width: float, height: float, layout: Layout = "constrained") -> Figu
     require_matplotlib()
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout=layout)
+    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout=layout)
+    # Notebooks know how to show the figures of pyplot alone.
+    figure._repr_png_ = partial(_shown_in_notebook, figure)  # type: ignore[attr-defined]
+    return figure
+
+
+def _shown_in_notebook(figure: Figure) -> tuple[bytes, dict[str, int]]:
+    """The figure as a PNG file, and how wide it is on a page."""
+    return png(figure), {"width": round(figure.get_figwidth() * PIXELS_PER_INCH)}
 
 
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:

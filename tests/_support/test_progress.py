@@ -82,6 +82,23 @@ def test_the_live_line_shows_epoch_speed_loss_accuracy_and_time_left(terminal):
         assert word in first
 
 
+def test_each_epoch_leaves_one_line_and_the_bar_goes(terminal):
+    train(ProgressBar("mlp", stream=terminal), epochs=3)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+    lines = [line for line in re.split("[\r\n]+", plain) if "━" not in line]
+    assert [line[:14] for line in lines if line.strip()] == [
+        f"mlp  epoch {epoch}/3" for epoch in (1, 2, 3)
+    ]
+    assert "\x1b[1A\x1b[2K" in terminal.getvalue().rsplit("━", 1)[1]  # it is erased
+
+
+def test_the_bar_below_an_epochs_line_is_not_of_an_earlier_one(terminal):
+    train(ProgressBar(stream=terminal), epochs=3)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+    for epoch in (1, 2, 3):
+        assert re.search(rf"epoch {epoch}/3  loss .*\nepoch {epoch}/3 ━", plain)
+
+
 @pytest.mark.parametrize("columns", [60, 80, 100, 200])
 def test_the_live_line_is_one_line_at_any_width(terminal, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))

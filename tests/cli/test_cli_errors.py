@@ -135,6 +135,15 @@ def test_the_entry_point_is_the_command(capsys):
     assert "missing.lenet5c: No such file" in capsys.readouterr().err
 
 
+def test_a_missing_model_file_is_told_with_the_folder_it_was_looked_for(capsys):
+    assert cli.main(["evaluate", "missing.lenet5c"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(
+        f"missing.lenet5c: No such file or directory, in {os.getcwd()}; `lenet5c "
+        "train` writes a model into the folder that it is started in"
+    )
+
+
 def shell(command):
     """Run in a shell; return the exit code of `lenet5c` and all that was written."""
     done = subprocess.run(
