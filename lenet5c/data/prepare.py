@@ -2,7 +2,11 @@
 
 H rows, W columns, C channels (1 or 3). The steps: read the picture, estimate the paper
 and the light on it, measure each pixel's distance from the paper, find the pieces of
-ink, join the strokes of a sign, and draw each sign as MNIST's were.
+ink, join the strokes of a sign, and draw each sign as MNIST's were. What is drawn on a
+transparent ground is ink already.
+
+`deploy/web/prepare.js` follows this file step by step, with the same names, and gives
+the same bytes: who changes one changes the other, and a test ties them.
 """
 
 import os

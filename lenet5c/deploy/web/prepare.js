@@ -23,7 +23,7 @@ const prepare = (() => {
   const EDGE = 0.35; // of a stroke's full darkness: what is darker belongs to it
   const SMALLEST = 0.02; // of the picture's longer side: less is a speck
   const GAP = 0.012; // of the picture: a fragment that is nearer belongs to the sign
-  const THICKEST = 0.235; // of a tight crop's height: half of a wider stroke is a shadow
+  const THICKEST = 0.235; // of a tight crop's height: half of a wider one is a shadow
   const DECENT = 0.3; // of the largest piece's length: it may be the sign instead
   const THICKNESS = [2.2, 4.5]; // pixels at 28x28: MNIST's strokes
 
@@ -164,7 +164,8 @@ const prepare = (() => {
       const middle = median(top.values);
       return mapped(top, (value) => value - middle);
     };
-    let best = (ink = ruled(topHat(WINDOWS[0])));
+    ink = ruled(topHat(WINDOWS[0]));
+    let best = ink;
     const strong = above(ink, 0.6 * quantile(ink.values, 0.999));
     for (const share of WINDOWS.slice(1)) {
       const top = topHat(share);
@@ -180,37 +181,40 @@ const prepare = (() => {
     if (shortest(ink) < SMALL) return ink;
     const threshold = Math.max(NOISE * noiseOf(ink), CONTRAST);
     const thin = Math.max(9, round(0.015 * across(ink)));
-    const [lines, turned] = [ink, transposed(ink)].map((grid) => {
+    const [horizontal, vertical] = [ink, transposed(ink)].map((grid) => {
       const { height, width } = grid;
       const strips = 32;
       const reach = round(0.02 * width);
       const wide = Math.floor(width / strips);
-      const parts = { height, width: strips, values: new Float64Array(height * strips) };
+      const quantiles = new Float64Array(height * strips);
       for (let y = 0; y < height; y++)
         for (let i = 0; i < strips; i++) {
           const start = y * width + i * wide;
           const part = grid.values.subarray(start, start + wide);
-          parts.values[y * strips + i] = quantile(part, 0.4);
+          quantiles[y * strips + i] = quantile(part, 0.4);
         }
+      const parts = { height, width: strips, values: quantiles };
       const line = maximumFilter1d(parts, 0, 3);
       const near = maximumFilter1d(line, 0, 2 * reach + 1);
       const thick = greyOpening(line, [thin, 1]); // a stroke is thicker
       const result = floats(height, width);
       for (let y = 0; y < height; y++) {
-        const level = quantile(near.values.subarray(y * strips, (y + 1) * strips), 0.15);
+        const beside = near.values.subarray(y * strips, (y + 1) * strips);
+        const level = quantile(beside, 0.15);
         if (level <= threshold) continue;
         for (let x = 0; x < width; x++) {
           const i = y * strips + Math.min(Math.floor(x / wide), strips - 1);
-          const line_ = Math.min(line.values[i] - thick.values[i], 1.5 * level);
-          result.values[y * width + x] = Math.max(line_, 0);
+          const darkness = Math.min(line.values[i] - thick.values[i], 1.5 * level);
+          result.values[y * width + x] = Math.max(darkness, 0);
         }
       }
       return result;
     });
-    const down = transposed(turned).values;
-    return mapped(ink, (value, i) =>
-      Math.max(value - Math.max(lines.values[i], down[i]), Math.min(value, 0)),
-    );
+    const upright = transposed(vertical);
+    return mapped(ink, (value, i) => {
+      const line = Math.max(horizontal.values[i], upright.values[i]);
+      return Math.max(value - line, Math.min(value, 0));
+    });
   }
 
   /** The paper's deviation; ink is above 0, and half of the noise is below. */
@@ -494,7 +498,8 @@ const prepare = (() => {
   function isOneSign(a, b, near) {
     const gap = Math.max(a.top, b.top) - Math.min(a.bottom, b.bottom);
     const aside = Math.max(a.left, b.left) - Math.min(a.right, b.right);
-    if (Math.max(gap, aside) < near && b.length < 0.6 * a.length) return true; // a fragment
+    const isFragment = Math.max(gap, aside) < near && b.length < 0.6 * a.length;
+    if (isFragment) return true;
     const shared = overlap(a, b);
     if (shared < 0.4 || gap <= 0) return shared > 0.5;
     const low = Math.min(a.height, b.height);
@@ -847,7 +852,8 @@ const prepare = (() => {
   function gaussianFilter1d(grid, axis, sigma, order) {
     const reach = Math.floor(4 * sigma + 0.5);
     const kernel = [];
-    for (let i = 0; i <= reach; i++) kernel.push(Math.exp((-0.5 / sigma ** 2) * i ** 2));
+    for (let i = 0; i <= reach; i++)
+      kernel.push(Math.exp((-0.5 / sigma ** 2) * i ** 2));
     const total = 2 * sum(kernel) - 1;
     // kernel[i] is that of both sides, of which the derivative's is -kernel[i]
     for (let i = 0; i <= reach; i++) kernel[i] *= (order ? i / sigma ** 2 : 1) / total;
@@ -968,17 +974,17 @@ const prepare = (() => {
     return result;
   }
 
-  /** Of each of `length` pixels the two of `count` cells beside it, the second's share. */
+  /** Of each of `length` pixels the two of `count` cells beside it, and their share. */
   function between(length, count) {
     const first = new Int32Array(length);
     const second = new Int32Array(length);
     const share = new Float64Array(length);
     for (let i = 0; i < length; i++) {
       const place = (i + 0.5) * (count / length) - 0.5;
-      const inside = Math.min(Math.max(place, 0), count - 1);
-      first[i] = Math.floor(inside);
+      const clipped = Math.min(Math.max(place, 0), count - 1);
+      first[i] = Math.floor(clipped);
       second[i] = Math.min(first[i] + 1, count - 1);
-      share[i] = inside - first[i];
+      share[i] = clipped - first[i];
     }
     return { first, second, share };
   }
@@ -996,12 +1002,12 @@ const prepare = (() => {
       for (let size = 1; size > 0; ) {
         const place = waiting[--size];
         const x = place % width;
-        const y = (place - x) / width;
         for (let dy = -1; dy <= 1; dy++)
           for (let dx = -1; dx <= 1; dx++) {
             if (!diagonal && dx && dy) continue;
-            if (y + dy < 0 || y + dy >= height || x + dx < 0 || x + dx >= width) continue;
+            if (x + dx < 0 || x + dx >= width) continue;
             const near = place + dy * width + dx;
+            // above the first row and below the last is nothing: undefined
             if (!values[near] || labels[near]) continue;
             labels[near] = count;
             waiting[size++] = near;
@@ -1011,7 +1017,7 @@ const prepare = (() => {
     return [{ height, width, values: labels }, count];
   }
 
-  /** [top, left, bottom, right] of each label from 0 to count; bottom, right are after. */
+  /** [top, left, bottom, right] of each label from 0 to count; those two are after. */
   function boxes({ width, values }, count) {
     const result = Array.from({ length: count + 1 }, () => [Infinity, Infinity, 0, 0]);
     for (let i = 0; i < values.length; i++) {
@@ -1073,8 +1079,8 @@ const prepare = (() => {
         result[i] = distance = Math.min(distance + 1, result[i]);
     }
     const squares = new Float64Array(width);
-    const lowest = new Int32Array(width); // the columns of the parabolas that are lowest
-    const starts = new Float64Array(width + 1); // and from where on each of them is
+    const lowest = new Int32Array(width); // the columns of the lowest parabolas
+    const starts = new Float64Array(width + 1); // and where each begins to be lowest
     for (let row = 0; row < values.length; row += width) {
       for (let x = 0; x < width; x++) squares[x] = result[row + x] ** 2;
       let last = -1;
@@ -1106,20 +1112,20 @@ const prepare = (() => {
     const [top, left, bottom, right] = box.map(f32);
     const { height, width } = grid;
     if (rows === height && columns === width && !top && !left) return grid;
-    const across = weights(width, left, right, columns);
-    const down = weights(height, top, bottom, rows);
+    const horizontal = weights(width, left, right, columns);
+    const vertical = weights(height, top, bottom, rows);
     const narrow = new Float32Array(height * columns);
     // only the rows that are needed
-    const last = down[rows - 1];
-    for (let y = down[0].first; y < last.first + last.kernel.length; y++)
-      across.forEach(({ first, kernel }, x) => {
+    const last = vertical[rows - 1];
+    for (let y = vertical[0].first; y < last.first + last.kernel.length; y++)
+      horizontal.forEach(({ first, kernel }, x) => {
         let value = 0;
         for (let i = 0; i < kernel.length; i++)
           value += grid.values[y * width + first + i] * kernel[i];
         narrow[y * columns + x] = value;
       });
     const result = floats(rows, columns);
-    down.forEach(({ first, kernel }, y) => {
+    vertical.forEach(({ first, kernel }, y) => {
       for (let x = 0; x < columns; x++) {
         let value = 0;
         for (let i = 0; i < kernel.length; i++)
