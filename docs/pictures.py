@@ -8,6 +8,7 @@ numbers are those of this machine, which should have nothing else to do.
 """
 
 import io
+import math
 import os
 import pty
 import re
@@ -24,11 +25,13 @@ MODES = ("light", "dark")
 COLUMNS = 82
 TRAIN = ["train", "--epochs", "10", "--validation", "0.1"]
 EPOCHS_SHOWN = 7
-THREE = (  # a stroke, in shares of the canvas
-    *((0.30, 0.22), (0.42, 0.16), (0.57, 0.17), (0.66, 0.26), (0.65, 0.36)),
-    *((0.57, 0.44), (0.46, 0.48), (0.58, 0.51), (0.69, 0.60), (0.69, 0.71)),
-    *((0.60, 0.81), (0.45, 0.84), (0.30, 0.78)),
-)
+THREE = [  # a stroke of two arcs, in shares of the canvas
+    (0.46 + wide * math.cos(angle), middle + high * math.sin(angle))
+    for middle, wide, high, start, stop in (
+        *((0.31, 0.18, 0.15, -2.8, 1.5), (0.65, 0.21, 0.19, -1.5, 2.6)),
+    )
+    for angle in (start + (stop - start) * step / 12 for step in range(13))
+]
 
 
 def training() -> None:
@@ -121,8 +124,8 @@ def _browser(mode: str) -> Iterator[Any]:
     options.binary_location = shutil.which("chromium") or ""
     for argument in (
         *("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
-        "--force-device-scale-factor=1.5",
-        "--window-size=1000,900",
+        "--force-device-scale-factor=1.25",
+        "--window-size=1200,1130",
     ):
         options.add_argument(argument)
     service = webdriver.ChromeService(shutil.which("chromedriver"))
