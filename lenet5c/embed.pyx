@@ -21,6 +21,8 @@ import numpy
 from lenet5c._support import cores as _core
 from lenet5c._support.checks import as_array, refuse_masked
 
+__all__ = ["Predictor", "addresses"]
+
 cdef extern from "lenet5c.h" nogil:
     int c_abi_version "lenet5c_abi_version"()
     const char *c_strerror "lenet5c_strerror"(int)

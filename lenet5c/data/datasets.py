@@ -67,8 +67,12 @@ MAPPED_FROM = 256 << 20  # bytes: a smaller file is loaded, and can then change 
 class Split(NamedTuple):
     """Images and what they show.
 
-    images : (N, H, W) uint8; those of your own may also be floats, or of other shapes
-    labels : (N,) int64; those of your own may also be strings
+    Attributes
+    ----------
+    images : (N, H, W) uint8
+        Those of your own may also be floats, or of other shapes.
+    labels : (N,) int64
+        Those of your own may also be strings.
     """
 
     images: NDArray[Any]
@@ -79,8 +83,10 @@ class Split(NamedTuple):
 class Dataset:
     """Images to train on, others to test with and, where there are, to validate with.
 
-    Iterating gives the first two: (x, y), (x_test, y_test) = mnist().
+    Iterating gives the first two: ``(x, y), (x_test, y_test) = mnist()``.
 
+    Attributes
+    ----------
     name : str
     train, test : Split
     validation : Split or None

@@ -57,7 +57,9 @@ __all__ = [
 
 BLUE, VERMILLION, SKY, GREY = "#0072B2", "#D55E00", "#56B4E9", "#767676"
 DOTS_PER_INCH = 144
-CALIBRATION_BINS = 15  # Guo et al. 2017, section 2
+"""Of the pictures that are written to files."""
+CALIBRATION_BINS = 15
+"""Bins of confidence that a calibration is counted in (Guo et al. 2017, section 2)."""
 MAX_EPOCHS_MARKED = 40
 MAX_CLASSES_COUNTED = 15  # in a confusion matrix, with numbers in its fields
 MAX_FILTERS = 64
