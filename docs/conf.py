@@ -40,7 +40,15 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "sphinxarg.ext",
 ]
-exclude_patterns = ["_templates"]
+examples = ROOT / "examples" / "gallery"
+exclude_patterns = [
+    "_templates",
+    *(  # built once, of an example that is gone
+        f"gallery/{page.name}"
+        for page in (HERE / "gallery").glob("plot_*.rst")
+        if not (examples / f"{page.stem}.py").exists()
+    ),
+]
 smartquotes = False  # --help is not a dash and a word
 templates_path = ["_templates"]
 nitpicky = True
@@ -76,7 +84,7 @@ hawkmoth_root = str(ROOT / "csrc")
 hawkmoth_clang = [f"-I{sysconfig.get_path('include')}"]  # lenet5c_api.h reads Python.h
 
 sphinx_gallery_conf = {
-    "examples_dirs": str(ROOT / "examples" / "gallery"),
+    "examples_dirs": str(examples),
     "gallery_dirs": "gallery",
     "download_all_examples": False,
     "show_memory": False,
@@ -150,6 +158,15 @@ class RepositoryLinks(SphinxTransform):
                 link["refexplicit"] = False
 
 
+def examples_of_commands(app: Sphinx, document: nodes.document) -> None:
+    """The lines below `examples:` in the help of a command are code."""
+    for item in document.findall(nodes.definition_list_item):
+        if item[0].astext() == "examples:":
+            lines = item[-1].astext()
+            item[-1].clear()
+            item[-1] += nodes.literal_block(lines, lines, language="sh")
+
+
 def unknown_name(
     app: Sphinx, env: Any, node: addnodes.pending_xref, text: nodes.TextElement
 ) -> nodes.TextElement | None:
@@ -196,6 +213,7 @@ def constants(
 
 def setup(app: Sphinx) -> None:
     app.add_transform(RepositoryLinks)
+    app.connect("doctree-read", examples_of_commands)
     app.connect("missing-reference", unknown_name)
     app.connect("autodoc-process-docstring", constants)
     app.connect("autodoc-process-signature", of_cython, priority=100)
