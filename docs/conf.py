@@ -158,6 +158,23 @@ class RepositoryLinks(SphinxTransform):
                 link["refexplicit"] = False
 
 
+def names_in_code(app: Sphinx, document: nodes.document) -> None:
+    """`lenet5c.Augment(shift=2)` in a text is a link to what it names."""
+    for code in list(document.findall(nodes.literal)):
+        name = re.match(r"(lenet5c(\.[A-Za-z]\w*)+)(\(.*\))?$", code.astext())
+        if name is None or not isinstance(code.parent, nodes.paragraph | nodes.entry):
+            continue
+        link = addnodes.pending_xref(
+            "",
+            refdoc=app.env.docname,
+            refdomain="py",
+            reftype="obj",
+            reftarget=name[1],
+        )
+        code.replace_self(link)
+        link += code
+
+
 def examples_of_commands(app: Sphinx, document: nodes.document) -> None:
     """The lines below `examples:` in the help of a command are code."""
     for item in document.findall(nodes.definition_list_item):
@@ -213,6 +230,7 @@ def constants(
 
 def setup(app: Sphinx) -> None:
     app.add_transform(RepositoryLinks)
+    app.connect("doctree-read", names_in_code)
     app.connect("doctree-read", examples_of_commands)
     app.connect("missing-reference", unknown_name)
     app.connect("autodoc-process-docstring", constants)

@@ -4,9 +4,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from conftest import python_environment
+
+import lenet5c
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -62,3 +65,25 @@ def test_a_program_has_the_python_blocks_on_the_lines_of_the_page():
 def test_links_to_other_files_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
         assert (page.parent / target).exists(), target
+
+
+def test_the_reference_names_all_that_is_public():
+    page = (DOCS / "api.md").read_text("utf-8")
+    listed = re.findall(r"^   (\w+)$", page, re.M)
+    assert sorted(listed) == sorted({*lenet5c.__all__, "LeNet5Classifier"})
+    for name in lenet5c.__all__:
+        value = getattr(lenet5c, name)
+        if isinstance(value, ModuleType):  # its page lists its __all__
+            assert set(value.__all__) <= set(dir(value)), name
+
+
+def test_every_page_is_in_a_table_of_contents():
+    listed = {
+        re.sub(r".*<(.*)>", r"\1", line)
+        for page in ("index", "guide")
+        for block in re.findall(
+            r"```{toctree}(.*?)```", (DOCS / f"{page}.md").read_text("utf-8"), re.S
+        )
+        for line in block.split("\n")
+    }
+    assert {page.stem for page in DOCS.glob("*.md")} <= listed | {"index"}
