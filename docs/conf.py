@@ -154,7 +154,7 @@ class RepositoryLinks(SphinxTransform):
                 link.replace_self(page)
             elif (HERE / target).is_dir() or (ROOT / target).is_dir():
                 link.replace_self(nodes.inline("", "", *link.children))
-            elif link.astext() == f"{target.name}.md":
+            elif Path(link.astext()).name == f"{target.name}.md":
                 link["refexplicit"] = False
 
 
