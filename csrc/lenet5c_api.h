@@ -14,10 +14,17 @@
 
 #include "lenet5c.h"
 
-/* Functions are added at the end, and the version grows by one; none is ever removed or
- * changed, so a table serves whoever was compiled against an older one. */
+/**
+ * Functions are added at the end, and the version grows by one; none is ever removed or
+ * changed, so a table serves whoever was compiled against an older one.
+ */
 #define LENET5C_API_VERSION 1
 
+/**
+ * Each member is the function of lenet5c.h with the same name, but for the last two, which
+ * take a step of training: images (count, channels, source_height, source_width), labels
+ * from 0, the mean loss of the batch written.
+ */
 typedef struct lenet5c_api {
     int version;
     int (*abi_version)(void);
@@ -40,7 +47,7 @@ typedef struct lenet5c_api {
         int count, float learning_rate, float *loss);
 } lenet5c_api;
 
-/* The table, or NULL with a Python exception set. */
+/** The table, or NULL with a Python exception set. */
 static inline const lenet5c_api *lenet5c_import(void)
 {
     const lenet5c_api *api =

@@ -9,6 +9,7 @@ from lenet5c.data.images import InputStage
 __all__ = ["Predictor", "addresses"]
 
 addresses: dict[str, int]
+"""The addresses of the functions in embed.pxd, by name."""
 
 class Predictor:
     def __init__(

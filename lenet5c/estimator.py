@@ -202,7 +202,7 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Channels, rows and columns of an image.
     n_features_in_ : int
         Numbers in an image.
-    feature_names_in_ : (n_features,) array
+    feature_names_in_ : (n_features,) array of str
         Only if X has feature names that are all strings.
     n_outputs_ : int
         Outputs of the network: n_classes.

@@ -72,6 +72,7 @@ LENET5: Layers = [
     ("tanh", {}),
     ("dense", {"name": "OUTPUT", "outputs": 10}),
 ]
+"""LeNet-5 as a network of this module."""
 
 
 def _double(array: ArrayLike) -> Array:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -107,3 +108,25 @@ def test_links_to_other_files_lead_somewhere(page):
     links = r"""\]\(([^)#:]+)\)|(?:src|srcset|href)="([^":]+)\""""
     for target in map("".join, re.findall(links, page.read_text("utf-8"))):
         assert (page.parent / target).exists(), target
+
+
+def test_the_reference_names_all_that_is_public():
+    page = (DOCS / "api.md").read_text("utf-8")
+    listed = re.findall(r"^   (\w+)$", page, re.M)
+    assert sorted(listed) == sorted({*lenet5c.__all__, "LeNet5Classifier"})
+    for name in lenet5c.__all__:
+        value = getattr(lenet5c, name)
+        if isinstance(value, ModuleType):  # its page lists its __all__
+            assert set(value.__all__) <= set(dir(value)), name
+
+
+def test_every_page_is_in_a_table_of_contents():
+    listed = {
+        re.sub(r".*<(.*)>", r"\1", line)
+        for page in ("index", "guide")
+        for block in re.findall(
+            r"```{toctree}(.*?)```", (DOCS / f"{page}.md").read_text("utf-8"), re.S
+        )
+        for line in block.split("\n")
+    }
+    assert {page.stem for page in DOCS.glob("*.md")} <= listed | {"index"}

@@ -9,6 +9,7 @@ from lenet5c._support.threads import resolve_threads
 __all__ = ["__version__", "build_info", "get_include"]
 
 __version__: str = core.version
+"""The version of the package."""
 
 
 def build_info() -> dict[str, Any]:

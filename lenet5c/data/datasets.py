@@ -99,7 +99,7 @@ class Dataset(Displayed):
 
     Notebooks show how many there are of each class, and (with Pillow) the first ones.
 
-    Iterating gives the first two: (x, y), (x_test, y_test) = mnist().
+    Iterating gives the first two: ``(x, y), (x_test, y_test) = mnist()``.
 
     Attributes
     ----------

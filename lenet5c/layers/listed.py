@@ -44,6 +44,7 @@ LAYERS: dict[str, type[Layer]] = {
         *(Dropout, Flatten, Residual),
     )
 }
+"""The kinds of layers, by the names that model files use."""
 
 # Options that came later, written where they are not this: a network that needs none of
 # them has the file that it had before.

@@ -61,8 +61,11 @@ __all__ = [
 
 BLUE, VERMILLION, SKY, GREY = "#0072B2", "#D55E00", "#56B4E9", "#767676"
 DOTS_PER_INCH = 144
-PIXELS_PER_INCH = 96  # of a page; pictures have more, for sharp screens and paper
-CALIBRATION_BINS = 15  # Guo et al. 2017, section 2
+PIXELS_PER_INCH = 96
+"""Of a page; pictures have more, for sharp screens and paper."""
+"""Of the pictures that are written to files."""
+CALIBRATION_BINS = 15
+"""Bins of confidence that a calibration is counted in (Guo et al. 2017, section 2)."""
 MAX_EPOCHS_MARKED = 40
 MAX_CLASSES_COUNTED = 15  # in a confusion matrix, with numbers in its fields
 MAX_FILTERS = 64

@@ -239,6 +239,7 @@ class AdamW(Optimizer):
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adamw": AdamW}
+"""The optimizers that ``fit(optimizer=...)`` takes by name."""
 
 
 def as_optimizer(optimizer: Any) -> Optimizer:

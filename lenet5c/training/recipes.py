@@ -82,10 +82,11 @@ class Recipe:
         return self.optimizer() if name == "optimizer" else getattr(self, name, None)
 
 
-# The rate of SGD, by network; a network that is not named here takes the careful one.
+# A network that is not named here takes the careful one.
 # At 0.1 networks of ReLU without batch normalisation lose their way: on the digits cnn3
 # diverged or stayed at chance with one seed in two.
 SGD_RATES = {"lenet5": 0.1, "mlp": 0.05, "cnn3": 0.02, "resnet18": 0.1}
+"""The learning rate of SGD, by network."""
 CAREFUL_RATE = 0.02
 
 RECIPES: dict[str, Recipe] = {
@@ -96,9 +97,8 @@ RECIPES: dict[str, Recipe] = {
         augment=Augment(shift=1.5, rotate=8, scale=0.1, elastic=15),
     ),
 }
+"""The recipes that ``fit(recipe=...)`` takes by name."""
 
-# Those of `compare`, tuned on held-out training images of MNIST; what was tried is in
-# docs/compare.md.
 RECIPES_OF: dict[str, Recipe] = {
     "lenet5": Recipe(
         epochs=15,
@@ -122,6 +122,8 @@ RECIPES_OF: dict[str, Recipe] = {
         augment=Augment(shift=2, rotate=10, scale=0.1),
     ),
 }
+"""The recipes of ``lenet5c compare``, by network: tuned on held-out training images of
+MNIST; what was tried is in docs/compare.md."""
 
 
 def sgd_rate(network: object, activation: str | None = None) -> float:

@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 Schedule = Callable[[int, int, int], float]
+"""``(step, steps_per_epoch, epochs)`` to the factor of the learning rate at a step."""
 
 
 def constant(step: int, steps_per_epoch: int, epochs: int) -> float:
@@ -284,6 +285,7 @@ SCHEDULES: dict[str, Schedule] = {
     "plateau": ReduceOnPlateau(),
     "step": Step(),
 }
+"""The schedules that ``fit(schedule=...)`` takes by name."""
 
 
 def as_schedule(schedule: object) -> Schedule:
