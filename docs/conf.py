@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from latex2mathml.converter import convert
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.errors import PycodeError
@@ -23,6 +24,7 @@ import lenet5c
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
+sys.path.insert(0, str(HERE))  # for figures.py
 
 project = "lenet5c"
 author = "the authors of lenet5c"
@@ -86,6 +88,9 @@ hawkmoth_clang = [f"-I{sysconfig.get_path('include')}"]  # lenet5c_api.h reads P
 sphinx_gallery_conf = {
     "examples_dirs": str(examples),
     "gallery_dirs": "gallery",
+    "within_subsection_order": "FileNameSortKey",
+    "image_scrapers": ("matplotlib", "figures.scrape"),
+    "abort_on_example_error": True,
     "download_all_examples": False,
     "show_memory": False,
     "show_signature": False,
@@ -93,6 +98,8 @@ sphinx_gallery_conf = {
     "ignore_repr_types": r"matplotlib\.",
     "write_computation_times": False,
 }
+
+html_math_renderer = "mathml"  # MathJax would come over a network
 
 copybutton_prompt_text = r">>> |\.\.\. "
 copybutton_prompt_is_regexp = True
@@ -228,7 +235,18 @@ def constants(
                     return
 
 
+def mathml(display: str) -> tuple[Any, None]:
+    """Formulas as MathML, which browsers draw by themselves."""
+
+    def visit(writer: Any, formula: nodes.Element) -> None:
+        writer.body.append(convert(formula.astext(), display=display))
+        raise nodes.SkipNode
+
+    return visit, None
+
+
 def setup(app: Sphinx) -> None:
+    app.add_html_math_renderer("mathml", mathml("inline"), mathml("block"))
     app.add_transform(RepositoryLinks)
     app.connect("doctree-read", names_in_code)
     app.connect("doctree-read", examples_of_commands)

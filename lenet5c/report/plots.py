@@ -42,7 +42,6 @@ PathLike = str | os.PathLike[str] | None
 __all__ = [
     "CALIBRATION_BINS",
     "DOTS_PER_INCH",
-    "PIXELS_PER_INCH",
     "Reliability",
     "feature_layers",
     "plot_augmented",
