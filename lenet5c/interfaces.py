@@ -12,7 +12,7 @@ from lenet5c.data.images import InputStage
 from lenet5c.layers import Layer
 from lenet5c.layers.base import Shape
 
-__all__ = ["Evaluation", "Network", "Trainable"]
+__all__ = ["Evaluation", "Lists", "Network", "Trainable"]
 
 Vector = NDArray[np.float32]
 
@@ -35,6 +35,12 @@ class Evaluation(NamedTuple):
     confusion: NDArray[np.int64]
 
 
+class Lists(Protocol):
+    """A `History`."""
+
+    def to_dict(self) -> dict[str, list[float]]: ...
+
+
 class Network(Protocol):
     """A model for those who describe, draw or export it: see `Model`."""
 
@@ -47,10 +53,14 @@ class Network(Protocol):
     source: tuple[int, int]
     fitted: bool
     trained_on: str | None
+    passes: int
+    multiply_adds: int
     parameter_count: int
     parameter_vector: Vector
     state_vector: Vector
 
+    @property
+    def history(self) -> Lists: ...
     @property
     def parameters(self) -> Mapping[str, Vector]: ...
     @property
@@ -71,11 +81,11 @@ class Network(Protocol):
 class Trainable(Network, Protocol):
     """A model for `fit`."""
 
-    passes: int
     gate: Gate
 
     @property
     def least_batch(self) -> int: ...
+    def remember(self, history: Any, start: int) -> None: ...
     def set_input(
         self, stage: InputStage, source: tuple[int, int], classes: NDArray[Any]
     ) -> None: ...

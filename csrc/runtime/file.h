@@ -10,15 +10,50 @@ struct file {
     int in_parts; /* the payload is elsewhere, and there are no digits to compare */
 };
 
+/* How many numbers a list of the history has; -1 if it is none. A null is one that is not
+ * known, and is no epoch. */
+static int64_t history_length(struct text list, int of_epochs)
+{
+    struct text item;
+    int first = 1;
+    int64_t count = 0, epoch;
+    double value;
+    if (!begins_with(list, '[')) return -1;
+    for (; next_item(&list, &first, NULL, &item); count++) {
+        if (of_epochs
+                ? !get_whole(item, &epoch) || epoch < 1 || epoch > INT32_MAX
+                : !begins_with(item, 'n') && (!get_number(item, &value) ||
+                                                 !(value >= -DBL_MAX && value <= DBL_MAX)))
+            return -1;
+    }
+    return count;
+}
+
+/* Whether these are lists of the training's epochs, all of one length. */
+static int is_history(struct text t)
+{
+    static const char *const keys[] = {"epoch", "loss", "accuracy", "learning_rate",
+        "validation_loss", "validation_accuracy", NULL};
+    struct text values[6];
+    const unsigned seen = get_object(t, keys, values);
+    int64_t length;
+    if ((seen & 15) != 15 || (length = history_length(values[0], 1)) < 0) return 0;
+    for (int i = 1; i < 6; i++)
+        if (seen >> i & 1 && history_length(values[i], 0) != length) return 0;
+    return 1;
+}
+
 /* Whether it says how the model was trained: read by others alone. */
 static int is_training(struct text t)
 {
-    static const char *const keys[] = {"passes", "data", NULL};
-    struct text values[2];
+    static const char *const keys[] = {"passes", "data", "history", NULL};
+    struct text values[3];
     int64_t passes;
-    return is_json(t) && get_object(t, keys, values) == 3 &&
-           get_whole(values[0], &passes) && passes >= 0 && passes <= INT32_MAX &&
-           (begins_with(values[1], '"') || begins_with(values[1], 'n'));
+    unsigned seen;
+    if (!is_json(t) || ((seen = get_object(t, keys, values)) & 3) != 3) return 0;
+    return get_whole(values[0], &passes) && passes >= 0 && passes <= INT32_MAX &&
+           (begins_with(values[1], '"') || begins_with(values[1], 'n')) &&
+           (!(seen & 4) || is_history(values[2]));
 }
 
 static int check_metadata(struct file *file, struct text metadata)
