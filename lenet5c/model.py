@@ -908,7 +908,7 @@ class Model:
             self.fitted,
             self.passes,
             self.trained_on,
-            {**history.to_dict(), "epoch": history.epochs()},
+            history.to_dict() | {"epoch": list(history.epochs())},
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -1012,7 +1012,8 @@ def _copy_into(name: str, vector: NDArray[np.float32], values: ArrayLike) -> Non
 
 
 def _history_of(contents: Contents) -> History:
-    return History(**contents.history).joined(History(), contents.passes)
+    history = History.from_dict(contents.history)
+    return history.joined(History(), contents.passes)
 
 
 @explained

@@ -33,9 +33,12 @@ EXTRAS = {
     "data.prepare": {"PIL", "scipy"},
     "estimator": {"sklearn"},
     "files.onnx_out": {"onnx"},
+    "report.canvas": {"matplotlib"},
+    "report.curves": {"matplotlib"},
     "report.history": {"matplotlib"},
-    "report.page": {"matplotlib"},
-    "report.plots": {"matplotlib"},
+    "report.html": {"matplotlib"},
+    "report.images": {"matplotlib"},
+    "report.occlusion": {"matplotlib"},
 }
 
 

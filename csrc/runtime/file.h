@@ -10,22 +10,29 @@ struct file {
     int in_parts; /* the payload is elsewhere, and there are no digits to compare */
 };
 
-/* How many numbers a list of the history has; -1 if it is none. A null is one that is not
- * known, and is no epoch. */
-static int64_t history_length(struct text list, int of_epochs)
+static int is_epoch(struct text t)
+{
+    int64_t epoch;
+    return get_whole(t, &epoch) && epoch >= 1 && epoch <= INT32_MAX;
+}
+
+/* Whether it is finite, or a null for what is not known. */
+static int is_figure(struct text t)
+{
+    double value;
+    return begins_with(t, 'n') ||
+           (get_number(t, &value) && value >= -DBL_MAX && value <= DBL_MAX);
+}
+
+/* How many entries a list has; -1 if one is something else, or it is none. */
+static int64_t list_length(struct text list, int (*is_entry)(struct text))
 {
     struct text item;
+    int64_t count = 0;
     int first = 1;
-    int64_t count = 0, epoch;
-    double value;
     if (!begins_with(list, '[')) return -1;
-    for (; next_item(&list, &first, NULL, &item); count++) {
-        if (of_epochs
-                ? !get_whole(item, &epoch) || epoch < 1 || epoch > INT32_MAX
-                : !begins_with(item, 'n') && (!get_number(item, &value) ||
-                                                 !(value >= -DBL_MAX && value <= DBL_MAX)))
-            return -1;
-    }
+    for (; next_item(&list, &first, NULL, &item); count++)
+        if (!is_entry(item)) return -1;
     return count;
 }
 
@@ -37,9 +44,9 @@ static int is_history(struct text t)
     struct text values[6];
     const unsigned seen = get_object(t, keys, values);
     int64_t length;
-    if ((seen & 15) != 15 || (length = history_length(values[0], 1)) < 0) return 0;
+    if ((seen & 15) != 15 || (length = list_length(values[0], is_epoch)) < 0) return 0;
     for (int i = 1; i < 6; i++)
-        if (seen >> i & 1 && history_length(values[i], 0) != length) return 0;
+        if (seen >> i & 1 && list_length(values[i], is_figure) != length) return 0;
     return 1;
 }
 

@@ -81,7 +81,7 @@ def metadata_of(contents: Contents) -> dict[str, str]:
     stage = contents.stage
     if contents.classes.dtype.kind == "U":
         _check_room(len(contents.classes), contents.classes.dtype.itemsize // 4)
-    training = {"passes": contents.passes, "data": data_name(contents)}
+    training: dict[str, Any] = {"passes": contents.passes, "data": data_name(contents)}
     if contents.history.get("epoch"):
         training["history"] = {
             name: [_rounded(value) for value in contents.history[name]]
@@ -189,7 +189,7 @@ def _checked(
     if not isinstance(fitted, bool):
         raise ValueError(f"fitted: expected true or false, got {fitted!r:.80}")
     said = parse_json("training", training)
-    lists = {}
+    lists: History = {}
     if isinstance(said, dict) and "history" in said:
         lists = _checked_history(said.pop("history"))
     passes, data = fields("training", said, "passes", "data")

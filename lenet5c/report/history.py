@@ -3,7 +3,7 @@
 import math
 import os
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,19 @@ class History:
             del lists["epoch"]
         return lists
 
+    @classmethod
+    def from_dict(cls, lists: Mapping[str, Sequence[float]]) -> "History":
+        """The opposite of `to_dict`.
+
+        Examples
+        --------
+        >>> lenet5c.History.from_dict({"loss": [0.5], "epoch": [3]}).epochs()
+        [3]
+        """
+        columns = {name: list(column) for name, column in lists.items()}
+        epoch = [int(number) for number in columns.pop("epoch", ())]
+        return cls(**columns, epoch=epoch)
+
     def joined(self, later: "History", start: int) -> "History":
         """This history up to the epoch `start`, and a later training behind it.
 
@@ -95,19 +108,19 @@ class History:
         numbers = self.epochs()
         kept = bisect_right(numbers, start)
         numbers = numbers[:kept] + [start + epoch for epoch in later.epochs()]
-        lists = {}
+        lists: dict[str, list[float]] = {}
         for name in History().to_dict():
             before, after = getattr(self, name)[:kept], getattr(later, name)
             if before or after:
                 before = before or [math.nan] * kept
                 lists[name] = before + (after or [math.nan] * len(later))
-        lists["epoch"] = numbers
+        lists["epoch"] = list(numbers)
         if len(numbers) > MAX_ENTRIES:
             places = _thinned(numbers)
             lists = {name: [x[k] for k in places] for name, x in lists.items()}
         if lists["epoch"] == list(range(1, len(lists["epoch"]) + 1)):
             del lists["epoch"]
-        return History(**lists)
+        return History.from_dict(lists)
 
     def to_json(self, path: Path | None = None) -> str:
         """The lists as a JSON object, also written to `path`; not finite is null."""

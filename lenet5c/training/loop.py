@@ -335,7 +335,7 @@ class _Run:
         history.seconds.append(seconds)
         history.images_per_second.append(state.images_per_second)
         last = {name: column[-1:] for name, column in history.to_dict().items()}
-        self.model.remember(History(**last), self.start + len(history) - 1)
+        self.model.remember(History.from_dict(last), self.start + len(history) - 1)
 
     def _tell(self, seconds: float) -> None:
         """The epoch's lines in the log file and in Python's logging."""
