@@ -230,6 +230,13 @@ class Model:
         """What `fit` has found so far, in a training that began behind epoch `start`.
 
         In one step: whoever is interrupted, or saves meanwhile, has whole epochs.
+
+        Examples
+        --------
+        >>> model = lenet5c.lenet5()
+        >>> model.remember(lenet5c.History(loss=[0.5], accuracy=[0.8]), 0)
+        >>> len(model.history)
+        1
         """
         self.history = self.history.joined(history, start)
 

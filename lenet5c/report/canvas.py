@@ -171,9 +171,15 @@ def short(name: object, longest: int = LONGEST_NAME) -> str:
     return text.replace("$", r"\$")  # no formula, whatever is in between
 
 
-def fitting(name: object, room: float, size: float, bold: bool = False) -> str:
+def fitting(
+    name: object,
+    room: float,
+    size: float,
+    bold: bool = False,
+    longest: int = LONGEST_NAME,
+) -> str:
     """A name for a picture, as much of it as fits into so many inches."""
-    longest = min(LONGEST_NAME, len(printable(name)))
+    longest = min(longest, len(printable(name)))
     while longest > 3:
         text = short(name, longest)
         width = text_width(text, size, bold)

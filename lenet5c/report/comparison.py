@@ -89,6 +89,7 @@ def write_comparison(
 
     Examples
     --------
+    >>> from lenet5c.report.comparison import write_comparison
     >>> data = lenet5c.datasets.digits()
     >>> models = {"tanh": lenet5c.lenet5(), "relu": lenet5c.lenet5(activation="relu")}
     >>> for model in models.values():

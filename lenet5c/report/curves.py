@@ -104,7 +104,8 @@ def plot_histories(
     --------
     >>> first = lenet5c.History(loss=[0.5, 0.3], accuracy=[0.8, 0.9])
     >>> second = lenet5c.History(loss=[0.6, 0.2], accuracy=[0.7, 0.95])
-    >>> figure = plot_histories({"first": first, "second": second})
+    >>> both = {"first": first, "second": second}
+    >>> figure = lenet5c.plots.plot_histories(both)
     >>> [text.get_text() for text in figure.legends[0].get_texts()]
     ['first, training', 'second, training']
     """
@@ -301,9 +302,8 @@ def plot_rankings(
 
     Examples
     --------
-    >>> from lenet5c.report.scores import ranking
-    >>> one = ranking([True, False, True], [0.9, 0.2, 0.8])
-    >>> figure = plot_rankings([one, one], ["cat", "dog"])
+    >>> one = lenet5c.plots.ranking([True, False, True], [0.9, 0.2, 0.8])
+    >>> figure = lenet5c.plots.plot_rankings([one, one], ["cat", "dog"])
     >>> [axes.get_title() for axes in figure.axes]
     ['Precision and recall', 'ROC']
     """

@@ -60,7 +60,13 @@ class History:
         return len(self.loss)
 
     def epochs(self) -> list[int]:
-        """The number of each entry's epoch, from 1."""
+        """The number of each entry's epoch, from 1.
+
+        Examples
+        --------
+        >>> lenet5c.History(loss=[0.5, 0.4], epoch=[1, 5]).epochs()
+        [1, 5]
+        """
         return list(self.epoch) or list(range(1, len(self) + 1))
 
     def to_dict(self) -> dict[str, list[float]]:

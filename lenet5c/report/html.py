@@ -75,6 +75,7 @@ th, td { padding: 0.25rem 0.9rem 0.25rem 0; text-align: right; vertical-align: t
 th.text, td.text { text-align: left; }
 td.long { max-width: 18rem; min-width: 11rem; white-space: normal;
   overflow-wrap: anywhere; }
+td.long:last-child { max-width: 26rem; min-width: 20rem; }
 th, tfoot td { font-weight: 600; }
 th button { font: inherit; color: inherit; background: none; border: 0; padding: 0;
   text-align: inherit; cursor: pointer; text-decoration: underline dotted;
@@ -94,7 +95,8 @@ footer { margin-top: 3rem; }
 small { font-size: 0.95rem; font-weight: normal; color: var(--soft); }
 @media screen and (max-width: 50rem) {
   .plot { max-width: none; width: max(100%, var(--least)); }
-  th { white-space: normal; } th, td { padding-right: 0.6rem; } }
+  table { font-size: 0.92rem; } th { white-space: normal; }
+  th, td { padding-right: 0.6rem; } }
 @media print { :root { --ink: #000000; --soft: #444444; --paper: #ffffff;
   --line: #bbbbbb; --card: #ffffff; --accent: #000000; --series-1: #0072b2;
   --series-2: #d55e00; --series-3: #00805d; --series-4: #a8447c; --series-5: #9a6a00;

@@ -104,7 +104,7 @@ def plot_mistakes(
         look: dict[str, Any] = {"fontsize": SMALL, "va": "center"}
         axes.text(x, y + 0.6 * LINE, words, fontfamily=families(words), **look)
         if files is not None:
-            file = fitting(Path(files[index]).name, wide - 0.2, SMALL)
+            file = fitting(Path(files[index]).name, wide - 0.2, SMALL, longest=48)
             below = y + LINE + side + 0.6 * LINE
             axes.text(x, below, file, color=GREY, fontfamily=families(file), **look)
         put(axes, shown(pixels[index]), x, y + LINE, side)

@@ -103,7 +103,7 @@ def occlusion(
     Examples
     --------
     >>> image = lenet5c.datasets.digits().test.images[0]
-    >>> found = occlusion(lenet5c.lenet5(), image)
+    >>> found = lenet5c.plots.occlusion(lenet5c.lenet5(), image)
     >>> found.effect.shape, found.patch
     ((28, 28), 7)
     """
@@ -179,7 +179,7 @@ def plot_occlusion(
     Examples
     --------
     >>> images = lenet5c.datasets.digits().test.images[:3]
-    >>> figure = plot_occlusion(lenet5c.lenet5(), images)
+    >>> figure = lenet5c.plots.plot_occlusion(lenet5c.lenet5(), images)
     >>> len(figure.axes[0].images)
     6
     """

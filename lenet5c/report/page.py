@@ -99,6 +99,7 @@ def write_report(
 
     Examples
     --------
+    >>> from lenet5c.report.page import write_report
     >>> data = lenet5c.datasets.digits()
     >>> model = lenet5c.lenet5()
     >>> history = model.fit(*data.train, epochs=1)

@@ -7,7 +7,6 @@ opens, and no figure stays in memory.
 
 from lenet5c.report.canvas import (
     DOTS_PER_INCH,
-    inline_svg,
     png,
     printable,
     require_matplotlib,
@@ -29,7 +28,9 @@ from lenet5c.report.images import (
 from lenet5c.report.occlusion import Occlusion, occlusion, plot_occlusion
 from lenet5c.report.scores import (
     CALIBRATION_BINS,
+    Ranking,
     Reliability,
+    ranking,
     reliability,
     worst_mistakes,
 )
@@ -38,9 +39,9 @@ __all__ = [
     "CALIBRATION_BINS",
     "DOTS_PER_INCH",
     "Occlusion",
+    "Ranking",
     "Reliability",
     "feature_layers",
-    "inline_svg",
     "occlusion",
     "plot_augmented",
     "plot_calibration",
@@ -54,6 +55,7 @@ __all__ = [
     "plot_rankings",
     "png",
     "printable",
+    "ranking",
     "reliability",
     "require_matplotlib",
     "worst_mistakes",

@@ -192,7 +192,7 @@ def ranking(of_class: ArrayLike, probability: ArrayLike) -> Ranking:
 
     Examples
     --------
-    >>> ranking([True, False, True, False], [0.9, 0.8, 0.7, 0.1]).area
+    >>> lenet5c.plots.ranking([True, False, True, False], [0.9, 0.8, 0.7, 0.1]).area
     0.75
     """
     truth = as_array("of_class", of_class).astype(bool)
@@ -233,6 +233,7 @@ def chance_of_split(one: int, other: int) -> float:
 
     Examples
     --------
+    >>> from lenet5c.report.scores import chance_of_split
     >>> chance_of_split(1, 6)
     0.125
     """

@@ -103,7 +103,7 @@ def test_every_picture_has_words_for_those_who_cannot_see_it(page):
 
 def test_the_identifiers_of_the_pictures_do_not_mix(page):
     ids = [value for _, name, value in page.attributes if name == "id"]
-    assert len(ids) == len(set(ids)) > 50
+    assert len(ids) == len(set(ids)) > 20
     used = {
         v[1:] for _, name, v in page.attributes if name == "xlink:href" and v[0] == "#"
     }

@@ -13,7 +13,6 @@ import pytest
 
 import lenet5c
 from lenet5c.report import canvas, curves, plots
-from lenet5c.report.scores import ranking
 
 pytest.importorskip("matplotlib")
 
@@ -420,7 +419,7 @@ def test_texts_of_rankings_are_readable(count, names, monkeypatch):
     rng = np.random.default_rng(count)
     codes = rng.integers(0, count, 400)
     chances = rng.dirichlet(np.ones(count), 400) + 0.3 * np.eye(count)[codes]
-    found = [ranking(codes == k, chances[:, k]) for k in range(count)]
+    found = [plots.ranking(codes == k, chances[:, k]) for k in range(count)]
     figure = plots.plot_rankings(found, NAMES[names][:count])
     check_texts(figure, monkeypatch)
     precision, roc = figure.axes
@@ -437,8 +436,8 @@ def test_texts_of_rankings_are_readable(count, names, monkeypatch):
 
 
 def test_classes_without_images_have_no_curve():
-    some = ranking([True, False, True], [0.9, 0.5, 0.4])
-    none = ranking([False, False, False], [0.9, 0.5, 0.4])
+    some = plots.ranking([True, False, True], [0.9, 0.5, 0.4])
+    none = plots.ranking([False, False, False], [0.9, 0.5, 0.4])
     figure = plots.plot_rankings([none, some], ["none", "some"])
     assert len(figure.axes[0].lines) == 1
     with pytest.raises(ValueError, match="rankings: expected one for each"):
@@ -449,7 +448,7 @@ def test_the_corner_of_good_rankings_is_enlarged():
     truth = np.arange(1000) < 500
     chance = np.where(truth, 0.9, 0.1)
     chance[[0, 999]] = 0.5
-    figure = plots.plot_rankings([ranking(truth, chance)], ["a"])
+    figure = plots.plot_rankings([plots.ranking(truth, chance)], ["a"])
     precision, roc = figure.axes
     assert precision.get_xlim()[0] == precision.get_ylim()[0] == pytest.approx(0.99)
     assert roc.get_xlim()[1] == pytest.approx(0.01)
@@ -583,7 +582,7 @@ def test_a_font_that_has_the_characters_is_used(fonts, caplog):
 def test_inline_pictures_have_text_and_colours_of_the_theme():
     name = 'a <b> id="x" fill: #000000; "quoted"'
     figure = plots.plot_confusion([[8, 2], [0, 5]], [name, "y"])
-    text = plots.inline_svg(figure, "one", 'words "for" <all>')
+    text = canvas.inline_svg(figure, "one", 'words "for" <all>')
     root = ElementTree.fromstring(text.replace("xlink:href", "href"))
     assert root.get("aria-label") == 'words "for" <all>'
     texts = [of.text for of in root.iter() if of.tag.endswith("text")]
@@ -600,7 +599,7 @@ def test_inline_pictures_have_text_and_colours_of_the_theme():
 def test_images_in_inline_pictures_keep_their_pixels():
     image = np.random.default_rng(0).integers(0, 256, (5, 7)).astype(np.uint8)
     figure = plots.plot_mistakes(image[np.newaxis], [0], [[0.2, 0.8]], "ab")
-    text = plots.inline_svg(figure, "one", "")
+    text = canvas.inline_svg(figure, "one", "")
     (source,) = re.findall(r"data:image/png;base64,\s*([\w+/=\s]*)", text)
     png = io.BytesIO(base64.b64decode(source))
     pixels = np.asarray(pytest.importorskip("PIL.Image").open(png).convert("L"))
