@@ -37,7 +37,7 @@ ON_LIGHT, ON_DARK = "#010101", "#fefefe"  # on a coloured field, in any theme
 DOTS_PER_INCH = 144
 PIXELS_PER_INCH = 96  # of a page; PNG files have more, for sharp screens and paper
 PHONE = 368  # pixels between the margins of a page of 400
-WHOLE_SCALE, LEAST_SCALE = 0.62, 0.8  # of a picture that a phone shows whole, and else
+WHOLE_SCALE, LEAST_SCALE = 0.6, 0.8  # of a picture that a phone shows whole, and else
 LONGEST_NAME = 20  # characters of a class name
 
 # Of pictures made of images, in inches.
