@@ -317,7 +317,8 @@ def predictor_of(contents: "Contents") -> "Predictor":
     from lenet5c.files.container import file_parts
     from lenet5c.files.model_file import metadata_of
 
-    parts = file_parts(contents.tensors, metadata_of(contents))
+    metadata = metadata_of(contents._replace(history={}))  # nothing to predict with
+    parts = file_parts(contents.tensors, metadata)
     return _named(contents, b"".join(parts), None)
 
 

@@ -13,7 +13,7 @@ from lenet5c.display import VERMILLION, Cell, Displayed, Field, Table, cut
 from lenet5c.layers import Layer
 from lenet5c.layers.base import Shape
 
-__all__ = ["Evaluation", "Network", "Trainable"]
+__all__ = ["Evaluation", "Lists", "Network", "Trainable"]
 
 Vector = NDArray[np.float32]
 
@@ -117,6 +117,12 @@ class Evaluation(Displayed, _Figures):
         return Table(title, columns, rows, texts=2)
 
 
+class Lists(Protocol):
+    """A `History`."""
+
+    def to_dict(self) -> dict[str, list[float]]: ...
+
+
 class Network(Protocol):
     """A model for those who describe, draw or export it: see `Model`."""
 
@@ -129,10 +135,14 @@ class Network(Protocol):
     source: tuple[int, int]
     fitted: bool
     trained_on: str | None
+    passes: int
+    multiply_adds: int
     parameter_count: int
     parameter_vector: Vector
     state_vector: Vector
 
+    @property
+    def history(self) -> Lists: ...
     @property
     def parameters(self) -> Mapping[str, Vector]: ...
     @property
@@ -153,11 +163,11 @@ class Network(Protocol):
 class Trainable(Network, Protocol):
     """A model for `fit`."""
 
-    passes: int
     gate: Gate
 
     @property
     def least_batch(self) -> int: ...
+    def remember(self, history: Any, start: int) -> None: ...
     def set_input(
         self, stage: InputStage, source: tuple[int, int], classes: NDArray[Any]
     ) -> None: ...

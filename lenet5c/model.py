@@ -34,13 +34,13 @@ from lenet5c.parameters import (
     tensor_shapes,
     views_of,
 )
+from lenet5c.report.history import History
 
 if TYPE_CHECKING:
     from lenet5c.deploy.page import Examples
     from lenet5c.deploy.quantize import QuantizedModel
     from lenet5c.embed import Predictor
     from lenet5c.files.model_file import Contents
-    from lenet5c.report.history import History
     from lenet5c.training.callbacks import Callback, EarlyStopping
     from lenet5c.training.checkpoint import Checkpoint
     from lenet5c.training.optimizers import Optimizer
@@ -95,6 +95,9 @@ class Model(Displayed):
     passes : int
         How many epochs all calls of `fit` have trained: what their random numbers go on
         from.
+    history : History
+        What all calls of `fit` have found, epoch by epoch, 1,000 entries at most. A
+        model file has it too, but for the durations, in 7 digits.
     predicts_alike : bool
         Whether all images of a call are predicted by one engine: then their order
         changes no bit, as scikit-learn wants it (see `forward`). False unless set.
@@ -180,6 +183,7 @@ class Model(Displayed):
         self.gate = Gate()
         self._engine = Engine(self._network, self._state, self._contents, self.gate)
         self.passes = 0
+        self.history = History()
         self.trained_on: str | None = None
         self.set_input(InputStage(), self.input_shape[1:], np.arange(self.class_count))
         self.fitted = False
@@ -249,6 +253,20 @@ class Model(Displayed):
         from elsewhere and nothing is done to them."""
         unchanged = self.fitted and (self.stage.mean, self.stage.deviation) == (0, 1)
         return self.stage.of_floats or (self.stage.pixels is None and unchanged)
+
+    def remember(self, history: History, start: int) -> None:
+        """What `fit` has found so far, in a training that began behind epoch `start`.
+
+        In one step: whoever is interrupted, or saves meanwhile, has whole epochs.
+
+        Examples
+        --------
+        >>> model = lenet5c.lenet5()
+        >>> model.remember(lenet5c.History(loss=[0.5], accuracy=[0.8]), 0)
+        >>> len(model.history)
+        1
+        """
+        self.history = self.history.joined(history, start)
 
     def set_input(
         self, stage: InputStage, source: tuple[int, int], classes: NDArray[Any]
@@ -1095,6 +1113,7 @@ class Model(Displayed):
         model.set_input(now.stage, now.source, now.classes)
         model.fitted = now.fitted
         model.passes, model.trained_on = now.passes, now.trained_on
+        model.history = _history_of(now)
         return model
 
     @explained
@@ -1211,6 +1230,7 @@ class Model(Displayed):
 
     def _contents(self, stage: InputStage, vector: NDArray[np.float32]) -> Contents:
         """What a model file holds."""
+        history = self.history
         from lenet5c.files.model_file import Contents
 
         parameters, buffers = views_of(lambda: vector, self._tensor_shapes)
@@ -1224,6 +1244,7 @@ class Model(Displayed):
             self.fitted,
             self.passes,
             self.trained_on,
+            history.to_dict() | {"epoch": list(history.epochs())},
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -1235,7 +1256,7 @@ class Model(Displayed):
                 "state_vector": self.state_vector.copy(),
                 "input": (self.stage, self.source, self.classes),
                 "fitted": self.fitted,
-                "training": (self.passes, self.trained_on),
+                "training": (self.passes, self.trained_on, self.history),
                 "predicts_alike": self.predicts_alike,
             }
 
@@ -1250,7 +1271,7 @@ class Model(Displayed):
         np.copyto(self.state_vector, state["state_vector"])
         self.set_input(stage, source, classes)
         self.fitted = state["fitted"]
-        self.passes, self.trained_on = state["training"]
+        self.passes, self.trained_on, self.history = state["training"]
         self.predicts_alike = state.get("predicts_alike", False)
 
     def _rows(self) -> list[list[str]]:
@@ -1351,6 +1372,11 @@ def _copy_into(name: str, vector: NDArray[np.float32], values: ArrayLike) -> Non
     np.copyto(vector, array)
 
 
+def _history_of(contents: Contents) -> History:
+    history = History.from_dict(contents.history)
+    return history.joined(History(), contents.passes)
+
+
 @explained
 def load(path: str | os.PathLike[str]) -> Model:
     """Read a model that `Model.save` wrote.
@@ -1396,4 +1422,5 @@ def load(path: str | os.PathLike[str]) -> Model:
             views[name] = contents.tensors[name]
     model.fitted = contents.fitted
     model.passes, model.trained_on = contents.passes, contents.trained_on
+    model.history = _history_of(contents)
     return model

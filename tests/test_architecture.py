@@ -34,9 +34,12 @@ EXTRAS = {
     "display": {"PIL", "rich"},
     "estimator": {"sklearn"},
     "files.onnx_out": {"onnx"},
+    "report.canvas": {"matplotlib"},
+    "report.curves": {"matplotlib"},
     "report.history": {"matplotlib"},
-    "report.page": {"matplotlib"},
-    "report.plots": {"matplotlib"},
+    "report.html": {"matplotlib"},
+    "report.images": {"matplotlib"},
+    "report.occlusion": {"matplotlib"},
 }
 
 

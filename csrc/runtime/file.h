@@ -10,15 +10,57 @@ struct file {
     int in_parts; /* the payload is elsewhere, and there are no digits to compare */
 };
 
+static int is_epoch(struct text t)
+{
+    int64_t epoch;
+    return get_whole(t, &epoch) && epoch >= 1 && epoch <= INT32_MAX;
+}
+
+/* Whether it is finite, or a null for what is not known. */
+static int is_figure(struct text t)
+{
+    double value;
+    return begins_with(t, 'n') ||
+           (get_number(t, &value) && value >= -DBL_MAX && value <= DBL_MAX);
+}
+
+/* How many entries a list has; -1 if one is something else, or it is none. */
+static int64_t list_length(struct text list, int (*is_entry)(struct text))
+{
+    struct text item;
+    int64_t count = 0;
+    int first = 1;
+    if (!begins_with(list, '[')) return -1;
+    for (; next_item(&list, &first, NULL, &item); count++)
+        if (!is_entry(item)) return -1;
+    return count;
+}
+
+/* Whether these are lists of the training's epochs, all of one length. */
+static int is_history(struct text t)
+{
+    static const char *const keys[] = {"epoch", "loss", "accuracy", "learning_rate",
+        "validation_loss", "validation_accuracy", NULL};
+    struct text values[6];
+    const unsigned seen = get_object(t, keys, values);
+    int64_t length;
+    if ((seen & 15) != 15 || (length = list_length(values[0], is_epoch)) < 0) return 0;
+    for (int i = 1; i < 6; i++)
+        if (seen >> i & 1 && list_length(values[i], is_figure) != length) return 0;
+    return 1;
+}
+
 /* Whether it says how the model was trained: read by others alone. */
 static int is_training(struct text t)
 {
-    static const char *const keys[] = {"passes", "data", NULL};
-    struct text values[2];
+    static const char *const keys[] = {"passes", "data", "history", NULL};
+    struct text values[3];
     int64_t passes;
-    return is_json(t) && get_object(t, keys, values) == 3 &&
-           get_whole(values[0], &passes) && passes >= 0 && passes <= INT32_MAX &&
-           (begins_with(values[1], '"') || begins_with(values[1], 'n'));
+    unsigned seen;
+    if (!is_json(t) || ((seen = get_object(t, keys, values)) & 3) != 3) return 0;
+    return get_whole(values[0], &passes) && passes >= 0 && passes <= INT32_MAX &&
+           (begins_with(values[1], '"') || begins_with(values[1], 'n')) &&
+           (!(seen & 4) || is_history(values[2]));
 }
 
 static int check_metadata(struct file *file, struct text metadata)

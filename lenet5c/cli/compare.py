@@ -129,7 +129,7 @@ def _rows(
         except KeyboardInterrupt:
             interrupted = True
         if runs or error is not None:
-            rows.append(summary(network, runs, error))
+            rows.append(summary(network, runs, error, data=args.data))
         if interrupted:
             break
     return rows, interrupted
@@ -162,7 +162,8 @@ def _facts(args: argparse.Namespace, data: Dataset, measured_on: str) -> dict[st
 
 
 def _print_rows(rows: Sequence[dict[str, Any]], seeds: int) -> None:
-    """Print a row for each network and, below it, what the article says of it."""
+    """Print a row for each network and, below it, what the article says of it, where
+    that is of the same data."""
     columns: dict[str, Callable[[dict[str, Any]], str]] = {
         "parameters": lambda of: f"{of['parameters']:,}",
         "accuracy": lambda of: f"{of['accuracy']:.2%}",

@@ -65,7 +65,8 @@ class MeasurementError(RuntimeError):
 
 @dataclass(frozen=True)
 class Article:
-    """One line of the article's table; its training times are of another machine."""
+    """One line of the article's table, which is of MNIST; its training times are of
+    another machine."""
 
     parameters: int
     accuracy: float
@@ -358,7 +359,11 @@ class _Reporter:
 
 
 def summary(
-    network: str, runs: Sequence[dict[str, Any]], error: str | None = None
+    network: str,
+    runs: Sequence[dict[str, Any]],
+    error: str | None = None,
+    *,
+    data: str,
 ) -> dict[str, Any]:
     """Return the row of one network.
 
@@ -369,6 +374,8 @@ def summary(
         What `measure` returned, one for each seed.
     error : str, optional
         Why there are not more of them.
+    data : str
+        What they were trained on: the article's figures are of MNIST.
 
     Returns
     -------
@@ -377,10 +384,11 @@ def summary(
         what is measured, and accuracy_deviation: the sample standard deviation, None
         for fewer than two runs.
     """
+    known = data == "mnist" and network in ARTICLE
     row: dict[str, Any] = {
         "network": network,
         "error": error,
-        "article": asdict(ARTICLE[network]) if network in ARTICLE else None,
+        "article": asdict(ARTICLE[network]) if known else None,
     }
     if runs:
         measured = (

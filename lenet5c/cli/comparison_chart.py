@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lenet5c.files.atomic import write_atomically
-from lenet5c.report.plots import BLUE, DOTS_PER_INCH, GREY, NORMAL, require_matplotlib
+from lenet5c.report.canvas import BLUE, DOTS_PER_INCH, GREY, NORMAL, require_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

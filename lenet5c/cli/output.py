@@ -83,7 +83,7 @@ def writable_path(output: str, option: str = "--output") -> Path:
 
 def picture_path(output: str, option: str = "--output") -> Path:
     """Refuse now a picture that could not be drawn or written in the end."""
-    from lenet5c.report.plots import require_matplotlib
+    from lenet5c.report.canvas import require_matplotlib
 
     path = writable_path(output, option)
     if path.suffix.lower() not in PICTURES:

@@ -3,13 +3,14 @@
 import json
 import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c._support.checks import pair, whole
+from lenet5c._support.checks import number, pair, whole
 from lenet5c.data.images import InputStage, is_utf8
 from lenet5c.files import container
 from lenet5c.files.container import (
@@ -25,6 +26,11 @@ from lenet5c.layers.base import Shape
 from lenet5c.parameters import MAX_PARAMETERS, tensor_shapes
 
 MAX_LABEL_CHARACTERS = 1 << 26  # each label as long as the longest: 256 MiB
+MAX_PASSES = 2**31 - 1
+# Lists of the history. Durations are left out: the same training gives the same file.
+ALWAYS = ("epoch", "loss", "accuracy", "learning_rate")
+VALIDATED = ("validation_loss", "validation_accuracy")
+History = Mapping[str, list[float]]
 
 __all__ = [
     "Contents",
@@ -54,6 +60,8 @@ class Contents(NamedTuple):
     fitted : bool
     passes : int
     trained_on : str or None
+    history : mapping of str to list of float
+        Lists of one length, `epoch` among them, or none. NaN is what is not known.
     """
 
     layers: Sequence[Layer]
@@ -65,6 +73,7 @@ class Contents(NamedTuple):
     fitted: bool
     passes: int
     trained_on: str | None
+    history: History
 
 
 def metadata_of(contents: Contents) -> dict[str, str]:
@@ -72,6 +81,13 @@ def metadata_of(contents: Contents) -> dict[str, str]:
     stage = contents.stage
     if contents.classes.dtype.kind == "U":
         _check_room(len(contents.classes), contents.classes.dtype.itemsize // 4)
+    training: dict[str, Any] = {"passes": contents.passes, "data": data_name(contents)}
+    if contents.history.get("epoch"):
+        training["history"] = {
+            name: [_rounded(value) for value in contents.history[name]]
+            for name in ALWAYS + VALIDATED
+            if contents.history.get(name)
+        }
     metadata = {
         "network": {
             "input_shape": list(contents.input_shape),
@@ -86,9 +102,16 @@ def metadata_of(contents: Contents) -> dict[str, str]:
             "pixels": stage.pixels,
         },
         "classes": contents.classes.tolist(),
-        "training": {"passes": contents.passes, "data": data_name(contents)},
+        "training": training,
     }
     return {name: json.dumps(value) for name, value in metadata.items()}
+
+
+def _rounded(value: float) -> float | None:
+    """As many digits as float32 has; None, which is null, for what is not finite."""
+    if isinstance(value, int):
+        return value
+    return float(f"{value:.7g}") if math.isfinite(value) else None
 
 
 def data_name(model: Network | Contents) -> str | None:
@@ -106,14 +129,16 @@ def checked_data_name(data: object) -> str | None:
 
 
 def header_of(contents: Contents) -> bytes:
-    """What the file begins with, before the tensors, and without its digest.
+    """What the file begins with, before the tensors, and without its digest; the
+    history is left out, which is nothing to those who predict.
 
     Raises
     ------
     ValueError
         If that is too long.
     """
-    return container.header_of(contents.tensors, metadata_of(contents))
+    metadata = metadata_of(contents._replace(history={}))
+    return container.header_of(contents.tensors, metadata)
 
 
 def write(path: str | os.PathLike[str], contents: Contents) -> None:
@@ -163,9 +188,11 @@ def _checked(
         raise ValueError(f"source: expected [rows, columns], got {source!r:.80}")
     if not isinstance(fitted, bool):
         raise ValueError(f"fitted: expected true or false, got {fitted!r:.80}")
-    passes, data = fields(
-        "training", parse_json("training", training), "passes", "data"
-    )
+    said = parse_json("training", training)
+    lists: History = {}
+    if isinstance(said, dict) and "history" in said:
+        lists = _checked_history(said.pop("history"))
+    passes, data = fields("training", said, "passes", "data")
     return Contents(
         layers,
         tuple(shape),
@@ -174,9 +201,33 @@ def _checked(
         pair("source", source, 1),
         classes,
         fitted,
-        whole("passes", passes, 0, 2**31 - 1),
+        whole("passes", passes, 0, MAX_PASSES),
         checked_data_name(data),
+        lists,
     )
+
+
+def _checked_history(found: object) -> History:
+    """Lists of one length; null becomes NaN."""
+    names = list(ALWAYS)
+    if isinstance(found, dict):
+        names += [name for name in VALIDATED if name in found]
+    lists = dict(zip(names, fields("history", found, *names), strict=True))
+    for name, column in lists.items():
+        if not isinstance(column, list) or len(column) != len(lists["epoch"]):
+            raise ValueError(
+                f"history: expected lists of one length, got {name} {column!r:.80}"
+            )
+        if name == "epoch":
+            lists[name] = [whole("epoch", item, 1, MAX_PASSES) for item in column]
+        else:
+            lists[name] = [
+                math.nan
+                if item is None
+                else number(name, item, -sys.float_info.max, math.inf)
+                for item in column
+            ]
+    return lists
 
 
 def check_classes(labels: object) -> NDArray[Any]:

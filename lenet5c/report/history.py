@@ -2,8 +2,10 @@
 
 import math
 import os
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +15,11 @@ from lenet5c.display import Displayed, Table, counted, picture
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["History"]
-
-Path = str | os.PathLike[str]
-
+__all__ = ["History", "read_history"]
 
 MAX_EPOCHS_SHOWN = 10
+MAX_ENTRIES = 1000  # of a model's history: more than a picture has columns for
+Path = str | os.PathLike[str]
 
 
 @dataclass(repr=False)
@@ -40,14 +41,14 @@ class History(Displayed):
         The epoch's duration, validation excluded.
     images_per_second : list of float
         Training images over `seconds`.
+    epoch : list of int
+        The number of each entry's epoch; empty where these are 1, 2, 3 and so on.
 
     Examples
     --------
-    >>> history = lenet5c.lenet5().fit(images, labels, epochs=3, validation=0.2)
-    >>> len(history), len(history.loss), len(history.validation_accuracy)
-    (3, 3, 3)
-    >>> history.loss[2] < history.loss[0]
-    True
+    >>> history = lenet5c.History(loss=[0.5, 0.25], accuracy=[0.8, 0.9])
+    >>> len(history), history.epochs()
+    (2, [1, 2])
     """
 
     loss: list[float] = field(default_factory=list)
@@ -57,6 +58,7 @@ class History(Displayed):
     learning_rate: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     images_per_second: list[float] = field(default_factory=list)
+    epoch: list[int] = field(default_factory=list)
 
     def __repr__(self) -> str:
         epochs = counted(len(self), "epoch")
@@ -68,11 +70,21 @@ class History(Displayed):
         return f"<History of {epochs}: {facts}>"
 
     def __len__(self) -> int:
-        """How many epochs were trained."""
+        """How many epochs there are entries of."""
         return len(self.loss)
 
+    def epochs(self) -> list[int]:
+        """The number of each entry's epoch, from 1.
+
+        Examples
+        --------
+        >>> lenet5c.History(loss=[0.5, 0.4], epoch=[1, 5]).epochs()
+        [1, 5]
+        """
+        return list(self.epoch) or list(range(1, len(self) + 1))
+
     def to_dict(self) -> dict[str, list[float]]:
-        """The lists by name.
+        """The lists by name; `epoch` only if it is not empty.
 
         Returns
         -------
@@ -83,7 +95,62 @@ class History(Displayed):
         >>> lenet5c.History(loss=[0.5, 0.25]).to_dict()["loss"]
         [0.5, 0.25]
         """
-        return {item.name: list(getattr(self, item.name)) for item in fields(self)}
+        lists = {item.name: list(getattr(self, item.name)) for item in fields(self)}
+        if not self.epoch:
+            del lists["epoch"]
+        return lists
+
+    @classmethod
+    def from_dict(cls, lists: Mapping[str, Sequence[float]]) -> "History":
+        """The opposite of `to_dict`.
+
+        Examples
+        --------
+        >>> lenet5c.History.from_dict({"loss": [0.5], "epoch": [3]}).epochs()
+        [3]
+        """
+        columns = {name: list(column) for name, column in lists.items()}
+        epoch = [int(number) for number in columns.pop("epoch", ())]
+        return cls(**columns, epoch=epoch)
+
+    def joined(self, later: "History", start: int) -> "History":
+        """This history up to the epoch `start`, and a later training behind it.
+
+        Parameters
+        ----------
+        later : History
+            Its first epoch is `start` + 1.
+        start : int
+
+        Returns
+        -------
+        History
+            A new one. What only one of both has is NaN for the other. Of more than
+            1,000 entries those between the first and the last are thinned: every
+            second epoch, every fourth and so on.
+
+        Examples
+        --------
+        >>> first = lenet5c.History(loss=[0.5, 0.4], accuracy=[0.8, 0.9])
+        >>> first.joined(lenet5c.History(loss=[0.3], accuracy=[0.9]), 2).loss
+        [0.5, 0.4, 0.3]
+        """
+        numbers = self.epochs()
+        kept = bisect_right(numbers, start)
+        numbers = numbers[:kept] + [start + epoch for epoch in later.epochs()]
+        lists: dict[str, list[float]] = {}
+        for name in History().to_dict():
+            before, after = getattr(self, name)[:kept], getattr(later, name)
+            if before or after:
+                before = before or [math.nan] * kept
+                lists[name] = before + (after or [math.nan] * len(later))
+        lists["epoch"] = list(numbers)
+        if len(numbers) > MAX_ENTRIES:
+            places = _thinned(numbers)
+            lists = {name: [x[k] for k in places] for name, x in lists.items()}
+        if lists["epoch"] == list(range(1, len(lists["epoch"]) + 1)):
+            del lists["epoch"]
+        return History.from_dict(lists)
 
     def to_json(self, path: Path | None = None) -> str:
         """The lists as a JSON object, also written to `path`; not finite is null.
@@ -133,10 +200,11 @@ class History(Displayed):
         2,0.25,1.0
         <BLANKLINE>
         """
-        columns = {name: column for name, column in self.to_dict().items() if column}
-        rows = [",".join(["epoch", *columns])]
-        for epoch, values in enumerate(zip(*columns.values(), strict=True), 1):
-            rows.append(",".join(map(repr, (epoch, *values))))
+        lists = {"epoch": self.epochs(), **self.to_dict()}
+        columns = {n: column for n, column in lists.items() if column or n == "epoch"}
+        rows = [",".join(columns)]
+        for values in zip(*columns.values(), strict=True):
+            rows.append(",".join(map(repr, values)))
         return _written("\n".join(rows) + "\n", path)
 
     def arrays(self) -> dict[str, NDArray[np.float64]]:
@@ -194,11 +262,11 @@ class History(Displayed):
             "images_per_second": ("img/s", "{:,.0f}"),
             "seconds": ("seconds", "{:.2f}"),
         }
-        lists = self.to_dict()
+        lists, numbers = self.to_dict(), self.epochs()
         some = [name for name in forms if len(lists[name]) == len(self) > 0]
         first = max(0, len(self) - MAX_EPOCHS_SHOWN)
         rows = [
-            [f"{k + 1}", *(forms[name][1].format(lists[name][k]) for name in some)]
+            [f"{numbers[k]}", *(forms[name][1].format(lists[name][k]) for name in some)]
             for k in range(first, len(self))
         ]
         title = f"History: {counted(len(self), 'epoch')}, {sum(self.seconds):.1f} s"
@@ -208,7 +276,7 @@ class History(Displayed):
     def _drawn(self) -> str:
         if len(self) < 2:  # a curve of one point
             return ""
-        from lenet5c.report.plots import PIXELS_PER_INCH, png
+        from lenet5c.report.canvas import PIXELS_PER_INCH, png
 
         try:
             figure = self.plot()
@@ -217,6 +285,89 @@ class History(Displayed):
         width = round(figure.get_figwidth() * PIXELS_PER_INCH)
         fit = "max-width:100%;min-width:640px"
         return picture(png(figure), "loss and accuracy, epoch by epoch", width, fit)
+
+
+def read_history(path: Path) -> dict[str, list[float | None]]:
+    """The lists of a training, from its log or from `History.to_json`.
+
+    Parameters
+    ----------
+    path : path-like
+        JSON Lines with an object an epoch, as `fit(log=...)` writes them: of an epoch
+        that is there twice, after a training was resumed, the last counts. Half a line
+        at the end, as a crash leaves it, is left out. Or one JSON object of lists.
+
+    Raises
+    ------
+    ValueError
+        If the file holds something else; names file and line.
+    OSError
+        If it cannot be read.
+    """
+    import json  # here: not every program needs it
+
+    name = os.fspath(path)
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name}: expected text in UTF-8; {error}") from error
+    known = list(History().to_dict())
+    try:
+        whole = json.loads(text)
+    except ValueError:
+        whole = None
+    if isinstance(whole, dict) and isinstance(whole.get("loss"), list):
+        lists = {key: whole[key] for key in [*known, "epoch"] if key in whole}
+        if not all(isinstance(v, list) and _numbers(v) for v in lists.values()):
+            raise ValueError(f"{name}: expected lists of numbers")
+        return lists
+    epochs: dict[int, dict[str, Any]] = {}
+    lines = text.splitlines()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+        except ValueError as error:
+            if number == len(lines) and epochs and not text.endswith("\n"):
+                break
+            raise ValueError(
+                f"{name}: line {number}: expected JSON; {error}"
+            ) from error
+        if (
+            not isinstance(entry, dict)
+            or type(entry.get("epoch")) is not int
+            or not _numbers(entry.get(key) for key in known)
+        ):
+            raise ValueError(
+                f"{name}: line {number}: expected an object with 'epoch' and numbers, "
+                f"got {line!r:.80}"
+            )
+        epochs = {k: v for k, v in epochs.items() if k < entry["epoch"]}
+        epochs[entry["epoch"]] = entry
+    return {
+        key: [entry.get(key) for entry in epochs.values()]
+        for key in known
+        if any(entry.get(key) is not None for entry in epochs.values())
+    }
+
+
+def _numbers(values: Iterable[object]) -> bool:
+    """Whether each is a number or None."""
+    return all(v is None or type(v) in (int, float) for v in values)
+
+
+def _thinned(numbers: list[int]) -> list[int]:
+    """The places of the epochs that stay. A larger step keeps of what a smaller one
+    has left."""
+    step, last = 1, len(numbers) - 1
+    places = list(range(last + 1))
+    while len(places) > MAX_ENTRIES:
+        step *= 2
+        places = [k for k in places[:-1] if (numbers[k] - numbers[0]) % step == 0]
+        places.append(last)
+    return places
 
 
 def _written(text: str, path: Path | None) -> str:

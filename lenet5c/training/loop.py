@@ -344,6 +344,8 @@ class _Run:
         history.learning_rate.append(state.learning_rate)
         history.seconds.append(seconds)
         history.images_per_second.append(state.images_per_second)
+        last = {name: column[-1:] for name, column in history.to_dict().items()}
+        self.model.remember(History.from_dict(last), self.start + len(history) - 1)
 
     def _tell(self, seconds: float) -> None:
         """The epoch's lines in the log file and in Python's logging."""
@@ -452,6 +454,7 @@ class _Run:
                 np.copyto(vectors[name], vector)
         batches = self.state.batches
         self.history = found.history
+        self.model.remember(found.history, found.passes)
         self.batch = found.batch
         self.step = len(self.history) * batches + self.batch
         self.loss_sum, self.correct_sum = found.loss_sum, found.correct_sum

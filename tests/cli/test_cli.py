@@ -327,6 +327,37 @@ def test_the_help_of_train_is_in_groups(capsys):
     ]
 
 
+def test_report_has_the_curves_of_the_model_file(model_file, folder, capsys):
+    pytest.importorskip("matplotlib")
+    out, _ = run("report", model_file, "--json", capsys=capsys)
+    assert "report_files/learning_curves.png" in json.loads(out)["pictures"]
+    page = Path("report.html").read_text("utf-8")
+    assert f"{len(lenet5c.load(model_file).history)} epoch" in page
+
+
+def test_report_compares_models(model_file, digits, folder, capsys):
+    pytest.importorskip("matplotlib")
+    model = lenet5c.lenet5(activation="relu")
+    model.fit(*digits.train, epochs=1, threads=1)
+    model.save("other.lenet5c")
+    options = ["--data", "digits", "--threads", 1, "--json"]
+    out, err = run("report", model_file, "other.lenet5c", *options, capsys=capsys)
+    found = json.loads(out)
+    assert (found["models"], found["images"]) == ([model_file, "other.lenet5c"], 360)
+    assert "testing other.lenet5c on 360 images" in err
+    page = Path("report.html").read_text("utf-8")
+    title = "digits.lenet5c, other.lenet5c on the 360 test images of digits"
+    assert f"<h1>{title}</h1>" in page
+    accuracy = model.evaluate(*digits.test).accuracy
+    assert f"<td>{accuracy:.2%}</td>" in page
+    _, err = run("report", model_file, "other.lenet5c", code=2, capsys=capsys)
+    assert "on digits, other.lenet5c on unknown data; expected the data as well" in err
+    os.mkdir("sub")
+    model.save("sub/other.lenet5c")
+    run("report", "other.lenet5c", "sub/other.lenet5c", *options, capsys=capsys)
+    assert "Only sub/other.lenet5c is right" in Path("report.html").read_text("utf-8")
+
+
 def test_report_writes_a_page_and_its_pictures(model_file, digits, folder, capsys):
     pytest.importorskip("matplotlib")
     Path("run.jsonl").write_text('{"epoch": 1, "loss": 1.5, "accuracy": 0.5}\n')
@@ -337,8 +368,8 @@ def test_report_writes_a_page_and_its_pictures(model_file, digits, folder, capsy
     assert sorted(os.listdir("report_files")) == [
         os.path.basename(picture) for picture in found["pictures"]
     ]
-    assert len(found["pictures"]) == 6
-    assert len(err.splitlines()) == 7
+    assert len(found["pictures"]) == 8
+    assert len(err.splitlines()) == 9
     page = Path("report.html").read_text("utf-8")
     accuracy = lenet5c.load(model_file).evaluate(*digits.test).accuracy
     assert f"<dd>{accuracy:.2%}</dd>" in page
@@ -829,6 +860,10 @@ def test_the_version_is_that_of_the_package(capsys):
         (["report", "MODEL", "--output", "no/x.html"], "there is no folder"),
         (["report", "MODEL", "--history", "text.txt"], "text.txt: line 1"),
         (["report", "text.txt"], "text.txt"),
+        (
+            ["report", "MODEL", "lenet5.lenet5c", "--history", "text.txt"],
+            "--history: expected one model",
+        ),
         (["evaluate", "missing.lenet5c"], "missing.lenet5c: No such file"),
         (["evaluate", "text.txt"], "text.txt"),
         (["evaluate", "MODEL", "--at-least", "99"], "--at-least: expected a fraction"),

@@ -1,5 +1,6 @@
 """The command line with people's own data: pictures, tables, folders, models."""
 
+import html
 import json
 from pathlib import Path
 
@@ -398,3 +399,20 @@ def test_many_files_are_read_with_progress(model_file, capsys):
     out, err = run("predict", model_file, "in", "--json", capsys=capsys)
     assert len(json.loads(out)["predictions"]) == 101
     assert err == "predict: 101 files read\n"
+
+
+def test_the_report_names_the_files_of_mistakes(capsys):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("PIL")
+    names = np.array(["<img src=x onerror=alert(1)>", "b & c"])
+    pictures("mine", DIGITS.test.images[:120], names[DIGITS.test.labels[:120] % 2])
+    train = ["train", "--data", "mine", "--epochs", 1, "--output", "m"]
+    run(*train, "--learning-rate", "0.001", "--threads", 1, capsys=capsys)
+    run("report", "m", "--threads", 1, capsys=capsys)
+    page = Path("report.html").read_text("utf-8")
+    assert "<img" not in page
+    data = lenet5c.datasets.load("mine")
+    wrong = lenet5c.load("m").predict(data.test.images) != data.test.labels
+    listed = [file for file in data.files["test"] if f">{html.escape(file)}<" in page]
+    assert 0 < wrong.sum() <= 20
+    assert set(listed) == {data.files["test"][k] for k in np.flatnonzero(wrong)}

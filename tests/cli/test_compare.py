@@ -111,7 +111,7 @@ def run(*arguments, code=0, capsys):
 
 def row(network, accuracy=0.99, seconds=60.0, error=None, **changes):
     measured = RUN | {"accuracy": accuracy, "training_seconds": seconds} | changes
-    return comparison.summary(network, [measured], error)
+    return comparison.summary(network, [measured], error, data="mnist")
 
 
 @pytest.mark.parametrize("network", ["lenet5", "mlp", "cnn3", "resnet18"])
@@ -169,7 +169,12 @@ def test_a_model_file_is_measured_and_not_trained(quick):
     assert found["model_bytes"] == os.path.getsize("mlp.lenet5c")
     for name in ("recipe", "epochs", "training_seconds", "peak_memory_bytes"):
         assert found[name] is None
-    assert comparison_chart.drawable([comparison.summary("mlp.lenet5c", [found])]) == []
+    assert (
+        comparison_chart.drawable(
+            [comparison.summary("mlp.lenet5c", [found], data="mnist")]
+        )
+        == []
+    )
 
 
 def test_held_out_images_are_training_images_that_are_not_trained_on(npz):
@@ -207,14 +212,16 @@ def test_means_and_deviation_over_seeds():
         RUN | {"seed": k, "accuracy": it, "training_seconds": 10.0 * k}
         for k, it in enumerate(accuracies)
     ]
-    found = comparison.summary("mlp", runs)
+    found = comparison.summary("mlp", runs, data="mnist")
     assert found["accuracy"] == pytest.approx(np.mean(accuracies))
     assert found["accuracy_deviation"] == pytest.approx(np.std(accuracies, ddof=1))
     assert found["training_seconds"] == 10
     assert [one["accuracy"] for one in found["runs"]] == accuracies
     assert found["article"]["parameters"] == 80_000
-    assert comparison.summary("mine.py:f", runs[:1])["article"] is None
-    assert comparison.summary("mlp", runs[:1])["accuracy_deviation"] is None
+    assert comparison.summary("mine.py:f", runs[:1], data="mnist")["article"] is None
+    assert (
+        comparison.summary("mlp", runs[:1], data="mnist")["accuracy_deviation"] is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -274,7 +281,10 @@ def test_the_table_has_the_article_below_each_network(monkeypatch, capsys):
         return RUN | {"seed": job.seed}
 
     monkeypatch.setattr(comparison, "measure_in_child", measured)
-    out, _ = run("--epochs", 7, "--threads", 2, capsys=capsys)
+    load = comparison.load_data  # quick, under the name of the article's data
+    monkeypatch.setattr(comparison, "load_data", lambda _, share: load("digits", share))
+    options = ["--data", "mnist", "--epochs", 7, "--threads", 2]
+    out, _ = run(*options, capsys=capsys)
     lines = [line.split() for line in out.splitlines()]
     head = "network parameters accuracy time memory train/s predict/s file"
     assert lines[0] == head.split()
@@ -283,7 +293,16 @@ def test_the_table_has_the_article_below_each_network(monkeypatch, capsys):
     assert lines[2] == ["article", "61,706", "98.5%", "5.0", "min"]
     assert [line[0] for line in lines[3:9:2]] == ["mlp", "cnn3", "resnet18"]
     assert lines[4][1:] == ["80,000", "97.8%", "3.0", "min"]
-    assert jobs[-1] == Job("resnet18", "digits", 0, 7, None, 2)
+    assert jobs[-1] == Job("resnet18", "mnist", 0, 7, None, 2)
+
+
+def test_the_article_is_of_mnist_alone(monkeypatch, capsys):
+    monkeypatch.setattr(
+        comparison, "measure_in_child", lambda job, bar: RUN | {"seed": job.seed}
+    )
+    out, _ = run("--data", "digits", capsys=capsys)
+    assert "lenet5" in out
+    assert "article" not in out
 
 
 def test_several_seeds_give_a_mean_and_a_deviation(monkeypatch, capsys):
@@ -437,7 +456,7 @@ def test_the_articles_points_are_grey_and_deviations_are_bars():
     runs = [RUN | {"seed": k, "accuracy": 0.98 + k / 1000} for k in range(3)]
     failed = row("cnn3", error="no")
     figure = comparison_chart.plot(
-        [comparison.summary("mlp", runs), failed], "a.svg", "held-out"
+        [comparison.summary("mlp", runs, data="mnist"), failed], "a.svg", "held-out"
     )
     (axes,) = figure.axes
     points = {

@@ -79,3 +79,30 @@ def test_a_plot_is_a_figure_and_a_file(history, tmp_path):
     assert isinstance(history.plot(), figure.Figure)
     assert isinstance(history.plot(tmp_path / "h.png"), figure.Figure)
     assert (tmp_path / "h.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("count", [1, 999, 1000, 1001, 2500, 10_000])
+def test_many_epochs_are_thinned(count):
+    whole = History()
+    for epoch in range(count):
+        whole = whole.joined(History(loss=[float(epoch)]), epoch)
+    epochs = whole.epochs()
+    assert min(count, 500) <= len(whole) <= 1000
+    assert (epochs[0], epochs[-1]) == (1, count)
+    assert epochs == sorted(set(epochs))
+    assert whole.loss == [epoch - 1 for epoch in epochs]
+    assert max(np.diff(epochs), default=1) <= max(1, 4 * count / 1000)
+    assert (whole.epoch == []) == (count <= 1000)
+
+
+def test_a_later_training_replaces_the_epochs_after_its_start():
+    first = History(loss=[5.0, 4.0, 3.0], accuracy=[0.1, 0.2, 0.3])
+    joined = first.joined(History(loss=[9.0, 8.0]), 2)
+    assert joined.loss == [5, 4, 9, 8]
+    assert joined.accuracy[:2] == [0.1, 0.2]
+    assert np.isnan(joined.accuracy[2:]).all()
+    gap = first.joined(History(loss=[1.0]), 7)
+    assert gap.epochs() == [1, 2, 3, 8]
+    assert gap.to_dict()["epoch"] == [1, 2, 3, 8]
+    assert gap.to_csv().splitlines()[-1].split(",")[0] == "8"
+    assert "epoch" not in first.to_dict()

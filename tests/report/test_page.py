@@ -2,75 +2,19 @@
 text in it can do harm."""
 
 import base64
+import hashlib
 import json
 import re
 import struct
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from report_page import HOSTILE, Page
 
 import lenet5c
+from lenet5c.report import history as histories
 from lenet5c.report import page as report
 from lenet5c.report import plots
-
-HOSTILE = [
-    "<script>alert(1)</script>",
-    '"><img src=https://example.org/x onerror=alert(1)>',
-    "$a_{b$ & $c^{d$",
-    "</table></body>",
-    "line\nbreak\tand\x00zero",
-    "\u202eturned",
-    "数字",
-    "' onload='alert(1)",
-    "\\N{BOX} %s {0}",
-    "a name that goes on and on " * 8,
-]
-VOID = {"meta", "img", "br", "hr", "link", "input"}
-
-
-class Page(HTMLParser):
-    """What is in a page: its tables and texts; fails where tags do not match."""
-
-    def __init__(self, text):
-        super().__init__(convert_charrefs=True)
-        self.open = []
-        self.tags = []
-        self.attributes = []
-        self.tables = []
-        self.texts = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value) for name, value in attributes]
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in ("td", "th"):
-            self.tables[-1][-1].append("")
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] in ("td", "th"):
-            self.tables[-1][-1][-1] += data
-        if not {"style", "script"} & set(self.open):
-            self.texts.append(data)
-
-    def table(self, first):
-        """The rows below the header of the table whose first column has this name."""
-        (rows,) = [table for table in self.tables if table[0][0] == first]
-        return rows[1:]
-
-    def values(self, tag, name):
-        return [v for t, n, v in self.attributes if (t, n) == (tag, name)]
 
 
 @pytest.fixture(scope="module")
@@ -118,16 +62,20 @@ def softmax(model, images):
 
 def test_the_page_needs_nothing_from_elsewhere(case, page):
     text = case[4].read_text("utf-8")
-    assert not {"script", "link", "iframe", "object", "base"} & set(page.tags)
-    sources = page.values("img", "src")
-    assert len(sources) == 6
+    assert not {"img", "link", "iframe", "object", "base", "foreignobject"} & set(
+        page.tags
+    )
+    sources = page.values("image", "xlink:href")
+    assert len(sources) > 50
     assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert all(link.startswith("#") for link in page.values("use", "xlink:href"))
     links = page.values("a", "href")
     ids = page.values("section", "id")
     assert links == [f"#{key}" for key in ids]
-    assert len(ids) == 8
-    names = {name for _, name, _ in page.attributes}
-    assert not {name for name in names if name.startswith("on") or name == "style"}
+    assert len(ids) == 9
+    assert not {name for _, name, _ in page.attributes if name.startswith("on")}
+    styles = [value for _, name, value in page.attributes if name == "style"]
+    assert styles == page.styles_of_pictures
     style = re.search("<style>(.*)</style>", text, re.S)[1]
     assert "url(" not in style
     assert "@import" not in style
@@ -137,27 +85,55 @@ def test_the_page_needs_nothing_from_elsewhere(case, page):
     assert "default-src 'none'" in policy
 
 
+def test_the_policy_allows_the_one_script_that_there_is(case, page):
+    text = case[4].read_text("utf-8")
+    scripts = re.findall("<script>(.*?)</script>", text, re.S)
+    digests = [hashlib.sha256(script.encode()).digest() for script in scripts]
+    (policy,) = [v for v in page.values("meta", "content") if "default-src" in v]
+    assert page.tags.count("script") == len(scripts) == 1
+    assert f"script-src 'sha256-{base64.b64encode(digests[0]).decode()}'" in policy
+
+
 def test_every_picture_has_words_for_those_who_cannot_see_it(page):
-    assert all(len(text) > 20 for text in page.values("img", "alt"))
+    assert page.values("svg", "role") == ["img"] * 8
+    words = page.values("svg", "aria-label")
+    assert len(words) == 8
+    assert all(len(text) > 20 for text in words)
+
+
+def test_the_identifiers_of_the_pictures_do_not_mix(page):
+    ids = [value for _, name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids)) > 20
+    used = {
+        v[1:] for _, name, v in page.attributes if name == "xlink:href" and v[0] == "#"
+    }
+    used |= {v[5:-1] for _, name, v in page.attributes if name == "clip-path"}
+    assert used <= set(ids)
+
+
+def test_pictures_have_the_colours_of_the_theme_and_text_that_is_text(case, page):
+    text = case[4].read_text("utf-8")
+    named = set(re.findall(r"var\(--([\w-]+)\)", text))
+    style = re.search("<style>(.*)</style>", text, re.S)[1]
+    for name in named - {"least"}:  # in light, dark and print
+        assert style.count(f"--{name}:") == 3, name
+    assert {"ink", "soft", "series-1", "series-2"} <= named
+    assert "font-family: 'DejaVu" not in text
+    assert "predicted class" in page.texts
+    assert "Learning rate" in page.texts
 
 
 def test_the_pictures_are_files_beside_the_page_too(case, page):
     folder = case[4].with_name("page_files")
-    found = {file.name: file.read_bytes() for file in folder.iterdir()}
-    assert set(found) == {
-        *("learning_curves.png", "confusion_matrix.png", "calibration.png"),
-        *("mistakes.png", "filters.png", "feature_maps.png"),
-    }
-    inside = [
-        base64.b64decode(source.partition(",")[2])
-        for source in page.values("img", "src")
-    ]
-    assert sorted(inside) == sorted(found.values())
-    widths = map(int, page.values("img", "width"))
-    for content, width in zip(inside, widths, strict=True):
+    names = ("learning_curves", "confusion_matrix", "rankings", "calibration")
+    names += ("mistakes", "occlusion", "filters", "feature_maps")
+    assert {file.name for file in folder.iterdir()} == {f"{n}.png" for n in names}
+    widths = map(int, page.values("svg", "width"))
+    for name, width in zip(names, widths, strict=True):
+        content = (folder / f"{name}.png").read_bytes()
         pixels, _ = struct.unpack(">2I", content[16:24])
         assert content.startswith(b"\x89PNG\r\n\x1a\n")
-        assert width == round(pixels * 96 / plots.DOTS_PER_INCH)
+        assert width == pytest.approx(pixels * 96 / plots.DOTS_PER_INCH, abs=1)
         assert 300 < width < 1100
     assert {file.name for file in folder.parent.iterdir()} == {"page.html", folder.name}
 
@@ -184,23 +160,13 @@ def test_the_table_of_classes_is_that_of_scikit_learn(case, page):
             f"{values[k]:.2%}" if np.isfinite(values[k]) else "\N{EN DASH}"
             for values in expected[:3]
         ]
+        of_class = labels == model.classes[k]
+        chance = softmax(model, images)[:, k]
+        shares.append(f"{metrics.average_precision_score(of_class, chance):.2%}")
+        shares.append(f"{metrics.roc_auc_score(of_class, chance):.2%}")
         assert row[1:] == [*shares, f"{expected[3][k]}"]
     assert rows[-1][2] == f"{np.mean(expected[1]):.2%}"
-    assert rows[-1][4] == "360"
-
-
-def test_scores_of_classes_that_are_never_there_or_never_predicted():
-    metrics = pytest.importorskip("sklearn.metrics")
-    truth = np.array([0, 0, 1, 1, 1, 3])
-    taken = np.array([0, 1, 1, 1, 2, 0])
-    confusion = metrics.confusion_matrix(truth, taken, labels=range(5))
-    found = report.scores(confusion)
-    expected = metrics.precision_recall_fscore_support(
-        truth, taken, labels=range(5), zero_division=np.nan
-    )
-    for mine, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(mine, other)
-    assert np.isnan(found.f1[4])
+    assert rows[-1][6] == "360"
 
 
 def test_the_facts_on_top_are_those_of_evaluate(case, page):
@@ -223,7 +189,7 @@ def test_the_facts_on_top_are_those_of_evaluate(case, page):
     )
     assert values == {
         "accuracy": f"{found.accuracy:.2%}",
-        "wrong": f"{wrong} of 360",
+        "wrong": f"{wrong} ",  # and, smaller, of 360
         "loss": f"{found.loss:.4f}",
         "calibration error": f"{error:.2%}",
         "parameters": "61,706",
@@ -277,12 +243,14 @@ def test_the_model_is_described(case, page):
 def test_progress_is_told_before_each_step(case):
     said = case[5]
     assert said[0] == "testing the model on 360 images"
-    assert len(said) == 7
+    assert len(said) == 9
 
 
 def test_a_folder_gets_a_page_with_the_usual_name(case, tmp_path):
     model, images, labels, *_ = case
-    page = report.write_report(model, images[:9], labels[:9], tmp_path / "new")
+    page = report.write_report(
+        model, images[:9], labels[:9], tmp_path / "new", history={}
+    )
     assert page == tmp_path / "new" / "report.html"
     assert {file.name for file in page.parent.iterdir()} == {
         "report.html",
@@ -315,7 +283,8 @@ def test_what_there_is_not_is_said_in_a_sentence(small, small_images, tmp_path):
     assert "<i>D</i>" in text
     assert "i" not in found.tags
     assert sorted(file.name for file in (tmp_path / "r_files").iterdir()) == [
-        *("calibration.png", "confusion_matrix.png", "filters.png", "mine.png")
+        *("calibration.png", "confusion_matrix.png", "filters.png", "mine.png"),
+        "rankings.png",
     ]
 
 
@@ -378,7 +347,7 @@ def test_a_log_is_read_epoch_by_epoch(tmp_path):
         {"epoch": 1, "loss": 3.0, "accuracy": 0.1, "time": "now"},
         {"epoch": 2, "loss": None, "accuracy": 0.2, "validation_loss": 1},
     )
-    assert report.read_history(path) == {
+    assert histories.read_history(path) == {
         "loss": [3.0, None],
         "accuracy": [0.1, 0.2],
         "validation_loss": [None, 1],
@@ -388,27 +357,27 @@ def test_a_log_is_read_epoch_by_epoch(tmp_path):
 def test_of_an_epoch_that_was_trained_again_the_last_line_counts(tmp_path):
     lines = [{"epoch": e, "loss": x} for e, x in ((1, 9), (2, 8), (3, 7), (2, 6))]
     path = write_lines(tmp_path / "run.jsonl", *lines)
-    assert report.read_history(path) == {"loss": [9, 6]}
+    assert histories.read_history(path) == {"loss": [9, 6]}
 
 
 def test_half_a_line_at_the_end_is_left_out(tmp_path):
     path = write_lines(tmp_path / "run.jsonl", {"epoch": 1, "loss": 2.0})
     with open(path, "a") as file:
         file.write('{"epoch": 2, "los')
-    assert report.read_history(path) == {"loss": [2.0]}
+    assert histories.read_history(path) == {"loss": [2.0]}
 
 
 def test_the_log_and_the_json_of_a_training_are_its_history(case, tmp_path):
     history = case[3]
     history.to_json(tmp_path / "history.json")
-    assert report.read_history(tmp_path / "history.json") == history.to_dict()
+    assert histories.read_history(tmp_path / "history.json") == history.to_dict()
     model = lenet5c.lenet5()
     images = np.random.default_rng(0).integers(0, 256, (50, 28, 28)).astype(np.uint8)
     trained = model.fit(
         images, np.arange(50) % 10, epochs=3, threads=1, log=tmp_path / "run.jsonl"
     )
     expected = {name: values for name, values in trained.to_dict().items() if values}
-    assert report.read_history(tmp_path / "run.jsonl") == expected
+    assert histories.read_history(tmp_path / "run.jsonl") == expected
 
 
 @pytest.mark.parametrize(
@@ -429,10 +398,10 @@ def test_what_is_no_history_is_refused(tmp_path, text, said):
     path = tmp_path / "run.jsonl"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=re.escape(said)) as caught:
-        report.read_history(path)
+        histories.read_history(path)
     assert str(caught.value).startswith(str(path))
 
 
 def test_an_empty_log_has_no_epochs(tmp_path):
     (tmp_path / "run.jsonl").write_text("")
-    assert report.read_history(tmp_path / "run.jsonl") == {}
+    assert histories.read_history(tmp_path / "run.jsonl") == {}

@@ -1,15 +1,18 @@
 """Pictures: they show the right numbers, and no text covers another or is cut off."""
 
+import base64
 import io
+import re
 import struct
 import sys
 import warnings
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 import lenet5c
-from lenet5c.report import plots
+from lenet5c.report import canvas, curves, plots
 
 pytest.importorskip("matplotlib")
 
@@ -214,7 +217,7 @@ def test_a_reliability_diagram_shows_its_bins(count, monkeypatch):
 
 
 def test_the_interval_of_a_share_is_that_of_wilson():
-    low, high = plots._wilson(np.array([0.9, 0.0, 1.0]), np.array([10, 5, 5]))
+    low, high = curves._wilson(np.array([0.9, 0.0, 1.0]), np.array([10, 5, 5]))
     # roots of (share - p)^2 = z^2 p (1 - p) / n
     for share, count, ends in ((0.9, 10, (low[0], high[0])), (0.0, 5, (0, high[1]))):
         z2 = 1.959964**2
@@ -407,3 +410,197 @@ def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
         plots.plot_filters(lenet5c.lenet5())
     with pytest.raises(ImportError, match=r"pip install 'lenet5c\[plots\]'"):
         plots.plot_confusion([[1]], ["a"])
+
+
+@pytest.mark.parametrize(
+    ("count", "names"), [(2, "wide"), (3, "short"), (10, "long"), (47, "long")]
+)
+def test_texts_of_rankings_are_readable(count, names, monkeypatch):
+    rng = np.random.default_rng(count)
+    codes = rng.integers(0, count, 400)
+    chances = rng.dirichlet(np.ones(count), 400) + 0.3 * np.eye(count)[codes]
+    found = [plots.ranking(codes == k, chances[:, k]) for k in range(count)]
+    figure = plots.plot_rankings(found, NAMES[names][:count])
+    check_texts(figure, monkeypatch)
+    precision, roc = figure.axes
+    assert len(precision.lines) == len(roc.lines) == count
+    worst = np.argsort([one.average_precision for one in found])
+    recall = precision.lines[-1].get_xdata()  # the worst one is on top
+    np.testing.assert_array_equal(recall[1:], found[worst[0]].recall)
+    rate, recall = roc.lines[-1].get_data()
+    np.testing.assert_array_equal(rate[1:], found[worst[0]].false_positive_rate)
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert len(texts) == min(5, count)
+    one = found[worst[0]]
+    assert texts[0].endswith(f": {one.average_precision:.3f}, {one.area:.4f}")
+
+
+def test_classes_without_images_have_no_curve():
+    some = plots.ranking([True, False, True], [0.9, 0.5, 0.4])
+    none = plots.ranking([False, False, False], [0.9, 0.5, 0.4])
+    figure = plots.plot_rankings([none, some], ["none", "some"])
+    assert len(figure.axes[0].lines) == 1
+    with pytest.raises(ValueError, match="rankings: expected one for each"):
+        plots.plot_rankings([some], ["a", "b"])
+
+
+def test_the_corner_of_good_rankings_is_enlarged():
+    truth = np.arange(1000) < 500
+    chance = np.where(truth, 0.9, 0.1)
+    chance[[0, 999]] = 0.5
+    figure = plots.plot_rankings([plots.ranking(truth, chance)], ["a"])
+    precision, roc = figure.axes
+    assert precision.get_xlim()[0] == precision.get_ylim()[0] == pytest.approx(0.99)
+    assert roc.get_xlim()[1] == pytest.approx(0.01)
+
+
+def test_histories_lie_over_each_other(monkeypatch):
+    first = lenet5c.History(
+        loss=[3, 2, 1],
+        accuracy=[0.1, 0.5, 0.9],
+        validation_loss=[4, 3, 2],
+        validation_accuracy=[0.2, 0.4, 0.6],
+    )
+    second = {"loss": [5, 4], "accuracy": [0.3, 0.35], "epoch": [3, 7]}
+    figure = plots.plot_histories({"a $name$": first, "W" * 50: second})
+    check_texts(figure, monkeypatch)
+    loss, accuracy = figure.axes
+    assert [line.get_ydata().tolist() for line in loss.lines] == [[4, 3, 2], [5, 4]]
+    assert [list(line.get_xdata()) for line in loss.lines] == [[1, 2, 3], [3, 7]]
+    np.testing.assert_allclose(accuracy.lines[1].get_ydata(), [30, 35])
+    assert [line.get_linestyle() for line in loss.lines] == ["-", "--"]
+    assert loss.get_xlim() == (0.5, 7.5)
+
+
+def test_curves_stand_at_the_numbers_of_their_epochs():
+    history = lenet5c.History(loss=[3, 2], accuracy=[0, 1], epoch=[10, 30])
+    figure = history.plot()
+    assert list(figure.axes[0].lines[0].get_xdata()) == [10, 30]
+    assert figure.axes[0].get_xlim() == (9.5, 30.5)
+
+
+@pytest.mark.parametrize("names", NAMES)
+def test_files_stand_below_the_mistakes(names, monkeypatch):
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.full(47, 0.1), 9)
+    codes = probabilities.argmin(axis=1)
+    images = rng.integers(0, 256, (9, 8, 8)).astype(np.uint8)
+    files = [f"folder/of/{NAMES[names][k]} $x$.png" for k in range(9)]
+    figure = plots.plot_mistakes(
+        images, codes, probabilities, NAMES[names], files=files
+    )
+    check_texts(figure, monkeypatch)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert sum(text.endswith(".png") for text in texts) == 9
+    if names == "short":
+        worst = plots.worst_mistakes(codes, probabilities)[0]
+        assert texts[1] == rf"{worst} \$x\$.png"
+
+
+@pytest.mark.parametrize("shape", [(12, 12), (3, 9, 15)])
+@pytest.mark.parametrize("names", NAMES)
+def test_occlusion_is_drawn_beside_each_image(shape, names, monkeypatch):
+    model = lenet5c.Model(
+        [lenet5c.Dense(4)],
+        input_shape=(1, *shape) if len(shape) == 2 else shape,
+        classes=4,
+    )
+    model.set_input(model.stage, model.source, np.array(NAMES[names][:4]))
+    images = np.random.default_rng(0).random((6, *shape))
+    figure = plots.plot_occlusion(model, images, threads=1)
+    check_texts(figure, monkeypatch)
+    drawn = shown(figure)
+    assert len(drawn) == 12
+    for k, image in enumerate(images):
+        found = plots.occlusion(model, image, threads=1)
+        np.testing.assert_array_equal(drawn[2 * k + 1], found.effect)
+    assert len(figure.axes[0].patches) == 12
+
+
+# Fonts
+
+
+@pytest.fixture
+def fonts(monkeypatch):
+    """Says which font files are installed, none at first."""
+    files = []
+    monkeypatch.setattr(canvas, "_installed_fonts", lambda: files)
+    canvas._family_with.cache_clear()
+    yield files
+    canvas._family_with.cache_clear()
+
+
+def named_classes(figure):
+    return [label.get_text() for label in figure.axes[0].get_yticklabels()]
+
+
+def test_names_that_no_font_can_draw_are_numbers(fonts):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        names = ["数字", "b", "文字"]
+        figure = plots.plot_confusion(np.eye(3, dtype=int), names)
+        assert png_size(plots.png(figure))
+        assert named_classes(figure) == ["no. 0", "b", "no. 2"]
+        chances = np.array([[0.2, 0.3, 0.5], [0.7, 0.2, 0.1]])
+        figure = plots.plot_mistakes(
+            np.zeros((2, 8, 8)), [0, 1], chances, names, files=["数/文.png", "b.png"]
+        )
+        assert png_size(plots.png(figure))
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert "is no. 0, taken for no. 2" in texts
+    assert "\N{REPLACEMENT CHARACTER}.png" in texts
+
+
+def test_a_font_that_has_the_characters_is_used(fonts, caplog):
+    from matplotlib import font_manager
+
+    found = [
+        file
+        for file in font_manager.findSystemFonts()
+        if canvas._has(file, "数") and canvas._has(file, "字")
+    ]
+    if not found:
+        pytest.skip("no installed font has Chinese characters")
+    fonts += sorted(found)
+    family = font_manager.get_font(fonts[0]).family_name
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = plots.plot_confusion([[1, 2], [3, 4]], ["数字", "b"])
+        assert png_size(plots.png(figure))
+        chances = np.array([[0.2, 0.8], [0.7, 0.3]])
+        other = plots.plot_mistakes(np.zeros((2, 8, 8)), [0, 1], chances, ["数字", "b"])
+        assert png_size(plots.png(other))
+    assert named_classes(figure) == ["数字", "b"]
+    (label, _) = figure.axes[0].get_yticklabels()
+    assert family in label.get_fontfamily()
+    assert not [text for text in caplog.messages if "findfont" in text]
+
+
+# For pages
+
+
+def test_inline_pictures_have_text_and_colours_of_the_theme():
+    name = 'a <b> id="x" fill: #000000; "quoted"'
+    figure = plots.plot_confusion([[8, 2], [0, 5]], [name, "y"])
+    text = canvas.inline_svg(figure, "one", 'words "for" <all>')
+    root = ElementTree.fromstring(text.replace("xlink:href", "href"))
+    assert root.get("aria-label") == 'words "for" <all>'
+    texts = [of.text for of in root.iter() if of.tag.endswith("text")]
+    assert canvas.short(name) in texts
+    assert {"8", "2", "5", "true class", "0 %"} <= set(texts)
+    ids = [of.get("id") for of in root.iter() if of.get("id")]
+    assert ids
+    assert all(of.startswith("one-") for of in ids)
+    assert "var(--ink)" in text
+    for gone in ("<?xml", "<!DOCTYPE", "<style", "metadata", "DejaVu"):
+        assert gone not in text
+
+
+def test_images_in_inline_pictures_keep_their_pixels():
+    image = np.random.default_rng(0).integers(0, 256, (5, 7)).astype(np.uint8)
+    figure = plots.plot_mistakes(image[np.newaxis], [0], [[0.2, 0.8]], "ab")
+    text = canvas.inline_svg(figure, "one", "")
+    (source,) = re.findall(r"data:image/png;base64,\s*([\w+/=\s]*)", text)
+    png = io.BytesIO(base64.b64decode(source))
+    pixels = np.asarray(pytest.importorskip("PIL.Image").open(png).convert("L"))
+    np.testing.assert_array_equal(pixels, image)

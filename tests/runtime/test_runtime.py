@@ -848,6 +848,8 @@ def tiny_model() -> Model:
     ]
     model = model_of(layers, (1, 8, 9), 1)
     model.set_input(model.stage, (8, 9), np.array(["a", "b", "ü"]))
+    lists = {"loss": [2.5, 1.25], "accuracy": [0.5, 0.75], "learning_rate": [0.1, 0.0]}
+    model.remember(lenet5c.History(**lists), 0)
     return model
 
 
@@ -1107,6 +1109,45 @@ TRAININGS = [
     ('{"passes": 3, "data": null, "more": 1}', False),
     ('{"passes": 3, "passes": 3, "data": null}', False),
     ('{"passes": 3, "data": null', False),
+    *(
+        (f'{{"passes": 3, "data": null, "history": {history}}}', opens)
+        for history, opens in (
+            ('{"epoch": [1, 2], "loss": [1.5, null], LISTS}', True),
+            ('{"epoch": [], "loss": [], "accuracy": [], "learning_rate": []}', True),
+            ('{"epoch": [1, 2], "loss": [1.5, 2, 3], LISTS}', False),
+            ('{"epoch": [1, 2], "loss": [1.5], LISTS}', False),
+            ('{"epoch": [1, 2.0], "loss": [1.5, 2], LISTS}', False),
+            ('{"epoch": [1, null], "loss": [1.5, 2], LISTS}', False),
+            ('{"epoch": [0, 1], "loss": [1.5, 2], LISTS}', False),
+            ('{"epoch": [1, 2147483647], "loss": [1.5, 2], LISTS}', True),
+            ('{"epoch": [1, 2147483648], "loss": [1.5, 2], LISTS}', False),
+            ('{"epoch": [1, 2], "loss": [1.5, "2"], LISTS}', False),
+            ('{"epoch": [1, 2], "loss": [1.5, true], LISTS}', False),
+            ('{"epoch": [1, 2], "loss": [1.5, [2]], LISTS}', False),
+            ('{"epoch": [1, 2], "loss": [1.5, 1e308], LISTS}', True),
+            ('{"epoch": [1, 2], "loss": [1.5, 1e309], LISTS}', False),
+            ('{"epoch": [1, 2], "loss": [1.5, -1e309], LISTS}', False),
+            ('{"epoch": [1, 2], "loss": [1, 1' + 307 * "0" + "], LISTS}", True),
+            ('{"epoch": [1, 2], "loss": [1, 1' + 309 * "0" + "], LISTS}", False),
+            ('{"epoch": [1, 2], "loss": [1, 1' + 4400 * "0" + "], LISTS}", False),
+            ('{"epoch": [1, 2], "loss": 3, LISTS}', False),
+            ('{"epoch": [1, 2], "loss": {"a": 1, "b": 2}, LISTS}', False),
+            ('{"epoch": [1, 2], LISTS}', False),
+            ('{"loss": [1.5, 2], LISTS}', False),
+            (
+                '{"epoch": [1, 2], "loss": [1, 2], "validation_loss": [1, 2], LISTS}',
+                True,
+            ),
+            ('{"epoch": [1, 2], "loss": [1, 2], "validation_loss": [], LISTS}', False),
+            ('{"epoch": [1, 2], "loss": [1, 2], "seconds": [1, 2], LISTS}', False),
+            ("null", False),
+            ("[]", False),
+            ("{}", False),
+        )
+        for history in [
+            history.replace("LISTS", '"accuracy": [0, 1], "learning_rate": [1, null]')
+        ]
+    ),
     ("null", False),
     ("[]", False),
 ]
@@ -1161,6 +1202,22 @@ def test_spelling_of_the_input_stage(
     assert old in STAGE
     content = with_texts(tiny, input_stage=STAGE.replace(old, new, 1))
     assert both_open(best, content) == opens
+
+
+def test_a_history_changes_no_prediction(best: Runtime, tiny: bytes) -> None:
+    header, payload = taken_apart(tiny)
+    del header["__metadata__"]["training"]["history"]
+    silent = put_together(header, payload)
+    images = np.arange(2 * 72, dtype=np.uint8).reshape(2, 1, 8, 9)
+    for one, other in zip(
+        best.open(tiny).predict(images),
+        best.open(silent).predict(images),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+    assert len(silent) < len(tiny)
+    Path("silent").write_bytes(silent)
+    assert lenet5c.load("silent").history == lenet5c.History()
 
 
 @pytest.mark.parametrize(("text", "opens"), TRAININGS)

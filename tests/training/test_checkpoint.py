@@ -1110,4 +1110,6 @@ def test_a_run_without_a_seed_goes_on_to_the_same_bits(small_images, labels, tmp
         path.unlink()  # as if it had been killed before its second epoch ended
     model.fit(small_images, labels, **run, resume=True)
     assert model.passes == whole.passes == 5
+    assert model.history.epochs() == [1, 2, 3, 4, 5]
+    assert model.history.loss == whole.history.loss
     np.testing.assert_array_equal(model.state_vector, whole.state_vector)

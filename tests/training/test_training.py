@@ -4,6 +4,7 @@ import copy
 import itertools
 import json
 import math
+import pickle
 import subprocess
 
 import numpy as np
@@ -811,6 +812,49 @@ def test_passes_are_in_the_file_and_the_pickle(small_images, labels, tmp_path):
     model.save(tmp_path / "m.lenet5c")
     for back in (lenet5c.load(tmp_path / "m.lenet5c"), copy.deepcopy(model)):
         assert (back.passes, back.trained_on) == (4, "some data")
+
+
+def test_a_model_remembers_what_all_calls_have_found(small_images, labels):
+    model = lenet5c.mlp()
+    first = model.fit(small_images, labels, epochs=2, validation=0.3)
+    second = model.fit(small_images, labels, epochs=1)
+    history = model.history
+    assert history.epochs() == [1, 2, 3]
+    for name in ("loss", "accuracy", "learning_rate", "seconds"):
+        expected = getattr(first, name) + getattr(second, name)
+        assert getattr(history, name) == expected
+    measured = history.validation_loss
+    assert measured[:2] == first.validation_loss
+    assert np.isnan(measured[2])
+
+
+def test_the_history_is_in_the_file_the_pickle_and_the_folded_model(
+    small_images, labels, tmp_path
+):
+    model = lenet5c.mlp()
+    model.fit(small_images, labels, epochs=3, validation=0.3)
+    model.save(tmp_path / "m.lenet5c")
+    whole = model.history
+    for back in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert back.history == whole
+    for name in ("loss", "accuracy", "validation_loss", "validation_accuracy"):
+        for back in (lenet5c.load(tmp_path / "m.lenet5c"), model.folded()):
+            values = getattr(back.history, name)
+            assert values == pytest.approx(getattr(whole, name), rel=1e-6)
+            assert back.history.epochs() == [1, 2, 3]
+    assert lenet5c.load(tmp_path / "m.lenet5c").history.seconds == []
+    back = lenet5c.load(tmp_path / "m.lenet5c")
+    back.fit(small_images, labels, epochs=1)
+    assert back.history.epochs() == [1, 2, 3, 4]
+    assert np.isnan(back.history.seconds[:3]).all()
+
+
+def test_the_same_training_gives_the_same_file(small_images, labels, tmp_path):
+    for name in "ab":
+        model = lenet5c.mlp()
+        model.fit(small_images, labels, epochs=2, validation=0.3)
+        model.save(tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_the_images_held_out_are_the_same_in_each_call(small_images, labels):
