@@ -308,8 +308,8 @@ ATTRIBUTES: dict[str, str] = {
     "model.classes": (
         "classes_ labels labels_ class_names num_classes n_classes n_classes_"
     ),
-    "model.loss": "history train_loss",
-    "fit returns the history": "history history_ loss_curve_ losses",
+    "model.loss": "train_loss",
+    "model.history": "history_ loss_curve_ losses",
     "model.summary()": "describe print_summary info plot_model",
     "model.export_onnx(path)": "to_onnx onnx export",
     "model.quantize(images)": "quantise to_int8 int8",

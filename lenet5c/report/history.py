@@ -104,6 +104,14 @@ class History(Displayed):
     def from_dict(cls, lists: Mapping[str, Sequence[float]]) -> "History":
         """The opposite of `to_dict`.
 
+        Parameters
+        ----------
+        lists : mapping of str to sequence of float
+
+        Returns
+        -------
+        History
+
         Examples
         --------
         >>> lenet5c.History.from_dict({"loss": [0.5], "epoch": [3]}).epochs()

@@ -62,6 +62,12 @@ class Occlusion(NamedTuple):
         The upper left corner of that patch.
     patch : int
         Its rows and columns.
+
+    Examples
+    --------
+    >>> found = lenet5c.plots.occlusion(model, images[0])
+    >>> found.effect.shape, found.covered < found.probability
+    ((28, 28), True)
     """
 
     effect: NDArray[np.float64]

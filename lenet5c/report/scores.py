@@ -218,6 +218,12 @@ class Ranking(NamedTuple):
         Under the curve of recall by false positive rate (ROC): how often an image of
         the class has a larger probability than another one. NaN if all or none of the
         images are of the class.
+
+    Examples
+    --------
+    >>> found = lenet5c.plots.ranking([True, False, True], [0.9, 0.8, 0.7])
+    >>> found.recall.tolist(), found.area
+    ([0.5, 0.5, 1.0], 0.5)
     """
 
     recall: NDArray[np.float64]

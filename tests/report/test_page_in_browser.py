@@ -26,6 +26,7 @@ def page(tmp_path_factory):
 
 @pytest.fixture
 def opened(browser, page):
+    browser.get_log("browser")  # what other pages said
     browser.get(page.as_uri())
     return browser
 
