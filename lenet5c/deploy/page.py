@@ -297,9 +297,10 @@ def _write(
         "network": _json(description),
         "scripts": "\n".join(f"<script>{script}</script>" for script in scripts),
     }
-    size = sum(map(len, words.values()))  # plain ASCII, nearly
+    template = _source("page.html")
+    size = len(template) + sum(map(len, words.values()))  # plain ASCII, nearly
     words["about"] = f"{about} (a file of {size / 1000:,.0f} KB)"
-    page = re.sub(r"\{\{(\w+)\}\}", lambda word: words[word[1]], _source("page.html"))
+    page = re.sub(r"\{\{(\w+)\}\}", lambda word: words[word[1]], template)
     write_atomically(path, [page.encode("utf-8", "replace")])
 
 

@@ -256,7 +256,7 @@ def test_lenet5_is_below_600_kilobytes_with_examples(
     assert 300_000 < size < 600_000
     said = re.search(r"61,706 parameters \(a file of (\d+) KB\)", file_text(tmp_path))
     assert said
-    assert int(said[1]) == pytest.approx(size / 1000, rel=0.02)
+    assert int(said[1]) == pytest.approx(size / 1000, abs=0.6)
 
 
 def file_text(folder: Path) -> str:
