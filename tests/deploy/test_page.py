@@ -448,9 +448,8 @@ def test_no_request_leaves_the_file(page: Any, browser: Any, tmp_path: Path) -> 
 
 def test_its_policy_stops_what_would_leave_it(page: Any) -> None:
     browser = page(network("flattened"))
-    found = browser.execute_async_script(
-        """const done = arguments[0];
-        const stopped = [];
+    browser.execute_script(
+        """window.stopped = [];
         document.addEventListener("securitypolicyviolation",
             (event) => stopped.push(event.effectiveDirective));
         const add = (tag, values) =>
@@ -463,7 +462,8 @@ def test_its_policy_stops_what_would_leave_it(page: Any) -> None:
                 () => done([stopped.sort(), document.title]))));
         """
     )
-    stopped, title = found
+    wait(browser, "return stopped.length === 4")
+    stopped = browser.execute_script("return stopped.sort()")
     assert stopped == ["connect-src", "frame-src", "img-src", "script-src-elem"]
     assert title == "A network of 12 classes"
 
