@@ -345,6 +345,26 @@ def test_the_hardest_examples_are_there(page: Any) -> None:
     )
 
 
+def test_an_example_is_shown_with_its_label(page: Any) -> None:
+    model = network("like LeNet-5")
+    browser = page(model, examples=(images_for(model, 2), [7, 7]))
+    assert browser.find_element("id", "how-sure").text.endswith("%, labelled 7")
+    draw(browser, [[(60, 50), (200, 50), (120, 230)]])
+    assert browser.find_element("id", "how-sure").text.endswith("%")
+
+
+def test_the_pointer_takes_over_from_the_keys(page: Any) -> None:
+    from selenium.webdriver import ActionChains
+
+    browser = page(network("like LeNet-5"))
+    browser.execute_script("document.getElementById('drawing').focus()")
+    ActionChains(browser, duration=0).send_keys(" ").perform()
+    draw(browser, [[(60, 50), (200, 50)]])
+    down = "return document.getElementById('pen').matches('.down:not([hidden])')"
+    ActionChains(browser, duration=0).send_keys(" ").perform()
+    assert browser.execute_script(down), "the pen was still down, and is lifted now"
+
+
 def test_an_example_of_floats_or_of_another_size_is_what_the_network_is_given(
     page: Any, images: Any, labels: Any
 ) -> None:

@@ -27,7 +27,7 @@
 
   let items = []; // on the paper: strokes and pictures, in their order
   let stroke = null; // the one that is being drawn
-  let example = null; // an image that is shown in place of the paper
+  let example = null; // {label, image}: what is shown in place of the paper
   let run = null; // image, maps and probabilities
   let blank = true; // whether there is nothing to see
   let pending = 0; // the frame that is asked for
@@ -93,13 +93,13 @@
   /** An example as if it were drawn; what is computed with is the example itself. */
   function showExample() {
     const small = make("canvas");
-    showImage(small, example);
+    showImage(small, example.image);
     if (channels === 3) paper.classList.add("picture");
     else {
       const context = small.getContext("2d");
       const picture = context.getImageData(0, 0, columns, rows);
       for (let at = 0; at < rows * columns; at++) {
-        picture.data.set([0, 0, 0, example[at]], 4 * at);
+        picture.data.set([0, 0, 0, example.image[at]], 4 * at);
       }
       context.putImageData(picture, 0, 0);
     }
@@ -132,6 +132,7 @@
     paper.setPointerCapture(event.pointerId);
     begin(where(event));
   });
+    liftPen();
   paper.addEventListener("pointermove", (event) => {
     if (!stroke || !event.isPrimary || !event.buttons) return;
     // all places since the last frame, so that a quick curve has no corners
@@ -329,8 +330,9 @@
     });
   });
 
-  net.examples.forEach(({ label, pixels }, number) => {
-    const image = Uint8Array.from(atob(pixels), (letter) => letter.charCodeAt(0));
+  net.examples.forEach((given, number) => {
+    const { label } = given;
+    const image = Uint8Array.from(atob(given.pixels), (letter) => letter.charCodeAt(0));
     const canvas = make("canvas");
     showImage(canvas, image);
     const button = make("button", { type: "button" }, canvas, make("span", { dir: "auto" }, label));
@@ -338,11 +340,11 @@
     button.title = label;
     button.addEventListener("click", () => {
       items = [];
-      example = image;
+      example = given;
       changed(true);
     });
     $("examples").append(button);
-    net.examples[number].image = image;
+    given.image = image;
   });
   $("examples-block").hidden = !net.examples.length;
 
@@ -364,7 +366,7 @@
     if (stroke && spent > SLOW) return;
     if (stroke && performance.now() < free) return changed();
     const start = performance.now();
-    const image = example || prepared();
+    const image = example ? example.image : prepared();
     blank = !image;
     compute(image || new Uint8Array(channels * rows * columns));
     show();
@@ -432,7 +434,8 @@
     const [name, share, first] = order[0];
     $("answer").textContent = blank ? nothing() : name;
     $("answer").classList.toggle("long", blank || name.length > 6);
-    $("how-sure").textContent = blank ? "" : `probability ${percent(share)}`;
+    const labelled = example ? `, labelled ${example.label}` : "";
+    $("how-sure").textContent = blank ? "" : `probability ${percent(share)}${labelled}`;
     $("save").disabled = blank;
     $("undo").disabled = $("clear").disabled = !items.length && !example;
     $("bars").classList.toggle("idle", blank);
@@ -946,7 +949,7 @@
 
   readColours();
   listBars();
-  if (net.examples.length) example = net.examples[0].image;
+  if (net.examples.length) example = net.examples[0];
   changed();
 
   // For those who want to try more from the console, and for tests.
