@@ -477,15 +477,13 @@ def test_its_policy_stops_what_would_leave_it(page: Any) -> None:
         add("img", {src: "https://example.invalid/a.png"});
         add("script", {textContent: "document.title = 'run'"});
         add("iframe", {src: "https://example.invalid/"});
-        fetch("https://example.invalid/").catch(() => 0).then(() =>
-            requestAnimationFrame(() => requestAnimationFrame(
-                () => done([stopped.sort(), document.title]))));
+        fetch("https://example.invalid/").catch(() => 0);
         """
     )
     wait(browser, "return stopped.length === 4")
     stopped = browser.execute_script("return stopped.sort()")
     assert stopped == ["connect-src", "frame-src", "img-src", "script-src-elem"]
-    assert title == "A network of 12 classes"
+    assert browser.title == "A network of 12 classes"
 
 
 # ---- Drawing, pictures, keys
@@ -838,6 +836,64 @@ def test_the_arithmetic_of_every_layer_is_written_out(
     )
     for text in texts:
         assert not re.search("undefined|NaN|null|object", text), text
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_numbers_shown_add_up(name: str, page: Any) -> None:
+    """Lines of sums and columns of products, to the last digit but for rounding."""
+    model = network(name)
+    for values in model.parameters.values():
+        values *= 7  # numbers of different length
+    browser = page(model, examples=(images_for(model), [0, 1, 2]))
+    found = browser.execute_script(
+        """return lenet5c.network.layers.flatMap((layer, n) =>
+            [5, 17, 30].flatMap((k) => {
+                const size = lenet5c.state().run.maps[n].length;
+                if (layer.kind === "scale" || k >= size) return [];
+                lenet5c.open(n, k);
+                const panel = document.querySelector(".arithmetic");
+                const all = panel.querySelectorAll("p.line, .terms tbody");
+                return Array.from(all, (each) => each.matches("p")
+                    ? each.textContent.split("=")
+                    : [Array.from(each.rows, (row) => row.lastChild.textContent)
+                        .slice(0, -1).join(" + "),
+                      each.rows[each.rows.length - 1]?.lastChild.textContent]);
+            }));"""
+    )
+    sums = 0
+    for line in filter(lambda line: len(line) > 1, found):
+        left, right = (part.replace(MINUS, "-").strip(" ()") for part in line[-2:])
+        left = re.sub(" of the other .*", "", left)
+        terms = [term.strip(" ()") for term in left.split(" + ")]
+        number = r"-?\d+(\.\d+)?"
+        if len(terms) < 2 or not all(re.fullmatch(number, term) for term in terms):
+            continue
+        sums += 1
+        unit = 10.0 ** -len(right.partition(".")[2])
+        allowed = 0.501 * unit * (len(terms) + 1)
+        assert sum(map(float, terms)) == pytest.approx(float(right), abs=allowed), line
+    assert sums
+
+
+def test_a_probability_is_shown_as_the_share_that_it_is(page: Any) -> None:
+    model = network("like LeNet-5")
+    image = images_for(model, 1)
+    browser = page(model, examples=(image, [0]))
+    logits = model.forward(image)[0].astype(float)
+    for k in range(10):
+        browser.execute_script(
+            "lenet5c.open(lenet5c.network.layers.length - 1, $)".replace("$", str(k))
+        )
+        lines = browser.find_elements("css selector", ".arithmetic .line")
+        texts = [line.text.replace(MINUS, "-") for line in lines]
+        power = np.exp(logits[k] - logits.max())
+        assert re.fullmatch(r"exp\(-?[\d.]+ - (\(-)?[\d.]+\)?\) = (\S+)", texts[0])
+        assert float(texts[0].split("= ")[1]) == pytest.approx(power, rel=1e-2)
+        shown, total, share = re.split(" [/=] ", texts[1])
+        assert float(shown) / float(total) == pytest.approx(float(share), rel=1e-2)
+        assert float(total) == pytest.approx(
+            np.exp(logits - logits.max()).sum(), rel=1e-2
+        )
 
 
 def test_of_many_classes_the_first_ten_are_shown_and_the_rest_on_demand(

@@ -226,14 +226,23 @@ const network = (function () {
     return Math.min(Math.max(x, least), most);
   }
 
-  /** Probabilities: exp(x) of each score over the sum of all of them. The largest score
-      is subtracted first, which changes no share and keeps exp from overflowing. */
+  /** Probabilities: exp(x) of each score over the sum of all of them. */
   function softmax(net, scores) {
-    const unit = net.integers ? net.scale : 1;
-    const most = scores.reduce((a, b) => Math.max(a, b));
-    const powers = Float64Array.from(scores, (score) => Math.exp((score - most) * unit));
+    const powers = exponentials(net, scores);
     const sum = powers.reduce((a, b) => a + b);
     return Float32Array.from(powers, (power) => power / sum);
+  }
+
+  /** exp(x) of each score; the largest is subtracted first, which changes no share and
+      keeps exp from overflowing. */
+  function exponentials(net, scores) {
+    const unit = net.integers ? net.scale : 1;
+    const most = largest(scores);
+    return Float64Array.from(scores, (score) => Math.exp((score - most) * unit));
+  }
+
+  function largest(scores) {
+    return scores.reduce((a, b) => Math.max(a, b));
   }
 
   /** The channel, row and column of the number at k of a map. */
@@ -275,8 +284,8 @@ const network = (function () {
 
       Returned are `parts`, a window of one channel each, with the numbers `x` in it, the
       weights `w` that they are multiplied with, if any, and the `sum` of the products;
-      then, where the layer has them, `bias` and `total`, in integers `rescaled`; and
-      `value`, computed once more from these. */
+      then, where the layer has them, `bias` and `total`, in integers `rescaled`, of a
+      probability `most`, `power` and `sum`; and `value`, computed once more from these. */
   function explain(net, run, n, k) {
     const layer = net.layers[n];
     const [channel, row, column] = place(layer.output, k);
@@ -293,8 +302,11 @@ const network = (function () {
       }
     }
     if (layer.kind === "softmax") {
-      found.total = run.maps[layer.from[0]][k];
-      found.value = softmax(net, run.maps[layer.from[0]])[k];
+      const scores = run.maps[layer.from[0]];
+      const powers = exponentials(net, scores);
+      Object.assign(found, { total: scores[k], most: largest(scores), power: powers[k] });
+      found.sum = powers.reduce((a, b) => a + b);
+      found.value = found.power / found.sum;
       return found;
     }
     const sums = found.parts.map((each) => each.sum);
