@@ -210,9 +210,10 @@ def _checked(
 ) -> tuple[NDArray[Any], NDArray[np.int32]]:
     """Images (N, C, H, W) and their class numbers (N,)."""
     if not isinstance(examples, Sequence) or len(examples) != 2:
+        length = f" of {len(examples)}" if isinstance(examples, Sequence) else ""
         raise TypeError(
             "examples: expected images and their labels, (images, labels), got "
-            f"{type(examples).__name__}"
+            f"{type(examples).__name__}{length}"
         )
     images = as_images(examples[0], shape, "examples")
     _, codes = encode_labels(examples[1], len(images), len(classes), classes)

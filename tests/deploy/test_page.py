@@ -243,6 +243,17 @@ def test_a_network_of_floats_is_given_floats(
     np.testing.assert_allclose(probabilities, expected, rtol=0, atol=EXACT)
 
 
+def test_the_console_says_what_it_expected(page: Any) -> None:
+    browser = page(network("colours, strides, padding"))
+    for call, message in {
+        "forward(new Uint8Array(3))": "image: expected 528 bytes (3 x 16 x 11), got 3",
+        "explain(99, 0)": "n: expected 0 to 6, got 99",
+        "explain(6, 3)": "k: expected 0 to 2, got 3",
+    }.items():
+        script = f"try {{ lenet5c.{call} }} catch (error) {{ return error.message }}"
+        assert browser.execute_script(script) == message
+
+
 # ---- The file
 
 
@@ -317,6 +328,8 @@ def test_what_does_not_fit_is_refused_and_an_old_file_left(tmp_path: Path) -> No
         model.export_page(path, title=3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"examples: expected .*, got ndarray"):
         model.export_page(path, examples=images)
+    with pytest.raises(TypeError, match=r"examples: expected .*, got tuple of 1"):
+        model.export_page(path, examples=(images,))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="labels"):
         model.export_page(path, examples=(images, [1, 2]))
     with pytest.raises(ValueError, match="examples: expected"):

@@ -52,6 +52,11 @@ const network = (function () {
 
   /** The maps that the network makes of an image of bytes, C x rows x columns. */
   function forward(net, image) {
+    const sides = [net.input.shape[0], ...net.input.source];
+    const size = sides.reduce((a, b) => a * b);
+    if (image.length !== size) {
+      throw new RangeError(`image: expected ${size} bytes (${sides.join(" x ")}), got ${image.length}`);
+    }
     const maps = [seen(net, image)];
     for (const layer of net.layers.slice(1)) {
       const given = layer.from.map((n) => maps[n]);
@@ -287,6 +292,8 @@ const network = (function () {
       then, where the layer has them, `bias` and `total`, in integers `rescaled`, of a
       probability `most`, `power` and `sum`; and `value`, computed once more from these. */
   function explain(net, run, n, k) {
+    within("n", n, net.layers.length);
+    within("k", k, run.maps[n].length);
     const layer = net.layers[n];
     const [channel, row, column] = place(layer.output, k);
     const found = { n, k, layer, channel, row, column, parts: [] };
@@ -321,6 +328,11 @@ const network = (function () {
     }
     found.value = finished(net, layer, channel, found.total);
     return found;
+  }
+
+  function within(name, number, count) {
+    if (Number.isInteger(number) && number >= 0 && number < count) return;
+    throw new RangeError(`${name}: expected 0 to ${count - 1}, got ${number}`);
   }
 
   /** A window of channel c, what it is multiplied with for filter f, and the sum; of max
