@@ -909,6 +909,23 @@ def test_a_probability_is_shown_as_the_share_that_it_is(page: Any) -> None:
         )
 
 
+def test_a_rescaled_number_is_shown_as_a_rounded_product(page: Any) -> None:
+    model = network("like LeNet-5")
+    images = images_for(model)
+    browser = page(model.quantize(images), examples=(images, [0, 1, 2]))
+    for k in (3, 40, 500):
+        browser.execute_script("lenet5c.open(1, arguments[0])", k)
+        panel = browser.find_element("css selector", ".arithmetic")
+        found = re.search(
+            r"^(\S+) · (\S+), rounded: .* = (\S+)$",
+            panel.text.replace(MINUS, "-"),
+            re.MULTILINE,
+        )
+        assert found
+        total, unit, rounded = map(float, found.groups())
+        assert total * unit == pytest.approx(rounded, abs=0.5 + 2e-3 * abs(rounded))
+
+
 def test_of_many_classes_the_first_ten_are_shown_and_the_rest_on_demand(
     page: Any,
 ) -> None:

@@ -936,7 +936,8 @@
 
   function rescaledLine({ total, multiplier = 1, layer, rescaled }) {
     const product = multiplier === 1 ? few(total) : `${factor(total)}·${few(multiplier)}`;
-    return `⌊(${product} + 2^${layer.shift - 1}) / 2^${layer.shift}⌋ = ${few(rescaled)}`;
+    const inIntegers = `⌊(${product} + 2^${layer.shift - 1}) / 2^${layer.shift}⌋`;
+    return `${few(total)} · ${few(multiplier / 2 ** layer.shift)}, rounded: ${inIntegers} = ${few(rescaled)}`;
   }
 
   function activationLine({ layer, total, rescaled, value }) {
