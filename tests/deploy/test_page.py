@@ -609,7 +609,27 @@ def test_undo_takes_back_a_stroke_and_clear_all(page: Any, mnist_free: Any) -> N
     settle(browser)
     assert not state_of_paper(browser)[0].any()
     assert browser.find_element("id", "answer").text == "Draw something"
-    assert not browser.find_element("id", "undo").is_enabled()
+    assert not browser.find_element("id", "clear").is_enabled()
+
+
+def test_undo_takes_back_a_clear_and_a_change_to_an_example(
+    page: Any, images: Any, labels: Any, mnist_free: Any
+) -> None:
+    browser = page(mnist_free, examples=(images[:2], labels[:2]))
+    undo = browser.find_element("id", "undo")
+    assert not undo.is_enabled()
+    seen = [state_of_paper(browser)[1]]  # the first example
+    draw(browser, [[(60, 50), (200, 50)]])
+    seen.append(state_of_paper(browser)[1])
+    browser.find_elements("css selector", "#examples button")[1].click()
+    settle(browser)
+    seen.append(state_of_paper(browser)[1])
+    browser.find_element("id", "clear").click()
+    for image in reversed(seen):
+        undo.click()
+        settle(browser)
+        np.testing.assert_array_equal(state_of_paper(browser)[1], image)
+    assert not undo.is_enabled()
 
 
 def test_the_thickness_is_that_of_the_next_stroke(page: Any, mnist_free: Any) -> None:
@@ -745,6 +765,9 @@ def test_all_can_be_done_with_keys_alone(
     from selenium.webdriver import ActionChains, Keys
 
     browser = page(mnist_free, examples=(images[:2], labels[:2]))
+    # something to undo
+    browser.execute_script("document.querySelectorAll('#examples button')[1].click()")
+    settle(browser)
 
     def press(*keys: str) -> None:
         ActionChains(browser, duration=0).send_keys(*keys).perform()

@@ -26,6 +26,7 @@
   const ink = paper.getContext("2d", { willReadFrequently: true });
 
   let items = []; // on the paper: strokes and pictures, in their order
+  const past = []; // {items, example} before each change, for undo
   let stroke = null; // the one that is being drawn
   let example = null; // {label, image}: what is shown in place of the paper
   let run = null; // image, maps and probabilities
@@ -111,11 +112,16 @@
     ink.drawImage(small, (PAPER - width) / 2, (PAPER - height) / 2, width, height);
   }
 
+  /** Put these on the paper, or an example in place of them. */
+  function put(nextItems, nextExample = null) {
+    past.push({ items, example });
+    [items, example] = [nextItems, nextExample];
+    changed(!stroke);
+  }
+
   function begin(point) {
-    example = null;
     stroke = { points: [point], width: Number($("thickness").value) / PAPER };
-    items.push(stroke);
-    changed();
+    put([...items, stroke]);
   }
 
   function end() {
@@ -189,15 +195,12 @@
   });
 
   $("undo").addEventListener("click", () => {
-    example = null;
-    items.pop();
+    if (past.length) ({ items, example } = past.pop());
     changed(true);
   });
   $("clear").addEventListener("click", () => {
-    example = null;
-    items = [];
     trouble("");
-    changed(true);
+    put([]);
   });
 
   // ---- Pictures
@@ -218,9 +221,7 @@
       context.imageSmoothingQuality = "high";
       context.drawImage(loaded, 0, 0, picture.width, picture.height);
       context.getImageData(0, 0, 1, 1); // refused here if it may not be read
-      example = null;
-      items = [{ picture }];
-      changed(true);
+      put([{ picture }]);
     } catch {
       trouble(`${file.name || "This"} is no picture that this browser can read.`);
     } finally {
@@ -341,11 +342,7 @@
     const button = make("button", { type: "button" }, canvas, make("span", { dir: "auto" }, label));
     button.setAttribute("aria-label", `Example ${number + 1}, labelled ${label}`);
     button.title = label;
-    button.addEventListener("click", () => {
-      items = [];
-      example = given;
-      changed(true);
-    });
+    button.addEventListener("click", () => put([], given));
     $("examples").append(button);
     given.image = image;
   });
@@ -440,7 +437,8 @@
     const labelled = example ? `, labelled ${example.label}` : "";
     $("how-sure").textContent = blank ? "" : `probability ${percent(share)}${labelled}`;
     $("save").disabled = blank;
-    $("undo").disabled = $("clear").disabled = !items.length && !example;
+    $("undo").disabled = !past.length;
+    $("clear").disabled = !items.length && !example;
     $("bars").classList.toggle("idle", blank);
     // few classes keep their places; of many, the most probable are on top
     const listed = classes.length <= FEW ? order.sort((a, b) => a[2] - b[2]) : order;
