@@ -116,6 +116,7 @@ def blank(noise=3.0, light=1.0, paper=225):
 BLANK = {
     "white": np.full((300, 400), 255, np.uint8),
     "transparent": np.zeros((300, 400, 4), np.uint8),
+    "translucent": np.full((300, 400, 4), 100, np.uint8),
     "constant floats": np.full((30, 30), 7.5),
     "28x28 noise": np.random.default_rng(0).integers(0, 256, (28, 28)).astype("u1"),
     "normal floats": np.random.default_rng(0).normal(0, 1, (200, 200)),

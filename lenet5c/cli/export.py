@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="onnx: images to probabilities; c: one C99 file; c-int8: one with "
         "integers alone, calibrated on training images of --data, tested on its test "
         "images; page: one HTML file to draw on, with the hardest test images of "
-        "--data if that is given; page-int8: one that computes what c-int8 does",
+        "--data if that is given; page-int8: the same of what c-int8 computes",
     )
     parser.add_argument(
         "--output",
@@ -79,10 +79,11 @@ def run(args: argparse.Namespace) -> int:
     elif args.to == "c":
         model.export_c(path, name=name)
     elif args.to == "page":
-        examples = data_of(args, model)[1].test if args.data is not None else None
+        examples = None if args.data is None else data_of(args, model)[1].test
         model.export_page(path, title=args.title, examples=examples)
     else:
         source, data = data_of(args, model)
+        examples = None if args.data is None else data.test
         images = data.train.images
         step = -(-len(images) // MAX_CALIBRATION_IMAGES)
         quantized = model.quantize(images[::step])
@@ -90,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         if args.to == "c-int8":
             quantized.export_c(path, name=name)
         else:
-            quantized.export_page(path, title=args.title, examples=data.test)
+            quantized.export_page(path, title=args.title, examples=examples)
         facts |= {
             "data": source,
             "calibration_images": len(images[::step]),

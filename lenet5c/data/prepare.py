@@ -266,7 +266,7 @@ def _read(image: Any) -> tuple[Floats, int, bool]:
     if means.shape[2] == 4:
         alpha = means[..., 3:]
         if _is_drawn(colours, alpha[..., 0]):
-            return alpha, times, True
+            return alpha - alpha.min(), times, True
         paper = np.median(colours[alpha[..., 0] > 0.5], axis=0)
         colours = alpha * colours + (1 - alpha) * paper
     if np.ptp(colours, axis=2).max() == 0:

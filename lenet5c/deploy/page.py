@@ -210,9 +210,10 @@ def _checked(
 ) -> tuple[NDArray[Any], NDArray[np.int32]]:
     """Images (N, C, H, W) and their class numbers (N,)."""
     if not isinstance(examples, Sequence) or len(examples) != 2:
+        length = f" of {len(examples)}" if isinstance(examples, Sequence) else ""
         raise TypeError(
             "examples: expected images and their labels, (images, labels), got "
-            f"{type(examples).__name__}"
+            f"{type(examples).__name__}{length}"
         )
     images = as_images(examples[0], shape, "examples")
     _, codes = encode_labels(examples[1], len(images), len(classes), classes)
@@ -297,9 +298,10 @@ def _write(
         "network": _json(description),
         "scripts": "\n".join(f"<script>{script}</script>" for script in scripts),
     }
-    size = sum(map(len, words.values()))  # plain ASCII, nearly
+    template = _source("page.html")
+    size = len(template) + sum(map(len, words.values()))  # plain ASCII, nearly
     words["about"] = f"{about} (a file of {size / 1000:,.0f} KB)"
-    page = re.sub(r"\{\{(\w+)\}\}", lambda word: words[word[1]], _source("page.html"))
+    page = re.sub(r"\{\{(\w+)\}\}", lambda word: words[word[1]], template)
     write_atomically(path, [page.encode("utf-8", "replace")])
 
 

@@ -114,7 +114,16 @@ def test_an_int8_page_says_what_it_costs(model_file, capsys):
     assert printed.endswith(f"{Path('a.html').stat().st_size:,} bytes\n")
     page = page_of("a.html")
     assert page["integers"] is True
-    assert len(page["examples"]) == 12
+    assert page["examples"] == []
+
+
+def test_an_int8_page_has_examples_if_data_is_named(model_file, capsys):
+    """As a page of floats: no image is passed on that nobody asked for."""
+    export(
+        *(model_file, "--to", "page-int8", "--data", "digits", "--output", "a.html"),
+        capsys=capsys,
+    )
+    assert len(page_of("a.html")["examples"]) == 12
 
 
 def page_of(path):

@@ -52,6 +52,11 @@ const network = (function () {
 
   /** The maps that the network makes of an image of bytes, C x rows x columns. */
   function forward(net, image) {
+    const sides = [net.input.shape[0], ...net.input.source];
+    const size = sides.reduce((a, b) => a * b);
+    if (image.length !== size) {
+      throw new RangeError(`image: expected ${size} bytes (${sides.join(" x ")}), got ${image.length}`);
+    }
     const maps = [seen(net, image)];
     for (const layer of net.layers.slice(1)) {
       const given = layer.from.map((n) => maps[n]);
@@ -226,14 +231,23 @@ const network = (function () {
     return Math.min(Math.max(x, least), most);
   }
 
-  /** Probabilities: exp(x) of each score over the sum of all of them. The largest score
-      is subtracted first, which changes no share and keeps exp from overflowing. */
+  /** Probabilities: exp(x) of each score over the sum of all of them. */
   function softmax(net, scores) {
-    const unit = net.integers ? net.scale : 1;
-    const most = scores.reduce((a, b) => Math.max(a, b));
-    const powers = Float64Array.from(scores, (score) => Math.exp((score - most) * unit));
+    const powers = exponentials(net, scores);
     const sum = powers.reduce((a, b) => a + b);
     return Float32Array.from(powers, (power) => power / sum);
+  }
+
+  /** exp(x) of each score; the largest is subtracted first, which changes no share and
+      keeps exp from overflowing. */
+  function exponentials(net, scores) {
+    const unit = net.integers ? net.scale : 1;
+    const most = largest(scores);
+    return Float64Array.from(scores, (score) => Math.exp((score - most) * unit));
+  }
+
+  function largest(scores) {
+    return scores.reduce((a, b) => Math.max(a, b));
   }
 
   /** The channel, row and column of the number at k of a map. */
@@ -275,9 +289,11 @@ const network = (function () {
 
       Returned are `parts`, a window of one channel each, with the numbers `x` in it, the
       weights `w` that they are multiplied with, if any, and the `sum` of the products;
-      then, where the layer has them, `bias` and `total`, in integers `rescaled`; and
-      `value`, computed once more from these. */
+      then, where the layer has them, `bias` and `total`, in integers `rescaled`, of a
+      probability `most`, `power` and `sum`; and `value`, computed once more from these. */
   function explain(net, run, n, k) {
+    within("n", n, net.layers.length);
+    within("k", k, run.maps[n].length);
     const layer = net.layers[n];
     const [channel, row, column] = place(layer.output, k);
     const found = { n, k, layer, channel, row, column, parts: [] };
@@ -293,8 +309,11 @@ const network = (function () {
       }
     }
     if (layer.kind === "softmax") {
-      found.total = run.maps[layer.from[0]][k];
-      found.value = softmax(net, run.maps[layer.from[0]])[k];
+      const scores = run.maps[layer.from[0]];
+      const powers = exponentials(net, scores);
+      Object.assign(found, { total: scores[k], most: largest(scores), power: powers[k] });
+      found.sum = powers.reduce((a, b) => a + b);
+      found.value = found.power / found.sum;
       return found;
     }
     const sums = found.parts.map((each) => each.sum);
@@ -309,6 +328,11 @@ const network = (function () {
     }
     found.value = finished(net, layer, channel, found.total);
     return found;
+  }
+
+  function within(name, number, count) {
+    if (Number.isInteger(number) && number >= 0 && number < count) return;
+    throw new RangeError(`${name}: expected 0 to ${count - 1}, got ${number}`);
   }
 
   /** A window of channel c, what it is multiplied with for filter f, and the sum; of max

@@ -26,8 +26,9 @@
   const ink = paper.getContext("2d", { willReadFrequently: true });
 
   let items = []; // on the paper: strokes and pictures, in their order
+  const past = []; // {items, example} before each change, for undo
   let stroke = null; // the one that is being drawn
-  let example = null; // an image that is shown in place of the paper
+  let example = null; // {label, image}: what is shown in place of the paper
   let run = null; // image, maps and probabilities
   let blank = true; // whether there is nothing to see
   let pending = 0; // the frame that is asked for
@@ -52,16 +53,19 @@
     return minus(String(text));
   }
 
-  /** The same for a cell of a table, where all are about as wide. */
-  function short(x) {
-    if (Number.isInteger(x)) return few(x);
-    return Math.abs(x) < 10 ? minus(x.toFixed(3)) : few(x, 3);
+  /** How to write numbers of which `most` is the largest, and their sum: all with the
+      same number of decimals, or they would not add up. */
+  function alike(most) {
+    if (net.integers || most < 1e-4 || most >= 1e6) return (x) => few(x);
+    const decimals = Math.max(0, 3 - Math.floor(Math.log10(most)));
+    return (x) => (x === 0 ? "0" : minus(x.toFixed(decimals).replace(/^-(?=[0.]+$)/, "")));
   }
 
   const minus = (text) => text.replaceAll("-", "−");
-  const factor = (x, digits) => (x < 0 ? `(${few(x, digits)})` : few(x, digits));
+  const signed = (text) => (text.startsWith("−") ? `(${text})` : text);
+  const factor = (x, digits) => signed(few(x, digits));
   const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`;
-  const plus = (numbers) => numbers.map((x) => factor(x)).join(" + ");
+  const plus = (texts) => texts.map(signed).join(" + ");
   const many = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
   const size = ([C, H, W]) => (H * W > 1 ? `${many(C, "map")} of ${H} × ${W}` : many(C, "number"));
 
@@ -93,13 +97,13 @@
   /** An example as if it were drawn; what is computed with is the example itself. */
   function showExample() {
     const small = make("canvas");
-    showImage(small, example);
+    showImage(small, example.image);
     if (channels === 3) paper.classList.add("picture");
     else {
       const context = small.getContext("2d");
       const picture = context.getImageData(0, 0, columns, rows);
       for (let at = 0; at < rows * columns; at++) {
-        picture.data.set([0, 0, 0, example[at]], 4 * at);
+        picture.data.set([0, 0, 0, example.image[at]], 4 * at);
       }
       context.putImageData(picture, 0, 0);
     }
@@ -108,11 +112,16 @@
     ink.drawImage(small, (PAPER - width) / 2, (PAPER - height) / 2, width, height);
   }
 
+  /** Put these on the paper, or an example in place of them. */
+  function put(nextItems, nextExample = null) {
+    past.push({ items, example });
+    [items, example] = [nextItems, nextExample];
+    changed(!stroke);
+  }
+
   function begin(point) {
-    example = null;
     stroke = { points: [point], width: Number($("thickness").value) / PAPER };
-    items.push(stroke);
-    changed();
+    put([...items, stroke]);
   }
 
   function end() {
@@ -129,6 +138,7 @@
 
   paper.addEventListener("pointerdown", (event) => {
     if (event.button !== 0 || !event.isPrimary) return;
+    liftPen();
     paper.setPointerCapture(event.pointerId);
     begin(where(event));
   });
@@ -185,15 +195,12 @@
   });
 
   $("undo").addEventListener("click", () => {
-    example = null;
-    items.pop();
+    if (past.length) ({ items, example } = past.pop());
     changed(true);
   });
   $("clear").addEventListener("click", () => {
-    example = null;
-    items = [];
     trouble("");
-    changed(true);
+    put([]);
   });
 
   // ---- Pictures
@@ -214,9 +221,7 @@
       context.imageSmoothingQuality = "high";
       context.drawImage(loaded, 0, 0, picture.width, picture.height);
       context.getImageData(0, 0, 1, 1); // refused here if it may not be read
-      example = null;
-      items = [{ picture }];
-      changed(true);
+      put([{ picture }]);
     } catch {
       trouble(`${file.name || "This"} is no picture that this browser can read.`);
     } finally {
@@ -329,20 +334,17 @@
     });
   });
 
-  net.examples.forEach(({ label, pixels }, number) => {
-    const image = Uint8Array.from(atob(pixels), (letter) => letter.charCodeAt(0));
+  net.examples.forEach((given, number) => {
+    const { label } = given;
+    const image = Uint8Array.from(atob(given.pixels), (letter) => letter.charCodeAt(0));
     const canvas = make("canvas");
     showImage(canvas, image);
     const button = make("button", { type: "button" }, canvas, make("span", { dir: "auto" }, label));
     button.setAttribute("aria-label", `Example ${number + 1}, labelled ${label}`);
     button.title = label;
-    button.addEventListener("click", () => {
-      items = [];
-      example = image;
-      changed(true);
-    });
+    button.addEventListener("click", () => put([], given));
     $("examples").append(button);
-    net.examples[number].image = image;
+    given.image = image;
   });
   $("examples-block").hidden = !net.examples.length;
 
@@ -364,7 +366,7 @@
     if (stroke && spent > SLOW) return;
     if (stroke && performance.now() < free) return changed();
     const start = performance.now();
-    const image = example || prepared();
+    const image = example ? example.image : prepared();
     blank = !image;
     compute(image || new Uint8Array(channels * rows * columns));
     show();
@@ -432,9 +434,11 @@
     const [name, share, first] = order[0];
     $("answer").textContent = blank ? nothing() : name;
     $("answer").classList.toggle("long", blank || name.length > 6);
-    $("how-sure").textContent = blank ? "" : `probability ${percent(share)}`;
+    const labelled = example ? `, labelled ${example.label}` : "";
+    $("how-sure").textContent = blank ? "" : `probability ${percent(share)}${labelled}`;
     $("save").disabled = blank;
-    $("undo").disabled = $("clear").disabled = !items.length && !example;
+    $("undo").disabled = !past.length;
+    $("clear").disabled = !items.length && !example;
     $("bars").classList.toggle("idle", blank);
     // few classes keep their places; of many, the most probable are on top
     const listed = classes.length <= FEW ? order.sort((a, b) => a[2] - b[2]) : order;
@@ -742,33 +746,42 @@
     const block = make("div", { className: "part" }, make("p", { className: "soft" }, `${source.name}, ${named}`));
     const grids = make("div", { className: "grids" });
     const most = largest(run.maps[part.map]);
-    const peak = found.layer.kind === "max_pool" ? part.x.findIndex((x, at) => part.inside[at] && x === part.sum) : -1;
-    grids.append(grid("window", part.x, part, most, peak));
-    if (part.w) {
-      grids.append("×", grid("kernel", part.w, part, largest(found.parts.flatMap((each) => each.w))));
-      grids.append("=", grid("products", part.products, part, largest(found.parts.flatMap((each) => each.products))));
-    }
-    const terms = part.x.map((x, at) => (part.w ? `${factor(x, 3)}·${factor(part.w[at], 3)}` : factor(x, 3)));
-    const kept = terms.filter((_, at) => part.inside[at]);
+    const shown = found.parts.flatMap((each) => (each.w ? each.x : [...each.x, each.sum]));
+    const write = alike(largest(shown));
+    const x = part.x.map(write);
+    let terms = x.map(signed);
     const maximum = found.layer.kind === "max_pool";
+    const peak = maximum ? part.x.findIndex((value, at) => part.inside[at] && value === part.sum) : -1;
+    grids.append(grid("window", part.x, x, part, most, peak));
+    if (part.w) {
+      const heaviest = largest(found.parts.flatMap((each) => each.w));
+      const w = part.w.map(alike(heaviest));
+      const products = largest(found.parts.flatMap((each) => each.products));
+      grids.append("×", grid("kernel", part.w, w, part, heaviest));
+      grids.append("=", grid("products", part.products, part.products.map(alike(products)), part, products));
+      terms = terms.map((text, at) => `${text}·${signed(w[at])}`);
+    }
+    const kept = terms.filter((_, at) => part.inside[at]);
+    const sum = (part.w ? adding(found) : write)(part.sum);
     const text = maximum ? `max(${kept.join(", ")})` : kept.join(" + ");
     const what = maximum ? "the largest" : part.w ? "the sum of the products" : "the sum";
     const all = make("details", { open: found.parts.length === 1 });
-    const result = make("span", { className: "result" }, few(part.sum));
-    all.append(make("summary", {}, `${what} = `, result), make("p", { className: "line" }, `${text} = ${few(part.sum)}`));
+    const result = make("span", { className: "result" }, sum);
+    all.append(make("summary", {}, `${what} = `, result), make("p", { className: "line" }, `${text} = ${sum}`));
     block.append(grids, all);
     return block;
   }
 
-  function grid(caption, numbers, part, most, chosen = -1) {
+  /** Numbers as a table, in their colours; a dot is what lies outside of the map. */
+  function grid(caption, numbers, texts, part, most, chosen = -1) {
     const table = make("table", {}, make("caption", {}, caption));
     for (let r = 0; r < part.rows; r++) {
       const row = table.insertRow();
       for (let t = 0; t < part.columns; t++) {
         const at = r * part.columns + t;
         const cell = row.insertCell();
-        const padding = caption === "window" && !part.inside[at];
-        cell.textContent = padding ? "·" : short(numbers[at]);
+        const padding = caption !== "kernel" && !part.inside[at];
+        cell.textContent = padding ? "·" : texts[at];
         cell.style.backgroundColor = padding ? "" : behind(numbers[at], most);
         cell.classList.toggle("outside", padding);
         cell.classList.toggle("chosen", at === chosen);
@@ -796,6 +809,10 @@
     const largestOnes = order.slice(0, TOP);
     const rest = order.slice(TOP);
     const weighs = Boolean(parts[0].w);
+    const sums = layer.kind !== "max_pool";
+    const write = (key) => alike(largest(terms.map((term) => term[key])));
+    const [writeX, writeW] = [write("x"), write("w")];
+    const writeProduct = weighs ? adding(found) : writeX;
     const head = weighs ? ["from", "x", "w", "x·w"] : ["from", "x"];
     const table = make("table", { className: "terms" });
     table.append(make("caption", {}, `The largest of ${terms.length} ${weighs ? "products" : "numbers"} of ${source.name}`));
@@ -805,14 +822,12 @@
     const flat = parts[0].x.length === 1 && source.output[1] * W === 1;
     for (const { x, w, product, channel, i, j } of largestOnes) {
       const from = flat ? `number ${channel + 1}` : `map ${channel + 1}, row ${i + 1}, column ${j + 1}`;
-      body.append(weighs ? row(from, few(x), few(w), few(product)) : row(from, few(x)));
+      body.append(weighs ? row(from, writeX(x), writeW(w), writeProduct(product)) : row(from, writeX(x)));
     }
-    if (rest.length) {
-      const sum = rest.reduce((total, { product }) => total + product, 0);
-      const text = layer.kind === "max_pool" ? "…" : few(sum);
-      const cells = [`the other ${rest.length}${layer.kind === "max_pool" ? "" : " together"}`];
-      body.append(weighs ? row(...cells, "", "", text) : row(...cells, text));
-    }
+    const last = (what, text) => body.append(weighs ? row(what, "", "", text) : row(what, text));
+    const sum = (some) => writeProduct(some.reduce((total, { product }) => total + product, 0));
+    if (rest.length) last(`the other ${rest.length}${sums ? " together" : ""}`, sums ? sum(rest) : "…");
+    if (sums) last("the sum", sum(terms));
     table.append(body);
     const grids = make("div", { className: "grids" });
     const named = weighs ? { x: "x", w: "w", product: "x·w" } : { x: "x" };
@@ -849,20 +864,21 @@
         texts.push(inputLine(found));
         break;
       case "conv": {
-        const sums = parts.map((part) => part.sum);
-        texts.push(`${added(sums)} + ${factor(found.bias)} = ${few(total)}`);
-        const of = parts[0].x.length === 1 ? "the products" : parts.length > 1 ? "the sums of the maps" : "the sum of the products";
-        texts.push(`${of}, and the bias`);
+        const write = adding(found);
+        texts.push(`${added(found, write)} + ${signed(write(found.bias))} = ${write(total)}`);
+        const maps = parts[0].x.length > 1 && parts.length > 1;
+        texts.push(maps ? "the sums of the maps, and the bias" : "the sum of the products, and the bias");
         break;
       }
       case "scale":
-        texts.push(`${factor(parts[0].x[0])} · ${factor(parts[0].w[0])} + ${factor(found.bias)} = ${few(total)}`);
+        texts.push(`${factor(parts[0].x[0], 6)} · ${factor(parts[0].w[0], 6)} + ${factor(found.bias, 6)} = ${few(total)}`);
         break;
-      case "add":
-        texts.push(
-          `${parts.map((p) => (p.w ? `${factor(p.x[0])}·${few(p.w[0])}` : factor(p.x[0]))).join(" + ")} = ${few(total)}`,
-        );
+      case "add": {
+        const write = adding(found);
+        const terms = parts.map(({ x, w }) => (w ? `${factor(x[0])}·${few(w[0])}` : signed(write(x[0]))));
+        texts.push(`${terms.join(" + ")} = ${write(total)}`);
         break;
+      }
       case "avg_pool": {
         const n = parts[0].x.length;
         if (!net.integers) texts.push(`${few(total)} / ${n} = ${few(found.value)}`);
@@ -874,8 +890,12 @@
         texts.push(`${few(total)}, as it is in the map before`);
         break;
       case "softmax": {
-        const scale = net.integers ? `${few(net.scale)}·` : "";
-        texts.push(`exp(${scale}${factor(total)}) / sum of exp(${scale}x) over all ${classes.length} classes = ${few(found.value)}`);
+        const { most, power, sum } = found;
+        const difference = `${few(total)} − ${factor(most)}`;
+        texts.push(`exp(${net.integers ? `${few(net.scale)}·(${difference})` : difference}) = ${few(power)}`);
+        texts.push("exp of the score, the largest score subtracted");
+        texts.push(`${few(power)} / ${few(sum)} = ${few(found.value)}`);
+        texts.push("the share of this class in the sum over all classes");
         break;
       }
     }
@@ -889,25 +909,33 @@
     return texts.map((text) => make("p", { className: /\d/.test(text) ? "line" : "soft" }, text));
   }
 
-  /** A sum of at most a dozen numbers; of more, the largest and the rest. */
-  function added(sums) {
-    if (sums.length === 1) return few(sums[0]);
-    if (sums.length <= FEW) return plus(sums);
-    const order = [...sums].sort((a, b) => Math.abs(b) - Math.abs(a));
-    const rest = order.slice(SHOWN).reduce((a, b) => a + b, 0);
-    return `${plus(order.slice(0, SHOWN))} + ${factor(rest)} of the other ${sums.length - SHOWN}`;
+  /** How to write the sums that make up a number. */
+  function adding({ parts, bias = 0, total }) {
+    return alike(largest([...parts.map((part) => part.sum), bias, total]));
+  }
+
+  /** The sums of a number's maps; of more than a dozen, the largest and the rest. */
+  function added({ parts }, write) {
+    const sums = parts.map((part) => part.sum);
+    const sum = (some) => some.reduce((a, b) => a + b, 0);
+    if (parts[0].x.length === 1 || sums.length === 1) return write(sum(sums));
+    if (sums.length <= FEW) return plus(sums.map(write));
+    sums.sort((a, b) => Math.abs(b) - Math.abs(a));
+    const rest = signed(write(sum(sums.slice(SHOWN))));
+    return `${plus(sums.slice(0, SHOWN).map(write))} + ${rest} of the other ${sums.length - SHOWN}`;
   }
 
   function inputLine({ byte, value }) {
     if (byte === null) return `outside of the image: ${few(value)}`;
     if (net.integers) return `the table says ${few(value)} for the byte ${byte}`;
     const { scale, offset } = net.input;
-    return `${byte} · ${few(scale)} + ${factor(offset)} = ${few(value)}: the byte, scaled as the training images were`;
+    return `${byte} · ${few(scale, 6)} + ${factor(offset, 6)} = ${few(value)}: the byte, scaled as the training images were`;
   }
 
   function rescaledLine({ total, multiplier = 1, layer, rescaled }) {
     const product = multiplier === 1 ? few(total) : `${factor(total)}·${few(multiplier)}`;
-    return `⌊(${product} + 2^${layer.shift - 1}) / 2^${layer.shift}⌋ = ${few(rescaled)}`;
+    const inIntegers = `⌊(${product} + 2^${layer.shift - 1}) / 2^${layer.shift}⌋`;
+    return `${few(total)} · ${few(multiplier / 2 ** layer.shift)}, rounded: ${inIntegers} = ${few(rescaled)}`;
   }
 
   function activationLine({ layer, total, rescaled, value }) {
@@ -946,7 +974,7 @@
 
   readColours();
   listBars();
-  if (net.examples.length) example = net.examples[0].image;
+  if (net.examples.length) example = net.examples[0];
   changed();
 
   // For those who want to try more from the console, and for tests.

@@ -108,9 +108,11 @@ const prepare = (() => {
     };
     const alpha = reduced(3);
     const clear = mean(not(above(alpha, 0.5)).values);
-    if (clear > 0.5) return [[alpha], times, true];
     let colours = [0, 1, 2].map(reduced);
-    if (clear > 0.25 && isPlain(colours, alpha)) return [[alpha], times, true];
+    if (clear > 0.5 || (clear > 0.25 && isPlain(colours, alpha))) {
+      const least = range(alpha.values)[0];
+      return [[mapped(alpha, (value) => value - least)], times, true];
+    }
     const opaque = above(alpha, 0.5);
     colours = colours.map((plane) => {
       const paper = median(inside(plane, opaque));
