@@ -120,6 +120,20 @@ def test_the_reference_names_all_that_is_public():
             assert set(value.__all__) <= set(dir(value)), name
 
 
+def test_the_reference_has_the_classes_of_what_is_returned():
+    docstrings = pytest.importorskip("test_docstrings", reason="sklearn is missing")
+    page = (DOCS / "api.md").read_text("utf-8")
+    listed = re.findall(r"^   ~[\w.]+\.(\w+)$", page, re.M)
+    inside = {
+        name.rpartition(".")[2]
+        for name, value in docstrings.PUBLIC.items()
+        if isinstance(value, type)
+        and name.rpartition(".")[0] not in docstrings.modules()
+    }
+    assert inside <= set(listed)
+    assert {"QuantizedModel", "QuantizationReport", "Trainer"} <= inside
+
+
 def test_every_page_is_in_a_table_of_contents():
     listed = {
         re.sub(r".*<(.*)>", r"\1", line)

@@ -62,7 +62,7 @@ def modules() -> dict[str, ModuleType]:
 
 def classes_of_the_package() -> dict[str, type]:
     """All that users meet of what the package defines, also inside, by their names."""
-    found: dict[str, type] = {"Trainer": core.Trainer}  # of no Python module
+    found: dict[str, type] = {}
     for info in pkgutil.walk_packages(lenet5c.__path__, "lenet5c."):
         if info.name.startswith(("lenet5c.__main__", "lenet5c._core", "lenet5c.cli")):
             continue
@@ -115,6 +115,7 @@ def public_names() -> dict[str, Any]:
         for module, of in modules().items()
         for name in of.__all__
     ]
+    waiting.append(("Trainer", core.Trainer))  # of Model.trainer, and of no module
     found: dict[str, Any] = {}
     seen: set[int] = set()
     while waiting:
