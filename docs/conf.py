@@ -209,8 +209,15 @@ def examples_of_commands(app: Sphinx, document: nodes.document) -> None:
 def unknown_name(
     app: Sphinx, env: Any, node: addnodes.pending_xref, text: nodes.TextElement
 ) -> nodes.TextElement | None:
-    """`x` in a docstring is code; only where it names a page it is a link as well."""
-    return text if node.get("refdomain") == "py" and node["reftype"] == "obj" else None
+    """`x` in a docstring is code; only where it names a page it is a link as well.
+
+    `Model.fit` does so from other modules, too.
+    """
+    if node.get("refdomain") != "py" or node["reftype"] != "obj":
+        return None
+    of, builder, name = node["refdoc"], app.builder, f"lenet5c.{node['reftarget']}"
+    domain = env.get_domain("py")
+    return domain.resolve_xref(env, of, builder, "obj", name, node, text) or text
 
 
 def of_cython(

@@ -259,6 +259,12 @@ class Model(Displayed):
 
         In one step: whoever is interrupted, or saves meanwhile, has whole epochs.
 
+        Parameters
+        ----------
+        history : History
+            Its first epoch is `start` + 1.
+        start : int
+
         Examples
         --------
         >>> model = lenet5c.lenet5()

@@ -105,6 +105,10 @@ class History(Displayed):
     def from_dict(cls, lists: Mapping[str, Sequence[float]]) -> "History":
         """The opposite of `to_dict`.
 
+        Parameters
+        ----------
+        lists : dict of str to list of numbers
+
         Examples
         --------
         >>> lenet5c.History.from_dict({"loss": [0.5], "epoch": [3]}).epochs()

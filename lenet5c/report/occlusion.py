@@ -62,6 +62,12 @@ class Occlusion(NamedTuple):
         The upper left corner of that patch.
     patch : int
         Its rows and columns.
+
+    Examples
+    --------
+    >>> found = lenet5c.plots.occlusion(model, images[0])
+    >>> found.code, found.covered < found.probability
+    (1, True)
     """
 
     effect: NDArray[np.float64]

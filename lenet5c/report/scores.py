@@ -218,6 +218,12 @@ class Ranking(NamedTuple):
         Under the curve of recall by false positive rate (ROC): how often an image of
         the class has a larger probability than another one. NaN if all or none of the
         images are of the class.
+
+    Examples
+    --------
+    >>> best = lenet5c.plots.ranking([True, True, False], [0.9, 0.8, 0.1])
+    >>> best.recall.tolist(), best.average_precision
+    ([0.5, 1.0, 1.0], 1.0)
     """
 
     recall: NDArray[np.float64]
