@@ -155,6 +155,13 @@ def test_every_public_name_has_a_docstring_with_an_example():
     fail_if(told, [f"{name}: {what}" for name, what in sorted(lacking.items())])
 
 
+def test_what_only_the_package_calls_is_not_public():
+    helpers = re.compile(r"(as|checked|require)_\w+|png|printable|class_folders|Watch")
+    names = [f"{name}.{own}" for name, of in modules().items() for own in of.__all__]
+    found = [name for name in names if helpers.fullmatch(name.rpartition(".")[2])]
+    fail_if("of no use to users", found)
+
+
 def test_no_example_is_skipped():
     skipped = [name for name, of in PUBLIC.items() if "+SKIP" in (of.__doc__ or "")]
     fail_if("examples to be run, not skipped", skipped)

@@ -15,7 +15,7 @@ from lenet5c.data.images import as_images, encode_labels
 from lenet5c.files.atomic import write_atomically
 from lenet5c.interfaces import Evaluation, Network
 from lenet5c.report import plots
-from lenet5c.report.canvas import printable
+from lenet5c.report.canvas import printable, require_matplotlib
 from lenet5c.report.html import (
     MAX_MODELS,
     Album,
@@ -98,7 +98,7 @@ def write_comparison(
     'both.html'
     """
     say = progress or (lambda line: None)
-    plots.require_matplotlib()
+    require_matplotlib()
     if not 2 <= len(models) <= MAX_MODELS:
         raise ValueError(f"models: expected 2 to {MAX_MODELS}, got {len(models)}")
     first = next(iter(models.values()))

@@ -21,7 +21,7 @@ from lenet5c.data.images import as_images, encode_labels
 from lenet5c.files.atomic import write_atomically
 from lenet5c.interfaces import Evaluation, Network
 from lenet5c.report import plots
-from lenet5c.report.canvas import drawable, numbered, printable
+from lenet5c.report.canvas import drawable, numbered, printable, require_matplotlib
 from lenet5c.report.history import History, read_history
 from lenet5c.report.html import (
     Album,
@@ -31,6 +31,7 @@ from lenet5c.report.html import (
     share,
     table,
 )
+from lenet5c.report.images import feature_layers
 from lenet5c.report.scores import Ranking, Reliability, ranking, scores, softmax
 
 __all__ = ["page_path", "write_report"]
@@ -107,7 +108,7 @@ def write_report(
     'digits.html'
     """
     say = progress or (lambda line: None)
-    plots.require_matplotlib()
+    require_matplotlib()
     if isinstance(history, (str, os.PathLike)):
         history = read_history(history)
     told = model.history if history is None else history
@@ -364,7 +365,7 @@ def _maps(
     correct: NDArray[np.bool_],
 ) -> Section:
     section = Section("maps", "Feature maps", [])
-    layers = [printable(name) for name, _ in plots.feature_layers(model)]
+    layers = [printable(name) for name, _ in feature_layers(model)]
     if not layers:
         section.parts.append(
             paragraph("This network has no convolution and no pooling.")
