@@ -50,6 +50,9 @@ PARTS = sorted(Path("lenet5c/core").rglob("*.pxd"))
 
 WANTED = os.environ.get("LENET5C_CORES")
 if WANTED:
+    for name in WANTED.split(","):
+        if name not in CORES:
+            sys.exit(f"LENET5C_CORES: expected some of {','.join(CORES)}, got {name!r}")
     CORES = {name: CORES[name] for name in WANTED.split(",")}
 
 COMPILE = ["-O3", "-g0", "-fvisibility=hidden", "-fno-math-errno", "-ffp-contract=fast"]

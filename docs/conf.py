@@ -8,12 +8,13 @@ import contextlib
 import re
 import sys
 import sysconfig
-from inspect import ismodule
+from inspect import isclass, ismodule
 from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from latex2mathml.converter import convert
+from numpydoc.xref import DEFAULT_LINKS
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.errors import PycodeError
@@ -21,10 +22,14 @@ from sphinx.pycode import ModuleAnalyzer
 from sphinx.transforms import SphinxTransform
 
 import lenet5c
+from lenet5c._support.cores import core
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 sys.path.insert(0, str(HERE))  # for figures.py
+sys.modules["lenet5c.core.network"] = core  # as its source is called
+# The public ones, whose classes may be lenet5c's own as well; so that comes last.
+MODULES = [*filter(ismodule, (getattr(lenet5c, n) for n in lenet5c.__all__)), lenet5c]
 
 project = "lenet5c"
 author = "the authors of lenet5c"
@@ -69,16 +74,26 @@ autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 autosummary_ignore_module_all = False
 autosummary_imported_members = True
-# The names of modules that lenet5c has itself, where their pages are.
+# Names of modules that lenet5c has itself, where their pages are.
 autosummary_context = {
     "aliases": [
         f"{module.__name__}.{name}"
-        for module in filter(ismodule, (getattr(lenet5c, n) for n in lenet5c.__all__))
+        for module in MODULES[:-1]
         for name in module.__all__
         if getattr(module, name) is getattr(lenet5c, name, None)
     ]
 }
 numpydoc_show_class_members = False
+# The classes among the types of parameters and results are links.
+numpydoc_xref_param_type = True
+numpydoc_xref_ignore = "all"  # other words
+numpydoc_xref_aliases = {word: word for word in DEFAULT_LINKS}
+for module in MODULES:
+    for name in module.__all__:
+        if isclass(getattr(module, name)):
+            numpydoc_xref_aliases[name] = f"{module.__name__}.{name}"
+for path in re.findall(r"^   ~(.+)$", (HERE / "api.md").read_text("utf-8"), re.M):
+    numpydoc_xref_aliases[path.rpartition(".")[2]] = f"lenet5c.{path}"
 python_maximum_signature_line_length = 88
 toc_object_entries_show_parents = "hide"
 
@@ -194,8 +209,15 @@ def examples_of_commands(app: Sphinx, document: nodes.document) -> None:
 def unknown_name(
     app: Sphinx, env: Any, node: addnodes.pending_xref, text: nodes.TextElement
 ) -> nodes.TextElement | None:
-    """`x` in a docstring is code; only where it names a page it is a link as well."""
-    return text if node.get("refdomain") == "py" and node["reftype"] == "obj" else None
+    """`x` in a docstring is code; only where it names a page it is a link as well.
+
+    `Model.fit` does so from other modules, too.
+    """
+    if node.get("refdomain") != "py" or node["reftype"] != "obj":
+        return None
+    of, builder, name = node["refdoc"], app.builder, f"lenet5c.{node['reftarget']}"
+    domain = env.get_domain("py")
+    return domain.resolve_xref(env, of, builder, "obj", name, node, text) or text
 
 
 def of_cython(

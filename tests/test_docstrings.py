@@ -62,7 +62,7 @@ def modules() -> dict[str, ModuleType]:
 
 def classes_of_the_package() -> dict[str, type]:
     """All that users meet of what the package defines, also inside, by their names."""
-    found: dict[str, type] = {"Trainer": core.Trainer}  # of no Python module
+    found: dict[str, type] = {}
     for info in pkgutil.walk_packages(lenet5c.__path__, "lenet5c."):
         if info.name.startswith(("lenet5c.__main__", "lenet5c._core", "lenet5c.cli")):
             continue
@@ -115,6 +115,7 @@ def public_names() -> dict[str, Any]:
         for module, of in modules().items()
         for name in of.__all__
     ]
+    waiting.append(("Trainer", core.Trainer))  # of Model.trainer, and of no module
     found: dict[str, Any] = {}
     seen: set[int] = set()
     while waiting:
@@ -152,6 +153,13 @@ def test_every_public_name_has_a_docstring_with_an_example():
     }
     told = f"{len(lacking)} of {len(PUBLIC)} names lack, with '>>>' under Examples"
     fail_if(told, [f"{name}: {what}" for name, what in sorted(lacking.items())])
+
+
+def test_what_only_the_package_calls_is_not_public():
+    helpers = re.compile(r"(as|checked|require)_\w+|png|printable|class_folders|Watch")
+    names = [f"{name}.{own}" for name, of in modules().items() for own in of.__all__]
+    found = [name for name in names if helpers.fullmatch(name.rpartition(".")[2])]
+    fail_if("of no use to users", found)
 
 
 def test_no_example_is_skipped():

@@ -64,6 +64,13 @@ def test_missing_headers_of_python_are_named_in_one_line(tmp_path):
     assert "needs" not in build(**clean)  # with both it goes on, to the missing file
 
 
+@pytest.mark.parametrize("name", ["avx", "avx2, baseline"])
+def test_an_unknown_core_is_named_in_one_line(name):
+    (line,) = build(LENET5C_CORES=name).splitlines()
+    assert line.startswith("LENET5C_CORES: expected some of ")
+    assert line.endswith(f"got {name.rpartition(',')[2]!r}")
+
+
 def test_a_source_that_is_not_compiled_says_what_to_do(tmp_path):
     """As of `import lenet5c` in a clone, whose folder Python looks in first."""
     for path in (ROOT / "lenet5c").rglob("*.py"):

@@ -408,7 +408,8 @@ measure("compiled layers", 256, forward, functional.conv2d)
 # %%
 # The model does more. The images of a register go through all layers while their maps
 # are in the cache. tanh and averages are taken on the way. C1 and C3 are computed by
-# short transforms, with 0.4 of the products. And all cores take part.
+# short transforms, with 0.4 of the products. And all cores take part: that pays where
+# nothing else keeps them busy.
 
 
 def on_one_core(x):

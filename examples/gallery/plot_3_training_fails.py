@@ -171,6 +171,10 @@ assert curves["s = 1"][0] > 100 * curves["s = 1"][-1]
 # %%
 # With weights of 1 the gradient of the first layer is hundreds of times as long as that
 # of the last. No learning rate suits both.
+#
+# With weights of 0.01 no layer has a gradient to speak of, and all have the same. That
+# of a weight is a product: what comes to it from the loss, times the signal that it
+# multiplies. Near the loss the signal has faded, near the image what comes back.
 
 # %%
 # Trained

@@ -2,8 +2,8 @@
 4. What the network sees
 ========================
 
-A trained network is some ten thousand numbers, and nobody can read them. But we can
-ask it questions: what does a filter look for, what becomes of an image on its way,
+A trained LeNet-5 is 61,706 numbers, and nobody can read them. But we can ask it
+questions: what does a filter look for, what becomes of an image on its way,
 which part of the image decides, and which images look alike to it? Each question below
 takes a few lines.
 """

@@ -7,7 +7,7 @@ Fourier transforms, and gradient checkpointing. Each is good somewhere. We compu
 each brings for a network as small as LeNet-5, and where it starts to pay.
 
 Times depend on the machine; those below are of the one that made this page. All else
-should come out the same for you.
+should come out the same for you, but for last digits.
 """
 
 import copy
@@ -192,8 +192,8 @@ def operands(count, channels, filters, side, kernel):
 
 
 def microseconds(function, x, weight):
-    """The processor's time for one image, the best of three runs."""
-    runs = repeat(lambda: function(x, weight), process_time, number=1, repeat=3)
+    """The processor's time for one image, the best of nine runs."""
+    runs = repeat(lambda: function(x, weight), process_time, number=1, repeat=9)
     return 1e6 * min(runs) / len(x)
 
 

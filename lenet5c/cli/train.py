@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from lenet5c._support.flags import SHARE
 from lenet5c._support.progress import ProgressBar
+from lenet5c._support.text import counted
 from lenet5c.cli.arguments import add_augmentation, augmentation_of
 from lenet5c.cli.data import add_data, check_labels, lasting, load_data
 from lenet5c.cli.errors import DONE, INTERRUPTED, CommandError
@@ -255,13 +256,13 @@ def _facts(of: Outcome) -> dict[str, Any]:
 
 
 def _print_outcome(of: Outcome) -> None:
-    trained = str(of.effort.epochs)
+    trained = counted(of.effort.epochs, "epoch")
     if len(of.history) < of.effort.epochs:
         trained = f"{len(of.history)} of {trained}"
     print(
-        f"Trained {trained} epochs in {of.effort.seconds:.2f} s, "
+        f"Trained {trained} in {of.effort.seconds:.2f} s, "
         f"{of.effort.images_per_second:,.0f} images/s.\n"
-        f"Test accuracy {of.test.accuracy:.2%} on {of.tested:,} images, "
+        f"Test accuracy {of.test.accuracy:.2%} on {counted(of.tested, 'image')}, "
         f"loss {of.test.loss:.4f}.\n"
         f"Model written to {of.output}"
         + ", in place of the file that was there"

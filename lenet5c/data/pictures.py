@@ -32,11 +32,7 @@ from lenet5c.data.prepare import (
 
 __all__ = [
     "NothingFound",
-    "Pictures",
     "Sign",
-    "class_folders",
-    "files_below",
-    "load_pictures",
     "prepare",
     "prepare_many",
     "read_picture",
@@ -67,12 +63,6 @@ class Pictures(NamedTuple):
         Memory-mapped and read-only.
     labels : (N,) strings
     files : list of N paths in the folder
-
-    Examples
-    --------
-    >>> part = lenet5c.pictures.Pictures(images[:1], np.array(["one"]), ["one/0.png"])
-    >>> part.labels.item() == "one", part.files
-    (True, ['one/0.png'])
     """
 
     images: NDArray[np.uint8]
@@ -110,19 +100,6 @@ def load_pictures(
     Returns
     -------
     dict of str to Pictures
-
-    Examples
-    --------
-    >>> from pathlib import Path
-    >>> from PIL import Image
-    >>> for name in ("cat", "dog"):
-    ...     Path("pets", name).mkdir(parents=True)
-    ...     for k in range(6):
-    ...         Image.new("L", (40, 30), k).save(f"pets/{name}/{k}.png")
-    >>> folders = Path("pets"), (28, 28), 1, Path("cache")
-    >>> parts = lenet5c.pictures.load_pictures(*folders, shown=False, threads=1)
-    >>> [(part, len(pictures.files)) for part, pictures in parts.items()]
-    [('train', 10), ('test', 2)]
     """
     parts, digest = _listed(folder)
     shape = size if channels == 1 else (channels, *size)
@@ -249,14 +226,6 @@ def class_folders(folder: Path) -> list[Path]:
     Returns
     -------
     list of Path
-
-    Examples
-    --------
-    >>> from pathlib import Path
-    >>> for name in ("dog", "cat"):
-    ...     Path("pets", name).mkdir(parents=True)
-    >>> [path.name for path in lenet5c.pictures.class_folders(Path("pets"))]
-    ['cat', 'dog']
     """
     return [Path(entry) for entry in _entries(folder) if entry.is_dir()]
 
@@ -435,14 +404,6 @@ def files_below(folder: Path, above: tuple[Path, ...] = ()) -> list[Path]:
     Returns
     -------
     list of Path
-
-    Examples
-    --------
-    >>> from pathlib import Path
-    >>> Path("pets/cat").mkdir(parents=True)
-    >>> Path("pets/cat/0.png").touch()
-    >>> [path.as_posix() for path in lenet5c.pictures.files_below(Path("pets"))]
-    ['pets/cat/0.png']
     """
     above = (*above, folder.resolve())
     found = []

@@ -57,12 +57,7 @@ THEME = {
 
 
 def require_matplotlib() -> None:
-    """Raise an ImportError that says what to do, if matplotlib is missing.
-
-    Examples
-    --------
-    >>> lenet5c.plots.require_matplotlib()  # it is there
-    """
+    """Raise an ImportError that says what to do, if matplotlib is missing."""
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
@@ -81,11 +76,6 @@ def printable(text: object) -> str:
     Returns
     -------
     str
-
-    Examples
-    --------
-    >>> lenet5c.plots.printable("a label\\nof two lines")
-    'a label of two lines'
     """
     words = " ".join(str(text).split())
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
@@ -333,12 +323,6 @@ def png(figure: Figure) -> bytes:
     Returns
     -------
     bytes
-
-    Examples
-    --------
-    >>> figure = lenet5c.plots.plot_filters(model)
-    >>> lenet5c.plots.png(figure)[:4]
-    b'\\x89PNG'
     """
     return rendered(figure, "png")
 

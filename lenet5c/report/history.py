@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c.display import Displayed, Table, counted, picture
+from lenet5c._support.text import counted
+from lenet5c.display import Displayed, Table, picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

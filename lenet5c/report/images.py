@@ -212,11 +212,6 @@ def feature_layers(model: Network) -> list[tuple[str, tuple[int, int, int]]]:
     Returns
     -------
     list of (str, (int, int, int))
-
-    Examples
-    --------
-    >>> lenet5c.plots.feature_layers(model)
-    [('C1', (6, 28, 28)), ('S2', (6, 14, 14)), ('C3', (16, 10, 10)), ('S4', (16, 5, 5))]
     """
     return [
         (str(layer.name), shape)

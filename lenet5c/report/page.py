@@ -16,21 +16,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lenet5c._support.text import counted
 from lenet5c.data.images import as_images, encode_labels
 from lenet5c.files.atomic import write_atomically
 from lenet5c.interfaces import Evaluation, Network
 from lenet5c.report import plots
-from lenet5c.report.canvas import drawable, numbered, printable
+from lenet5c.report.canvas import drawable, numbered, printable, require_matplotlib
 from lenet5c.report.history import History, read_history
 from lenet5c.report.html import (
     Album,
     Section,
-    count_of,
     page_of,
     paragraph,
     share,
     table,
 )
+from lenet5c.report.images import feature_layers
 from lenet5c.report.scores import Ranking, Reliability, ranking, scores, softmax
 
 __all__ = ["page_path", "write_report"]
@@ -107,7 +108,7 @@ def write_report(
     'digits.html'
     """
     say = progress or (lambda line: None)
-    plots.require_matplotlib()
+    require_matplotlib()
     if isinstance(history, (str, os.PathLike)):
         history = read_history(history)
     told = model.history if history is None else history
@@ -125,7 +126,7 @@ def write_report(
         ranking(codes == k, probabilities[:, k]) for k in range(model.class_count)
     ]
     worst = plots.worst_mistakes(codes, probabilities, MAX_MISTAKES)
-    title = printable(title or f"A model of {count_of(model.class_count, 'class')}")
+    title = printable(title or f"A model of {counted(model.class_count, 'class')}")
 
     if page != Path(path):
         page.parent.mkdir(exist_ok=True)
@@ -175,7 +176,7 @@ def _learning(album: Album, lists: Lists) -> Section:
             "learning_curves",
             lambda: plots.plot_history(lists),
             "Curves of loss and accuracy by epoch.",
-            f"{count_of(epochs, 'epoch')}. Training figures are means over the epoch, "
+            f"{counted(epochs, 'epoch')}. Training figures are means over the epoch, "
             "while the weights changed; validation figures are those at its end.",
         )
     )
@@ -364,7 +365,7 @@ def _maps(
     correct: NDArray[np.bool_],
 ) -> Section:
     section = Section("maps", "Feature maps", [])
-    layers = [printable(name) for name, _ in plots.feature_layers(model)]
+    layers = [printable(name) for name, _ in feature_layers(model)]
     if not layers:
         section.parts.append(
             paragraph("This network has no convolution and no pooling.")
@@ -388,7 +389,7 @@ def _maps(
 def _summary(model: Network) -> Section:
     channels, height, width = model.input_shape
     rows, columns = model.source
-    note = f"Input: {count_of(channels, 'channel')} of {height}x{width}"
+    note = f"Input: {counted(channels, 'channel')} of {height}x{width}"
     if (rows, columns) != (height, width):
         note += f"; images of {rows}x{columns} are centred in it"
     if (model.stage.mean, model.stage.deviation) != (0.0, 1.0):

@@ -1,17 +1,10 @@
 """Pictures of a training, a model and its mistakes, drawn by matplotlib.
 
 Each function returns a matplotlib Figure and, if it is given a path, writes it there:
-as PNG of `DOTS_PER_INCH`, or what else the file name ends in (.svg, .pdf). pyplot is
-not used: no window opens, and no figure stays in memory. Notebooks show a figure that a
-cell ends with. Confidences are sorted into `CALIBRATION_BINS`.
+as PNG, or what else the file name ends in (.svg, .pdf). pyplot is not used: no window
+opens, and no figure stays in memory. Notebooks show a figure that a cell ends with.
 """
 
-from lenet5c.report.canvas import (
-    DOTS_PER_INCH,
-    png,
-    printable,
-    require_matplotlib,
-)
 from lenet5c.report.curves import (
     plot_calibration,
     plot_confusion,
@@ -20,7 +13,6 @@ from lenet5c.report.curves import (
     plot_rankings,
 )
 from lenet5c.report.images import (
-    feature_layers,
     plot_augmented,
     plot_feature_maps,
     plot_filters,
@@ -28,7 +20,6 @@ from lenet5c.report.images import (
 )
 from lenet5c.report.occlusion import Occlusion, occlusion, plot_occlusion
 from lenet5c.report.scores import (
-    CALIBRATION_BINS,
     Ranking,
     Reliability,
     ranking,
@@ -37,12 +28,9 @@ from lenet5c.report.scores import (
 )
 
 __all__ = [
-    "CALIBRATION_BINS",
-    "DOTS_PER_INCH",
     "Occlusion",
     "Ranking",
     "Reliability",
-    "feature_layers",
     "occlusion",
     "plot_augmented",
     "plot_calibration",
@@ -54,10 +42,7 @@ __all__ = [
     "plot_mistakes",
     "plot_occlusion",
     "plot_rankings",
-    "png",
-    "printable",
     "ranking",
     "reliability",
-    "require_matplotlib",
     "worst_mistakes",
 ]

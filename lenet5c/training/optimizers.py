@@ -21,8 +21,6 @@ __all__ = [
     "SGD",
     "AdamW",
     "Optimizer",
-    "as_optimizer",
-    "checked_optimizer",
 ]
 
 Vector = NDArray[np.float32]
@@ -257,11 +255,6 @@ def as_optimizer(optimizer: Any) -> Optimizer:
     ------
     TypeError, ValueError
         If it is none of these.
-
-    Examples
-    --------
-    >>> lenet5c.optimizers.as_optimizer("sgd").learning_rate
-    0.1
     """
     if optimizer is None:
         return SGD()
@@ -281,12 +274,6 @@ def checked_optimizer(optimizer: Any) -> Optimizer:
     Returns
     -------
     Optimizer
-
-    Examples
-    --------
-    >>> lenet5c.optimizers.checked_optimizer(lenet5c.AdamW)
-    Traceback (most recent call last):
-    TypeError: optimizer: expected an optimizer such as lenet5c.AdamW(), got <class ...>
     """
     if not isinstance(optimizer, Optimizer):
         known = isinstance(optimizer, type) and optimizer in OPTIMIZERS.values()

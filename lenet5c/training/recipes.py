@@ -21,7 +21,6 @@ __all__ = [
     "RECIPES_OF",
     "SGD_RATES",
     "Recipe",
-    "as_recipe",
     "epochs_for",
     "sgd_rate",
 ]
@@ -194,11 +193,6 @@ def as_recipe(recipe: object) -> Recipe:
     ------
     ValueError
         If it is none of these.
-
-    Examples
-    --------
-    >>> lenet5c.recipes.as_recipe("best").epochs
-    27
     """
     if recipe is None:
         return RECIPES["default"]

@@ -19,8 +19,6 @@ __all__ = [
     "ReduceOnPlateau",
     "Schedule",
     "Step",
-    "Watch",
-    "as_schedule",
     "constant",
     "cosine",
 ]
@@ -150,14 +148,6 @@ class Watch:
     ----------
     best : float
     waited : int
-
-    Examples
-    --------
-    >>> watch = lenet5c.schedules.Watch()
-    >>> [watch.better(loss, min_delta=0) for loss in (0.5, 0.4, 0.4, 0.6)]
-    [True, True, False, False]
-    >>> watch
-    Watch(best=0.4, waited=2)
     """
 
     best: float = math.inf
@@ -303,11 +293,6 @@ def as_schedule(schedule: object) -> Schedule:
     ------
     TypeError, ValueError
         If it is neither.
-
-    Examples
-    --------
-    >>> lenet5c.schedules.as_schedule("one-cycle")
-    OneCycle(0.25)
     """
     if isinstance(schedule, str) and schedule in SCHEDULES:
         return SCHEDULES[schedule]

@@ -1,8 +1,8 @@
-"""Lists in messages."""
+"""Lists and numbers in messages."""
 
 import pytest
 
-from lenet5c._support.text import listing
+from lenet5c._support.text import counted, listing
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,17 @@ def test_the_first_twenty_are_named_and_the_others_counted(count, separator, end
     said = listing(map(str, range(count)), separator)
     assert said.endswith(end)
     assert len(said.split(separator)) <= 21
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "said"),
+    [
+        (0, "epoch", "0 epochs"),
+        (1, "epoch", "1 epoch"),
+        (1234, "image", "1,234 images"),
+        (1, "class", "1 class"),
+        (2, "class", "2 classes"),
+    ],
+)
+def test_a_noun_agrees_with_its_number(number, noun, said):
+    assert counted(number, noun) == said

@@ -298,6 +298,11 @@ def test_a_training_that_ends_at_once_is_no_error(folder, capsys):
     assert re.search("Trained 0( of 30)? epochs", out)
 
 
+def test_one_epoch_is_no_epochs(folder, capsys):
+    out, _ = run("train", "--epochs", "1", "--threads", "1", capsys=capsys)
+    assert out.startswith("Trained 1 epoch in ")
+
+
 def test_a_file_that_is_replaced_is_told(folder, capsys):
     options = ["--epochs", "1", "--threads", "1"]
     out, _ = run("train", *options, capsys=capsys)

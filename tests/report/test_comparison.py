@@ -5,7 +5,7 @@ import pytest
 from report_page import HOSTILE, Page
 
 import lenet5c
-from lenet5c.report import plots
+from lenet5c.report import canvas
 from lenet5c.report.comparison import write_comparison
 
 pytest.importorskip("matplotlib")
@@ -50,7 +50,7 @@ def right_of(case):
 def test_each_model_has_a_line_of_figures(case, page):
     models, images, labels, *_ = case
     rows = page.table("model")
-    assert [row[0] for row in rows] == [plots.printable(name) for name in NAMES]
+    assert [row[0] for row in rows] == [canvas.printable(name) for name in NAMES]
     for row, model in zip(rows, models.values(), strict=True):
         found = model.evaluate(images, labels)
         assert row[1:3] == [f"{found.accuracy:.2%}", f"{found.loss:.4f}"]
@@ -90,7 +90,7 @@ def test_the_images_that_only_one_predicts_right_are_listed(case, page):
         for row in table[1:]:
             index = int(row[-2])
             assert mask[index]
-            assert row[0] == plots.printable(labels[index])
+            assert row[0] == canvas.printable(labels[index])
             assert row[-1] == files[index]
 
 

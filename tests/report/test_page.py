@@ -12,9 +12,9 @@ import pytest
 from report_page import HOSTILE, Page
 
 import lenet5c
+from lenet5c.report import canvas, plots
 from lenet5c.report import history as histories
 from lenet5c.report import page as report
-from lenet5c.report import plots
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_the_pictures_are_files_beside_the_page_too(case, page):
         content = (folder / f"{name}.png").read_bytes()
         pixels, _ = struct.unpack(">2I", content[16:24])
         assert content.startswith(b"\x89PNG\r\n\x1a\n")
-        assert width == pytest.approx(pixels * 96 / plots.DOTS_PER_INCH, abs=1)
+        assert width == pytest.approx(pixels * 96 / canvas.DOTS_PER_INCH, abs=1)
         assert 300 < width < 1100
     assert {file.name for file in folder.parent.iterdir()} == {"page.html", folder.name}
 
@@ -141,7 +141,7 @@ def test_the_pictures_are_files_beside_the_page_too(case, page):
 def test_hostile_names_are_shown_and_do_nothing(case, page):
     classes = case[0].classes.tolist()
     shown = [row[0] for row in page.table("class")]
-    assert shown[:-1] == [plots.printable(name) for name in classes]
+    assert shown[:-1] == [canvas.printable(name) for name in classes]
     assert HOSTILE[0] in shown
     assert page.texts.count("<b>A & B</b>") == 2  # title and heading
     for name in shown:
@@ -207,8 +207,8 @@ def test_the_mistakes_are_the_worst_and_in_order(case, page):
     rows = next(t for t in page.tables if t[0][-1] == "image")[1:]
     assert rows == [
         [
-            plots.printable(classes[truth[k]]),
-            plots.printable(classes[probabilities[k].argmax()]),
+            canvas.printable(classes[truth[k]]),
+            canvas.printable(classes[probabilities[k].argmax()]),
             f"{probabilities[k].max():.2%}",
             f"{probabilities[k, truth[k]]:.2%}",
             str(k),
@@ -225,7 +225,7 @@ def test_the_most_frequent_mistakes_are_those_of_the_confusion_matrix(case, page
     counts = [int(row[2]) for row in rows]
     off = confusion - np.diag(confusion.diagonal())
     assert counts == sorted(off.ravel().tolist(), reverse=True)[:10]
-    names = [plots.printable(name) for name in model.classes]
+    names = [canvas.printable(name) for name in model.classes]
     for true, taken, count, share in rows:
         row = names.index(true)
         assert off[row, names.index(taken)] == int(count)

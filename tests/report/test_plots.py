@@ -13,6 +13,7 @@ import pytest
 
 import lenet5c
 from lenet5c.report import canvas, curves, plots
+from lenet5c.report.images import feature_layers
 
 pytest.importorskip("matplotlib")
 
@@ -301,7 +302,7 @@ def test_feature_maps_are_the_activations(network, monkeypatch):
     figure = plots.plot_feature_maps(model, image)
     check_texts(figure, monkeypatch)
     images = shown(figure)[1:]
-    for name, (maps, _, _) in plots.feature_layers(model):
+    for name, (maps, _, _) in feature_layers(model):
         activations = model.activations(image[np.newaxis], name)[0]
         count = min(16, maps)
         np.testing.assert_array_equal(images[:count], activations[:count])
@@ -310,7 +311,7 @@ def test_feature_maps_are_the_activations(network, monkeypatch):
 
 
 def test_lenet5_has_maps_in_c1_s2_c3_and_s4():
-    names = [name for name, _ in plots.feature_layers(lenet5c.lenet5())]
+    names = [name for name, _ in feature_layers(lenet5c.lenet5())]
     assert names == ["C1", "S2", "C3", "S4"]
 
 
@@ -352,8 +353,8 @@ def test_the_file_is_of_the_kind_that_its_name_says(tmp_path, suffix, start):
 
 def test_a_png_has_the_size_of_the_figure():
     figure = plots.plot_filters(lenet5c.lenet5())
-    size = figure.get_size_inches() * plots.DOTS_PER_INCH
-    np.testing.assert_allclose(png_size(plots.png(figure)), size, atol=1)
+    size = figure.get_size_inches() * canvas.DOTS_PER_INCH
+    np.testing.assert_allclose(png_size(canvas.png(figure)), size, atol=1)
 
 
 @pytest.mark.parametrize(
@@ -364,12 +365,12 @@ def test_a_class_may_have_any_name(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figure = plots.plot_confusion([[1, 2], [3, 4]], [name, "other"])
-        assert png_size(plots.png(figure))
+        assert png_size(canvas.png(figure))
         probabilities = np.array([[0.2, 0.8], [0.7, 0.3]])
         figure = plots.plot_mistakes(
             np.zeros((2, 8, 8)), [0, 1], probabilities, [name, "other"]
         )
-        assert png_size(plots.png(figure))
+        assert png_size(canvas.png(figure))
 
 
 def test_dollars_in_a_name_are_drawn_as_dollars():
@@ -539,13 +540,13 @@ def test_names_that_no_font_can_draw_are_numbers(fonts):
         warnings.simplefilter("error")
         names = ["数字", "b", "文字"]
         figure = plots.plot_confusion(np.eye(3, dtype=int), names)
-        assert png_size(plots.png(figure))
+        assert png_size(canvas.png(figure))
         assert named_classes(figure) == ["no. 0", "b", "no. 2"]
         chances = np.array([[0.2, 0.3, 0.5], [0.7, 0.2, 0.1]])
         figure = plots.plot_mistakes(
             np.zeros((2, 8, 8)), [0, 1], chances, names, files=["数/文.png", "b.png"]
         )
-        assert png_size(plots.png(figure))
+        assert png_size(canvas.png(figure))
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert "is no. 0, taken for no. 2" in texts
     assert "\N{REPLACEMENT CHARACTER}.png" in texts
@@ -566,10 +567,10 @@ def test_a_font_that_has_the_characters_is_used(fonts, caplog):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figure = plots.plot_confusion([[1, 2], [3, 4]], ["数字", "b"])
-        assert png_size(plots.png(figure))
+        assert png_size(canvas.png(figure))
         chances = np.array([[0.2, 0.8], [0.7, 0.3]])
         other = plots.plot_mistakes(np.zeros((2, 8, 8)), [0, 1], chances, ["数字", "b"])
-        assert png_size(plots.png(other))
+        assert png_size(canvas.png(other))
     assert named_classes(figure) == ["数字", "b"]
     (label, _) = figure.axes[0].get_yticklabels()
     assert family in label.get_fontfamily()
