@@ -125,9 +125,9 @@ class History(Displayed):
         Returns
         -------
         History
-            A new one. What only one of both has is NaN for the other. Of more than
-            1,000 entries those between the first and the last are thinned: every
-            second epoch, every fourth and so on.
+            A new one. What only one of both has is NaN for the other. Where there
+            would be more than 1,000 epochs from the first to the last, those between
+            are thinned: every second epoch, every fourth and so on.
 
         Examples
         --------
@@ -145,8 +145,8 @@ class History(Displayed):
                 before = before or [math.nan] * kept
                 lists[name] = before + (after or [math.nan] * len(later))
         lists["epoch"] = list(numbers)
-        if len(numbers) > MAX_ENTRIES:
-            places = _thinned(numbers)
+        places = _thinned(numbers) if numbers else []
+        if len(places) < len(numbers):
             lists = {name: [x[k] for k in places] for name, x in lists.items()}
         if lists["epoch"] == list(range(1, len(lists["epoch"]) + 1)):
             del lists["epoch"]
@@ -359,15 +359,14 @@ def _numbers(values: Iterable[object]) -> bool:
 
 
 def _thinned(numbers: list[int]) -> list[int]:
-    """The places of the epochs that stay. A larger step keeps of what a smaller one
-    has left."""
-    step, last = 1, len(numbers) - 1
-    places = list(range(last + 1))
-    while len(places) > MAX_ENTRIES:
+    """The places of the epochs that stay: the first, each `step` ones behind it, and
+    the last. The step hangs on these two alone, and a larger one keeps of what a
+    smaller one has left: whatever was left out before, the same epochs stay."""
+    first, last = numbers[0], numbers[-1]
+    step = 1
+    while -((first - last) // step) + 1 > MAX_ENTRIES:
         step *= 2
-        places = [k for k in places[:-1] if (numbers[k] - numbers[0]) % step == 0]
-        places.append(last)
-    return places
+    return [k for k, n in enumerate(numbers) if n == last or (n - first) % step == 0]
 
 
 def _written(text: str, path: Path | None) -> str:

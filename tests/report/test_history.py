@@ -93,6 +93,13 @@ def test_many_epochs_are_thinned(count):
     assert whole.loss == [epoch - 1 for epoch in epochs]
     assert max(np.diff(epochs), default=1) <= max(1, 4 * count / 1000)
     assert (whole.epoch == []) == (count <= 1000)
+    at_once = History().joined(History(loss=[float(k) for k in range(count)]), 0)
+    assert at_once == whole  # as of a training that was resumed
+
+
+def test_one_epoch_that_is_there_often_ends():
+    odd = History(loss=[0.5] * 1001, epoch=[1] * 1001)
+    assert odd.joined(History(loss=[0.25]), 1).loss[-1] == 0.25
 
 
 def test_a_later_training_replaces_the_epochs_after_its_start():
