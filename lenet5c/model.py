@@ -1256,7 +1256,8 @@ class Model(Displayed):
                 "state_vector": self.state_vector.copy(),
                 "input": (self.stage, self.source, self.classes),
                 "fitted": self.fitted,
-                "training": (self.passes, self.trained_on, self.history),
+                "training": (self.passes, self.trained_on),
+                "history": self.history,
                 "predicts_alike": self.predicts_alike,
             }
 
@@ -1271,7 +1272,8 @@ class Model(Displayed):
         np.copyto(self.state_vector, state["state_vector"])
         self.set_input(stage, source, classes)
         self.fitted = state["fitted"]
-        self.passes, self.trained_on, self.history = state["training"]
+        self.passes, self.trained_on = state["training"]
+        self.history = state.get("history", History())
         self.predicts_alike = state.get("predicts_alike", False)
 
     def _rows(self) -> list[list[str]]:
