@@ -64,7 +64,9 @@ class History(Displayed):
         epochs = counted(len(self), "epoch")
         if not self.loss:
             return f"<History of {epochs}>"
-        facts = f"loss {self.loss[-1]:.4f}, accuracy {self.accuracy[-1]:.2%}"
+        facts = f"loss {self.loss[-1]:.4f}"
+        if self.accuracy:
+            facts += f", accuracy {self.accuracy[-1]:.2%}"
         if self.validation_accuracy:
             facts += f", validation {self.validation_accuracy[-1]:.2%}"
         return f"<History of {epochs}: {facts}>"
@@ -101,15 +103,18 @@ class History(Displayed):
         return lists
 
     @classmethod
-    def from_dict(cls, lists: Mapping[str, Sequence[float]]) -> "History":
-        """The opposite of `to_dict`.
+    def from_dict(cls, lists: Mapping[str, Sequence[float | None]]) -> "History":
+        """The opposite of `to_dict`; None, which is what JSON has for NaN, is NaN.
 
         Examples
         --------
         >>> lenet5c.History.from_dict({"loss": [0.5], "epoch": [3]}).epochs()
         [3]
         """
-        columns = {name: list(column) for name, column in lists.items()}
+        columns = {
+            name: [math.nan if value is None else value for value in column]
+            for name, column in lists.items()
+        }
         epoch = [int(number) for number in columns.pop("epoch", ())]
         return cls(**columns, epoch=epoch)
 
@@ -265,11 +270,14 @@ class History(Displayed):
         lists, numbers = self.to_dict(), self.epochs()
         some = [name for name in forms if len(lists[name]) == len(self) > 0]
         first = max(0, len(self) - MAX_EPOCHS_SHOWN)
-        rows = [
-            [f"{numbers[k]}", *(forms[name][1].format(lists[name][k]) for name in some)]
-            for k in range(first, len(self))
-        ]
-        title = f"History: {counted(len(self), 'epoch')}, {sum(self.seconds):.1f} s"
+        rows = []
+        for k in range(first, len(self)):
+            values = ((forms[name][1], lists[name][k]) for name in some)
+            known = ("" if math.isnan(x) else form.format(x) for form, x in values)
+            rows.append([f"{numbers[k]}", *known])
+        title = f"History: {counted(len(self), 'epoch')}"
+        if not self.epoch and math.isfinite(seconds := sum(self.seconds)) and seconds:
+            title += f", {seconds:.1f} s"  # of all, and not of what was read or stayed
         title += f"; the last {MAX_EPOCHS_SHOWN}" * (first > 0)
         return Table(title, ["epoch", *(forms[name][0] for name in some)], rows)
 
@@ -315,7 +323,7 @@ def read_history(path: Path) -> dict[str, list[float | None]]:
     known = list(History().to_dict())
     try:
         whole = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         whole = None
     if isinstance(whole, dict) and isinstance(whole.get("loss"), list):
         lists = {key: whole[key] for key in [*known, "epoch"] if key in whole}
@@ -329,7 +337,7 @@ def read_history(path: Path) -> dict[str, list[float | None]]:
             continue
         try:
             entry = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if number == len(lines) and epochs and not text.endswith("\n"):
                 break
             raise ValueError(
@@ -354,8 +362,11 @@ def read_history(path: Path) -> dict[str, list[float | None]]:
 
 
 def _numbers(values: Iterable[object]) -> bool:
-    """Whether each is a number or None."""
-    return all(v is None or type(v) in (int, float) for v in values)
+    """Whether each is a number that float has, or None."""
+    return all(
+        v is None or type(v) is float or (type(v) is int and abs(v) < 2**53)
+        for v in values
+    )
 
 
 def _thinned(numbers: list[int]) -> list[int]:

@@ -97,6 +97,17 @@ def test_many_epochs_are_thinned(count):
     assert at_once == whole  # as of a training that was resumed
 
 
+def test_a_history_that_knows_little_shows_what_it_knows():
+    first = History.from_dict({"loss": [0.5, None]})
+    assert repr(first) == "<History of 2 epochs: loss nan>"
+    assert first._table().rows == [["1", "0.5000"], ["2", ""]]
+    assert first._table().title == "History: 2 epochs"
+    later = first.joined(History(loss=[0.25], seconds=[3.0]), 2)
+    assert later._table().title == "History: 3 epochs"
+    assert later._table().rows[1:] == [["2", "", ""], ["3", "0.2500", "3.00"]]
+    assert History(loss=[0.25], seconds=[3.0])._table().title.endswith("epoch, 3.0 s")
+
+
 def test_one_epoch_that_is_there_often_ends():
     odd = History(loss=[0.5] * 1001, epoch=[1] * 1001)
     assert odd.joined(History(loss=[0.25]), 1).loss[-1] == 0.25
