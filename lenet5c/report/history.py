@@ -2,6 +2,7 @@
 
 import math
 import os
+import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c.display import Displayed, Table, counted, picture
+from lenet5c.display import Displayed, Table, counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -284,15 +285,15 @@ class History(Displayed):
     def _drawn(self) -> str:
         if len(self) < 2:  # a curve of one point
             return ""
-        from lenet5c.report.canvas import PIXELS_PER_INCH, png
+        from lenet5c.report.canvas import svg_in_any_page
 
         try:
             figure = self.plot()
         except ImportError:  # the table says it too
             return ""
-        width = round(figure.get_figwidth() * PIXELS_PER_INCH)
-        fit = "max-width:100%;min-width:640px"
-        return picture(png(figure), "loss and accuracy, epoch by epoch", width, fit)
+        # Of several pictures in a notebook each needs identifiers of its own.
+        name = f"history-{zlib.crc32(repr(self.to_dict()).encode()):08x}"
+        return svg_in_any_page(figure, name, "loss and accuracy, epoch by epoch")
 
 
 def read_history(path: Path) -> dict[str, list[float | None]]:

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -106,6 +107,18 @@ def test_a_history_that_knows_little_shows_what_it_knows():
     assert later._table().title == "History: 3 epochs"
     assert later._table().rows[1:] == [["2", "", ""], ["3", "0.2500", "3.00"]]
     assert History(loss=[0.25], seconds=[3.0])._table().title.endswith("epoch, 3.0 s")
+
+
+def test_curves_have_the_colours_of_the_page(validated):
+    pytest.importorskip("matplotlib")
+    drawn, other = validated._drawn(), History(loss=[3, 2])._drawn()
+    assert "fill:currentColor" in drawn
+    assert "stroke: var(--ink)" in drawn
+    set_here = set(re.findall(r"(--[\w-]+):", drawn))
+    assert set(re.findall(r"var\((--[\w-]+)\)", drawn + other)) <= set_here
+    assert not re.search(r": ?(#000|#fff|black|white)", drawn)
+    ids = (set(re.findall(r' id="([^"]+)"', one)) for one in (drawn, other))
+    assert not set.intersection(*ids)
 
 
 def test_one_epoch_that_is_there_often_ends():
