@@ -6,6 +6,7 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -144,19 +145,20 @@ class History(Displayed):
         numbers = self.epochs()
         kept = bisect_right(numbers, start)
         numbers = numbers[:kept] + [start + epoch for epoch in later.epochs()]
-        lists: dict[str, list[float]] = {}
+        lists: dict[str, list[Any]] = {}
         for name in History().to_dict():
             before, after = getattr(self, name)[:kept], getattr(later, name)
             if before or after:
                 before = before or [math.nan] * kept
                 lists[name] = before + (after or [math.nan] * len(later))
-        lists["epoch"] = list(numbers)
-        places = _thinned(numbers) if numbers else []
-        if len(places) < len(numbers):
-            lists = {name: [x[k] for k in places] for name, x in lists.items()}
+        lists["epoch"] = numbers
+        if (step := _step(numbers)) > 1:
+            first, last = numbers[0], numbers[-1]
+            here = [n == last or (n - first) % step == 0 for n in numbers]
+            lists = {name: list(compress(x, here)) for name, x in lists.items()}
         if lists["epoch"] == list(range(1, len(lists["epoch"]) + 1)):
             del lists["epoch"]
-        return History.from_dict(lists)
+        return History(**lists)
 
     def to_json(self, path: Path | None = None) -> str:
         """The lists as a JSON object, also written to `path`; not finite is null.
@@ -370,15 +372,14 @@ def _numbers(values: Iterable[object]) -> bool:
     )
 
 
-def _thinned(numbers: list[int]) -> list[int]:
-    """The places of the epochs that stay: the first, each `step` ones behind it, and
-    the last. The step hangs on these two alone, and a larger one keeps of what a
-    smaller one has left: whatever was left out before, the same epochs stay."""
-    first, last = numbers[0], numbers[-1]
-    step = 1
-    while -((first - last) // step) + 1 > MAX_ENTRIES:
+def _step(numbers: list[int]) -> int:
+    """From one epoch that stays to the next. It hangs on the first and the last alone,
+    and a larger step keeps of what a smaller one has left: the same epochs stay,
+    whatever was left out before."""
+    step, apart = 1, numbers[-1] - numbers[0] if numbers else 0
+    while -(-apart // step) + 1 > MAX_ENTRIES:
         step *= 2
-    return [k for k, n in enumerate(numbers) if n == last or (n - first) % step == 0]
+    return step
 
 
 def _written(text: str, path: Path | None) -> str:
