@@ -41,7 +41,6 @@ __all__ = [
     "Field",
     "Table",
     "brief",
-    "counted",
     "cut",
     "drawing",
     "html_of",
@@ -140,11 +139,6 @@ def brief(fields: Mapping[str, Any]) -> str:
         else f"{name} {value!r}"
         for name, value in fields.items()
     )
-
-
-def counted(number: int, noun: str, plural: str = "") -> str:
-    """ "1 epoch", "2 epochs"."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def html_of(table: Table, drawn: str = "") -> str:

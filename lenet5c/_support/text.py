@@ -1,8 +1,8 @@
-"""Lists in messages."""
+"""Lists and counts in messages."""
 
 from collections.abc import Iterable
 
-__all__ = ["listing"]
+__all__ = ["counted", "listing"]
 
 MAX_LISTED = 20
 
@@ -13,3 +13,9 @@ def listing(texts: Iterable[str], separator: str = ", ") -> str:
     shown = separator.join(known[:MAX_LISTED])
     more = len(known) - MAX_LISTED
     return shown + f"{separator.strip(' ,')} and {more:,} more" * (more > 0)
+
+
+def counted(number: int, noun: str) -> str:
+    """ "1 epoch", "2 epochs", "3 classes"."""
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{ending}"

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet5c._support.flags import number
+from lenet5c._support.text import counted
 from lenet5c.cli.arguments import add_augmentation, augmentation_of
 from lenet5c.cli.data import add_data
 from lenet5c.cli.errors import DONE
-from lenet5c.cli.output import counted, picture_path, print_json
+from lenet5c.cli.output import picture_path, print_json
 from lenet5c.data import datasets
 from lenet5c.data.augment import Augment
 from lenet5c.training.options import add_flag

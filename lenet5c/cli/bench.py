@@ -2,8 +2,9 @@
 
 import argparse
 
+from lenet5c._support.text import counted
 from lenet5c.cli.errors import DONE
-from lenet5c.cli.output import counted, print_json, print_table, say
+from lenet5c.cli.output import print_json, print_table, say
 from lenet5c.networks import NETWORKS
 from lenet5c.training.options import add_flag
 

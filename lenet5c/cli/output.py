@@ -18,10 +18,6 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("s" if number != 1 else "")
-
-
 def print_json(document: dict[str, Any]) -> None:
     print(json.dumps(document, indent=2))
 

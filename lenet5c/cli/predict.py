@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet5c._support.flags import COUNT
-from lenet5c._support.text import listing
+from lenet5c._support.text import counted, listing
 from lenet5c.cli.arguments import add_model
 from lenet5c.cli.data import add_skip_broken
 from lenet5c.cli.errors import DONE, CommandError, explain
-from lenet5c.cli.output import counted, print_json, print_table, say
+from lenet5c.cli.output import print_json, print_table, say
 from lenet5c.data import datasets
 from lenet5c.data.arrays import as_bytes
 from lenet5c.data.caches import Shown, progress

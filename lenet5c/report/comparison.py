@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lenet5c._support.text import counted
 from lenet5c.data.images import as_images, encode_labels
 from lenet5c.files.atomic import write_atomically
 from lenet5c.interfaces import Evaluation, Network
@@ -19,7 +20,6 @@ from lenet5c.report.html import (
     MAX_MODELS,
     Album,
     Section,
-    count_of,
     page_of,
     paragraph,
     share,
@@ -123,7 +123,7 @@ def write_comparison(
         evaluation = evaluation._replace(confusion=confusion)
         found.append(_Found(printable(name), model, evaluation, chances, right))
     title = printable(
-        title or f"{len(found)} models of {count_of(len(classes), 'class')}"
+        title or f"{len(found)} models of {counted(len(classes), 'class')}"
     )
 
     page = page_path(path)
@@ -288,7 +288,7 @@ def _only(
                 files=None if files is None else [files[k] for k in worst],
             ),
             f"Images that only {one.name} predicts right; they are listed below.",
-            f"{count_of(len(alone), 'image')}; shown are those whose true class "
+            f"{counted(len(alone), 'image')}; shown are those whose true class "
             f"{others[0].name} gives the least probability, with its probabilities.",
         )
     )

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c.display import Displayed, Table, counted
+from lenet5c._support.text import counted
+from lenet5c.display import Displayed, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

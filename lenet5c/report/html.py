@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MAX_MODELS = len(SERIES)  # side by side
 
-__all__ = ["Album", "Section", "count_of", "page_of", "paragraph", "share", "table"]
+__all__ = ["Album", "Section", "page_of", "paragraph", "share", "table"]
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --soft: #5a5a5a; --paper: #ffffff;
@@ -312,8 +312,3 @@ def paragraph(words: str) -> str:
 
 def share(value: float) -> str:
     return f"{value:.2%}" if math.isfinite(value) else "\N{EN DASH}"
-
-
-def count_of(number: int, noun: str) -> str:
-    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
-    return f"{number:,} {noun}{ending}"

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lenet5c._support.text import counted
 from lenet5c.data.images import as_images, encode_labels
 from lenet5c.files.atomic import write_atomically
 from lenet5c.interfaces import Evaluation, Network
@@ -26,7 +27,6 @@ from lenet5c.report.history import History, read_history
 from lenet5c.report.html import (
     Album,
     Section,
-    count_of,
     page_of,
     paragraph,
     share,
@@ -126,7 +126,7 @@ def write_report(
         ranking(codes == k, probabilities[:, k]) for k in range(model.class_count)
     ]
     worst = plots.worst_mistakes(codes, probabilities, MAX_MISTAKES)
-    title = printable(title or f"A model of {count_of(model.class_count, 'class')}")
+    title = printable(title or f"A model of {counted(model.class_count, 'class')}")
 
     if page != Path(path):
         page.parent.mkdir(exist_ok=True)
@@ -175,7 +175,7 @@ def _learning(album: Album, lists: Lists) -> Section:
             "learning_curves",
             lambda: plots.plot_history(lists),
             "Curves of loss and accuracy by epoch.",
-            f"{count_of(epochs[-1], 'epoch')}. Training figures are means over the "
+            f"{counted(epochs[-1], 'epoch')}. Training figures are means over the "
             "epoch, while the weights changed; validation figures are those at its "
             "end.",
         )
@@ -389,7 +389,7 @@ def _maps(
 def _summary(model: Network) -> Section:
     channels, height, width = model.input_shape
     rows, columns = model.source
-    note = f"Input: {count_of(channels, 'channel')} of {height}x{width}"
+    note = f"Input: {counted(channels, 'channel')} of {height}x{width}"
     if (rows, columns) != (height, width):
         note += f"; images of {rows}x{columns} are centred in it"
     if (model.stage.mean, model.stage.deviation) != (0.0, 1.0):

@@ -1,8 +1,8 @@
-"""Lists in messages."""
+"""Lists and counts in messages."""
 
 import pytest
 
-from lenet5c._support.text import listing
+from lenet5c._support.text import counted, listing
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,9 @@ def test_the_first_twenty_are_named_and_the_others_counted(count, separator, end
     said = listing(map(str, range(count)), separator)
     assert said.endswith(end)
     assert len(said.split(separator)) <= 21
+
+
+def test_counts_are_of_one_or_of_many():
+    assert counted(1, "class") == "1 class"
+    assert counted(0, "class") == "0 classes"
+    assert counted(1234, "image") == "1,234 images"
