@@ -70,8 +70,8 @@ class History(Displayed):
         facts = f"loss {self.loss[-1]:.4f}"
         if self.accuracy:
             facts += f", accuracy {self.accuracy[-1]:.2%}"
-        if self.validation_accuracy:
-            facts += f", validation {self.validation_accuracy[-1]:.2%}"
+        if not math.isnan(validation := (self.validation_accuracy or [math.nan])[-1]):
+            facts += f", validation {validation:.2%}"
         return f"<History of {epochs}: {facts}>"
 
     def __len__(self) -> int:

@@ -101,6 +101,9 @@ def test_many_epochs_are_thinned(count):
 def test_a_history_that_knows_little_shows_what_it_knows():
     first = History.from_dict({"loss": [0.5, None]})
     assert repr(first) == "<History of 2 epochs: loss nan>"
+    validated = History(loss=[0.5], validation_accuracy=[0.75])
+    assert repr(validated).endswith("loss 0.5000, validation 75.00%>")
+    assert "validation" not in repr(validated.joined(first, 1))
     assert first._table().rows == [["1", "0.5000"], ["2", ""]]
     assert first._table().title == "History: 2 epochs"
     later = first.joined(History(loss=[0.25], seconds=[3.0]), 2)
