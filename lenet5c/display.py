@@ -44,7 +44,6 @@ __all__ = [
     "cut",
     "drawing",
     "html_of",
-    "picture",
     "size_of",
     "strip",
 ]
@@ -206,15 +205,6 @@ def _rich_text(cell: Field) -> Any:
     return Text(cell.text, "bold" if cell.shade > 0.5 else "")
 
 
-def picture(png: bytes, text: str, width: int, style: str = "") -> str:
-    """A PNG file as an element of HTML, so many pixels wide."""
-    data = base64.b64encode(png).decode()
-    return (
-        f'<img alt="{escape(text)}" width="{width}" src="data:image/png;base64,{data}" '
-        f'style="display:block;max-width:none;margin:0;{style}">'
-    )
-
-
 def strip(images: NDArray[Any], text: str, high: int = 28) -> str:
     """Images side by side, as an element of HTML; "" without Pillow.
 
@@ -244,7 +234,11 @@ def strip(images: NDArray[Any], text: str, high: int = 28) -> str:
     stream = io.BytesIO()
     Image.fromarray(row).save(stream, "png", optimize=True)
     width = round(high * row.shape[1] / row.shape[0])
-    return picture(stream.getvalue(), text, width, "image-rendering:pixelated")
+    data = base64.b64encode(stream.getvalue()).decode()
+    return (
+        f'<img alt="{escape(text)}" width="{width}" src="data:image/png;base64,{data}" '
+        'style="display:block;max-width:none;margin:0;image-rendering:pixelated">'
+    )
 
 
 def _grey_or_colour(images: NDArray[Any]) -> NDArray[np.uint8] | None:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lenet5c._support.text import counted
 from lenet5c._support.threads import Gate
 from lenet5c.data.augment import Augment
 from lenet5c.data.images import InputStage
@@ -72,7 +73,7 @@ class Evaluation(Displayed, _Figures):
         return range(len(self.confusion)) if self._classes is None else self._classes
 
     def __repr__(self) -> str:
-        return f"<Evaluation: {self._said()}, {len(self.confusion)} classes>"
+        return f"<Evaluation: {self._said()}, {counted(len(self.confusion), 'class')}>"
 
     def _said(self) -> str:
         images = int(self.confusion.sum())

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from lenet5c._support.checks import as_array, number, whole
 from lenet5c._support.cores import core
 from lenet5c._support.habits import Elsewhere, explained, no_attribute
+from lenet5c._support.text import counted
 from lenet5c._support.threads import Gate, alone, resolve_threads
 from lenet5c.data.augment import Augment
 from lenet5c.data.images import InputStage, as_images, encode_labels
@@ -1262,7 +1263,8 @@ class Model(Displayed):
                 "state_vector": self.state_vector.copy(),
                 "input": (self.stage, self.source, self.classes),
                 "fitted": self.fitted,
-                "training": (self.passes, self.trained_on, self.history),
+                "training": (self.passes, self.trained_on),
+                "history": self.history,
                 "predicts_alike": self.predicts_alike,
             }
 
@@ -1277,7 +1279,8 @@ class Model(Displayed):
         np.copyto(self.state_vector, state["state_vector"])
         self.set_input(stage, source, classes)
         self.fitted = state["fitted"]
-        self.passes, self.trained_on, self.history = state["training"]
+        self.passes, self.trained_on = state["training"]
+        self.history = state.get("history", History())
         self.predicts_alike = state.get("predicts_alike", False)
 
     def _rows(self) -> list[list[str]]:
@@ -1307,7 +1310,7 @@ class Model(Displayed):
 
     def __repr__(self) -> str:
         return (
-            f"<Model of {len(self.layers)} layers, "
+            f"<Model of {counted(len(self.layers), 'layer')}, "
             f"{self.parameter_count:,} parameters, {self.class_count} classes>"
         )
 

@@ -712,3 +712,27 @@ def test_a_copied_or_pickled_model_is_the_same_and_independent(
     assert other.classes.tolist() == trained.classes.tolist()
     other.parameter_vector += 1
     np.testing.assert_array_equal(trained.forward(small_images), before)
+    assert other.history == trained.history != lenet5c.History()
+
+
+def test_a_model_that_was_pickled_without_a_history_has_an_empty_one(trained):
+    state = trained.__getstate__()
+    del state["history"]
+    again = lenet5c.mlp()
+    again.__setstate__(state)
+    assert again.passes == trained.passes > 0
+    assert again.history == lenet5c.History()
+
+
+def test_the_history_that_users_write_is_saved_or_refused(tmp_path):
+    model = lenet5c.mlp()
+    model.passes = 2
+    model.remember(lenet5c.History(loss=[0.5, 0.25], accuracy=[0.8, 0.9]), 0)
+    model.save(tmp_path / "model.lenet5c")
+    again = lenet5c.load(tmp_path / "model.lenet5c").history
+    assert (again.loss, again.accuracy) == ([0.5, 0.25], [0.8, 0.9])
+    assert np.isnan(again.learning_rate).all()
+    model.history.loss.append(0.125)
+    with pytest.raises(ValueError, match="history: expected lists of one length"):
+        model.save(tmp_path / "model.lenet5c")
+    assert lenet5c.load(tmp_path / "model.lenet5c").history.loss == [0.5, 0.25]

@@ -75,5 +75,5 @@ def test_figures_and_objects_are_shown_once(run):
         assert output.output_type == "execute_result"
         assert "image/png" in output.data
     assert outputs[2] == outputs[3] == []
-    for (output,), tag in zip(outputs[5:], ("<img", "<svg"), strict=True):
-        assert tag in output.data["text/html"]
+    for (output,) in outputs[5:]:
+        assert "<svg" in output.data["text/html"]

@@ -10,33 +10,35 @@ struct file {
     int in_parts; /* the payload is elsewhere, and there are no digits to compare */
 };
 
-static int is_epoch(struct text t)
+/* Whether it is a later one than `before`, which it replaces. */
+static int is_epoch(struct text t, int64_t *before)
 {
-    int64_t epoch;
-    return get_whole(t, &epoch) && epoch >= 1 && epoch <= INT32_MAX;
+    const int64_t least = *before + 1;
+    return get_whole(t, before) && *before >= least && *before <= INT32_MAX;
 }
 
 /* Whether it is finite, or a null for what is not known. */
-static int is_figure(struct text t)
+static int is_figure(struct text t, int64_t *before)
 {
     double value;
+    (void)before;
     return begins_with(t, 'n') ||
            (get_number(t, &value) && value >= -DBL_MAX && value <= DBL_MAX);
 }
 
 /* How many entries a list has; -1 if one is something else, or it is none. */
-static int64_t list_length(struct text list, int (*is_entry)(struct text))
+static int64_t list_length(struct text list, int (*is_entry)(struct text, int64_t *))
 {
     struct text item;
-    int64_t count = 0;
+    int64_t count = 0, before = 0;
     int first = 1;
     if (!begins_with(list, '[')) return -1;
     for (; next_item(&list, &first, NULL, &item); count++)
-        if (!is_entry(item)) return -1;
+        if (!is_entry(item, &before)) return -1;
     return count;
 }
 
-/* Whether these are lists of the training's epochs, all of one length. */
+/* Whether these are lists of the training's epochs, in order, all of one length. */
 static int is_history(struct text t)
 {
     static const char *const keys[] = {"epoch", "loss", "accuracy", "learning_rate",

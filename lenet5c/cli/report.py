@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError("--history: expected one model, got several")
     page = page_path(args.output)
     writable_path(str(page if page.parent.is_dir() else args.output))
+    replaced = page.exists()
     models = {name: load(name) for name in dict.fromkeys(args.models)}
     args.model, model = next(iter(models.items()))
     if args.data is None:
@@ -85,7 +86,10 @@ def run(args: argparse.Namespace) -> int:
         )
         return DONE
     folder = page.with_name(f"{page.stem}_files")
-    print(f"Report written to {page}, its pictures to {folder}")
+    print(
+        f"Report written to {page}, its pictures to {folder}"
+        + ", in place of those that were there" * replaced
+    )
     return DONE
 
 

@@ -5,6 +5,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,12 +83,15 @@ def metadata_of(contents: Contents) -> dict[str, str]:
     if contents.classes.dtype.kind == "U":
         _check_room(len(contents.classes), contents.classes.dtype.itemsize // 4)
     training: dict[str, Any] = {"passes": contents.passes, "data": data_name(contents)}
-    if contents.history.get("epoch"):
+    if epochs := contents.history.get("epoch"):
+        lists = dict.fromkeys(ALWAYS, [math.nan] * len(epochs))
+        lists |= {name: x for name, x in contents.history.items() if x}
         training["history"] = {
-            name: [_rounded(value) for value in contents.history[name]]
+            name: [_rounded(value) for value in lists[name]]
             for name in ALWAYS + VALIDATED
-            if contents.history.get(name)
+            if name in lists
         }
+        _checked_history(training["history"])  # what users have put there
     metadata = {
         "network": {
             "input_shape": list(contents.input_shape),
@@ -208,7 +212,7 @@ def _checked(
 
 
 def _checked_history(found: object) -> History:
-    """Lists of one length; null becomes NaN."""
+    """Lists of one length, epochs in order; null becomes NaN."""
     names = list(ALWAYS)
     if isinstance(found, dict):
         names += [name for name in VALIDATED if name in found]
@@ -220,6 +224,8 @@ def _checked_history(found: object) -> History:
             )
         if name == "epoch":
             lists[name] = [whole("epoch", item, 1, MAX_PASSES) for item in column]
+            if any(one >= other for one, other in pairwise(lists[name])):
+                raise ValueError(f"epoch: expected rising numbers, got {column!r:.80}")
         else:
             lists[name] = [
                 math.nan

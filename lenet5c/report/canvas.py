@@ -383,3 +383,14 @@ def inline_svg(figure: Figure, name: str, text: str) -> str:
         f'style="--least: {least}px">'
     )
     return re.sub(r"^<svg[^>]*>", lambda _: start, content).strip()
+
+
+def svg_in_any_page(figure: Figure, name: str, text: str) -> str:
+    """`inline_svg` for a page whose style is not ours, which may be light or dark: in
+    the page's own colour, and the lines in the middle colours that they have in files.
+    """
+    colours = {name: colour for colour, name in THEME.items()}
+    colours |= {"ink": "currentColor", "paper": "transparent"}
+    style = "".join(f"--{name}:{colour};" for name, colour in colours.items())
+    svg = inline_svg(figure, name, text)
+    return f'<div style="{style}fill:currentColor">{svg}</div>'

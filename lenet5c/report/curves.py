@@ -75,7 +75,7 @@ def plot_history(
     _draw_curves(panels[1], lists, "accuracy", 100)
     panels[0].set_title("Loss")
     panels[1].set_title("Accuracy, %")
-    epochs = _epochs_of(lists)
+    epochs = epochs_of(lists)
     if rates:
         _draw_line(panels[2], epochs, lists["learning_rate"], 1, BLUE, "-", "o", "")
         panels[2].set_title("Learning rate")
@@ -122,7 +122,7 @@ def plot_histories(
     handles: dict[str, Any] = {}
     for k, (name, history) in enumerate(histories.items()):
         lists = history if isinstance(history, Mapping) else history.to_dict()
-        epochs = _epochs_of(lists)
+        epochs = epochs_of(lists)
         last += epochs
         validated = bool(len(lists.get("validation_loss", ())))
         kind = "validation" if validated else "training"
@@ -404,7 +404,7 @@ def _draw_curves(
 ) -> None:
     """Draw the training's and the validation's list of that name."""
     validation = lists.get(f"validation_{name}", ())
-    epochs = _epochs_of(lists)
+    epochs = epochs_of(lists)
     trained = lists.get(name, ())
     drawn = _draw_line(axes, epochs, trained, unit, BLUE, "-", "o", "training")
     if len(validation):
@@ -418,10 +418,19 @@ def _draw_curves(
         axes.set_yscale("log")
 
 
-def _epochs_of(lists: Mapping[str, Sequence[float | None]]) -> list[int]:
+def epochs_of(lists: Mapping[str, Sequence[float | None]]) -> list[int]:
     """The numbers of the epochs: 1, 2, 3, ..., unless it is said."""
-    said = [int(epoch) for epoch in lists.get("epoch", ()) if epoch is not None]
-    return said or list(range(1, len(lists.get("loss", ())) + 1))
+    longest = max((len(x) for name, x in lists.items() if name != "epoch"), default=0)
+    said = lists.get("epoch", ())
+    if not len(said):
+        return list(range(1, longest + 1))
+    whole = [int(k) for k in said if k is not None and float(k).is_integer()]
+    if not len(said) == len(whole) == longest:
+        raise ValueError(
+            f"epoch: expected whole numbers, as many as the {longest} entries of the "
+            f"longest list, got {said!r:.80}"
+        )
+    return whole
 
 
 def _draw_line(
@@ -438,7 +447,7 @@ def _draw_line(
     y = unit * np.array(values, np.float64)  # None becomes NaN, which is not drawn
     marked = len(y) <= MAX_EPOCHS_MARKED
     axes.plot(
-        epochs[: len(y)] or np.arange(1, len(y) + 1),
+        epochs[: len(y)],
         y,
         style,
         color=colour,

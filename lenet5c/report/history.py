@@ -2,16 +2,18 @@
 
 import math
 import os
+import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lenet5c._support.text import counted
-from lenet5c.display import Displayed, Table, picture
+from lenet5c.display import Displayed, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,9 +67,11 @@ class History(Displayed):
         epochs = counted(len(self), "epoch")
         if not self.loss:
             return f"<History of {epochs}>"
-        facts = f"loss {self.loss[-1]:.4f}, accuracy {self.accuracy[-1]:.2%}"
-        if self.validation_accuracy:
-            facts += f", validation {self.validation_accuracy[-1]:.2%}"
+        facts = f"loss {self.loss[-1]:.4f}"
+        if self.accuracy:
+            facts += f", accuracy {self.accuracy[-1]:.2%}"
+        if not math.isnan(validation := (self.validation_accuracy or [math.nan])[-1]):
+            facts += f", validation {validation:.2%}"
         return f"<History of {epochs}: {facts}>"
 
     def __len__(self) -> int:
@@ -102,12 +106,12 @@ class History(Displayed):
         return lists
 
     @classmethod
-    def from_dict(cls, lists: Mapping[str, Sequence[float]]) -> "History":
-        """The opposite of `to_dict`.
+    def from_dict(cls, lists: Mapping[str, Sequence[float | None]]) -> "History":
+        """The opposite of `to_dict`; None, which is what JSON has for NaN, is NaN.
 
         Parameters
         ----------
-        lists : mapping of str to sequence of float
+        lists : mapping of str to sequence of float or None
 
         Returns
         -------
@@ -118,7 +122,10 @@ class History(Displayed):
         >>> lenet5c.History.from_dict({"loss": [0.5], "epoch": [3]}).epochs()
         [3]
         """
-        columns = {name: list(column) for name, column in lists.items()}
+        columns = {
+            name: [math.nan if value is None else value for value in column]
+            for name, column in lists.items()
+        }
         epoch = [int(number) for number in columns.pop("epoch", ())]
         return cls(**columns, epoch=epoch)
 
@@ -134,9 +141,9 @@ class History(Displayed):
         Returns
         -------
         History
-            A new one. What only one of both has is NaN for the other. Of more than
-            1,000 entries those between the first and the last are thinned: every
-            second epoch, every fourth and so on.
+            A new one. What only one of both has is NaN for the other. Where there
+            would be more than 1,000 epochs from the first to the last, those between
+            are thinned: every second epoch, every fourth and so on.
 
         Examples
         --------
@@ -147,19 +154,20 @@ class History(Displayed):
         numbers = self.epochs()
         kept = bisect_right(numbers, start)
         numbers = numbers[:kept] + [start + epoch for epoch in later.epochs()]
-        lists: dict[str, list[float]] = {}
+        lists: dict[str, list[Any]] = {}
         for name in History().to_dict():
             before, after = getattr(self, name)[:kept], getattr(later, name)
             if before or after:
                 before = before or [math.nan] * kept
                 lists[name] = before + (after or [math.nan] * len(later))
-        lists["epoch"] = list(numbers)
-        if len(numbers) > MAX_ENTRIES:
-            places = _thinned(numbers)
-            lists = {name: [x[k] for k in places] for name, x in lists.items()}
+        lists["epoch"] = numbers
+        if (step := _step(numbers)) > 1:
+            first, last = numbers[0], numbers[-1]
+            here = [n == last or (n - first) % step == 0 for n in numbers]
+            lists = {name: list(compress(x, here)) for name, x in lists.items()}
         if lists["epoch"] == list(range(1, len(lists["epoch"]) + 1)):
             del lists["epoch"]
-        return History.from_dict(lists)
+        return History(**lists)
 
     def to_json(self, path: Path | None = None) -> str:
         """The lists as a JSON object, also written to `path`; not finite is null.
@@ -274,26 +282,29 @@ class History(Displayed):
         lists, numbers = self.to_dict(), self.epochs()
         some = [name for name in forms if len(lists[name]) == len(self) > 0]
         first = max(0, len(self) - MAX_EPOCHS_SHOWN)
-        rows = [
-            [f"{numbers[k]}", *(forms[name][1].format(lists[name][k]) for name in some)]
-            for k in range(first, len(self))
-        ]
-        title = f"History: {counted(len(self), 'epoch')}, {sum(self.seconds):.1f} s"
+        rows = []
+        for k in range(first, len(self)):
+            values = ((forms[name][1], lists[name][k]) for name in some)
+            known = ("" if math.isnan(x) else form.format(x) for form, x in values)
+            rows.append([f"{numbers[k]}", *known])
+        title = f"History: {counted(len(self), 'epoch')}"
+        if not self.epoch and math.isfinite(seconds := sum(self.seconds)) and seconds:
+            title += f", {seconds:.1f} s"  # of all, and not of what was read or stayed
         title += f"; the last {MAX_EPOCHS_SHOWN}" * (first > 0)
         return Table(title, ["epoch", *(forms[name][0] for name in some)], rows)
 
     def _drawn(self) -> str:
         if len(self) < 2:  # a curve of one point
             return ""
-        from lenet5c.report.canvas import PIXELS_PER_INCH, png
+        from lenet5c.report.canvas import svg_in_any_page
 
         try:
             figure = self.plot()
         except ImportError:  # the table says it too
             return ""
-        width = round(figure.get_figwidth() * PIXELS_PER_INCH)
-        fit = "max-width:100%;min-width:640px"
-        return picture(png(figure), "loss and accuracy, epoch by epoch", width, fit)
+        # Of several pictures in a notebook each needs identifiers of its own.
+        name = f"history-{zlib.crc32(repr(self.to_dict()).encode()):08x}"
+        return svg_in_any_page(figure, name, "loss and accuracy, epoch by epoch")
 
 
 def read_history(path: Path) -> dict[str, list[float | None]]:
@@ -324,7 +335,7 @@ def read_history(path: Path) -> dict[str, list[float | None]]:
     known = list(History().to_dict())
     try:
         whole = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         whole = None
     if isinstance(whole, dict) and isinstance(whole.get("loss"), list):
         lists = {key: whole[key] for key in [*known, "epoch"] if key in whole}
@@ -338,7 +349,7 @@ def read_history(path: Path) -> dict[str, list[float | None]]:
             continue
         try:
             entry = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if number == len(lines) and epochs and not text.endswith("\n"):
                 break
             raise ValueError(
@@ -363,20 +374,21 @@ def read_history(path: Path) -> dict[str, list[float | None]]:
 
 
 def _numbers(values: Iterable[object]) -> bool:
-    """Whether each is a number or None."""
-    return all(v is None or type(v) in (int, float) for v in values)
+    """Whether each is a number that float has, or None."""
+    return all(
+        v is None or type(v) is float or (type(v) is int and abs(v) < 2**53)
+        for v in values
+    )
 
 
-def _thinned(numbers: list[int]) -> list[int]:
-    """The places of the epochs that stay. A larger step keeps of what a smaller one
-    has left."""
-    step, last = 1, len(numbers) - 1
-    places = list(range(last + 1))
-    while len(places) > MAX_ENTRIES:
+def _step(numbers: list[int]) -> int:
+    """From one epoch that stays to the next. It hangs on the first and the last alone,
+    and a larger step keeps of what a smaller one has left: the same epochs stay,
+    whatever was left out before."""
+    step, apart = 1, numbers[-1] - numbers[0] if numbers else 0
+    while -(-apart // step) + 1 > MAX_ENTRIES:
         step *= 2
-        places = [k for k in places[:-1] if (numbers[k] - numbers[0]) % step == 0]
-        places.append(last)
-    return places
+    return step
 
 
 def _written(text: str, path: Path | None) -> str:

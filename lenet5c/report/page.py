@@ -22,6 +22,7 @@ from lenet5c.files.atomic import write_atomically
 from lenet5c.interfaces import Evaluation, Network
 from lenet5c.report import plots
 from lenet5c.report.canvas import drawable, numbered, printable, require_matplotlib
+from lenet5c.report.curves import epochs_of
 from lenet5c.report.history import History, read_history
 from lenet5c.report.html import (
     Album,
@@ -118,8 +119,8 @@ def write_report(
     say(f"testing the model on {len(pixels):,} images")
     _, codes = encode_labels(labels, len(pixels), model.class_count, model.classes)
     check_files(files, len(pixels))
-    found = model.evaluate(pixels, labels, threads=threads)
     probabilities = softmax(model.forward(pixels, threads=threads))
+    found = model.evaluate(pixels, labels, threads=threads)
     correct = probabilities.argmax(axis=1) == codes
     calibration = plots.reliability(probabilities.max(axis=1), correct)
     rankings = [
@@ -164,8 +165,7 @@ def check_files(files: Sequence[str] | None, count: int) -> None:
 
 def _learning(album: Album, lists: Lists) -> Section:
     section = Section("learning", "Learning curves", [])
-    said = lists.get("epoch") or [len(lists.get("loss", ()))]
-    epochs = int(said[-1] or 0)
+    epochs = epochs_of(lists)
     if not epochs:
         section.parts.append(
             paragraph("There is no history of the training, so none is drawn.")
@@ -176,8 +176,9 @@ def _learning(album: Album, lists: Lists) -> Section:
             "learning_curves",
             lambda: plots.plot_history(lists),
             "Curves of loss and accuracy by epoch.",
-            f"{counted(epochs, 'epoch')}. Training figures are means over the epoch, "
-            "while the weights changed; validation figures are those at its end.",
+            f"{counted(epochs[-1], 'epoch')}. Training figures are means over the "
+            "epoch, while the weights changed; validation figures are those at its "
+            "end.",
         )
     )
     return section

@@ -304,6 +304,11 @@ def chance_of_split(one: int, other: int) -> float:
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Probabilities in float64, in which different logits stay different."""
     exact = logits.astype(np.float64)
+    if not np.isfinite(exact).all():
+        raise ValueError(
+            "model: expected finite outputs, got infinite ones or NaN; did its "
+            "training diverge?"
+        )
     raised = np.exp(exact - exact.max(axis=1, keepdims=True))
     shares: NDArray[np.float64] = raised / raised.sum(axis=1, keepdims=True)
     return shares

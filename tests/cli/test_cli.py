@@ -385,6 +385,8 @@ def test_report_writes_a_page_and_its_pictures(model_file, digits, folder, capsy
         "folder/report_files\n"
     )
     assert "<h1>&lt;mine&gt;</h1>" in Path("folder/report.html").read_text("utf-8")
+    out, _ = run("report", model_file, *options, capsys=capsys)
+    assert out.endswith("report_files, in place of those that were there\n")
 
 
 def test_augment_draws_images_of_each_class_in_turn(folder, digits, capsys):

@@ -219,6 +219,7 @@ def test_means_and_deviation_over_seeds():
     assert [one["accuracy"] for one in found["runs"]] == accuracies
     assert found["article"]["parameters"] == 80_000
     assert comparison.summary("mine.py:f", runs[:1], data="mnist")["article"] is None
+    assert comparison.summary("mlp", runs, data="digits")["article"] is None
     assert (
         comparison.summary("mlp", runs[:1], data="mnist")["accuracy_deviation"] is None
     )

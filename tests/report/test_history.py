@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -93,6 +94,39 @@ def test_many_epochs_are_thinned(count):
     assert whole.loss == [epoch - 1 for epoch in epochs]
     assert max(np.diff(epochs), default=1) <= max(1, 4 * count / 1000)
     assert (whole.epoch == []) == (count <= 1000)
+    at_once = History().joined(History(loss=[float(k) for k in range(count)]), 0)
+    assert at_once == whole  # as of a training that was resumed
+
+
+def test_a_history_that_knows_little_shows_what_it_knows():
+    first = History.from_dict({"loss": [0.5, None]})
+    assert repr(first) == "<History of 2 epochs: loss nan>"
+    validated = History(loss=[0.5], validation_accuracy=[0.75])
+    assert repr(validated).endswith("loss 0.5000, validation 75.00%>")
+    assert "validation" not in repr(validated.joined(first, 1))
+    assert first._table().rows == [["1", "0.5000"], ["2", ""]]
+    assert first._table().title == "History: 2 epochs"
+    later = first.joined(History(loss=[0.25], seconds=[3.0]), 2)
+    assert later._table().title == "History: 3 epochs"
+    assert later._table().rows[1:] == [["2", "", ""], ["3", "0.2500", "3.00"]]
+    assert History(loss=[0.25], seconds=[3.0])._table().title.endswith("epoch, 3.0 s")
+
+
+def test_curves_have_the_colours_of_the_page(validated):
+    pytest.importorskip("matplotlib")
+    drawn, other = validated._drawn(), History(loss=[3, 2])._drawn()
+    assert "fill:currentColor" in drawn
+    assert "stroke: var(--ink)" in drawn
+    set_here = set(re.findall(r"(--[\w-]+):", drawn))
+    assert set(re.findall(r"var\((--[\w-]+)\)", drawn + other)) <= set_here
+    assert not re.search(r": ?(#000|#fff|black|white)", drawn)
+    ids = (set(re.findall(r' id="([^"]+)"', one)) for one in (drawn, other))
+    assert not set.intersection(*ids)
+
+
+def test_one_epoch_that_is_there_often_ends():
+    odd = History(loss=[0.5] * 1001, epoch=[1] * 1001)
+    assert odd.joined(History(loss=[0.25]), 1).loss[-1] == 0.25
 
 
 def test_a_later_training_replaces_the_epochs_after_its_start():

@@ -322,6 +322,18 @@ def test_an_error_on_the_way_leaves_the_old_page(case, tmp_path, monkeypatch):
     assert (tmp_path / "r.html").read_text() == "old"
 
 
+@pytest.mark.parametrize("factor", [np.nan, 1e30])
+def test_a_model_that_diverged_is_refused_by_name(factor, small_images, tmp_path):
+    pytest.importorskip("matplotlib")
+    model = lenet5c.mlp()
+    labels = np.arange(len(small_images)) % 10
+    model.fit(small_images, labels, epochs=1)
+    model.parameter_vector *= factor
+    with pytest.raises(ValueError, match="model: expected finite outputs, got"):
+        report.write_report(model, small_images, labels, tmp_path / "page.html")
+    assert not list(tmp_path.iterdir())
+
+
 def test_wrong_arguments_are_refused_before_anything_is_written(case, tmp_path):
     model, images, labels, *_ = case
     for bad in (
@@ -391,6 +403,8 @@ def test_the_log_and_the_json_of_a_training_are_its_history(case, tmp_path):
         ("[1, 2]", "line 1: expected an object"),
         ('{"loss": ["a"]}', "expected lists of numbers"),
         ('{"loss": [1], "accuracy": 3}', "expected lists of numbers"),
+        (f'{{"loss": [1{400 * "0"}]}}', "expected lists of numbers"),
+        (100_000 * "[", "line 1: expected JSON"),
         (b"\xff\xfe", "expected text in UTF-8"),
     ],
 )

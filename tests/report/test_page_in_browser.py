@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import lenet5c
+from lenet5c.report.html import Section, page_of, table
 from lenet5c.report.page import write_report
 
 pytest.importorskip("matplotlib")
@@ -59,6 +60,18 @@ def test_a_heading_sorts_its_column_both_ways(opened):
     assert sorted(found) == sorted(names)
     last = opened.find_elements("css selector", "#classes tfoot td")[0]
     assert last.text == "mean of the classes"
+
+
+def test_what_is_no_number_is_last_both_ways(browser, tmp_path):
+    numbers = ["5.00%", "\N{EN DASH}", "1,000.00%", "-2.50%", "+30.00%"]
+    shown = table("", ["number"], [[text] for text in numbers], texts=())
+    page = tmp_path / "page.html"
+    page.write_text(page_of("", {}, [Section("one", "", [shown])]), "utf-8")
+    browser.get(page.as_uri())
+    rising = ["-2.50%", "5.00%", "+30.00%", "1,000.00%"]
+    for expected in (rising, rising[::-1]):
+        heads(browser, "#one")[0].click()
+        assert column(browser, "#one", 0) == [*expected, "\N{EN DASH}"]
 
 
 def test_the_keyboard_sorts_and_what_is_sorted_is_said(opened):

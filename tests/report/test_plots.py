@@ -480,6 +480,18 @@ def test_curves_stand_at_the_numbers_of_their_epochs():
     assert figure.axes[0].get_xlim() == (9.5, 30.5)
 
 
+@pytest.mark.parametrize("epoch", [[1], [1, 2, 3], [1, None], [1, 2.5], [1, np.nan]])
+def test_what_are_no_epochs_of_the_lists_is_refused(epoch):
+    lists = {"loss": [1.0], "accuracy": [0.5, 0.6], "epoch": epoch}
+    with pytest.raises(
+        ValueError, match=r"epoch: expected .* the \d entries .* got \["
+    ):
+        plots.plot_history(lists)
+    lists["epoch"] = np.float64([3, 7])
+    lines = plots.plot_history(lists).axes[1].lines
+    assert lines[0].get_xdata().tolist() == [3, 7]
+
+
 @pytest.mark.parametrize("names", NAMES)
 def test_files_stand_below_the_mistakes(names, monkeypatch):
     rng = np.random.default_rng(0)

@@ -1119,6 +1119,8 @@ TRAININGS = [
             ('{"epoch": [1, 2.0], "loss": [1.5, 2], LISTS}', False),
             ('{"epoch": [1, null], "loss": [1.5, 2], LISTS}', False),
             ('{"epoch": [0, 1], "loss": [1.5, 2], LISTS}', False),
+            ('{"epoch": [2, 2], "loss": [1.5, 2], LISTS}', False),
+            ('{"epoch": [2, 1], "loss": [1.5, 2], LISTS}', False),
             ('{"epoch": [1, 2147483647], "loss": [1.5, 2], LISTS}', True),
             ('{"epoch": [1, 2147483648], "loss": [1.5, 2], LISTS}', False),
             ('{"epoch": [1, 2], "loss": [1.5, "2"], LISTS}', False),
