@@ -83,23 +83,14 @@ def _while_it_runs(command: list[str]) -> list[str]:
     return [line.rsplit("\r", 1)[-1] for line in shown[0].split("\n")]
 
 
-def page(file: Path, name: str = "page", canvas: str = "canvas") -> None:
-    """Write NAME-light.png and NAME-dark.png: the page, once a 3 is drawn on it.
-
-    Parameters
-    ----------
-    file : Path
-        HTML.
-    name : str
-    canvas : str
-        CSS selector of what is drawn on.
-    """
+def page(file: Path) -> None:
+    """Write page-light.png and page-dark.png: the page, once a 3 is drawn on it."""
     from selenium.webdriver import ActionChains
 
     for mode in MODES:
         with _browser(mode) as browser:
             browser.get(file.resolve().as_uri())
-            (place, *_) = browser.find_elements("css selector", canvas)
+            place = browser.find_element("id", "drawing")
             wide, high = place.size["width"], place.size["height"]
             # offsets are from the middle of the element
             points = [
@@ -110,7 +101,7 @@ def page(file: Path, name: str = "page", canvas: str = "canvas") -> None:
             for point in points[1:]:
                 pen.move_to_element_with_offset(place, *point)
             pen.release().pause(1).perform()
-            _write(f"{name}-{mode}.png", browser.get_screenshot_as_png())
+            _write(f"page-{mode}.png", browser.get_screenshot_as_png())
 
 
 @contextmanager

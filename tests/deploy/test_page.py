@@ -750,6 +750,17 @@ def test_what_is_transparent_becomes_paper(page: Any, tmp_path: Path) -> None:
         assert image[8, 8] == ink == pytest.approx(read[8, 8].astype(int), abs=12)
 
 
+def test_a_drawing_is_prepared_though_pictures_are_not(
+    page: Any, mnist_free: Any
+) -> None:
+    browser = page(mnist_free)
+    draw(browser, [[(60, 50), (200, 50), (100, 230)]])
+    prepared = state_of_paper(browser)[1]
+    browser.find_element("id", "as-it-is").click()
+    settle(browser)
+    np.testing.assert_array_equal(state_of_paper(browser)[1], prepared)
+
+
 def test_a_large_picture_is_reduced(page: Any, tmp_path: Path) -> None:
     pillow = pytest.importorskip("PIL.Image")
     browser = page(network("colours, strides, padding"))

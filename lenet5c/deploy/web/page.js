@@ -264,7 +264,8 @@
   /** The image of what is on the paper; null if that is nothing. */
   function prepared() {
     if (!items.length) return null;
-    if (prepares && !$("as-it-is").checked) {
+    const drawing = items.every((item) => !item.picture); // dark on white, as it is
+    if (prepares && (drawing || !$("as-it-is").checked)) {
       const { data } = ink.getImageData(0, 0, paper.width, paper.height);
       return prepare(data, paper.width, paper.height, rows);
     }
