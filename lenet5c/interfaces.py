@@ -14,7 +14,7 @@ from lenet5c.display import VERMILLION, Cell, Displayed, Field, Table, cut
 from lenet5c.layers import Layer
 from lenet5c.layers.base import Shape
 
-__all__ = ["Evaluation", "Lists", "Network", "Trainable"]
+__all__ = ["Evaluation", "Lists", "Network", "Trainable", "most_confused"]
 
 Vector = NDArray[np.float32]
 
@@ -104,18 +104,28 @@ class Evaluation(Displayed, _Figures):
 
     def _mistakes(self, names: list[str]) -> Table:
         """The most frequent of them: a matrix of all classes cannot be read."""
-        wrong = self.confusion - np.diag(self.confusion.diagonal())
-        order = np.argsort(-wrong, axis=None, kind="stable")[:MAX_CONFUSIONS]
         rows: list[list[Field]] = []
-        for row, column in zip(*np.unravel_index(order, wrong.shape), strict=True):
-            if wrong[row, column]:
-                share = wrong[row, column] / self.confusion[row].sum()
-                count = Cell(f"{wrong[row, column]:,}", float(share), VERMILLION)
-                rows.append([names[row], names[column], count, f"{share:.1%}"])
+        for true, taken, count, share in most_confused(self.confusion, MAX_CONFUSIONS):
+            cell = Cell(f"{count:,}", share, VERMILLION)
+            rows.append([names[true], names[taken], cell, f"{share:.1%}"])
         title = f"Evaluation: {self._said()}; the most frequent mistakes of "
         title += f"{len(names)} classes"
         columns = ["is", "taken for", "images", "of the class"]
         return Table(title, columns, rows, texts=2)
+
+
+def most_confused(
+    confusion: NDArray[np.int64], most: int
+) -> list[tuple[int, int, int, float]]:
+    """The most frequent mistakes: true class, predicted class, how many images, and
+    which share of the true class they are."""
+    wrong = confusion - np.diag(confusion.diagonal())
+    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    return [
+        (int(true), int(taken), int(count), float(count / confusion[true].sum()))
+        for true, taken in zip(*np.unravel_index(order, wrong.shape), strict=True)
+        if (count := wrong[true, taken])
+    ]
 
 
 class Lists(Protocol):

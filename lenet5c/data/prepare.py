@@ -28,6 +28,8 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Labels = NDArray[np.int32]
 
+SIZES = 8, 1024  # rows of a prepared image, at least and at most
+
 # All lengths are shares of the picture's or of the sign's, unless they say pixels.
 PIXELS = 500_000  # the most that a picture is worked on with; a larger one is reduced
 CONTRAST = 0.02  # of the range between black and white: less is never ink
@@ -127,7 +129,7 @@ def prepare(image: Any, size: int = 28) -> NDArray[np.uint8]:
     >>> image.shape, model.predict(image[np.newaxis]).tolist()
     ((28, 28), [1])
     """
-    whole("size", size, 8, 1024)
+    whole("size", size, *SIZES)
     found = _find(image)
     if not found.signs:
         raise NothingFound(
@@ -168,7 +170,7 @@ def prepare_many(image: Any, size: int = 28) -> list[Sign]:
     >>> signs[0].box[0] < 25, signs[1].box[1] > 80
     (True, True)
     """
-    whole("size", size, 8, 1024)
+    whole("size", size, *SIZES)
     found = _find(image)
     signs = []
     for sign in _in_reading_order(found.signs):

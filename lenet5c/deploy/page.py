@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lenet5c.data.images import InputStage, as_images, encode_labels
+from lenet5c.data.prepare import SIZES
 from lenet5c.deploy.int8 import TANH_TABLE, Quantized
 from lenet5c.deploy.steps import Step, steps_of
 from lenet5c.files.atomic import write_atomically
@@ -38,7 +39,6 @@ WEB = Path(__file__).with_name("web")
 SCRIPTS = ("network.js", "prepare.js", "page.js")
 MAX_EXAMPLES = 12
 EXAMPLE_BYTES = 100_000  # of all examples together, but for the first
-MAX_SIGN, MIN_SIGN = 1024, 8  # rows of the images that `pictures.prepare` makes
 
 # What network.js takes where the description of a layer says nothing.
 USUAL = {"kernel": (1, 1), "stride": 1, "padding": 0, "slope": 0.0, "activation": None}
@@ -280,7 +280,7 @@ def _write(
         "classes": classes,
         "input": numbers | {"shape": model.input_shape, "source": model.source},
         # drawn signs are prepared as those of MNIST were, and other pictures fitted in
-        "prepares": channels == 1 and rows == columns and MIN_SIGN <= rows <= MAX_SIGN,
+        "prepares": channels == 1 and rows == columns and SIZES[0] <= rows <= SIZES[1],
         "layers": layers,
         "examples": [] if given is None else _hardest(given, model),
     }

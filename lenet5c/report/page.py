@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from lenet5c._support.text import counted
 from lenet5c.data.images import as_images, encode_labels
 from lenet5c.files.atomic import write_atomically
-from lenet5c.interfaces import Evaluation, Network
+from lenet5c.interfaces import Evaluation, Network, most_confused
 from lenet5c.report import plots
 from lenet5c.report.canvas import drawable, numbered, printable, require_matplotlib
 from lenet5c.report.curves import epochs_of
@@ -193,15 +193,12 @@ def _confusion(album: Album, model: Network, found: Evaluation) -> Section:
         "How often each class (row) was predicted as each (column). Grey fields are "
         "empty.",
     )
-    wrong = found.confusion.copy()
-    np.fill_diagonal(wrong, 0)
-    order = (-wrong.ravel()).argsort(kind="stable")[:MAX_CONFUSIONS]
-    support = found.confusion.sum(axis=1)
-    rows = []
-    for row, column in zip(*np.unravel_index(order, wrong.shape), strict=True):
-        if count := wrong[row, column]:
-            share = f"{count / support[row]:.2%}"
-            rows.append([classes[row], classes[column], f"{count:,}", share])
+    rows = [
+        [classes[true], classes[taken], f"{count:,}", share(of_class)]
+        for true, taken, count, of_class in most_confused(
+            found.confusion, MAX_CONFUSIONS
+        )
+    ]
     parts = [figure]
     if rows:
         columns = ("true class", "predicted as", "images", "of the class")
