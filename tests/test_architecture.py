@@ -153,7 +153,7 @@ def test_a_wrong_import_is_found(module, source):
         ("model", "from lenet5c.layers import Layer, walk"),
         (
             "report.history",
-            "def f():\n    from lenet5c.report.plots import plot_history",
+            "def f():\n    from lenet5c.report.curves import plot_history",
         ),
         ("__init__", "from lenet5c import datasets, functional"),
         ("data.datasets", "def f():\n    import sklearn.datasets"),

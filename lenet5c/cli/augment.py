@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from lenet5c.report.plots import plot_augmented
+    from lenet5c.report.images import plot_augmented
 
     output = picture_path(args.output)
     augment = Augment(**augmentation_of(args))

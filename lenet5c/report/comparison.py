@@ -14,8 +14,8 @@ from lenet5c._support.text import counted
 from lenet5c.data.images import as_images, encode_labels
 from lenet5c.files.atomic import write_atomically
 from lenet5c.interfaces import Evaluation, Network
-from lenet5c.report import plots
 from lenet5c.report.canvas import printable, require_matplotlib
+from lenet5c.report.curves import plot_histories
 from lenet5c.report.html import (
     MAX_MODELS,
     Album,
@@ -25,8 +25,15 @@ from lenet5c.report.html import (
     share,
     table,
 )
+from lenet5c.report.images import plot_mistakes
 from lenet5c.report.page import check_files, page_path
-from lenet5c.report.scores import chance_of_split, scores, softmax
+from lenet5c.report.scores import (
+    chance_of_split,
+    reliability,
+    scores,
+    softmax,
+    worst_mistakes,
+)
 
 __all__ = ["write_comparison"]
 
@@ -162,7 +169,7 @@ def _figures(found: Sequence[_Found]) -> Section:
         values = (
             one.evaluation.accuracy,
             one.evaluation.loss,
-            plots.reliability(sure, one.right).error,
+            reliability(sure, one.right).error,
             (~one.right).sum(),
             one.model.parameter_count,
             one.model.multiply_adds,
@@ -225,7 +232,7 @@ def _learning(album: Album, found: Sequence[_Found]) -> Section:
         section.parts.append(
             album.add(
                 "learning_curves",
-                lambda: plots.plot_histories(drawn),
+                lambda: plot_histories(drawn),
                 "Curves of loss and accuracy by epoch, of all models.",
                 "Of the images that were held out in each training, or, dashed, of the "
                 "training images: means over the epoch, while the weights changed.",
@@ -276,11 +283,11 @@ def _only(
         section.parts.append(paragraph("In no image."))
         return section
     seen = others[0].probabilities[alone]
-    worst = alone[plots.worst_mistakes(codes[alone], seen, MAX_SHOWN)]
+    worst = alone[worst_mistakes(codes[alone], seen, MAX_SHOWN)]
     section.parts.append(
         album.add(
             f"only_{which + 1}",
-            lambda: plots.plot_mistakes(
+            lambda: plot_mistakes(
                 pixels[worst],
                 codes[worst],
                 others[0].probabilities[worst],

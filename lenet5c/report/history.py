@@ -265,7 +265,7 @@ class History(Displayed):
         >>> [panel.get_title() for panel in history.plot("history.png").axes]
         ['Loss', 'Accuracy, %']
         """
-        from lenet5c.report.plots import plot_history
+        from lenet5c.report.curves import plot_history
 
         return plot_history(self, path)
 

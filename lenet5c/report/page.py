@@ -20,9 +20,14 @@ from lenet5c._support.text import counted
 from lenet5c.data.images import as_images, encode_labels
 from lenet5c.files.atomic import write_atomically
 from lenet5c.interfaces import Evaluation, Network, most_confused
-from lenet5c.report import plots
 from lenet5c.report.canvas import drawable, numbered, printable, require_matplotlib
-from lenet5c.report.curves import epochs_of
+from lenet5c.report.curves import (
+    epochs_of,
+    plot_calibration,
+    plot_confusion,
+    plot_history,
+    plot_rankings,
+)
 from lenet5c.report.history import History, read_history
 from lenet5c.report.html import (
     Album,
@@ -32,8 +37,22 @@ from lenet5c.report.html import (
     share,
     table,
 )
-from lenet5c.report.images import feature_layers
-from lenet5c.report.scores import Ranking, Reliability, ranking, scores, softmax
+from lenet5c.report.images import (
+    feature_layers,
+    plot_feature_maps,
+    plot_filters,
+    plot_mistakes,
+)
+from lenet5c.report.occlusion import plot_occlusion
+from lenet5c.report.scores import (
+    Ranking,
+    Reliability,
+    ranking,
+    reliability,
+    scores,
+    softmax,
+    worst_mistakes,
+)
 
 __all__ = ["page_path", "write_report"]
 
@@ -122,11 +141,11 @@ def write_report(
     probabilities = softmax(model.forward(pixels, threads=threads))
     found = model.evaluate(pixels, labels, threads=threads)
     correct = probabilities.argmax(axis=1) == codes
-    calibration = plots.reliability(probabilities.max(axis=1), correct)
+    calibration = reliability(probabilities.max(axis=1), correct)
     rankings = [
         ranking(codes == k, probabilities[:, k]) for k in range(model.class_count)
     ]
-    worst = plots.worst_mistakes(codes, probabilities, MAX_MISTAKES)
+    worst = worst_mistakes(codes, probabilities, MAX_MISTAKES)
     title = printable(title or f"A model of {counted(model.class_count, 'class')}")
 
     if page != Path(path):
@@ -174,7 +193,7 @@ def _learning(album: Album, lists: Lists) -> Section:
     section.parts.append(
         album.add(
             "learning_curves",
-            lambda: plots.plot_history(lists),
+            lambda: plot_history(lists),
             "Curves of loss and accuracy by epoch.",
             f"{counted(epochs[-1], 'epoch')}. Training figures are means over the "
             "epoch, while the weights changed; validation figures are those at its "
@@ -188,7 +207,7 @@ def _confusion(album: Album, model: Network, found: Evaluation) -> Section:
     classes = model.classes.tolist()
     figure = album.add(
         "confusion_matrix",
-        lambda: plots.plot_confusion(found.confusion, classes),
+        lambda: plot_confusion(found.confusion, classes),
         "The confusion matrix; its mistakes are listed below.",
         "How often each class (row) was predicted as each (column). Grey fields are "
         "empty.",
@@ -235,7 +254,7 @@ def _classes(
     if np.isfinite(areas).any():
         figure = album.add(
             "rankings",
-            lambda: plots.plot_rankings(rankings, names),
+            lambda: plot_rankings(rankings, names),
             "Curves of precision by recall and of recall by false positive rate.",
             "Each class against all others: what its probability is worth if another "
             "threshold decides. The best corner is shown enlarged where all curves "
@@ -268,7 +287,7 @@ def _calibration(
     )
     figure = album.add(
         "calibration",
-        lambda: plots.plot_calibration(found),
+        lambda: plot_calibration(found),
         "Reliability diagram: share that is right by probability of the prediction.",
         "Points below the line: the model is too sure there. Long lines: too few "
         "images to tell.",
@@ -303,9 +322,7 @@ def _mistakes(
     section.parts.append(
         album.add(
             "mistakes",
-            lambda: plots.plot_mistakes(
-                pixels, codes, probabilities, classes, files=files
-            ),
+            lambda: plot_mistakes(pixels, codes, probabilities, classes, files=files),
             "The images that were mistaken; they are listed below.",
             "The images whose true class was given the least probability, with the "
             "most probable classes. The true one is bold and blue.",
@@ -326,7 +343,7 @@ def _occlusion(
     section.parts.append(
         album.add(
             "occlusion",
-            lambda: plots.plot_occlusion(model, pixels, threads=threads),
+            lambda: plot_occlusion(model, pixels, threads=threads),
             "The worst mistakes, and which parts of them the prediction hangs on.",
             "A square of background covers one part of the image after the other. "
             "Purple: without it, the predicted class is less probable; orange: more "
@@ -345,7 +362,7 @@ def _filters(album: Album, model: Network) -> Section:
     section.parts.append(
         album.add(
             "filters",
-            lambda: plots.plot_filters(model),
+            lambda: plot_filters(model),
             "The weights of the first layer as pictures.",
             "Grey is 0, and each filter's three channels are shown as its colours."
             if model.input_shape[0] == 3
@@ -374,7 +391,7 @@ def _maps(
     section.parts.append(
         album.add(
             "feature_maps",
-            lambda: plots.plot_feature_maps(model, pixels[index]),
+            lambda: plot_feature_maps(model, pixels[index]),
             f"What the layers {', '.join(layers)} make of one image.",
             f"What the network makes of image {index}, of class {name}, from layer to "
             "layer, after the activation. Colours go from each layer's smallest value "

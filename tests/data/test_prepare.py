@@ -222,8 +222,12 @@ def test_wrong_pictures_are_named(image, error, match):
 
 
 def test_wrong_sizes_and_files_are_named(tmp_path):
-    with pytest.raises(ValueError, match="size: expected"):
-        prepare(two(), 3)
+    assert prepare(two(), 8).shape == (8, 8)
+    assert prepare(two(), 1024).shape == (1024, 1024)
+    for size in (7, 1025):
+        for function in (prepare, prepare_many):
+            with pytest.raises(ValueError, match="size: expected"):
+                function(two(), size)
     with pytest.raises(TypeError, match="size: expected"):
         prepare(two(), 28.5)
     with pytest.raises(FileNotFoundError):

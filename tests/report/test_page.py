@@ -12,7 +12,8 @@ import pytest
 from report_page import HOSTILE, Page
 
 import lenet5c
-from lenet5c.report import canvas, plots
+from lenet5c import plots
+from lenet5c.report import canvas
 from lenet5c.report import history as histories
 from lenet5c.report import page as report
 
@@ -320,7 +321,7 @@ def test_an_error_on_the_way_leaves_the_old_page(case, tmp_path, monkeypatch):
     def fail(*rest):
         raise OSError("disk full")
 
-    monkeypatch.setattr(plots, "plot_feature_maps", fail)
+    monkeypatch.setattr(report, "plot_feature_maps", fail)
     with pytest.raises(OSError, match="disk full"):
         report.write_report(model, images, labels, tmp_path / "r.html")
     assert (tmp_path / "r.html").read_text() == "old"

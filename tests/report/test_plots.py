@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import lenet5c
-from lenet5c.report import canvas, curves, plots
+from lenet5c import plots
+from lenet5c.report import canvas, curves
 from lenet5c.report.images import feature_layers
 
 pytest.importorskip("matplotlib")
