@@ -12,7 +12,6 @@ import pytest
 from report_page import HOSTILE, Page
 
 import lenet5c
-from lenet5c import plots
 from lenet5c.report import canvas
 from lenet5c.report import history as histories
 from lenet5c.report import page as report
