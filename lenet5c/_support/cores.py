@@ -3,7 +3,6 @@
 import importlib
 import importlib.util
 import os
-from pathlib import Path
 from types import ModuleType
 
 try:
@@ -11,6 +10,8 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "lenet5c._cpu":
         raise
+    from pathlib import Path  # here: it costs milliseconds
+
     folder = Path(__file__).resolve().parents[2]
     if not (folder / "setup.py").is_file():
         raise ImportError("lenet5c was installed without its compiled core") from None

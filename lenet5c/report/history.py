@@ -2,7 +2,6 @@
 
 import math
 import os
-import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -296,6 +295,8 @@ class History(Displayed):
     def _drawn(self) -> str:
         if len(self) < 2:  # a curve of one point
             return ""
+        import zlib
+
         from lenet5c.report.canvas import svg_in_any_page
 
         try:
