@@ -256,14 +256,14 @@ class Model(Displayed):
         return self.stage.of_floats or (self.stage.pixels is None and unchanged)
 
     def remember(self, history: History, start: int) -> None:
-        """What `fit` has found so far, in a training that began behind epoch `start`.
+        """Put what `fit` has found behind epoch `start` into `history`.
 
         In one step: whoever is interrupted, or saves meanwhile, has whole epochs.
 
         Parameters
         ----------
         history : History
-            Of that training, from its beginning.
+            Its first epoch is `start` + 1; what is known of later ones is replaced.
         start : int
 
         Examples
