@@ -48,6 +48,7 @@ enum {
     TILE_SLIM_X = 5,
     TILE_WIDE_F = 1,
     TILE_WIDE_X = 14,
+    TILE_FIELD_R = 5, /* rows of 5 taps, an accumulator each */
 #else
     TILE_PAIR_F = 6,
     TILE_PAIR_X = 2,
@@ -61,6 +62,7 @@ enum {
     TILE_SLIM_X = 3,
     TILE_WIDE_F = 1,
     TILE_WIDE_X = 10,
+    TILE_FIELD_R = 2,
 #endif
     TILE_MAX = 24, /* accumulators of the largest tile */
     TILE_SUMS = 32 /* the same in whole registers */

@@ -206,10 +206,20 @@ WITH_NORM_OR_RESIDUAL = [
     for name, (layers, shape) in CASES.items()
     if {"batch_norm2d", "residual"} & {layer.kind for layer, *_ in walk(layers, shape)}
 ]
+WITH_STRIDE = [
+    name
+    for name, (layers, shape) in CASES.items()
+    if any(
+        getattr(layer, "stride", 1) > 1 and layer.kind == "conv2d"
+        for layer, *_ in walk(layers, shape)
+    )
+    and name not in WITH_NORM_OR_RESIDUAL
+]
 # consumer: cases that it refuses
 REFUSED: dict[str, list[str]] = {
     "core, blockwise": WITH_NORM_OR_RESIDUAL,
     "gradients, blockwise": WITH_NORM_OR_RESIDUAL,
+    "gradients, imagewise": [*WITH_NORM_OR_RESIDUAL, *WITH_STRIDE],
     # sums of sums of one map, and of a map with itself
     "ONNX in": ["residual: nested", "residual: dropout, last"],
 }
@@ -255,6 +265,10 @@ class Case:
     def gradients(self) -> "Gradients":
         return Gradients(self)
 
+    @functools.cached_property
+    def gradients_of_images(self) -> "Gradients":
+        return Gradients(self, images=IMAGES)
+
     def expect(self, logits: Any, tolerance: float = FLOAT32) -> None:
         assert logits.shape == self.logits.shape
         most = np.abs(self.logits).max()
@@ -264,8 +278,9 @@ class Case:
 class Gradients:
     """Those of sum(dy * logits) in training, in the reference and by the core."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, images: int = 0) -> None:
         model = case.model
+        self.images = images  # that go one by one
         self.model, self.layers, self.values = model, case.layers, dict(case.values)
         self.x = case.rng.normal(size=case.images.shape).astype(np.float32)
         self.dy = case.rng.normal(size=case.logits.shape).astype(np.float32)
@@ -285,7 +300,10 @@ class Gradients:
         before = number - 1
         layers = [*[AvgPool2d(1, name="_")] * before, layer]
         network = core.Network(
-            for_core(lower(layers, shape, training=True), True), shape, False
+            for_core(lower(layers, shape, training=True), True),
+            shape,
+            False,
+            images=self.images,
         )
         ones = np.ones((IMAGES, math.prod(shape)), np.float32)
         dx, nothing = np.empty_like(ones), np.empty(0, np.float32)
@@ -350,10 +368,11 @@ def by_reference(case: Case) -> None:
     case.gradients.check_reference()
 
 
-def planned(case: Case, layerwise: bool | None) -> Any:
+def planned(case: Case, layerwise: bool | None, images: int = 0) -> Any:
     shape = case.model.input_shape
     graph = lower(case.model.layers, shape, training=True)
-    return core.Network(for_core(graph, input_gradient=True), shape, layerwise)
+    nodes = for_core(graph, input_gradient=True)
+    return core.Network(nodes, shape, layerwise, images=images)
 
 
 def by_core(case: Case, layerwise: bool | None) -> None:
@@ -366,6 +385,12 @@ def by_core(case: Case, layerwise: bool | None) -> None:
 def by_gradients(case: Case, layerwise: bool) -> None:
     network = planned(case, layerwise)
     case.gradients.check(network)
+
+
+def by_gradients_of_images(case: Case) -> None:
+    """Each image alone, as batches of a few are trained on."""
+    network = planned(case, False, images=IMAGES)
+    case.gradients_of_images.check(network)
 
 
 def by_c_runtime(case: Case) -> None:
@@ -507,6 +532,7 @@ CONSUMERS = {
     "gradients, layerwise": Consumer(
         functools.partial(by_gradients, layerwise=True), CORE
     ),
+    "gradients, imagewise": Consumer(by_gradients_of_images, CORE),
     "C runtime": Consumer(by_c_runtime, "C runtime"),
     "C": Consumer(by_exported_c, r"\bC\b"),
     "int8": Consumer(by_int8, "int8"),

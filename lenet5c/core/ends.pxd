@@ -13,9 +13,22 @@ cdef inline void load_block(
     Block *block,
 ) noexcept nogil:
     """The images from `first` on into x, and what is known of them into `block`."""
-    cdef lanes *scratch = arena + plan.image_rows
+    describe_block(call, first, min(<Py_ssize_t>LANES, call.count - first), block)
+    if call.augment != NULL:
+        pack_augmented(
+            &call.images, block.indices, block.count, call.augment, call.key, x,
+            arena + plan.image_rows, plan.H, plan.W,
+        )
+    else:
+        pack_block(&call.images, block.indices, block.count, x, plan.H, plan.W)
+
+
+cdef inline void describe_block(
+    const Call *call, Py_ssize_t first, int count, Block *block
+) noexcept nogil:
+    """Which images they are, their labels and weights."""
     cdef int n
-    block.count = min(<Py_ssize_t>LANES, call.count - first)
+    block.count = count
     for n in range(LANES):
         block.labels[n] = -1
         block.weights[n] = 0
@@ -28,13 +41,6 @@ cdef inline void load_block(
             block.weights[n] = 1
             if call.weights != NULL:
                 block.weights[n] = call.weights[block.indices[n]]
-    if call.augment != NULL:
-        pack_augmented(
-            &call.images, block.indices, block.count, call.augment, call.key, x,
-            scratch, plan.H, plan.W,
-        )
-    else:
-        pack_block(&call.images, block.indices, block.count, x, plan.H, plan.W)
 
 
 cdef inline void block_loss(

@@ -21,6 +21,7 @@ cdef extern from "lanes.h" nogil:
         TILE_SLIM_X
         TILE_WIDE_F
         TILE_WIDE_X
+        TILE_FIELD_R
     lanes lanes_set(float value)
     lanes lanes_keep(lanes v)
     int lanes_rounds(int n)

@@ -134,16 +134,20 @@ cdef inline int reserve(
         space.shards = <float *>aligned_zeros(
             plan.shards * plan.shard_floats * sizeof(float)
         )
+    if space.by_image == NULL and plan.images:
+        space.by_image = <float *>aligned_zeros(
+            plan.images * plan.image_floats * sizeof(float)
+        )
     reserve_sums(space, plan, (images + MICROBATCH - 1) // MICROBATCH)
-    if images > space.images:
-        space.images = 0
+    if images > space.image_count:
+        space.image_count = 0
         aligned_free(space.losses)
         space.losses = NULL
         aligned_free(space.correct)
         space.correct = NULL
         space.losses = <float *>aligned_zeros(images * sizeof(float))
         space.correct = <unsigned char *>aligned_zeros(images)
-        space.images = images
+        space.image_count = images
     return 0
 
 
@@ -237,6 +241,7 @@ cdef inline void release(Workspace *space) noexcept:
     aligned_free(space.shards)
     aligned_free(space.sums)
     aligned_free(space.rows)
+    aligned_free(space.by_image)
     aligned_free(space.losses)
     aligned_free(space.correct)
 

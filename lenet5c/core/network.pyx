@@ -12,6 +12,7 @@ from lenet5c.core.arguments cimport same_length, set_augment, set_stage
 from lenet5c.core.blockwise cimport run_blockwise
 from lenet5c.core.compiler cimport LENET5C_COMPILER, LENET5C_VERSION
 from lenet5c.core.cost cimport weight_bytes
+from lenet5c.core.imagewise cimport plan_images, run_imagewise, runs_imagewise
 from lenet5c.core.kernels.augment cimport Augment
 from lenet5c.core.kernels.histogram cimport count_bytes
 from lenet5c.core.kernels.loss cimport softmax_cross_entropy
@@ -166,12 +167,23 @@ cdef class Network:
         Whether all blocks go through an op before the next; None decides by the nodes.
     parts : int
         The most threads that share a block, blockwise; 0 decides by what it costs.
+    images : int
+        The most images of a batch that a training step takes one by one (imagewise.pxd);
+        -1 decides by what it costs.
+
+    Raises
+    ------
+    ValueError
+        If a layer has no kernel for what is asked for.
     """
 
     cdef Plan plan
     cdef list scratches
 
-    def __cinit__(self, list nodes not None, input_shape, layerwise=None, int parts=0):
+    def __cinit__(
+        self, list nodes not None, input_shape, layerwise=None, int parts=0,
+        int images=-1,
+    ):
         self.scratches = []
         if layerwise is None:
             layerwise = runs_layerwise(nodes, kinds_with(WHOLE_BATCH))
@@ -179,6 +191,8 @@ cdef class Network:
         self.plan.parts = parts
         plan_ops(&self.plan, run, input_shape, layerwise)
         plan_rest(&self.plan, places(nodes, block_sizes(&self.plan)) if layerwise else None)
+        if images >= 0:
+            plan_images(&self.plan, run, images)
 
     def __dealloc__(self):
         free_plan(&self.plan)
@@ -424,6 +438,8 @@ cdef int threads_of(const Plan *plan, const Call *call, int threads) noexcept no
     """How many of so many threads have something to do."""
     if plan.layerwise:
         return threads
+    if runs_imagewise(plan, call):
+        return max(1, min(<Py_ssize_t>threads, call.count))
     cdef Py_ssize_t blocks = blocks_of(call.count)
     return max(1, min(threads, blocks * parts_of_block(plan, call, threads)))
 
@@ -442,6 +458,9 @@ cdef void run_call(
         return
     cdef int parts = parts_of_block(plan, call, threads)
     threads = threads_of(plan, call, threads)
+    if runs_imagewise(plan, call):
+        run_imagewise(plan, call, space, threads)
+        return
     if parts > 1:
         run_shared(plan, call, space, threads, parts)
     else:

@@ -25,6 +25,7 @@ from lenet5c.core.threads cimport (
 cdef enum:
     MICROBATCH = 256  # images between two reductions
     SLICE = 4096  # floats of a parameter vector that one task sums or updates
+    MOST_IMAGES = 8  # of a batch whose images run one by one
 
 cdef enum Trait:  # of a kind
     WHOLE_BATCH = 1  # runs layerwise alone, in tasks of its own, or reads two maps
@@ -105,9 +106,10 @@ cdef struct Workspace:
     Block *blocks
     Py_ssize_t map_bytes, block_count
     float *rows
+    float *by_image  # what each image adds to the gradient, imagewise
     float *losses
     unsigned char *correct
-    Py_ssize_t images
+    Py_ssize_t image_count
 
 cdef struct Loop:
     # what the threads know that share the tasks of a loop
@@ -141,6 +143,20 @@ ctypedef void (*Prepare)(const Plan *plan, const Op *op, const Call *call) noexc
 ctypedef void (*Reduce)(
     const Plan *plan, const Op *op, const Call *call, const Workspace *space,
     const Batch *batch, const Task *task,
+) noexcept nogil
+ctypedef void (*ImageForward)(
+    const Op *op, const Call *call, const Here *here, const float *x, float *y
+) noexcept nogil
+ctypedef void (*ImageParams)(
+    const Op *op, const Here *here, const float *x, const float *dy
+) noexcept nogil
+ctypedef void (*ImageInput)(
+    const Op *op, const Call *call, const Here *here, const float *x, const float *y,
+    const float *dy, float *dx,
+) noexcept nogil
+ctypedef void (*ImageReduce)(
+    const Op *op, const Call *call, float *gradients, Py_ssize_t apart, int images,
+    const Task *task,
 ) noexcept nogil
 ctypedef int (*CountTasks)(
     const Plan *plan, const Op *op, const Call *call, const Batch *batch
@@ -182,6 +198,14 @@ cdef struct Op:
     Forward forward
     BackwardParams backward_params  # adds to the shard's gradient; NULL: no parameters
     BackwardInput backward_input  # NULL: as for `forward`, the kind runs in tasks
+
+    # of one image, as those of one block (imagewise.pxd); NULL: there is no such way
+    ImageForward image_forward
+    ImageParams image_params  # to the image's own place, from `image_at` on
+    ImageInput image_input
+    ImageReduce image_reduce
+    Py_ssize_t image_at, image_length, image_step
+    double image_products  # of registers, in its forward pass
 
     # tasks of a batch, layerwise; NULL: one for each block, by the functions above
     CountTasks forward_tasks
@@ -241,11 +265,14 @@ cdef struct Plan:
     Py_ssize_t buffers  # floats behind the parameters in the state
     Py_ssize_t norms
     Py_ssize_t shard_floats, shards, shard_blocks
+    int images  # imagewise: the most of a batch
+    Py_ssize_t image_floats  # of what an image adds to the gradient
     double cycles  # of a block in prediction (cost.pxd)
     int parts  # the most threads that share a block; 0: as many as pays
     Task *packing
     Task *reducing
-    int packing_tasks, reducing_tasks
+    Task *image_reducing
+    int packing_tasks, reducing_tasks, image_reducing_tasks
 
 
 cdef inline int blocks_of(Py_ssize_t images) noexcept nogil:
@@ -350,6 +377,18 @@ cdef inline void plan_parameters(
     op.weight = plan.parameters
     op.bias = plan.parameters + weights
     plan.parameters += weights + biases
+
+
+cdef inline Py_ssize_t plan_image_floats(Plan *plan, Py_ssize_t n) noexcept:
+    """A place for what an image adds to the gradient, on whole registers."""
+    cdef Py_ssize_t start = plan.image_floats
+    plan.image_floats += image_row(n)
+    return start
+
+
+cdef inline Py_ssize_t image_row(Py_ssize_t n) noexcept nogil:
+    """n floats, on whole registers."""
+    return (n + LANES - 1) // LANES * LANES
 
 
 cdef inline void plan_packed(Plan *plan, Correlation *p, int elements=1) noexcept:

@@ -729,7 +729,7 @@ def test_what_early_stopping_or_a_callback_ended_does_not_go_on(
     small_images, labels, tmp_path
 ):
     for mix, more in (
-        ("everything", {"early_stopping": 1, "optimizer": AdamW(0.5)}),
+        ("everything", {"early_stopping": 1, "optimizer": AdamW(0)}),
         ("plain", {"callbacks": [lambda state: state.epoch == 2]}),
     ):
         options = {"checkpoint": tmp_path / mix, "resume": True}
@@ -738,7 +738,7 @@ def test_what_early_stopping_or_a_callback_ended_does_not_go_on(
         assert ended < 5
         more["callbacks"] = [KillAt(1)]
         if "optimizer" in more:
-            more["optimizer"] = AdamW(0.5)
+            more["optimizer"] = AdamW(0)
         again = train(mix, small_images, labels, epochs=9, **(more | options))
         assert again[1] == found[1]
 

@@ -188,6 +188,48 @@ cdef inline void pack_block(
                     x += <Py_ssize_t>(H - images.height) * W
 
 
+cdef inline void pack_image(
+    const Images *images, Py_ssize_t index, float *x, int H, int W
+) noexcept nogil:
+    """x[c, top + iy, left + ix] = image[index, c, iy, ix]
+
+    x  [C][H][W]  float, written
+    """
+    cdef int top = (H - images.height) // 2
+    cdef int left = (W - images.width) // 2
+    cdef int c, row, column
+    for c in range(images.channels):
+        for row in range(H):
+            if top <= row < top + images.height:
+                for column in range(left):
+                    x[column] = images.background
+                image_row(images, index, c, row - top, x + left)
+                for column in range(left + images.width, W):
+                    x[column] = images.background
+            else:
+                for column in range(W):
+                    x[column] = images.background
+            x += W
+
+
+cdef inline void first_lanes(lanes *x, Py_ssize_t n) noexcept nogil:
+    """x[i], counted in floats, = lane 0 of x[i], for i < n"""
+    cdef float *values = <float *>x
+    cdef Py_ssize_t i
+    for i in range(n):
+        values[i] = values[i * LANES]
+
+
+cdef inline void into_first_lanes(lanes *x, Py_ssize_t n) noexcept nogil:
+    """The opposite; the other lanes are 0."""
+    cdef lanes v
+    cdef Py_ssize_t i
+    for i in range(n - 1, -1, -1):
+        v = lanes_set(0)
+        (<float *>&v)[0] = (<float *>x)[i]
+        x[i] = v
+
+
 cdef inline void unpack_block(
     const lanes *x, float *rows, Py_ssize_t row, int size, int count
 ) noexcept nogil:

@@ -27,6 +27,7 @@ from lenet5c.core.kernels.winograd_rows cimport (
     elements_of, fewest_bands, gradient_width, pack_rows, padded_width,
     rows_backward_params, rows_cycles, rows_fit, rows_params_cycles, rows_pay, rows_scratch,
 )
+from lenet5c.core.kinds.conv_imagewise cimport plan_image_conv
 from lenet5c.core.kinds.conv_layerwise cimport (
     ROWS, SQUARES, SUMS, Conv, add_filter, plan_by_block, plan_tasks, rows_backward_blocks,
     rows_forward_blocks, winograd_backward_blocks, winograd_forward_blocks,
@@ -76,6 +77,8 @@ cdef inline int plan_conv(Plan *plan, Op *op, dict node) except -1:
             conv.way = ROWS
     if plan.layerwise:
         plan_tasks(op, conv)
+    else:
+        plan_image_conv(plan, op, conv, &conv.image)
     if conv.way == SQUARES:
         plan_winograd(plan, op, conv)
     elif conv.way == ROWS:

@@ -23,6 +23,7 @@ from lenet5c.core.kernels.winograd cimport (
 from lenet5c.core.kernels.winograd_rows cimport (
     add_rows_gradient, rows_backward_input, rows_forward,
 )
+from lenet5c.core.kernels.image cimport ImageConv
 from lenet5c.core.lanes cimport LANES, TILE_PAIR_F, TILE_PAIR_X, lanes
 from lenet5c.core.memory cimport add_map, arena_of, gradient_of, map_of
 from lenet5c.core.plan cimport (
@@ -65,6 +66,7 @@ cdef struct Conv:
     bint by_block  # layerwise, whether each block's weight gradient is computed
     Convolution of_panels  # whose weight gradient this is: of patches or itself, layerwise
     Py_ssize_t group  # blocks of one task, layerwise
+    ImageConv image
 
 
 cdef inline int plan_tasks(Op *op, Conv *conv) except -1:

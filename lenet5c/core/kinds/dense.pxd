@@ -10,7 +10,14 @@ convolution.
     IP, OP    lengths of the rows of x and dy: `input_row`, `output_row`
 """
 
+from libc.string cimport memcpy
+
+from lenet5c.core.kernels.activation cimport activation_backward, activation_forward
 from lenet5c.core.kernels.correlate cimport Correlation, pack_weights
+from lenet5c.core.kernels.image cimport (
+    image_dense_backward_input, image_dense_backward_params, image_dense_forward,
+    registers_of,
+)
 from lenet5c.core.kernels.pack cimport transpose_block
 from lenet5c.core.kernels.weight_gradient cimport add_rows
 from lenet5c.core.kinds.correlation cimport (
@@ -20,8 +27,8 @@ from lenet5c.core.lanes cimport (
     LANES, TILE_MAX, TILE_PAIR_F, TILE_PAIR_X, lanes, lanes_keep, lanes_set,
 )
 from lenet5c.core.plan cimport (
-    MICROBATCH, Batch, Call, Here, Op, Plan, Task, Workspace, new_parts, own, plan_packed,
-    plan_parameters,
+    MICROBATCH, SLICE, Batch, Call, Here, Op, Plan, Task, Workspace, bias_of, image_row,
+    new_parts, own, plan_image_floats, plan_packed, plan_parameters,
 )
 from lenet5c.core.reduce cimport add_shards
 from lenet5c.core.tile cimport cheapest_tile, multiply_tile
@@ -62,7 +69,66 @@ cdef inline int plan_dense(Plan *plan, Op *op, dict node) except -1:
     op.reduce_step = TILE_PAIR_F
     if op.needs_dx:
         plan_dense_backward(plan, op)
+    if not plan.layerwise:
+        plan_image_dense(plan, op)
     return 0
+
+
+cdef inline void plan_image_dense(Plan *plan, Op *op) noexcept:
+    """One image: x and dy are kept, and the gradient is their product."""
+    op.image_at = plan_image_floats(plan, op.inputs)
+    plan_image_floats(plan, op.outputs)
+    op.image_forward = image_forward
+    op.image_params = image_params
+    op.image_input = image_input
+    op.image_reduce = image_reduce
+    op.image_length = op.outputs
+    op.image_step = max(<Py_ssize_t>1, SLICE // op.inputs)
+    op.image_products = <double>registers_of(op.inputs) * op.outputs
+
+
+cdef inline void image_forward(
+    const Op *op, const Call *call, const Here *here, const float *x, float *y
+) noexcept nogil:
+    image_dense_forward(
+        call.parameters + op.weight, bias_of(op, call), x, y, op.inputs, op.outputs
+    )
+    activation_forward(
+        <const lanes *>y, <lanes *>y, registers_of(op.outputs), op.activation
+    )
+
+
+cdef inline void image_params(
+    const Op *op, const Here *here, const float *x, const float *dy
+) noexcept nogil:
+    cdef float *kept = here.gradient + op.image_at
+    memcpy(kept, x, op.inputs * sizeof(float))
+    memcpy(kept + image_row(op.inputs), dy, op.outputs * sizeof(float))
+
+
+cdef inline void image_input(
+    const Op *op, const Call *call, const Here *here, const float *x, const float *y,
+    const float *dy, float *dx,
+) noexcept nogil:
+    image_dense_backward_input(
+        call.parameters + op.weight, dy, dx, op.inputs, op.outputs
+    )
+    activation_backward(
+        <const lanes *>x, <const lanes *>dx, <lanes *>dx, registers_of(op.inputs), op.below
+    )
+
+
+cdef inline void image_reduce(
+    const Op *op, const Call *call, float *kept, Py_ssize_t apart, int images,
+    const Task *task,
+) noexcept nogil:
+    kept += op.image_at
+    image_dense_backward_params(
+        kept, kept + image_row(op.inputs) + task.start, apart, images,
+        call.gradient + op.weight + task.start * op.inputs,
+        call.gradient + op.bias + task.start if op.biased else NULL,
+        op.inputs, task.count, call.add,
+    )
 
 
 cdef inline int plan_dense_backward(Plan *plan, Op *op) except -1:

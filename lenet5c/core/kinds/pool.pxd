@@ -4,7 +4,10 @@
     K, S, P         window, stride and padding, the same for rows and columns
 """
 
+from libc.string cimport memset
+
 from lenet5c.core.kernels.activation cimport TANH, activation_backward
+from lenet5c.core.kernels.image cimport registers_of
 from lenet5c.core.lanes cimport lanes, lanes_max, lanes_set, lanes_where_equal
 from lenet5c.core.plan cimport Call, Here, Op, Part, Plan, own, part_of
 
@@ -50,6 +53,8 @@ cdef inline int plan_avg_pool(Plan *plan, Op *op, dict node) except -1:
     plan_window(op, node)
     op.forward = avg_forward
     op.backward_input = avg_backward
+    op.image_forward = image_avg_forward
+    op.image_input = image_avg_backward
     return 0
 
 
@@ -72,6 +77,8 @@ cdef inline int plan_max_pool(Plan *plan, Op *op, dict node) except -1:
     plan_window(op, node)
     op.forward = max_forward
     op.backward_input = max_backward
+    op.image_forward = image_max_forward
+    op.image_input = image_max_backward
     return 0
 
 
@@ -96,6 +103,8 @@ cdef inline int plan_global_avg_pool(Plan *plan, Op *op, dict node) except -1:
     plan_pool(op, node)
     op.forward = global_avg_forward
     op.backward_input = global_avg_backward
+    op.image_forward = image_global_avg_forward
+    op.image_input = image_global_avg_backward
     return 0
 
 
@@ -346,3 +355,159 @@ cdef inline void global_avg_pool_backward(
         for i in range(area):
             dx[c * area + i] = d
     activation_backward(x, dx, dx, <Py_ssize_t>channels * area, activation)
+
+
+# One image: maps are floats
+
+
+cdef inline void image_avg_forward(
+    const Op *op, const Call *call, const Here *here, const float *x, float *y
+) noexcept nogil:
+    """`avg_pool_forward` of one image."""
+    cdef const Pooling *p = <const Pooling *>op.own
+    image_window_sums(p, x, y, 1 / <float>(p.window * p.window))
+
+
+cdef inline void image_window_sums(
+    const Pooling *p, const float *x, float *y, float share
+) noexcept nogil:
+    """y[c, oy, ox] = share * sum over ky, kx of x[c, oy S + ky, ox S + kx]"""
+    cdef int row, ox, ky, kx
+    cdef Py_ssize_t W = p.width
+    cdef const float *window
+    cdef float total
+    for row in range(p.channels * p.out_h):
+        window = x + (row // p.out_h * p.height + row % p.out_h * p.stride) * W
+        if p.window == 2 and p.stride == 2:
+            for ox in range(p.out_w):
+                y[ox] = share * (
+                    (window[2 * ox] + window[2 * ox + 1])
+                    + (window[W + 2 * ox] + window[W + 2 * ox + 1])
+                )
+        else:
+            for ox in range(p.out_w):
+                total = 0
+                for ky in range(p.window):
+                    for kx in range(p.window):
+                        total += window[ky * W + ox * p.stride + kx]
+                y[ox] = share * total
+        y += p.out_w
+
+
+cdef inline void image_avg_backward(
+    const Op *op, const Call *call, const Here *here, const float *x, const float *y,
+    const float *dy, float *dx,
+) noexcept nogil:
+    """`avg_pool_backward` of one image."""
+    cdef const Pooling *p = <const Pooling *>op.own
+    image_spread_windows(p, dy, dx, 1 / <float>(p.window * p.window))
+    activation_backward(
+        <const lanes *>x, <lanes *>dx, <lanes *>dx, registers_of(op.inputs), op.below
+    )
+
+
+cdef inline void image_spread_windows(
+    const Pooling *p, const float *dy, float *dx, float share
+) noexcept nogil:
+    """dx[c, iy, ix] = share * sum of dy over the windows that hold iy, ix"""
+    cdef int row, ox, ky, kx
+    cdef Py_ssize_t W = p.width
+    cdef float *window
+    cdef float d
+    cdef bint halves = p.height % 2 == 0 and p.width % 2 == 0
+    halves = halves and p.window == 2 and p.stride == 2
+    if not halves:
+        memset(dx, 0, p.channels * p.height * W * sizeof(float))
+    for row in range(p.channels * p.out_h):
+        window = dx + (row // p.out_h * p.height + row % p.out_h * p.stride) * W
+        if halves:
+            for ox in range(p.out_w):
+                d = dy[ox] * share
+                window[2 * ox] = window[2 * ox + 1] = d
+                window[W + 2 * ox] = window[W + 2 * ox + 1] = d
+        else:
+            for ox in range(p.out_w):
+                d = dy[ox] * share
+                for ky in range(p.window):
+                    for kx in range(p.window):
+                        window[ky * W + ox * p.stride + kx] += d
+        dy += p.out_w
+
+
+cdef inline void image_max_forward(
+    const Op *op, const Call *call, const Here *here, const float *x, float *y
+) noexcept nogil:
+    """`max_pool_forward` of one image."""
+    cdef const Pooling *p = <const Pooling *>op.own
+    cdef int row, ox
+    for row in range(p.channels * p.out_h):
+        for ox in range(p.out_w):
+            y[ox] = x[first_maximum(p, x, row, ox)]
+        y += p.out_w
+
+
+cdef inline Py_ssize_t first_maximum(
+    const Pooling *p, const float *x, int row, int ox
+) noexcept nogil:
+    """Where in x the first maximum of a window lies."""
+    cdef int top = row % p.out_h * p.stride - p.padding
+    cdef int left = ox * p.stride - p.padding
+    cdef Py_ssize_t W = p.width
+    cdef Py_ssize_t corner = (row // p.out_h * p.height + top) * W + left
+    cdef Py_ssize_t at
+    cdef Py_ssize_t found = corner + max(0, -top) * W + max(0, -left)
+    cdef int ky, kx
+    for ky in range(max(0, -top), min(p.window, p.height - top)):
+        for kx in range(max(0, -left), min(p.window, <int>W - left)):
+            at = corner + ky * W + kx
+            if x[at] > x[found]:
+                found = at
+    return found
+
+
+cdef inline void image_max_backward(
+    const Op *op, const Call *call, const Here *here, const float *x, const float *y,
+    const float *dy, float *dx,
+) noexcept nogil:
+    """`max_pool_backward` of one image."""
+    cdef const Pooling *p = <const Pooling *>op.own
+    cdef int row, ox
+    memset(dx, 0, op.inputs * sizeof(float))
+    for row in range(p.channels * p.out_h):
+        for ox in range(p.out_w):
+            dx[first_maximum(p, x, row, ox)] += dy[ox]
+        dy += p.out_w
+    activation_backward(
+        <const lanes *>x, <lanes *>dx, <lanes *>dx, registers_of(op.inputs), op.below
+    )
+
+
+cdef inline void image_global_avg_forward(
+    const Op *op, const Call *call, const Here *here, const float *x, float *y
+) noexcept nogil:
+    """`global_avg_pool_forward` of one image."""
+    cdef const Pooling *p = <const Pooling *>op.own
+    cdef Py_ssize_t area = <Py_ssize_t>p.height * p.width
+    cdef Py_ssize_t c, i
+    cdef float total
+    for c in range(p.channels):
+        total = 0
+        for i in range(area):
+            total += x[c * area + i]
+        y[c] = total / area
+
+
+cdef inline void image_global_avg_backward(
+    const Op *op, const Call *call, const Here *here, const float *x, const float *y,
+    const float *dy, float *dx,
+) noexcept nogil:
+    """`global_avg_pool_backward` of one image."""
+    cdef const Pooling *p = <const Pooling *>op.own
+    cdef Py_ssize_t area = <Py_ssize_t>p.height * p.width
+    cdef Py_ssize_t c, i
+    for c in range(p.channels):
+        for i in range(area):
+            dx[c * area + i] = dy[c] / area
+    activation_backward(
+        <const lanes *>x, <lanes *>dx, <lanes *>dx, registers_of(op.inputs), op.below
+    )
