@@ -290,6 +290,10 @@ static inline lanes lanes_byte(lanes v, int number)
 #define LENET5C_HIGH_4 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31
 #define LENET5C_LOW_8 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23
 #define LENET5C_HIGH_8 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31
+#define LENET5C_EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define LENET5C_ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#define LENET5C_TWICE_LOW 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7
+#define LENET5C_TWICE_HIGH 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15
 #elif LENET5C_LANES == 8
 #define LENET5C_LOW_1 0, 8, 2, 10, 4, 12, 6, 14
 #define LENET5C_HIGH_1 1, 9, 3, 11, 5, 13, 7, 15
@@ -297,11 +301,19 @@ static inline lanes lanes_byte(lanes v, int number)
 #define LENET5C_HIGH_2 2, 3, 10, 11, 6, 7, 14, 15
 #define LENET5C_LOW_4 0, 1, 2, 3, 8, 9, 10, 11
 #define LENET5C_HIGH_4 4, 5, 6, 7, 12, 13, 14, 15
+#define LENET5C_EVEN 0, 2, 4, 6, 8, 10, 12, 14
+#define LENET5C_ODD 1, 3, 5, 7, 9, 11, 13, 15
+#define LENET5C_TWICE_LOW 0, 0, 1, 1, 2, 2, 3, 3
+#define LENET5C_TWICE_HIGH 4, 4, 5, 5, 6, 6, 7, 7
 #elif LENET5C_LANES == 4
 #define LENET5C_LOW_1 0, 4, 2, 6
 #define LENET5C_HIGH_1 1, 5, 3, 7
 #define LENET5C_LOW_2 0, 1, 4, 5
 #define LENET5C_HIGH_2 2, 3, 6, 7
+#define LENET5C_EVEN 0, 2, 4, 6
+#define LENET5C_ODD 1, 3, 5, 7
+#define LENET5C_TWICE_LOW 0, 0, 1, 1
+#define LENET5C_TWICE_HIGH 2, 2, 3, 3
 #endif
 
 #define LENET5C_HALVE(r, d)                                                                \
@@ -337,6 +349,23 @@ static inline void lanes_sums(const lanes *v, int count, float *sums)
             r[i_ + (d)] = __builtin_shufflevector(a_, b_, LENET5C_HIGH_##d);               \
         }
 
+/* The sums of neighbours: v[0] + v[1], v[2] + v[3] and so on, of a and then of b. */
+static inline lanes lanes_pairs(lanes a, lanes b)
+{
+    return __builtin_shufflevector(a, b, LENET5C_EVEN) +
+           __builtin_shufflevector(a, b, LENET5C_ODD);
+}
+
+/* Each of the lower, or upper, half of the lanes twice. */
+static inline lanes lanes_twice_low(lanes v)
+{
+    return __builtin_shufflevector(v, v, LENET5C_TWICE_LOW);
+}
+static inline lanes lanes_twice_high(lanes v)
+{
+    return __builtin_shufflevector(v, v, LENET5C_TWICE_HIGH);
+}
+
 /* Swap rows and columns of a LANES x LANES square, in place: in stage d, rows i and i + d
  * exchange the columns whose number has bit d with those that lack it. */
 static inline void lanes_transpose(lanes *rows)
@@ -357,6 +386,29 @@ static inline void lanes_transpose(lanes *rows)
 static inline void lanes_sums(const lanes *v, int count, float *sums)
 {
     for (int i = 0; i < count; i++) sums[i] = lanes_sum(v[i]);
+}
+
+static inline lanes lanes_pairs(lanes a, lanes b)
+{
+    float both[2 * LENET5C_LANES], sums[LENET5C_LANES];
+    memcpy(both, &a, sizeof a);
+    memcpy(both + LENET5C_LANES, &b, sizeof b);
+    for (int i = 0; i < LENET5C_LANES; i++) sums[i] = both[2 * i] + both[2 * i + 1];
+    return lanes_load(sums);
+}
+
+static inline lanes lanes_twice_from(lanes v, int first)
+{
+    float of[LENET5C_LANES], twice[LENET5C_LANES];
+    memcpy(of, &v, sizeof v);
+    for (int i = 0; i < LENET5C_LANES; i++) twice[i] = of[(first + i) / 2];
+    return lanes_load(twice);
+}
+
+static inline lanes lanes_twice_low(lanes v) { return lanes_twice_from(v, 0); }
+static inline lanes lanes_twice_high(lanes v)
+{
+    return lanes_twice_from(v, LENET5C_LANES > 1 ? LENET5C_LANES : 0);
 }
 
 static inline void lanes_transpose(lanes *rows)

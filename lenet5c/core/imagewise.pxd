@@ -31,7 +31,8 @@ cdef inline int images_one_by_one(const Plan *plan) noexcept:
         if plan.ops[i].image_forward == NULL:
             return 0
         products += plan.ops[i].image_products
-    return <int>min(<double>MOST_IMAGES, PRODUCTS_10 * plan.cycles / max(10.0, 10 * products))
+    products = max(products, 1.0)
+    return <int>min(<double>MOST_IMAGES, PRODUCTS_10 * plan.cycles / (10 * products))
 
 
 cdef inline int plan_images(Plan *plan, list nodes, int images) except -1:

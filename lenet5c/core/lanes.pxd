@@ -40,6 +40,9 @@ cdef extern from "lanes.h" nogil:
     lanes lanes_tanh(lanes x)
     lanes lanes_exp(lanes x)
     void lanes_transpose(lanes *rows)
+    lanes lanes_pairs(lanes a, lanes b)
+    lanes lanes_twice_low(lanes v)
+    lanes lanes_twice_high(lanes v)
     lanes lanes_byte(lanes v, int number)
 
 cdef enum:

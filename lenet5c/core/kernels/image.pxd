@@ -14,8 +14,8 @@ written. Weights are read where they lie.
 from libc.string cimport memcpy
 
 from lenet5c.core.lanes cimport (
-    LANES, TILE_FIELD_R, TILE_FIVE_F, TILE_FIVE_X, TILE_FOUR_F, TILE_FOUR_X, TILE_MAX, TILE_PAIR_F,
-    TILE_PAIR_X, TILE_SLIM_F, TILE_SLIM_X, TILE_SUMS, TILE_TALL_F, TILE_TALL_X,
+    LANES, TILE_FIELD_R, TILE_FIVE_F, TILE_FIVE_X, TILE_FOUR_F, TILE_FOUR_X, TILE_MAX,
+    TILE_PAIR_F, TILE_PAIR_X, TILE_SLIM_F, TILE_SLIM_X, TILE_SUMS, TILE_TALL_F, TILE_TALL_X,
     TILE_THREE_F, TILE_THREE_X, TILE_WIDE_F, TILE_WIDE_X, lanes, lanes_add_to, lanes_keep,
     lanes_load, lanes_set, lanes_store, lanes_sum, lanes_transpose,
 )
@@ -28,7 +28,6 @@ cdef enum:
     LISTED_X = 5  # registers of a tile of one filter, and taps
     LISTED = TILES  # this tile
     TAPS_MAX = 25
-    SUM_COST = 4  # of the lanes of a register, in products
 
 
 cdef struct Product:
@@ -70,7 +69,7 @@ cdef inline void product_tile(
     cdef lanes b
     cdef const float *row
     cdef const float *w
-    cdef int r, f, t, _
+    cdef int f, t, _row, _
     cdef int c = 0
     cdef int end = p.channels
     cdef int position = register * LANES
@@ -93,7 +92,7 @@ cdef inline void product_tile(
         c += 1
         row += row0 * p.x_row
         w += row0 * p.w_row
-        for r in range(row0, row_end):
+        for _row in range(row0, row_end):
             for _ in range(p.taps):
                 if TF <= TX:
                     for f in range(TF):
@@ -281,7 +280,7 @@ cdef inline void maps_to_columns(
 ) noexcept nogil:
     """columns[p, m] = x[m, p], and 0 from map number `maps` on
 
-    x        [maps][area]   float, readable up to whole registers
+    x        [maps][area]   float
     columns  [area][width]  float, written up to whole registers of area
     """
     cdef lanes square[LANES]
@@ -291,10 +290,13 @@ cdef inline void maps_to_columns(
     while m < width:
         p = 0
         while p < area:
+            p = min(p, area - LANES) if area >= LANES else 0
             for n in range(LANES):
                 square[n] = lanes_set(0)
-                if m + n < maps:
+                if m + n < maps and area >= LANES:
                     square[n] = lanes_load(x + (m + n) * area + p)
+                elif m + n < maps:
+                    memcpy(&square[n], x + (m + n) * area, area * sizeof(float))
             lanes_transpose(square)
             for n in range(LANES):
                 lanes_store(columns + (p + n) * width + m, square[n])
@@ -330,7 +332,7 @@ cdef inline void filter_taps_tile(
     const Taps *p, const float *x, const float *columns, float *sums, int out_h,
     int out_w, int TR, int TK,
 ) noexcept nogil:
-    """sums[r, k] = sum over oy, ox of columns[oy, ox] x[oy + r, ox + k], lanes of filters"""
+    """sums[r, k] = sum over oy, ox of columns[oy, ox] x[oy + r, ox + k]"""
     cdef lanes acc[TAPS_MAX]
     cdef lanes d
     cdef const float *row
@@ -355,9 +357,9 @@ cdef inline void filter_taps_tiles(
     const Taps *p, const float *x, const float *columns, float *sums, int out_h,
     int out_w, int TR, int TK,
 ) noexcept nogil:
-    cdef int c, r, k
+    cdef int r, k, _
     cdef Py_ssize_t f
-    for c in range(p.channels):
+    for _ in range(p.channels):
         r = 0
         while r < p.rows:
             r = min(r, p.rows - TR)
@@ -383,7 +385,7 @@ cdef inline void filter_taps(
 ) noexcept nogil:
     """`image_taps` with lanes of filters: there is nothing to sum across lanes.
 
-    dy       [F][OH][OW]       float, readable up to whole registers
+    dy       [F][OH][OW]       float
     columns  [OH OW][width]    float, scratch of whole registers
     sums     [C KH KW][width]  float, likewise
     """
@@ -399,13 +401,85 @@ cdef inline void filter_taps(
     )
 
 
-cdef inline bint filters_pay(const Taps *p, int out_h, int out_w) noexcept:
-    """Whether lanes of filters take fewer products than lanes of positions, each of which
-    ends in a sum over its lanes."""
-    cdef Py_ssize_t area = <Py_ssize_t>out_h * out_w
-    return p.first == NULL and p.width * area < (
-        <Py_ssize_t>p.filters * (p.registers + SUM_COST) * LANES
+cdef inline void filter_product_tile(
+    const Product *p, const float *x, const float *weight, Py_ssize_t width,
+    float *columns, int TX,
+) noexcept nogil:
+    """A row's next TX columns of `filter_product`, for one register of filters."""
+    cdef lanes acc[TILE_WIDE_X]
+    cdef lanes w
+    cdef const float *row
+    cdef int c, r, t, _
+    w = lanes_load(weight)
+    weight += width
+    for t in range(TX):
+        acc[t] = w
+    for c in range(p.channels):
+        for r in range(p.rows):
+            row = x + c * p.x_channel + r * p.x_row
+            for _ in range(p.taps):
+                w = lanes_keep(lanes_load(weight))
+                for t in range(TX):
+                    acc[t] += w * lanes_set(row[t])
+                row += 1
+                weight += width
+    for t in range(TX):
+        lanes_store(columns + t * width, acc[t])
+
+
+cdef inline void filter_product_tiles(
+    const Product *p, const float *x, const float *weight, Py_ssize_t width,
+    float *columns, int out_h, int out_w, int TX,
+) noexcept nogil:
+    cdef int oy, ox
+    cdef Py_ssize_t f
+    for oy in range(out_h):
+        ox = 0
+        while ox < out_w:
+            ox = min(ox, out_w - TX)
+            for f from 0 <= f < width by LANES:
+                filter_product_tile(
+                    p, x + oy * p.x_row + ox, weight + f, width,
+                    columns + (oy * out_w + ox) * width + f, TX,
+                )
+            ox += TX
+
+
+cdef inline void filter_product(
+    const Product *p, const float *x, const float *weight, const float *bias, float *y,
+    Py_ssize_t width, float *by_filters, float *columns, int out_h, int out_w,
+) noexcept nogil:
+    """bias and `image_product` of output rows and columns alone, with lanes of filters.
+
+    weight      (F, C, KH, KW)       float
+    bias        (F,)                 float, or NULL
+    y           [F][OH][OW]          float, written
+    by_filters  [1 + C KH KW][width]  float, scratch of whole registers: biases, weights
+    columns     [OH OW][width]       float, likewise
+    """
+    zero_row(by_filters, width)
+    if bias != NULL:
+        memcpy(by_filters, bias, p.filters * sizeof(float))
+    maps_to_columns(
+        weight, by_filters + width, width, p.filters,
+        <Py_ssize_t>p.channels * p.rows * p.taps,
     )
+    if out_w >= TILE_WIDE_X:
+        filter_product_tiles(p, x, by_filters, width, columns, out_h, out_w, TILE_WIDE_X)
+    elif out_w >= 2 * LISTED_X:
+        filter_product_tiles(p, x, by_filters, width, columns, out_h, out_w, 2 * LISTED_X)
+    elif out_w >= LISTED_X:
+        filter_product_tiles(p, x, by_filters, width, columns, out_h, out_w, LISTED_X)
+    else:
+        filter_product_tiles(p, x, by_filters, width, columns, out_h, out_w, 1)
+    columns_to_maps(columns, width, y, p.filters, <Py_ssize_t>out_h * out_w)
+
+
+cdef inline bint filters_pay(const Taps *p, int out_h, int out_w) noexcept:
+    """Whether lanes of filters take fewer products than lanes of positions."""
+    cdef Py_ssize_t area = <Py_ssize_t>out_h * out_w
+    cdef Py_ssize_t positions = <Py_ssize_t>p.registers * LANES
+    return p.first == NULL and p.width * area < p.filters * positions
 
 
 cdef struct ImageConv:
@@ -414,7 +488,7 @@ cdef struct ImageConv:
     Py_ssize_t weights  # how many
     Product y, dx
     Taps taps
-    Py_ssize_t work, sums  # in the scratch, in floats, behind the gradients of the output
+    Py_ssize_t work, sums  # in the scratch, in floats, behind the gradient of the output
 
 
 cdef inline void copy_row(const float *x, float *y, int n) noexcept nogil:
@@ -465,9 +539,9 @@ cdef inline void spread_rows(
     x  [maps][height][width]  float
     y  [maps][y_map]          float, written
     """
-    cdef int m, r
+    cdef int r, _
     cdef float *row
-    for m in range(maps):
+    for _ in range(maps):
         zero_row(y, before)
         row = y + before
         for r in range(height):

@@ -9,8 +9,8 @@ from libc.string cimport memcpy
 
 from lenet5c.core.kernels.activation cimport activation_backward, activation_forward
 from lenet5c.core.kernels.image cimport (
-    ImageConv, filter_taps, filters_pay, image_product, image_taps, leave_columns, map_sums, product_tile_of,
-    registers_of, spread_rows, taps_tile_of,
+    ImageConv, filter_product, filter_taps, filters_pay, image_product, image_taps,
+    leave_columns, map_sums, product_tile_of, registers_of, spread_rows, taps_tile_of,
 )
 from lenet5c.core.kinds.conv_layerwise cimport Conv
 from lenet5c.core.lanes cimport LANES, lanes
@@ -79,7 +79,9 @@ cdef inline int plan_image_conv(Plan *plan, Op *op, Conv *conv, ImageConv *p) ex
     if p.taps.by_filters:
         columns = registers_of(OH * conv.sizes.out_w) * LANES * p.taps.width
         p.sums = p.work + columns
-        work = max(work, columns + registers_of(C * KH * KW) * LANES * p.taps.width)
+        work = max(
+            work, columns + (1 + registers_of(C * KH * KW) * LANES) * p.taps.width
+        )
     op.scratch_lanes = max(op.scratch_lanes, registers_of(p.work + work) + 1)
     if p.padding:
         op.padded_lanes = max(op.padded_lanes, registers_of(C * p.y.x_channel) + 2)
@@ -122,11 +124,17 @@ cdef inline void image_conv_forward(
             p.y.channels, H, W,
         )
         x = <const float *>(here.arena + op.padded)
-    image_product(&p.y, x, call.parameters + op.weight, positions)
-    leave_columns(
-        positions, p.y.y_filter, p.width, y, bias_of(op, call), p.y.filters,
-        conv.sizes.out_h, conv.sizes.out_w,
-    )
+    if p.taps.by_filters:
+        filter_product(
+            &p.y, x, call.parameters + op.weight, bias_of(op, call), y, p.taps.width,
+            positions + p.sums, positions + p.work, conv.sizes.out_h, conv.sizes.out_w,
+        )
+    else:
+        image_product(&p.y, x, call.parameters + op.weight, positions)
+        leave_columns(
+            positions, p.y.y_filter, p.width, y, bias_of(op, call), p.y.filters,
+            conv.sizes.out_h, conv.sizes.out_w,
+        )
     activation_forward(
         <const lanes *>y, <lanes *>y, registers_of(op.outputs), op.activation
     )

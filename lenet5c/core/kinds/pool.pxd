@@ -8,7 +8,10 @@ from libc.string cimport memset
 
 from lenet5c.core.kernels.activation cimport TANH, activation_backward
 from lenet5c.core.kernels.image cimport registers_of
-from lenet5c.core.lanes cimport lanes, lanes_max, lanes_set, lanes_where_equal
+from lenet5c.core.lanes cimport (
+    LANES, lanes, lanes_load, lanes_max, lanes_pairs, lanes_set, lanes_store,
+    lanes_twice_high, lanes_twice_low, lanes_where_equal,
+)
 from lenet5c.core.plan cimport Call, Here, Op, Part, Plan, own, part_of
 
 cdef struct Pooling:
@@ -371,19 +374,28 @@ cdef inline void image_avg_forward(
 cdef inline void image_window_sums(
     const Pooling *p, const float *x, float *y, float share
 ) noexcept nogil:
-    """y[c, oy, ox] = share * sum over ky, kx of x[c, oy S + ky, ox S + kx]"""
+    """y[c, oy, ox] = share * sum over ky, kx of x[c, oy S + ky, ox S + kx]
+
+    Windows of 2x2 side by side are whole registers, whose ends in the next rows are
+    written again.
+    """
     cdef int row, ox, ky, kx
     cdef Py_ssize_t W = p.width
     cdef const float *window
     cdef float total
+    cdef lanes part = lanes_set(share)
     for row in range(p.channels * p.out_h):
         window = x + (row // p.out_h * p.height + row % p.out_h * p.stride) * W
         if p.window == 2 and p.stride == 2:
-            for ox in range(p.out_w):
-                y[ox] = share * (
-                    (window[2 * ox] + window[2 * ox + 1])
-                    + (window[W + 2 * ox] + window[W + 2 * ox + 1])
+            for ox from 0 <= ox < p.out_w by LANES:
+                lanes_store(
+                    y + ox,
+                    part * lanes_pairs(
+                        lanes_load(window) + lanes_load(window + W),
+                        lanes_load(window + LANES) + lanes_load(window + LANES + W),
+                    ),
                 )
+                window += 2 * LANES
         else:
             for ox in range(p.out_w):
                 total = 0
@@ -410,10 +422,11 @@ cdef inline void image_spread_windows(
     const Pooling *p, const float *dy, float *dx, float share
 ) noexcept nogil:
     """dx[c, iy, ix] = share * sum of dy over the windows that hold iy, ix"""
-    cdef int row, ox, ky, kx
+    cdef int row, ox, ky, kx, _
     cdef Py_ssize_t W = p.width
     cdef float *window
     cdef float d
+    cdef lanes of_windows
     cdef bint halves = p.height % 2 == 0 and p.width % 2 == 0
     halves = halves and p.window == 2 and p.stride == 2
     if not halves:
@@ -421,10 +434,12 @@ cdef inline void image_spread_windows(
     for row in range(p.channels * p.out_h):
         window = dx + (row // p.out_h * p.height + row % p.out_h * p.stride) * W
         if halves:
-            for ox in range(p.out_w):
-                d = dy[ox] * share
-                window[2 * ox] = window[2 * ox + 1] = d
-                window[W + 2 * ox] = window[W + 2 * ox + 1] = d
+            for _ in range(2):
+                for ox from 0 <= ox < p.out_w by LANES:
+                    of_windows = lanes_load(dy + ox) * lanes_set(share)
+                    lanes_store(window + 2 * ox, lanes_twice_low(of_windows))
+                    lanes_store(window + 2 * ox + LANES, lanes_twice_high(of_windows))
+                window += W
         else:
             for ox in range(p.out_w):
                 d = dy[ox] * share
