@@ -9,6 +9,8 @@ from lenet5c._support.flags import DECAY, SHARE, number
 from lenet5c.cli.errors import CommandError
 from lenet5c.data.augment import Augment
 
+PROBABILITY = number(float, "a probability from 0 to 1", lambda x: 0 <= x <= 1)
+
 
 def names(text: str) -> list[str]:
     """Return the names between the commas."""
@@ -76,6 +78,13 @@ def add_augmentation(group: argparse._ArgumentGroup) -> None:
         help=f"most degrees, either way (default: {usual.shear:g})",
     )
     group.add_argument(
+        "--squeeze",
+        type=SHARE,
+        metavar="SHARE",
+        help="most change of the width, which the height undoes "
+        f"(default: {usual.squeeze:g})",
+    )
+    group.add_argument(
         "--elastic",
         type=elastic,
         metavar="ALPHA[,SIGMA]",
@@ -89,9 +98,15 @@ def add_augmentation(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--erase",
-        type=number(float, "a probability from 0 to 1", lambda x: 0 <= x <= 1),
+        type=PROBABILITY,
         metavar="P",
         help="probability that a rectangle is wiped out (default: 0)",
+    )
+    group.add_argument(
+        "--probability",
+        type=PROBABILITY,
+        metavar="P",
+        help="that an image is changed at all (default: 1)",
     )
 
 

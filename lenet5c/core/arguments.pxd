@@ -22,8 +22,8 @@ cdef inline int set_stage(Images *images, stage) except -1:
 cdef inline int set_augment(Augment *settings, augment) except -1:
     """The tuple of `Network.loss_and_gradient` as the kernels want it."""
     cdef double elastic, sigma
-    (settings.shift, settings.rotate, settings.scale, settings.shear,
-     elastic, sigma, settings.noise, settings.erase) = augment
+    (settings.shift, settings.rotate, settings.scale, settings.shear, settings.squeeze,
+     elastic, sigma, settings.noise, settings.erase, settings.probability) = augment
     if not plan_displacement(settings, elastic, sigma):
         raise ValueError(f"sigma: expected less than {MAX_TAPS / 3:g}, got {sigma:g}")
     return 0

@@ -279,8 +279,9 @@ cdef class Network:
         smoothing : of the labels (kernels/loss.pxd)
         mean_over : how many images the mean is over; 0 is B
         add : whether to add to `gradient`, which then is one over several calls
-        augment : (shift, rotate, scale, shear, elastic, sigma, noise, erase), angles in
-            radians, noise in units of what the network sees; or None
+        augment : (shift, rotate, scale, shear, squeeze, elastic, sigma, noise, erase,
+            probability), angles in radians, noise in units of what the network sees; or
+            None
         seed, epoch : of the random numbers of augmentation and dropout
         running : `parameters` if the running statistics in them are to move
         """

@@ -29,8 +29,10 @@ class Augment(Displayed):
 
     Each image is changed anew in each epoch, in the compiled core, on its way into the
     network: one affine map about its centre with bilinear interpolation, then what
-    else is asked for. All numbers are drawn uniformly, from a key made of the seed, the
-    epoch and the image's position: never of threads or time.
+    else is asked for. The map turns the image, shears it, scales and squeezes it along
+    rows and columns, and shifts it, in this order. All numbers are drawn uniformly,
+    from a key made of the seed, the epoch and the image's position: never of threads
+    or time.
 
     Parameters
     ----------
@@ -53,12 +55,19 @@ class Augment(Displayed):
     erase : float
         Probability that a rectangle of 2 to 20 % of the input, of an aspect from 1:3 to
         3:1, is wiped out (random erasing: Zhong et al. 2020).
+    squeeze : float
+        Most change of the width that the height undoes: the image becomes s times as
+        wide and 1 / s times as high, with s from 1 - squeeze to 1 + squeeze.
+    probability : float
+        Of being changed at all, for each image in each epoch. The others are shown as
+        they are.
 
     Examples
     --------
     >>> augment = lenet5c.Augment(shift=1, rotate=5)
     >>> augment
-    Augment(shift=1, rotate=5, scale=0.12, shear=0, elastic=None, noise=0, erase=0)
+    Augment(shift=1, rotate=5, scale=0.12, shear=0, elastic=None, noise=0, erase=0,
+            squeeze=0, probability=1)
     >>> history = lenet5c.lenet5().fit(images, labels, augment=augment, epochs=1)
     """
 
@@ -69,12 +78,15 @@ class Augment(Displayed):
     elastic: float | tuple[float, float] | None = None
     noise: float = 0
     erase: float = 0
+    squeeze: float = 0
+    probability: float = 1
 
     def __post_init__(self) -> None:
         number("shift", self.shift, 0, 1024)
         number("rotate", self.rotate, 0, 360)
         number("scale", self.scale, 0, 1)
         number("shear", self.shear, 0, 90)
+        number("squeeze", self.squeeze, 0, 1)
         alpha, sigma = self._elastic()
         number("elastic", alpha, 0, 1e6)
         if not 0.1 <= number("elastic: sigma", sigma, 0, math.inf) <= MAX_SIGMA:
@@ -82,12 +94,39 @@ class Augment(Displayed):
                 f"elastic: expected a sigma from 0.1 to {MAX_SIGMA:g}, got {sigma!r}"
             )
         number("noise", self.noise, 0, 1e6)
-        if number("erase", self.erase, 0, math.inf) > 1:
-            raise ValueError(f"erase: expected 0 <= x <= 1, got {self.erase!r}")
+        for name in ("erase", "probability"):
+            if number(name, value := getattr(self, name), 0, math.inf) > 1:
+                raise ValueError(f"{name}: expected 0 <= x <= 1, got {value!r}")
+
+    @classmethod
+    def lenet5_1998(cls) -> "Augment":
+        """The distortions of LeNet-5's paper: nine images of ten are moved, scaled,
+        squeezed and sheared.
+
+        LeCun, Bottou, Bengio and Haffner 1998, section III: to 60,000 patterns come
+        540,000, each a combination of horizontal and vertical translation, scaling,
+        squeezing and horizontal shearing with parameters drawn at random. Here they are
+        drawn anew in each epoch. The paper does not say by how much: the amounts are
+        this library's.
+
+        Returns
+        -------
+        Augment
+
+        Examples
+        --------
+        >>> augment = lenet5c.Augment.lenet5_1998()
+        >>> augment.rotate, augment.probability
+        (0, 0.9)
+        """
+        return cls(
+            shift=1.5, rotate=0, scale=0.1, shear=8, squeeze=0.1, probability=0.9
+        )
 
     def for_core(self, stage: InputStage) -> tuple[float, ...]:
-        """(shift, rotate, scale, shear, elastic, sigma, noise, erase) for the core:
-        angles in radians, noise in units of what the network sees.
+        """(shift, rotate, scale, shear, squeeze, elastic, sigma, noise, erase,
+        probability) for the core: angles in radians, noise in units of what the network
+        sees.
 
         Parameters
         ----------
@@ -101,17 +140,19 @@ class Augment(Displayed):
         Examples
         --------
         >>> augment = lenet5c.Augment(shift=1, rotate=180, elastic=(34, 4))
-        >>> augment.for_core(model.stage)[:6]
-        (1, 3.14159..., 0.12, 0.0, 34, 4)
+        >>> augment.for_core(model.stage)[:7]
+        (1, 3.14159..., 0.12, 0.0, 0, 34, 4)
         """
         return (
             self.shift,
             math.radians(self.rotate),
             self.scale,
             math.radians(self.shear),
+            self.squeeze,
             *self._elastic(),
             self.noise / stage.deviation,
             self.erase,
+            self.probability,
         )
 
     @explained
@@ -179,9 +220,11 @@ class Augment(Displayed):
             ["rotate", f"{self.rotate:g}", "degrees at most, either way"],
             ["scale", f"{self.scale:g}", "change of size at most"],
             ["shear", f"{self.shear:g}", "degrees at most, either way"],
+            ["squeeze", f"{self.squeeze:g}", "change of width against height at most"],
             ["elastic", f"{alpha:g}", f"alpha, with sigma {sigma:g}"],
             ["noise", f"{self.noise:g}", "its standard deviation"],
             ["erase", f"{self.erase:g}", "probability of a rectangle"],
+            ["probability", f"{self.probability:g}", "of being changed at all"],
         ]
         return Table("Augment", ["", "value", "unit"], rows, texts=3)
 

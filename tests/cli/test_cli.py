@@ -148,7 +148,7 @@ def test_train_passes_every_new_option_on(folder, monkeypatch, capsys):
         "--class-weight balanced --early-stopping 3 --validation .1 --max-seconds 60 "
         "--checkpoint run --checkpoint-seconds 30 --resume --log run.jsonl "
         "--dropout .5 --schedule plateau --shift 1 --rotate 2 --scale .3 --shear 4 "
-        "--elastic 34,5 --noise 6 --erase .7"
+        "--elastic 34,5 --noise 6 --erase .7 --squeeze .8 --probability .9"
     )
     seen = options_of_fit(monkeypatch, capsys, options)
     assert seen["label_smoothing"] == 0.1
@@ -159,7 +159,9 @@ def test_train_passes_every_new_option_on(folder, monkeypatch, capsys):
     assert seen["checkpoint"] == lenet5c.Checkpoint("run", 30)
     assert seen["resume"] is True
     assert (seen["log"], seen["schedule"]) == ("run.jsonl", "plateau")
-    assert seen["augment"] == lenet5c.Augment(1, 2, 0.3, 4, (34, 5), 6, 0.7)
+    assert seen["augment"] == lenet5c.Augment(
+        1, 2, 0.3, 4, (34, 5), 6, 0.7, squeeze=0.8, probability=0.9
+    )
     (dropout,) = [
         layer for layer in seen["model"].layers if isinstance(layer, lenet5c.Dropout)
     ]
@@ -853,6 +855,8 @@ def test_the_version_is_that_of_the_package(capsys):
         (["train", "--rotate", "361"], "--rotate: expected"),
         (["train", "--shear", "90"], "--shear: expected"),
         (["train", "--scale", "1"], "--scale: expected"),
+        (["train", "--squeeze", "1"], "--squeeze: expected"),
+        (["train", "--probability", "2"], "--probability: expected"),
         (["train", "--elastic", "1,2,3"], "--elastic: expected ALPHA"),
         (["train", "--elastic", "x"], "--elastic: expected ALPHA"),
         (["train", "--elastic", "34,99"], "--elastic: expected a sigma"),

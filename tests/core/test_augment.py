@@ -54,8 +54,10 @@ def affine(augment, position, shape):
     slant = math.tan(draw(-math.radians(augment.shear), math.radians(augment.shear)))
     right = draw(-augment.shift, augment.shift)
     down = draw(-augment.shift, augment.shift)
+    squeezed = draw(1 - augment.squeeze, 1 + augment.squeeze)
     turn = [[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]]
-    matrix = np.array(turn) @ [[1, slant], [0, 1]] / size
+    size_of_axes = np.diag([size * squeezed, size / squeezed])  # columns, rows
+    matrix = np.array(turn) @ [[1, slant], [0, 1]] @ np.linalg.inv(size_of_axes)
     centre = (np.array(shape) - 1) / 2
     v, u = np.mgrid[: shape[0], : shape[1]].astype(float) - centre[:, None, None]
     columns, rows = np.tensordot(matrix, [u, v], 1)
@@ -103,7 +105,8 @@ def test_nothing_asked_for_changes_nothing(pictures):
         {"shift": 0, "rotate": 30, "scale": 0},
         {"shift": 0, "rotate": 0, "scale": 0.3},
         {"shift": 0, "rotate": 0, "scale": 0, "shear": 25},
-        {"shift": 3, "rotate": 180, "scale": 0.5, "shear": 10},
+        {"shift": 0, "rotate": 0, "scale": 0, "squeeze": 0.4},
+        {"shift": 3, "rotate": 180, "scale": 0.5, "shear": 10, "squeeze": 0.2},
     ],
 )
 def test_an_affine_map_is_that_of_scipy(pictures, options):
@@ -114,6 +117,16 @@ def test_an_affine_map_is_that_of_scipy(pictures, options):
         for channel in range(2):
             expected = look_up(image[channel] / 255, rows, columns)
             np.testing.assert_allclose(changed[n, channel], expected, atol=2e-5)
+
+
+def test_squeezing_keeps_the_area_and_changes_width_and_height_against_each_other():
+    square = np.zeros((50, 1, 41, 41), np.float32)
+    square[:, :, 10:31, 10:31] = 1
+    changed = Augment(shift=0, rotate=0, scale=0, squeeze=0.3).apply(square)[:, 0]
+    width, height = changed[:, 20].sum(axis=1), changed[:, :, 20].sum(axis=1)
+    np.testing.assert_allclose(width * height, 21 * 21, rtol=0.02)
+    assert 0.7 < (width / 21).min() < 0.75
+    assert 1.25 < (width / 21).max() < 1.31
 
 
 @pytest.mark.parametrize("sigma", [1.0, 4.0])
@@ -164,6 +177,28 @@ def test_erasing_wipes_a_rectangle_from_as_many_images_as_asked():
         assert inside.all()
         assert 0.01 < inside.size / image.size < 0.23
         assert 1 / 4 < len(rows) / len(columns) < 4
+
+
+def test_some_images_stay_as_they_are(pictures):
+    many = np.repeat(pictures, 40, axis=0)
+    augment = Augment(elastic=30, noise=0.1, erase=1, squeeze=0.2, probability=0.75)
+    changed = augment.apply(many, epoch=EPOCH, seed=SEED)
+    same = abs(changed - many / 255).max(axis=(1, 2, 3)) < 2e-6
+    assert 0.2 < same.mean() < 0.3
+    always = Augment(elastic=30, noise=0.1, erase=1, squeeze=0.2)
+    every = always.apply(many, epoch=EPOCH, seed=SEED)
+    np.testing.assert_array_equal(changed[~same], every[~same])
+    np.testing.assert_array_equal(
+        Augment(probability=0).apply(many), NOTHING.apply(many)
+    )
+
+
+def test_the_distortions_of_the_paper_are_its_five():
+    augment = Augment.lenet5_1998()
+    assert augment.rotate == augment.noise == augment.erase == 0
+    assert augment.elastic is None
+    assert min(augment.shift, augment.scale, augment.shear, augment.squeeze) > 0
+    assert augment.probability == 540_000 / 600_000
 
 
 def test_channels_of_an_image_move_and_vanish_together():
@@ -267,6 +302,8 @@ def test_smaller_images_move_within_the_whole_input():
         ({"noise": -0.1}, "noise: expected"),
         ({"erase": 1.5}, "erase: expected 0 <= x <= 1, got 1.5"),
         ({"erase": True}, "erase: expected a number"),
+        ({"squeeze": 1}, "squeeze: expected 0 <= x < 1, got 1"),
+        ({"probability": 1.1}, "probability: expected 0 <= x <= 1, got 1.1"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(options, said):

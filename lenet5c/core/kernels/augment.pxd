@@ -27,11 +27,13 @@ cdef struct Augment:
     float rotate  # most radians, either way
     float scale  # most change of the size 1
     float shear  # most radians, either way
+    float squeeze  # most change of the width 1, which the height undoes
     float elastic  # see `displacement`; 0: none
     int reach
     float[MAX_TAPS] taps  # half of the Gaussian: at 0, 1, ... reach
     float noise  # standard deviation, in units of what the network sees
     float erase  # probability
+    float probability  # of changing an image at all
 
 cdef enum Purpose:  # what an image's key is used for, besides its affine map
     DISPLACED_ROWS
@@ -153,21 +155,35 @@ cdef struct Affine:
 cdef inline Affine draw_affine(
     const Augment *a, uint64_t *state, int IH, int IW
 ) noexcept nogil:
-    """A random map: turned, sheared along the rows and scaled about the centre, shifted."""
+    """A random map: turned, sheared along the rows, scaled and squeezed along rows and
+    columns about the centre, shifted."""
     cdef Affine m
     cdef double angle = uniform(state, -a.rotate, a.rotate)
     cdef double size = uniform(state, 1 - a.scale, 1 + a.scale)
     cdef double slant = tan(uniform(state, -a.shear, a.shear))
     cdef double right = uniform(state, -a.shift, a.shift)
     cdef double down = uniform(state, -a.shift, a.shift)
-    cdef double c = cos(angle) / size
-    cdef double s = sin(angle) / size
-    m.xx = c
-    m.xy = c * slant + s
-    m.yx = -s
-    m.yy = c - s * slant
+    cdef double squeezed = uniform(state, 1 - a.squeeze, 1 + a.squeeze)
+    cdef double width = size * squeezed
+    cdef double height = size / squeezed
+    cdef double c = cos(angle)
+    cdef double s = sin(angle)
+    m.xx = c / width
+    m.xy = (c * slant + s) / height
+    m.yx = -s / width
+    m.yy = (c - s * slant) / height
     m.x = 0.5 * (IW - 1) + 1 - right
     m.y = 0.5 * (IH - 1) + 1 - down
+    return m
+
+
+cdef inline Affine unmoved(int IH, int IW) noexcept nogil:
+    """The map that leaves each pixel where it is."""
+    cdef Affine m
+    m.xx = m.yy = 1
+    m.xy = m.yx = 0
+    m.x = 0.5 * (IW - 1) + 1
+    m.y = 0.5 * (IH - 1) + 1
     return m
 
 
@@ -234,7 +250,8 @@ cdef inline void pack_augmented(
     const Images *images, const Py_ssize_t *indices, int count, const Augment *a,
     uint64_t key, lanes *x, lanes *scratch, int H, int W,
 ) noexcept nogil:
-    """As `pack_block`, each image changed at random, a function of its key alone
+    """As `pack_block`, of each image `probability` of being changed at random, all of it a
+    function of the image's key alone
 
     scratch  [augment_scratch(H, W)]  lanes
     """
@@ -248,6 +265,7 @@ cdef inline void pack_augmented(
     cdef float *grid = <float *>(displacing + displacement_scratch(H, W))
     cdef uint64_t[LANES] states
     cdef Affine[LANES] maps
+    cdef bint[LANES] changed
     cdef ulanes keys
     cdef int c, n, i, row
     cdef lanes noise = lanes_set(0)
@@ -260,6 +278,9 @@ cdef inline void pack_augmented(
     for n in range(count):
         states[n] = subkey(key, indices[n])
         maps[n] = draw_affine(a, &states[n], IH, IW)
+        changed[n] = uniform(&states[n], 0, 1) < a.probability
+        if not changed[n]:
+            maps[n] = unmoved(IH, IW)
     for i in range((IH + 3) * GW):
         grid[i] = images.background
     for i in range(LANES * H * WP):
@@ -269,10 +290,11 @@ cdef inline void pack_augmented(
             for row in range(IH):
                 image_row(images, indices[n], c, row, grid + (row + 1) * GW + 1)
             warp(
-                grid, warped + n * H * WP, displacements if a.elastic > 0 else NULL,
+                grid, warped + n * H * WP,
+                displacements if a.elastic > 0 and changed[n] else NULL,
                 &maps[n], n, H, W, WP, IH, IW,
             )
-            if a.erase > 0:
+            if a.erase > 0 and changed[n]:
                 state = states[n]  # the same for each channel
                 if uniform(&state, 0, 1) < a.erase:
                     erase_rectangle(
@@ -283,6 +305,6 @@ cdef inline void pack_augmented(
     if a.noise > 0:
         keys = lane_keys(key, indices, count, NOISE)
         for n in range(count):
-            (<float *>&noise)[n] = a.noise
+            (<float *>&noise)[n] = a.noise if changed[n] else 0
         for i in range(images.channels * H * W):
             x[i] += noise * lanes_normal(keys, i)
