@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         MaxPool2d,
         ReLU,
         Residual,
+        ScaledTanh,
         Sigmoid,
         Tanh,
     )
@@ -74,6 +75,7 @@ __all__ = [
     "Model",
     "ReLU",
     "Residual",
+    "ScaledTanh",
     "Sigmoid",
     "Tanh",
     "TrainingError",
@@ -119,7 +121,7 @@ HOMES = {
         "layers": (
             *("AvgPool2d", "BatchNorm2d", "Conv2d", "Dense", "Dropout", "Flatten"),
             *("GlobalAvgPool2d", "LeakyReLU", "MaxPool2d", "ReLU", "Residual"),
-            *("Sigmoid", "Tanh"),
+            *("ScaledTanh", "Sigmoid", "Tanh"),
         ),
         "interfaces": ("Evaluation",),
         "model": ("Model", "load"),

@@ -23,6 +23,7 @@ from lenet5c.layers import (
     LeakyReLU,
     MaxPool2d,
     ReLU,
+    ScaledTanh,
     Sigmoid,
     Tanh,
 )
@@ -40,6 +41,8 @@ __all__ = [
     "max_pool2d_backward",
     "relu",
     "relu_backward",
+    "scaled_tanh",
+    "scaled_tanh_backward",
     "sigmoid",
     "sigmoid_backward",
     "softmax_cross_entropy",
@@ -482,6 +485,52 @@ def tanh_backward(x: ArrayLike, dy: ArrayLike, *, threads: int | None = None) ->
     [5.0, 0.0]
     """
     return _element_wise_backward(Tanh(), x, dy, threads)
+
+
+def scaled_tanh(x: ArrayLike, *, threads: int | None = None) -> Array:
+    """1.7159 tanh(2 x / 3) of an array of any shape (LeCun et al. 1998, appendix A).
+
+    Parameters
+    ----------
+    x : array of any shape
+    threads : int or None
+
+    Returns
+    -------
+    float32 array of the shape of x
+
+    Examples
+    --------
+    >>> lenet5c.functional.scaled_tanh([-100.0, 0.0, 1.0]).round(4).tolist()
+    [-1.715..., 0.0, 1.0]
+    """
+    return _element_wise(ScaledTanh(), x, threads)
+
+
+def scaled_tanh_backward(
+    x: ArrayLike, dy: ArrayLike, *, threads: int | None = None
+) -> Array:
+    """dx = dy * 1.7159 * 2/3 * (1 - tanh(2 x / 3)^2)
+
+    Parameters
+    ----------
+    x : array of any shape
+        What the forward pass was given.
+    dy : array of the shape of x
+        Gradient by the output.
+    threads : int or None
+
+    Returns
+    -------
+    float32 array of the shape of x
+
+    Examples
+    --------
+    >>> dx = lenet5c.functional.scaled_tanh_backward([0.0, 100.0], [3.0, 3.0])
+    >>> round(float(dx[0]), 4), abs(float(dx[1])) < 1e-5
+    (3.4318, True)
+    """
+    return _element_wise_backward(ScaledTanh(), x, dy, threads)
 
 
 def relu(x: ArrayLike, *, threads: int | None = None) -> Array:

@@ -48,6 +48,8 @@ __all__ = [
     "parameter_shapes",
     "relu",
     "relu_backward",
+    "scaled_tanh",
+    "scaled_tanh_backward",
     "sigmoid",
     "sigmoid_backward",
     "softmax_cross_entropy",
@@ -406,6 +408,28 @@ def tanh_backward(x: ArrayLike, dy: ArrayLike) -> Array:
     return _double(_double(dy) / np.cosh(np.clip(_double(x), -300, 300)) ** 2)
 
 
+def scaled_tanh(x: ArrayLike) -> Array:
+    """1.7159 tanh(2 x / 3), any shape (LeCun et al. 1998, appendix A).
+
+    Examples
+    --------
+    >>> lenet5c.reference.scaled_tanh([-100, 0, 1]).round(4).tolist()
+    [-1.7159, 0.0, 1.0]
+    """
+    return 1.7159 * tanh(2 / 3 * _double(x))
+
+
+def scaled_tanh_backward(x: ArrayLike, dy: ArrayLike) -> Array:
+    """dx = dy * 1.7159 * 2/3 * (1 - tanh(2 x / 3)^2)
+
+    Examples
+    --------
+    >>> lenet5c.reference.scaled_tanh_backward([0, 100], [3, 3]).round(6).tolist()
+    [3.4318, 0.0]
+    """
+    return 1.7159 * 2 / 3 * tanh_backward(2 / 3 * _double(x), dy)
+
+
 def sigmoid(x: ArrayLike) -> Array:
     """1 / (1 + exp(-x)), any shape.
 
@@ -687,6 +711,7 @@ def _backward(
                 "max_pool2d": max_pool2d_backward,
                 "global_avg_pool2d": global_avg_pool2d_backward,
                 "tanh": tanh_backward,
+                "scaled_tanh": scaled_tanh_backward,
                 "relu": relu_backward,
                 "sigmoid": sigmoid_backward,
                 "leaky_relu": leaky_relu_backward,
@@ -741,7 +766,7 @@ def _layer(
         return y.reshape(x.shape)
     if kind == "dense":
         x = x.reshape(len(x), -1)
-    elif kind not in ("tanh", "relu", "sigmoid", "leaky_relu"):
+    elif kind not in ("tanh", "scaled_tanh", "relu", "sigmoid", "leaky_relu"):
         x = _map(x)
     functions: dict[str, Callable[..., Array]] = {
         "conv2d": conv2d,
@@ -750,6 +775,7 @@ def _layer(
         "max_pool2d": max_pool2d,
         "global_avg_pool2d": global_avg_pool2d,
         "tanh": tanh,
+        "scaled_tanh": scaled_tanh,
         "relu": relu,
         "sigmoid": sigmoid,
         "leaky_relu": leaky_relu,

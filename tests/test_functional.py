@@ -291,6 +291,10 @@ def test_activations(shape, seed, threads):
     # 1 - y^2 loses digits where y is near 1: an error in y counts twice, relative to dy
     dx = functional.tanh_backward(x, dy, threads=threads)
     assert_rounded(dx, reference.tanh_backward(x, dy), np.abs(dy), 100)
+    y = functional.scaled_tanh(x, threads=threads)
+    assert_rounded(y, reference.scaled_tanh(x), np.abs(reference.scaled_tanh(x)), 12)
+    dx = functional.scaled_tanh_backward(x, dy, threads=threads)
+    assert_rounded(dx, reference.scaled_tanh_backward(x, dy), np.abs(dy), 120)
     y = functional.sigmoid(x, threads=threads)
     np.testing.assert_allclose(y, reference.sigmoid(x), rtol=0, atol=2**-22)
     dx = functional.sigmoid_backward(x, dy, threads=threads)
@@ -378,6 +382,8 @@ CALLS: dict[str, dict[str, Any]] = {
     "tanh_backward": {"x": X, "dy": X[::-1].copy()},
     "relu": {"x": X},
     "relu_backward": {"x": X, "dy": X[::-1].copy()},
+    "scaled_tanh": {"x": X},
+    "scaled_tanh_backward": {"x": X, "dy": X[::-1].copy()},
     "sigmoid": {"x": X},
     "sigmoid_backward": {"x": X, "dy": X[::-1].copy()},
     "leaky_relu": {"x": X},
@@ -387,10 +393,11 @@ CALLS: dict[str, dict[str, Any]] = {
 }
 ARGUMENTS = [(name, key) for name, call in CALLS.items() for key in call]
 FLOATS = [(name, key) for name, key in ARGUMENTS if key != "labels"]
+ELEMENT_WISE = ("tanh", "scaled_tanh", "relu", "sigmoid", "leaky_relu")
 SHAPED = [
     (name, key)
     for name, key in FLOATS
-    if not (key == "x" and name.startswith(("tanh", "relu", "sigmoid", "leaky_relu")))
+    if not (key == "x" and name.startswith(ELEMENT_WISE))
 ]
 
 

@@ -146,7 +146,9 @@ def test_dense_gradients():
     check_gradients(reference.dense, reference.dense_backward, [x, weight])
 
 
-@pytest.mark.parametrize("kind", ["tanh", "relu", "sigmoid", "leaky_relu"])
+@pytest.mark.parametrize(
+    "kind", ["tanh", "scaled_tanh", "relu", "sigmoid", "leaky_relu"]
+)
 def test_activation_gradients(kind):
     x = np.random.default_rng(6).uniform(-3, 3, size=(3, 4, 5))
     assert np.abs(x).min() > STEP  # away from the corner of ReLU
@@ -160,6 +162,9 @@ def test_activations_by_their_definitions():
     np.testing.assert_array_equal(reference.relu(x), [0, 0, 0.5, 2])
     expected = (np.exp(x) - np.exp(-x)) / (np.exp(x) + np.exp(-x))
     np.testing.assert_allclose(reference.tanh(x), expected, rtol=1e-14)
+    np.testing.assert_allclose(
+        reference.scaled_tanh(1.5 * x), 1.7159 * expected, rtol=1e-14
+    )
     np.testing.assert_allclose(reference.sigmoid(x), 1 / (1 + np.exp(-x)), rtol=1e-14)
     np.testing.assert_array_equal(reference.leaky_relu(x, 0.25), [-0.5, 0, 0.5, 2])
     np.testing.assert_array_equal(reference.relu_backward(0.0, 5.0), 0)

@@ -333,7 +333,7 @@ NAMES: dict[str, str] = {
         "GlobalAveragePooling2D AdaptiveAvgPool2d GlobalAvgPool GlobalPool"
     ),
     "lenet5c.BatchNorm2d()": "BatchNormalization BatchNorm BatchNorm1d LayerNorm BN",
-    "lenet5c.Tanh(), ReLU(), LeakyReLU() and Sigmoid() are the activations": (
+    "lenet5c.Tanh, ScaledTanh, ReLU, LeakyReLU and Sigmoid are the activations": (
         "Activation ELU GELU SiLU ReLU6 Hardtanh Softplus sigmoid activations"
     ),
     "lenet5c.SGD() and lenet5c.AdamW() are the optimizers": (

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from lenet5c._support.build import get_include
 from lenet5c.core.places import place
-from lenet5c.deploy.int8 import TANH_TABLE, Quantized, QuantizedLayer
+from lenet5c.deploy.int8 import BY_TABLE, TANH_TABLE, Quantized, QuantizedLayer
 from lenet5c.deploy.steps import Step, steps_of
 from lenet5c.files.atomic import write_atomically
 from lenet5c.graph import scale_and_shift
@@ -35,10 +35,9 @@ MAX_VECTORS = 2  # in a block of filters
 DENSE_VECTORS = 6  # where the output is one pixel
 TAPS = 16  # int8 taps are filled up to a multiple of it
 # Steps that write over what they read.
-IN_PLACE = {"scale", "add", "tanh", "relu", "sigmoid", "leaky"}
-LIMITS = {  # of int8
-    "tanh": "-799, 799",
-    "sigmoid": "-799, 799",
+IN_PLACE = {"scale", "add", "tanh", "tanh_scaled", "relu", "sigmoid", "leaky"}
+LIMITS: dict[str | None, str] = {  # of int8
+    **dict.fromkeys(BY_TABLE, "-799, 799"),
     "relu": "0, 127",
     None: "-127, 127",
 }
@@ -128,7 +127,7 @@ def _float_step(code: "_Code", model: Network, step: Step, other: str) -> None:
         code.call("scale", array, height * width, channels, x="{x}")
     elif step.kind == "add":
         code.call("add", size, x=f"{{x}}, {other}")
-    elif step.kind in ("tanh", "relu", "sigmoid"):
+    elif step.kind in ("tanh", "tanh_scaled", "relu", "sigmoid"):
         code.call(step.kind, size, x="{x}")
     elif step.kind == "leaky":
         code.call("leaky", size, _float_text(step.slope), x="{x}")
@@ -201,7 +200,7 @@ def _int8_step(code: "_Code", layer: QuantizedLayer, other: str) -> None:
     elif step.kind == "leaky":
         assert layer.multiplier is not None
         code.call("leaky", size, int(layer.multiplier[0]), layer.shift, x="{x}")
-    elif step.kind in ("tanh", "sigmoid"):
+    elif step.kind in BY_TABLE:
         assert layer.multiplier is not None
         table = (int(layer.multiplier[0]), layer.shift, code.table(step.kind))
         code.call("tanh", size, *table, x="{x}")
@@ -327,14 +326,14 @@ class _Code:
         return f"{LIMITS[step.activation]}, {self.table(step.activation)}"
 
     def table(self, activation: str | None) -> str:
-        return f"{self.name}_tanh_table" if activation in ("tanh", "sigmoid") else "0"
+        return f"{self.name}_tanh_table" if activation in BY_TABLE else "0"
 
     def begin(self, step: Step) -> None:
         """A comment, and the zeros around the input."""
         text = f"{_plain(step.name)}: {_shape(step.input_shape)} -> "
         text += _shape(step.output_shape)
         if step.activation:
-            text += f", {step.activation}"
+            text += f", {step.activation.replace('_', ' ')}"
         elif step.name == step.last and step.kind != "conv":
             text += f", {step.kind.replace('_', ' ')}"
         self.layers.append(text)

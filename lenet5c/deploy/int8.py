@@ -10,9 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from lenet5c.data.images import InputStage
 from lenet5c.deploy.steps import Step
+from lenet5c.layers import ScaledTanh
 from lenet5c.layers.base import Shape
 
 __all__ = [
+    "BY_TABLE",
     "MAX_INT8",
     "MAX_SUM",
     "TANH_ONE",
@@ -29,6 +31,12 @@ MAX_SUM = 1 << 30  # of a bias, and of the products that are added to it
 MAX_SHIFT = 62
 TANH_ONE = 256  # the argument 1.0 in the table of tanh
 TANH_TABLE = np.rint(MAX_INT8 * np.tanh(np.arange(800) / TANH_ONE)).astype(np.int8)
+# What that table serves: what the argument is multiplied with, what 127 stands for.
+BY_TABLE = {
+    "tanh": (1.0, 1.0),
+    "tanh_scaled": (ScaledTanh.slope, ScaledTanh.amplitude),
+    "sigmoid": (0.5, 1.0),
+}
 EXACT_IN_FLOAT32 = 1 << 24
 
 
@@ -101,7 +109,7 @@ def run(
             return y.astype(np.int32)
         y = _rescale(y, layer.multiplier[:, None, None], layer.shift)
         activation = step.activation
-    elif step.kind in ("tanh", "sigmoid"):
+    elif step.kind in BY_TABLE:
         assert layer.multiplier is not None
         y = _rescale(x.astype(np.int64), layer.multiplier, layer.shift)
         activation = step.kind
@@ -119,7 +127,7 @@ def run(
             return y.astype(np.int32)
     else:
         raise ValueError(f"{step.name}: int8 has no step of kind {step.kind!r}")
-    if activation in ("tanh", "sigmoid"):
+    if activation in BY_TABLE:
         most = len(TANH_TABLE) - 1
         both_sides = np.concatenate([-TANH_TABLE[:0:-1], TANH_TABLE])
         y = both_sides[np.clip(y, -most, most) + most]

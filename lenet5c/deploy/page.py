@@ -51,6 +51,7 @@ KINDS = {
     "avg_pool": ("avg_pool", "average pooling"),
     "max_pool": ("max_pool", "max pooling"),
     "tanh": ("activation", "tanh"),
+    "tanh_scaled": ("activation", "scaled tanh"),
     "relu": ("activation", "ReLU"),
     "sigmoid": ("activation", "sigmoid"),
     "leaky": ("activation", "leaky ReLU"),

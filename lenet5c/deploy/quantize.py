@@ -20,6 +20,7 @@ from lenet5c.data.images import as_images, encode_labels
 from lenet5c.deploy import page
 from lenet5c.deploy.c_export import export_int8
 from lenet5c.deploy.int8 import (
+    BY_TABLE,
     MAX_INT8,
     MAX_SUM,
     TANH_ONE,
@@ -224,7 +225,8 @@ class QuantizedModel(Displayed):
     def has_tanh(self) -> bool:
         """Whether the table of tanh is needed."""
         return any(
-            {"tanh", "sigmoid"} & {step.kind, step.activation} for step in self._steps()
+            step.kind in BY_TABLE or step.activation in BY_TABLE
+            for step in self._steps()
         )
 
     def scores(self, images: ArrayLike) -> NDArray[np.int32]:
@@ -479,12 +481,10 @@ def _quantized(
         unit, out = _unit_of_output(model, step, max(scales) / MAX_INT8, pixels)
         multiplier, shift = fixed_point(np.array(scales) / unit)
         return QuantizedLayer(step, out, multiplier=multiplier, shift=shift)
-    if step.kind == "tanh":
-        multiplier, shift = fixed_point(np.array([scale * TANH_ONE]))
-        return QuantizedLayer(step, 1 / MAX_INT8, multiplier=multiplier, shift=shift)
-    if step.kind == "sigmoid":
-        multiplier, shift = fixed_point(np.array([scale * TANH_ONE / 2]))
-        return QuantizedLayer(step, 1 / MAX_INT8, multiplier=multiplier, shift=shift)
+    if step.kind in BY_TABLE:
+        unit, out = _units_of_table(step.kind)
+        multiplier, shift = fixed_point(np.array([scale / unit]))
+        return QuantizedLayer(step, out, multiplier=multiplier, shift=shift)
     if step.kind == "leaky":
         multiplier, shift = fixed_point(np.array([step.slope]))
         return QuantizedLayer(step, scale, multiplier=multiplier, shift=shift)
@@ -530,12 +530,16 @@ def _unit_of_output(
     model: Network, step: Step, least: float, pixels: NDArray[np.uint8]
 ) -> tuple[float, float]:
     """What one unit stands for before the step's activation, and after it."""
-    if step.activation == "tanh":
-        return 1 / TANH_ONE, 1 / MAX_INT8
-    if step.activation == "sigmoid":
-        return 2 / TANH_ONE, 1 / MAX_INT8
+    if step.activation in BY_TABLE:
+        return _units_of_table(step.activation)
     scale = max(_largest_activation(model, step, pixels) / MAX_INT8, least)
     return scale, scale
+
+
+def _units_of_table(activation: str) -> tuple[float, float]:
+    """What one unit of the table's argument, and of its number, stands for."""
+    slope, most = BY_TABLE[activation]
+    return 1 / (slope * TANH_ONE), most / MAX_INT8
 
 
 def _largest_activation(model: Network, step: Step, pixels: NDArray[np.uint8]) -> float:

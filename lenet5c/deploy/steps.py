@@ -19,6 +19,7 @@ KINDS = {
     "global_avg_pool2d": "avg_pool",  # whose window covers its input
     "max_pool2d": "max_pool",
     "tanh": "tanh",
+    "scaled_tanh": "tanh_scaled",
     "relu": "relu",
     "sigmoid": "sigmoid",
     "leaky_relu": "leaky",
@@ -36,8 +37,8 @@ class Step:
 
     Attributes
     ----------
-    kind : {"conv", "scale", "add", "avg_pool", "max_pool", "tanh", "relu", "sigmoid", \
-            "leaky", "flatten"}
+    kind : {"conv", "scale", "add", "avg_pool", "max_pool", "tanh", "tanh_scaled", \
+            "relu", "sigmoid", "leaky", "flatten"}
         A batch normalisation is a scale, the end of a `Residual` an addition.
     name : str
         Of the layer that has the parameters.
@@ -46,7 +47,7 @@ class Step:
     input_shape, output_shape : (C, H, W)
     kernel : (KH, KW)
     stride, padding : int
-    activation : {"tanh", "relu", "sigmoid"} or None
+    activation : {"tanh", "tanh_scaled", "relu", "sigmoid"} or None
         Of a convolution, a scale or an addition.
     sources : tuple of int
         The maps that it reads, two for an addition: 0 is the input, i + 1 the output of

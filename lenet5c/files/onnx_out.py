@@ -26,6 +26,7 @@ from lenet5c.layers import (
     MaxPool2d,
     ReLU,
     Residual,
+    ScaledTanh,
     Sigmoid,
     Tanh,
 )
@@ -158,6 +159,9 @@ class _Graph:
             inputs.append(self._tensor)
         if isinstance(node.layer, Flatten):
             self._flatten(node.name)
+        elif isinstance(node.layer, ScaledTanh):
+            self._tensor = inputs[0]
+            self._scaled_tanh(node.name)
         else:
             operator, attributes = _operator(node.layer)
             shape_of = (node.layer.parameter_shapes, node.layer.buffer_shapes)
@@ -180,6 +184,16 @@ class _Graph:
         if name or not self._flat:
             self._node("Flatten", [], name or "flat", name, {"axis": 1})
         self._flat = True
+
+    def _scaled_tanh(self, name: str) -> None:
+        """Add three nodes, as no operator is this layer; each is named, unlike those of
+        the input stage."""
+        slope, amplitude = self._free(f"{name}.slope"), self._free(f"{name}.amplitude")
+        self.constants[slope] = np.asarray(ScaledTanh.slope, np.float32)
+        self.constants[amplitude] = np.asarray(ScaledTanh.amplitude, np.float32)
+        self._node("Mul", [slope], f"{name}.scaled", f"{name}.slope", {})
+        self._node("Tanh", [], f"{name}.tanh", f"{name}.tanh", {})
+        self._node("Mul", [amplitude], name, name, {})
 
     def _add(
         self,

@@ -4,7 +4,14 @@ One file a family; all kinds by name are in `LAYERS`. Shapes are (C, H, W): chan
 rows, columns.
 """
 
-from lenet5c.layers.activation import Activation, LeakyReLU, ReLU, Sigmoid, Tanh
+from lenet5c.layers.activation import (
+    Activation,
+    LeakyReLU,
+    ReLU,
+    ScaledTanh,
+    Sigmoid,
+    Tanh,
+)
 from lenet5c.layers.base import Layer
 from lenet5c.layers.conv import Conv2d
 from lenet5c.layers.dense import Dense
@@ -36,6 +43,7 @@ __all__ = [
     "MaxPool2d",
     "ReLU",
     "Residual",
+    "ScaledTanh",
     "Sigmoid",
     "Tanh",
     "initialise",

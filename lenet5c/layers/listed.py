@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from inspect import signature
 from typing import Any
 
-from lenet5c.layers.activation import LeakyReLU, ReLU, Sigmoid, Tanh
+from lenet5c.layers.activation import LeakyReLU, ReLU, ScaledTanh, Sigmoid, Tanh
 from lenet5c.layers.base import Layer, Shape
 from lenet5c.layers.conv import Conv2d
 from lenet5c.layers.dense import Dense
@@ -36,6 +36,7 @@ LAYERS: dict[str, type[Layer]] = {
             MaxPool2d,
             GlobalAvgPool2d,
             Tanh,
+            ScaledTanh,
             Sigmoid,
             ReLU,
             LeakyReLU,

@@ -18,6 +18,7 @@ from lenet5c import (
     MaxPool2d,
     ReLU,
     Residual,
+    ScaledTanh,
     Sigmoid,
     Tanh,
 )
@@ -215,6 +216,7 @@ EVERY_LAYER = [
     Tanh(name="T"),
     ReLU(name="R"),
     Sigmoid(name="G"),
+    ScaledTanh(name="H"),
     LeakyReLU(0.2, name="L"),
     Dropout(0.25, name="d"),
     Flatten(name="f"),

@@ -32,6 +32,7 @@ cdef inline dict kinds():
         "global_avg_pool2d": (<size_t><void *>plan_global_avg_pool, 0),
         "dropout": (<size_t><void *>plan_dropout, 0),
         "tanh": (<size_t><void *>plan_activation, 0),
+        "scaled_tanh": (<size_t><void *>plan_activation, 0),
         "relu": (<size_t><void *>plan_activation, 0),
         "sigmoid": (<size_t><void *>plan_activation, 0),
         "leaky_relu": (<size_t><void *>plan_leaky_relu, 0),

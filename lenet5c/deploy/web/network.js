@@ -189,6 +189,8 @@ const network = (function () {
     switch (layer.activation) {
       case "tanh":
         return Math.tanh(x);
+      case "tanh_scaled":
+        return 1.7159 * Math.tanh((2 / 3) * x);
       case "sigmoid":
         return 1 / (1 + Math.exp(-x));
       case "relu":
@@ -216,7 +218,7 @@ const network = (function () {
 
   /** In integers: the activation of a rescaled number, looked up in a table. */
   function bounded(net, layer, r) {
-    if (layer.activation === "tanh") return tanh8(net, r);
+    if (layer.activation === "tanh" || layer.activation === "tanh_scaled") return tanh8(net, r);
     if (layer.activation === "sigmoid") return Math.floor((128 + tanh8(net, r)) / 2);
     if (layer.activation === "relu") return clamp(r, 0, 127);
     return layer.multiplier ? clamp(r, -127, 127) : r;

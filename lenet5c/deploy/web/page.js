@@ -943,13 +943,14 @@
     const y = few(value);
     if (net.integers) {
       const r = rescaled === undefined ? total : rescaled;
-      if (layer.activation === "tanh") return `127·tanh(${few(r)} / 256), from the table = ${y}`;
+      if (layer.activation === "tanh" || layer.activation === "tanh_scaled") return `127·tanh(${few(r)} / 256), from the table = ${y}`;
       if (layer.activation === "sigmoid") return `⌊(128 + 127·tanh(${few(r)} / 256)) / 2⌋ = ${y}`;
       if (layer.activation === "relu") return `ReLU: between 0 and 127: ${y}`;
       return `leaky ReLU: ${total < 0 ? "rescaled, as it is negative" : "as it is, not being negative"}: ${y}`;
     }
     const x = few(total);
     if (layer.activation === "sigmoid") return `1 / (1 + exp(−${factor(total)})) = ${y}`;
+    if (layer.activation === "tanh_scaled") return `1.7159·tanh(2/3 · ${factor(total)}) = ${y}`;
     if (layer.activation === "relu") return `max(0, ${x}) = ${y}`;
     if (layer.activation === "leaky") return total < 0 ? `${few(layer.slope)} · (${x}) = ${y}` : `${x} is not negative: ${y}`;
     return `${layer.activation}(${x}) = ${y}`;
