@@ -210,7 +210,7 @@ def test_orders_of_other_libraries_are_refused(make, said):
 
 EVERY_LAYER = [
     Conv2d(6, (5, 3), stride=2, padding=1, init="he", name="C1"),
-    Dense(84, init="lecun", name="F6"),
+    Dense(84, init="lecun-1998", name="F6"),
     AvgPool2d(3, 2, name="S2"),
     MaxPool2d(2, name="S4"),
     Tanh(name="T"),
@@ -286,7 +286,10 @@ def test_the_base_has_no_kind_of_its_own():
 
 @pytest.mark.parametrize(
     ("init", "variance"),
-    [("glorot", 2 / (150 + 400)), ("he", 2 / 150), ("lecun", 1 / 150)],
+    [
+        *(("glorot", 2 / (150 + 400)), ("he", 2 / 150), ("lecun", 1 / 150)),
+        ("lecun-1998", (2.4 / 150) ** 2 / 3),
+    ],
 )
 def test_initialisations_have_the_variance_of_their_paper(init, variance):
     weight = np.zeros((16, 6, 5, 5), np.float32)
@@ -298,7 +301,7 @@ def test_initialisations_have_the_variance_of_their_paper(init, variance):
 
 def test_an_unknown_initialisation_is_refused():
     weight, generator = np.zeros((2, 2), np.float32), np.random.default_rng(0)
-    expected = "init: expected 'glorot', 'he' or 'lecun', got 'xavier'"
+    expected = "init: expected 'glorot', 'he', 'lecun' or 'lecun-1998', got 'xavier'"
     with pytest.raises(ValueError, match=expected):
         initialise(weight, "xavier", generator)
 
