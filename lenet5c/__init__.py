@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         Residual,
         ScaledTanh,
         Sigmoid,
+        Subsampling2d,
         Tanh,
     )
     from lenet5c.model import Model, load
@@ -77,6 +78,7 @@ __all__ = [
     "Residual",
     "ScaledTanh",
     "Sigmoid",
+    "Subsampling2d",
     "Tanh",
     "TrainingError",
     "TrainingState",
@@ -121,7 +123,7 @@ HOMES = {
         "layers": (
             *("AvgPool2d", "BatchNorm2d", "Conv2d", "Dense", "Dropout", "Flatten"),
             *("GlobalAvgPool2d", "LeakyReLU", "MaxPool2d", "ReLU", "Residual"),
-            *("ScaledTanh", "Sigmoid", "Tanh"),
+            *("ScaledTanh", "Sigmoid", "Subsampling2d", "Tanh"),
         ),
         "interfaces": ("Evaluation",),
         "model": ("Model", "load"),

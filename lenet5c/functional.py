@@ -25,6 +25,7 @@ from lenet5c.layers import (
     ReLU,
     ScaledTanh,
     Sigmoid,
+    Subsampling2d,
     Tanh,
 )
 
@@ -47,6 +48,8 @@ __all__ = [
     "sigmoid_backward",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
+    "subsampling2d",
+    "subsampling2d_backward",
     "tanh",
     "tanh_backward",
 ]
@@ -349,6 +352,93 @@ def avg_pool2d_backward(
     """
     x = floats("x", x, (None, None, None, None))
     return _backward(AvgPool2d(kernel_size, stride), x, NONE, dy, threads)[0]
+
+
+def subsampling2d(
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    kernel_size: int = 2,
+    *,
+    stride: int | None = None,
+    threads: int | None = None,
+) -> Array:
+    """y[n, c, i, j] = bias[c] + weight[c] * sum over k, l < K of x[n, c, i * stride +
+    k, j * stride + l]
+
+    The subsampling of LeCun et al. 1998, section II.B.
+
+    Parameters
+    ----------
+    x : (N, C, H, W)
+    weight : (C,)
+    bias : (C,) or None
+    kernel_size : int
+        Rows and columns of a window.
+    stride : int or None
+        None is the window's size.
+    threads : int or None
+
+    Returns
+    -------
+    (N, C, OH, OW) float32, OH = (H - kernel_size) // stride + 1
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array is of another kind or shape, or x smaller than a window.
+
+    Examples
+    --------
+    >>> x = [[[[1.0, 2.0, 9.0], [3.0, 6.0, 9.0]]]]
+    >>> lenet5c.functional.subsampling2d(x, [0.5], [10.0]).tolist()
+    [[[[16.0]]]]
+    """
+    x = floats("x", x, (None, None, None, None))
+    weight = floats("weight", weight, x.shape[1:2])
+    parameters = _joined(weight, bias, weight.size)
+    return _forward(Subsampling2d(kernel_size, stride), x, parameters, threads)
+
+
+def subsampling2d_backward(
+    x: ArrayLike,
+    weight: ArrayLike,
+    dy: ArrayLike,
+    kernel_size: int = 2,
+    *,
+    stride: int | None = None,
+    threads: int | None = None,
+) -> tuple[Array, Array, Array]:
+    """Gradients (dx, dweight, dbias) of sum(dy * subsampling2d(x, weight, bias)).
+
+    Parameters
+    ----------
+    x : (N, C, H, W)
+    weight : (C,)
+    dy : (N, C, OH, OW)
+        Gradient by the output.
+    kernel_size : int
+    stride : int or None
+    threads : int or None
+
+    Returns
+    -------
+    dx : (N, C, H, W) float32
+    dweight, dbias : (C,) float32
+
+    Examples
+    --------
+    >>> x, dy = [[[[1.0, 2.0], [3.0, 6.0]]]], [[[[4.0]]]]
+    >>> dx, *parameters = lenet5c.functional.subsampling2d_backward(x, [0.5], dy)
+    >>> dx.tolist(), [gradient.tolist() for gradient in parameters]
+    ([[[[2.0, 2.0], [2.0, 2.0]]]], [[48.0], [4.0]])
+    """
+    x = floats("x", x, (None, None, None, None))
+    weight = floats("weight", weight, x.shape[1:2])
+    layer = Subsampling2d(kernel_size, stride)
+    parameters = _joined(weight, None, weight.size)
+    dx, gradient = _backward(layer, x, parameters, dy, threads)
+    return dx, gradient[: weight.size], gradient[weight.size :]
 
 
 def max_pool2d(

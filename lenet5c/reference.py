@@ -54,6 +54,8 @@ __all__ = [
     "sigmoid_backward",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
+    "subsampling2d",
+    "subsampling2d_backward",
     "tanh",
     "tanh_backward",
 ]
@@ -215,6 +217,60 @@ def avg_pool2d_backward(
     for _, _, under in taps:
         dx[under] += dy / kernel_size**2
     return dx
+
+
+def subsampling2d(
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike,
+    kernel_size: int = 2,
+    *,
+    stride: int | None = None,
+) -> Array:
+    """y[n, c, i, j] = bias[c] + weight[c] * sum over k, l < K of x[n, c, i * stride +
+    k, j * stride + l]
+
+    weight and bias (C,); the rest as in `avg_pool2d` (LeCun et al. 1998, section II.B).
+
+    Examples
+    --------
+    >>> x = [[[[1, 2, 9], [3, 6, 9]]]]
+    >>> lenet5c.reference.subsampling2d(x, [0.5], [10]).tolist()
+    [[[[16.0]]]]
+    """
+    sums = kernel_size**2 * avg_pool2d(x, kernel_size, stride=stride)
+    return _double(weight)[:, None, None] * sums + _double(bias)[:, None, None]
+
+
+def subsampling2d_backward(
+    x: ArrayLike,
+    weight: ArrayLike,
+    dy: ArrayLike,
+    kernel_size: int = 2,
+    *,
+    stride: int | None = None,
+) -> tuple[Array, Array, Array]:
+    """| dx[n, c, i * stride + k, j * stride + l] += weight[c] * dy[n, c, i, j]
+    | dweight[c] = sum over n, i, j of dy[n, c, i, j] * the sum of the window
+    | dbias[c] = sum over n, i, j of dy[n, c, i, j]
+
+    Returns (dx, dweight, dbias), in the shapes of x, weight and bias.
+
+    Examples
+    --------
+    >>> x, dy = [[[[1, 2], [3, 6]]]], [[[[4]]]]
+    >>> dx, *parameters = lenet5c.reference.subsampling2d_backward(x, [0.5], dy)
+    >>> dx.tolist(), [gradient.tolist() for gradient in parameters]
+    ([[[[2.0, 2.0], [2.0, 2.0]]]], [[48.0], [4.0]])
+    """
+    weight, dy, area = _double(weight), _double(dy), kernel_size**2
+    of_sums = area * weight[:, None, None] * dy
+    sums = area * avg_pool2d(x, kernel_size, stride=stride)
+    return (
+        avg_pool2d_backward(x, of_sums, kernel_size, stride=stride),
+        (dy * sums).sum(axis=(0, 2, 3)),
+        dy.sum(axis=(0, 2, 3)),
+    )
 
 
 def _pad_with_less(x: Array, padding: int) -> Array:
@@ -563,7 +619,7 @@ def _find_shapes(layers: Layers, x: Array, shapes: dict[str, tuple[int, ...]]) -
             shape = (options["filters"], x.shape[1], rows, columns)
         elif kind == "dense":
             shape = (options["outputs"], math.prod(x.shape[1:]))
-        elif kind == "batch_norm2d":
+        elif kind in ("batch_norm2d", "subsampling2d"):
             shape = (x.shape[1],)
         if shape:
             shapes[f"{options['name']}.weight"] = shape
@@ -669,10 +725,11 @@ def _backward(
     dy = dy.reshape(maps[-1].shape)
     for (kind, options), before in zip(reversed(layers), maps[-2::-1], strict=True):
         window = _window(kind, options)
-        if kind in ("conv2d", "dense", "batch_norm2d"):
+        if kind in ("conv2d", "dense", "subsampling2d", "batch_norm2d"):
             backward = {
                 "conv2d": conv2d_backward,
                 "dense": dense_backward,
+                "subsampling2d": subsampling2d_backward,
                 "batch_norm2d": batch_norm2d_backward,
             }[kind]
             name = options["name"]
@@ -725,6 +782,7 @@ def _window(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
     wanted = {
         "conv2d": ("stride", "padding"),
         "avg_pool2d": ("kernel_size", "stride"),
+        "subsampling2d": ("kernel_size", "stride"),
         "max_pool2d": ("kernel_size", "stride", "padding"),
         "batch_norm2d": ("eps",),
         "leaky_relu": ("slope",),
@@ -772,6 +830,7 @@ def _layer(
         "conv2d": conv2d,
         "dense": dense,
         "avg_pool2d": avg_pool2d,
+        "subsampling2d": subsampling2d,
         "max_pool2d": max_pool2d,
         "global_avg_pool2d": global_avg_pool2d,
         "tanh": tanh,
@@ -783,7 +842,7 @@ def _layer(
     if kind not in functions:
         raise ValueError(f"the reference has no layer of kind {kind!r}")
     function = functions[kind]
-    if kind in ("conv2d", "dense"):
+    if kind in ("conv2d", "dense", "subsampling2d"):
         weight = parameters[f"{options['name']}.weight"]
         bias = parameters.get(f"{options['name']}.bias")
         return function(x, weight, bias, **_window(kind, options))

@@ -22,6 +22,7 @@ from lenet5c import (
     Residual,
     ScaledTanh,
     Sigmoid,
+    Subsampling2d,
     Tanh,
 )
 from lenet5c.layers import Activation
@@ -69,7 +70,9 @@ def run(layers, stored, x, inside):
             a = convolution(layer, entry, x)
             raw = after is None and not steps and not inside
             x = a if raw else finish(a, entry, after)
-        elif isinstance(layer, BatchNorm2d):
+        elif isinstance(layer, (BatchNorm2d, Subsampling2d)):
+            if isinstance(layer, Subsampling2d):
+                x = windows(layer, x, sum)
             w, bias = entry.weight.ravel(), entry.bias
             a = each(x, lambda c, q, w=w, bias=bias: int(w[c]) * q + int(bias[c]))
             x = finish(a, entry, activation_of(steps))

@@ -39,6 +39,7 @@ from lenet5c import (
     Residual,
     ScaledTanh,
     Sigmoid,
+    Subsampling2d,
     Tanh,
     reference,
 )
@@ -73,6 +74,28 @@ CASES: dict[str, tuple[Sequence[Layer], tuple[int, int, int]]] = {
     "avg pool: stride > window": ([AvgPool2d(2, 3), Conv2d(3, 2)], (2, 6, 8)),
     "avg pool: overlapping": ([AvgPool2d(3, 1), Conv2d(3, 2)], (2, 6, 5)),
     "avg pool: last": ([Conv2d(3, 2), AvgPool2d(2)], (2, 5, 5)),
+    "subsampling": ([Conv2d(3, 3), Tanh(), Subsampling2d(), Dense(3)], (2, 6, 8)),
+    "subsampling: with its activation": (
+        [Conv2d(17, 3), ScaledTanh(), Subsampling2d(2), ScaledTanh(), Conv2d(3, 2)],
+        (2, 6, 8),
+    ),
+    "subsampling: uneven": ([Conv2d(3, 3), ReLU(), Subsampling2d(2)], (2, 7, 9)),
+    "subsampling: stride > window": (
+        [Subsampling2d(2, 3), Sigmoid(), Conv2d(3, 2)],
+        (2, 6, 8),
+    ),
+    "subsampling: overlapping": (
+        [Subsampling2d(3, 1), Tanh(), ReLU(), Subsampling2d(1), Dense(3)],
+        (2, 6, 5),
+    ),
+    "subsampling: one channel, last": ([Subsampling2d(2), Dropout(0.3)], (1, 4, 6)),
+    "subsampling: before norm and residual": (
+        [
+            *(Conv2d(3, 2), Subsampling2d(2), BatchNorm2d(eps=0.3), Tanh()),
+            *(Residual([Subsampling2d(1), ReLU()], [Subsampling2d(1)]), Dense(3)),
+        ],
+        (2, 5, 7),
+    ),
     "max pool": ([Conv2d(3, 3), MaxPool2d(2), Dense(3)], (2, 6, 7)),
     "max pool: stride > window": ([MaxPool2d(2, 3), Conv2d(3, 2)], (2, 6, 8)),
     "max pool: overlapping": ([MaxPool2d(3, 1), Conv2d(3, 2)], (2, 6, 5)),

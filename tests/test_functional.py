@@ -179,6 +179,26 @@ def test_average_pooling(case):
 
 
 @checks(60)
+@given(case=poolings())
+def test_subsampling(case):
+    rng = np.random.default_rng(case["seed"])
+    x, size = normal(rng, *case["shape"]), case["size"]
+    weight, bias = normal(rng, x.shape[1]), normal(rng, x.shape[1])
+    window = {"kernel_size": size, "stride": case["stride"]}
+    y = functional.subsampling2d(x, weight, bias, **window, threads=case["threads"])
+    expected = reference.subsampling2d(x, weight, bias, **window)
+    parts = np.abs(x), np.abs(weight), np.abs(bias)
+    assert_rounded(y, expected, reference.subsampling2d(*parts, **window), size**2 + 1)
+    dy = normal(rng, *y.shape)
+    arguments = {**window, "threads": case["threads"]}
+    found = functional.subsampling2d_backward(x, weight, dy, **arguments)
+    expected = reference.subsampling2d_backward(x, weight, dy, **window)
+    magnitudes = reference.subsampling2d_backward(*parts[:2], np.abs(dy), **window)
+    for one, other, magnitude in zip(found, expected, magnitudes, strict=True):
+        assert_rounded(one, other, magnitude, size**2 + dy[:, 0].size)
+
+
+@checks(60)
 @given(case=poolings(), ties=st.booleans())
 def test_max_pooling(case, ties):
     rng = np.random.default_rng(case["seed"])
@@ -374,6 +394,8 @@ CALLS: dict[str, dict[str, Any]] = {
     "conv2d_backward": {"x": X, "weight": WEIGHT, "dy": DY},
     "avg_pool2d": {"x": X},
     "avg_pool2d_backward": {"x": X, "dy": POOLED},
+    "subsampling2d": {"x": X, "weight": BIAS[:3], "bias": BIAS[1:]},
+    "subsampling2d_backward": {"x": X, "weight": BIAS[:3], "dy": POOLED},
     "max_pool2d": {"x": X},
     "max_pool2d_backward": {"x": X, "dy": POOLED},
     "dense": {"x": ROWS, "weight": MATRIX, "bias": BIAS},

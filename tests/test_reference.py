@@ -128,6 +128,26 @@ def test_pooling_gradients(kind, height, width, size, stride):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8)
 
 
+@pytest.mark.parametrize(("height", "width", "size", "stride"), WINDOWS)
+def test_subsampling_window_by_window(height, width, size, stride):
+    rng = np.random.default_rng(5)
+    x, weight, bias = rng.normal(size=(2, 3, height, width)), *rng.normal(size=(2, 3))
+    y = reference.subsampling2d(x, weight, bias, size, stride=stride)
+    step = stride or size
+    for c, i, j in np.ndindex(y.shape[1:]):
+        window = x[:, c, i * step : i * step + size, j * step : j * step + size]
+        expected = weight[c] * window.sum((1, 2)) + bias[c]
+        np.testing.assert_allclose(y[:, c, i, j], expected, rtol=0, atol=1e-13)
+
+    def forward(x, weight, bias=bias, **options):
+        return reference.subsampling2d(x, weight, bias, size, **options)
+
+    def backward(x, weight, dy, **options):
+        return reference.subsampling2d_backward(x, weight, dy, size, **options)
+
+    check_gradients(forward, backward, [x, weight], stride=stride)
+
+
 def test_gradient_goes_to_the_first_of_equal_maxima():
     x = np.array([[[[1.0, 3.0, 3.0], [3.0, 3.0, 0.0]]]])
     dy = np.array([[[[10.0, 20.0]]]])

@@ -327,8 +327,9 @@ NAMES: dict[str, str] = {
     "lenet5c.Conv2d(filters, kernel_size)": "Conv Convolution Convolution2D Conv1d",
     "lenet5c.MaxPool2d(kernel_size)": "MaxPooling2D MaxPool MaxPooling",
     "lenet5c.AvgPool2d(kernel_size)": (
-        "AveragePooling2D AvgPooling2D AveragePool2d AvgPool AveragePool Subsampling"
+        "AveragePooling2D AvgPooling2D AveragePool2d AvgPool AveragePool"
     ),
+    "lenet5c.Subsampling2d(kernel_size)": "Subsampling Subsample Subsampling2D",
     "lenet5c.GlobalAvgPool2d()": (
         "GlobalAveragePooling2D AdaptiveAvgPool2d GlobalAvgPool GlobalPool"
     ),

@@ -33,6 +33,7 @@ from lenet5c.layers import (
     ReLU,
     ScaledTanh,
     Sigmoid,
+    Subsampling2d,
     Tanh,
 )
 from lenet5c.parameters import MAX_PARAMETERS
@@ -112,6 +113,16 @@ def _conv(path: Path, node: Any) -> None:
     if path.pad_value != 0:
         path.expect_no_pads()
     path.pads, path.pad_value = [0, 0, 0, 0], 0.0
+    own = path.graph.own and "group" in options
+    alike = (weight == weight[..., :1, :1]).all() and not any(pads)
+    if alike and filters == groups and (groups > 1 or own) and sizes == kernel[:1] * 2:
+        bias = np.zeros(filters, np.float32)
+        if len(node.input) > 2 and node.input[2] != "":
+            bias = to_float32("bias", path.graph.values[node.input[2]])
+        subsampling = Subsampling2d(kernel[0], stride)
+        path.add_layer(node, subsampling, weight=weight[:, 0, 0, 0], bias=bias)
+        path.dims = path.shape
+        return
     weight = _spread(weight, groups, dilations, pads)
     parameters = {"weight": weight}
     if has_bias := len(node.input) > 2 and node.input[2] != "":

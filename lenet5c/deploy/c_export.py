@@ -21,9 +21,8 @@ from numpy.typing import NDArray
 from lenet5c._support.build import get_include
 from lenet5c.core.places import place
 from lenet5c.deploy.int8 import BY_TABLE, TANH_TABLE, Quantized, QuantizedLayer
-from lenet5c.deploy.steps import Step, steps_of
+from lenet5c.deploy.steps import Step, of_channels, steps_of
 from lenet5c.files.atomic import write_atomically
-from lenet5c.graph import scale_and_shift
 from lenet5c.interfaces import Network
 from lenet5c.layers.base import Shape
 
@@ -117,11 +116,13 @@ def _float_step(code: "_Code", model: Network, step: Step, other: str) -> None:
         what = f"blocks of {block} filters: biases, then the weights, tap by tap"
         array = code.array(code.of_layer(step.name, "weight"), blocks, what)
         code.call("conv", array, _window(step), block, to=step.output_shape)
-    elif step.kind == "scale":
+    elif step.kind in ("scale", "subsample"):
         channels, height, width = step.output_shape
-        parameters = {**model.parameters, **model.buffers}
-        both = scale_and_shift(parameters, step.name, step.eps)
-        values = np.stack(both).astype(np.float32)
+        scale, shift = of_channels(step, {**model.parameters, **model.buffers})
+        if step.kind == "subsample":  # the mean, scaled
+            code.call("avg_pool", _window(step), to=step.output_shape)
+            scale *= math.prod(step.kernel)
+        values = np.stack([scale, shift]).astype(np.float32)
         what = "scales, then shifts, of channels"
         array = code.array(code.of_layer(step.name, "scales"), values, what)
         code.call("scale", array, height * width, channels, x="{x}")
@@ -189,7 +190,7 @@ def _int8_step(code: "_Code", layer: QuantizedLayer, other: str) -> None:
     size = math.prod(step.output_shape)
     if step.kind == "conv":
         _int8_conv(code, layer)
-    elif step.kind == "scale":
+    elif step.kind in ("scale", "subsample"):
         _int8_scale(code, layer)
     elif step.kind == "add":
         assert layer.multiplier is not None
@@ -221,9 +222,11 @@ def _int8_scale(code: "_Code", layer: QuantizedLayer) -> None:
         )
         if values is not None
     ]
-    channels, height, width = step.output_shape
-    numbers = (layer.shift, code.limits(step), height * width, channels)
-    code.call("scale", *arrays, *numbers, x="{x}")
+    numbers = (layer.shift, code.limits(step), _window(step))
+    if step.kind == "scale":
+        code.call("scale", *arrays, *numbers, x="{x}, {x}")
+    else:
+        code.call("scale", *arrays, *numbers, to=step.output_shape)
 
 
 def _int8_conv(code: "_Code", layer: QuantizedLayer) -> None:
@@ -515,7 +518,7 @@ def _window(step: Step) -> str:
     if step.kind == "conv":
         width += 2 * step.padding
         return f"{channels}, {width}, {rows}, {across * channels}, {out}, {filters}"
-    size = f"{rows}, {across}" if step.kind == "avg_pool" else f"{rows}"
+    size = f"{rows}" if step.kind == "max_pool" else f"{rows}, {across}"
     return f"{channels}, {width}, {size}, {out}"
 
 

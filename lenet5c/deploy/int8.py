@@ -49,7 +49,7 @@ class QuantizedLayer:
     step : Step
     scale : float
         What one unit of the output stands for.
-    weight : (F, C, KH, KW) int8, (C, 1, 1, 1) of a scale, or None
+    weight : (F, C, KH, KW) int8, (C, 1, 1, 1) of a scale or a subsampling, or None
     bias : (F,) int32, or None
     multiplier : (F,) int32, (1,) of an activation, (2,) of an addition, or None
         Sums, times this, over 2 to the `shift`, are the output before its activation.
@@ -103,7 +103,7 @@ def run(
         both = np.stack(maps, axis=-1).astype(np.int64)
         y = _shifted(both @ layer.multiplier.astype(np.int64), layer.shift)
         activation = step.activation
-    elif step.kind in ("conv", "scale"):
+    elif step.kind in ("conv", "scale", "subsample"):
         y = _sums(layer, x)
         if layer.multiplier is None:
             return y.astype(np.int32)
@@ -143,8 +143,8 @@ def _sums(layer: QuantizedLayer, x: NDArray[np.int8]) -> NDArray[np.int64]:
     step, weight, bias = layer.step, layer.weight, layer.bias
     assert weight is not None
     assert bias is not None
-    if step.kind == "scale":
-        products: NDArray[np.int64] = x.astype(np.int64) * weight[:, 0]
+    if step.kind in ("scale", "subsample"):
+        products: NDArray[np.int64] = _pooled(step, x, True) * weight[:, 0]
         return products + bias[:, None, None]
     exact = largest_product_sum(weight) < EXACT_IN_FLOAT32
     dtype = np.float32 if exact else np.float64

@@ -30,9 +30,8 @@ from lenet5c.deploy.int8 import (
     largest_product_sum,
     run,
 )
-from lenet5c.deploy.steps import Step, steps_of
+from lenet5c.deploy.steps import Step, of_channels, steps_of
 from lenet5c.display import Displayed, Table, drawing, size_of
-from lenet5c.graph import scale_and_shift
 from lenet5c.interfaces import Network
 from lenet5c.layers.base import Shape
 
@@ -492,13 +491,13 @@ def _quantized(
         return QuantizedLayer(step, scale / math.prod(step.kernel))
     if step.kind in ("avg_pool", "max_pool", "relu", "flatten"):
         return QuantizedLayer(step, scale)
-    if step.kind not in ("conv", "scale"):
+    if step.kind not in ("conv", "scale", "subsample"):
         raise ValueError(f"{step.name}: int8 has no step of kind {step.kind!r}")
-    if step.kind == "scale":
-        real, real_bias = scale_and_shift(
-            {**model.parameters, **model.buffers}, step.name, step.eps
-        )
+    window = 1  # pixels that share a weight
+    if step.kind != "conv":
+        real, real_bias = of_channels(step, {**model.parameters, **model.buffers})
         real = real[:, None, None, None]
+        window = math.prod(step.kernel)
     else:
         shape = (step.output_shape[0], step.input_shape[0], *step.kernel)
         real = model.parameters[f"{step.name}.weight"].astype(np.float64).reshape(shape)
@@ -514,9 +513,9 @@ def _quantized(
     units[units == 0] = 1.0
     weight = np.rint(real / units[:, None, None, None]).astype(np.int8)
     bias = np.rint(real_bias / (units * scale)).astype(np.int32)
-    if largest_product_sum(weight) > MAX_SUM:
+    if window * largest_product_sum(weight) > MAX_SUM:
         raise ValueError(
-            f"model: {step.name} adds up {weight[0].size} products, more than "
+            f"model: {step.name} adds up {window * weight[0].size} products, more than "
             "32 bits hold for certain"
         )
     if raw:

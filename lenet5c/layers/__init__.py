@@ -25,7 +25,7 @@ from lenet5c.layers.listed import (
     walk,
 )
 from lenet5c.layers.norm import BatchNorm2d
-from lenet5c.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from lenet5c.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d, Subsampling2d
 from lenet5c.layers.residual import Residual
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "Residual",
     "ScaledTanh",
     "Sigmoid",
+    "Subsampling2d",
     "Tanh",
     "initialise",
     "layer_from_dict",

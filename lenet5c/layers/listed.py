@@ -12,7 +12,7 @@ from lenet5c.layers.dense import Dense
 from lenet5c.layers.dropout import Dropout
 from lenet5c.layers.flatten import Flatten
 from lenet5c.layers.norm import BatchNorm2d
-from lenet5c.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from lenet5c.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d, Subsampling2d
 from lenet5c.layers.residual import Residual
 
 __all__ = [
@@ -34,6 +34,7 @@ LAYERS: dict[str, type[Layer]] = {
             Dense,
             AvgPool2d,
             MaxPool2d,
+            Subsampling2d,
             GlobalAvgPool2d,
             Tanh,
             ScaledTanh,

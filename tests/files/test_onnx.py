@@ -21,6 +21,7 @@ from lenet5c import (
     ReLU,
     Residual,
     ScaledTanh,
+    Subsampling2d,
     Tanh,
 )
 from lenet5c.convert.onnx import from_onnx
@@ -74,6 +75,14 @@ NETWORKS = {
             *(ScaledTanh(), Conv2d(3, 3), ScaledTanh(), AvgPool2d(2)),
             *(ScaledTanh(), ScaledTanh(), Residual([ScaledTanh()]), Tanh()),
             *(Dense(10), ScaledTanh()),
+        ],
+    ),
+    "subsampling": (
+        (1, 12, 12),
+        [
+            *(Subsampling2d(1), Conv2d(3, 3), ScaledTanh(), Subsampling2d(2)),
+            *(ScaledTanh(), Subsampling2d(2, 1), Conv2d(1, 1), Conv2d(1, 1)),
+            *(Subsampling2d(1), Dense(10)),
         ],
     ),
     "names of other tensors": (

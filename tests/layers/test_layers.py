@@ -20,6 +20,7 @@ from lenet5c import (
     Residual,
     ScaledTanh,
     Sigmoid,
+    Subsampling2d,
     Tanh,
 )
 from lenet5c.layers import (
@@ -213,6 +214,7 @@ EVERY_LAYER = [
     Dense(84, init="lecun-1998", name="F6"),
     AvgPool2d(3, 2, name="S2"),
     MaxPool2d(2, name="S4"),
+    Subsampling2d(3, 2, name="S6"),
     Tanh(name="T"),
     ReLU(name="R"),
     Sigmoid(name="G"),
@@ -297,6 +299,23 @@ def test_initialisations_have_the_variance_of_their_paper(init, variance):
     assert weight.var() == pytest.approx(variance, rel=0.05)
     limit = math.sqrt(3 * variance)
     assert 0.99 * limit < np.abs(weight).max() <= limit * (1 + 1e-6)
+
+
+def test_subsampling_starts_uniform_in_2_4_over_its_window():
+    layers = [Subsampling2d(2, name="A"), Subsampling2d(3, name="B")]
+    sizes = {"input_shape": (4000, 6, 6), "classes": 4000}
+    model = lenet5c.Model(layers, **sizes, seed=1)
+    for name, limit in (("A", 2.4 / 4), ("B", 2.4 / 9)):
+        weight = model.parameters[f"{name}.weight"]
+        assert 0.99 * limit < np.abs(weight).max() <= limit
+        assert weight.std() == pytest.approx(limit / math.sqrt(3), rel=0.05)
+        assert (model.parameters[f"{name}.bias"] == 0).all()
+
+
+def test_subsampling_costs_a_multiply_add_for_each_output():
+    assert Subsampling2d(2).multiply_adds((6, 28, 28)) == 6 * 14 * 14
+    shapes = Subsampling2d(2).parameter_shapes((6, 28, 28))
+    assert shapes == {"weight": (6,), "bias": (6,)}
 
 
 def test_an_unknown_initialisation_is_refused():

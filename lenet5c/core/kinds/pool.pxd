@@ -1,16 +1,29 @@
-"""Average and maximum pooling.
+"""Average and maximum pooling, and subsampling, which weighs a window's sum.
 
     C, H W, OH OW   channels, input map, output map (what a window does not cover is left)
     K, S, P         window, stride and padding, the same for rows and columns
 """
 
-from lenet5c.core.kernels.activation cimport TANH, activation_backward
-from lenet5c.core.lanes cimport lanes, lanes_max, lanes_set, lanes_where_equal
-from lenet5c.core.plan cimport Call, Here, Op, Part, Plan, own, part_of
+from libc.string cimport memset
+
+from lenet5c.core.kernels.activation cimport (
+    SCALED_TANH, TANH, activation_backward, activation_forward,
+)
+from lenet5c.core.lanes cimport (
+    LENET5C_AMPLITUDE, LENET5C_SLOPE, lanes, lanes_max, lanes_set, lanes_sum,
+    lanes_where_equal,
+)
+from lenet5c.core.memory cimport gradient_of, map_of
+from lenet5c.core.plan cimport (
+    SLICE, Batch, Call, Here, Op, Part, Plan, Task, Workspace, own, part_of,
+    plan_parameters,
+)
+from lenet5c.core.reduce cimport add_shards
 
 cdef struct Pooling:
     int channels, height, width, out_h, out_w, window, stride
     int padding  # of maximum pooling
+    Py_ssize_t gradient  # of subsampling: offset in a shard's gradients, blockwise
 
 
 cdef inline Pooling *plan_pool(Op *op, dict node) except NULL:
@@ -24,7 +37,13 @@ cdef inline Pooling *plan_pool(Op *op, dict node) except NULL:
 cdef struct Channels:
     # those of a part, as a pooling of their own; its maps begin at x and y
     Pooling pool
+    int first
     Py_ssize_t x, y
+
+
+cdef struct Gradients:
+    # of a channel's weight and bias, not yet summed over the lanes
+    lanes dweight, dbias
 
 
 cdef inline Channels channels_of(const Op *op, const Here *here) noexcept nogil:
@@ -33,6 +52,7 @@ cdef inline Channels channels_of(const Op *op, const Here *here) noexcept nogil:
     cdef Channels of_part
     of_part.pool = p[0]
     of_part.pool.channels = part.count
+    of_part.first = part.first
     of_part.x = <Py_ssize_t>part.first * p.height * p.width
     of_part.y = <Py_ssize_t>part.first * p.out_h * p.out_w
     return of_part
@@ -57,7 +77,7 @@ cdef inline void avg_forward(
     const Op *op, const Call *call, const Here *here, const lanes *x, lanes *y
 ) noexcept nogil:
     cdef Channels part = channels_of(op, here)
-    avg_pool_forward(&part.pool, x + part.x, y + part.y)
+    avg_pool_forward(&part.pool, x + part.x, y + part.y, NULL, NULL)
 
 
 cdef inline void avg_backward(
@@ -65,7 +85,124 @@ cdef inline void avg_backward(
     const lanes *dy, lanes *dx,
 ) noexcept nogil:
     cdef Channels part = channels_of(op, here)
-    avg_pool_backward(&part.pool, x + part.x, dy + part.y, dx + part.x, op.below)
+    avg_pool_backward(&part.pool, x + part.x, dy + part.y, dx + part.x, op.below, NULL)
+
+
+cdef inline int plan_subsampling(Plan *plan, Op *op, dict node) except -1:
+    """Blockwise, gradients go into the shards; layerwise a stage sums up channels."""
+    cdef Pooling *p
+    plan_window(op, node)
+    p = <Pooling *>op.own
+    plan_parameters(plan, op, p.channels, p.channels)
+    op.forward = subsampling_forward
+    op.backward_params = subsampling_params
+    op.backward_input = subsampling_backward
+    if plan.layerwise:
+        op.prepare = prepare_subsampling
+        op.stages = subsampling_stages
+        op.stage_tasks = subsampling_stage_tasks
+        op.stage_task = subsampling_stage
+        return 0
+    p.gradient = plan.shard_floats
+    plan.shard_floats += (2 * p.channels + 15) // 16 * 16
+    op.reduce = reduce_subsampling
+    op.reduce_length = 2 * p.channels
+    op.reduce_step = SLICE
+    return 0
+
+
+cdef inline void subsampling_forward(
+    const Op *op, const Call *call, const Here *here, const lanes *x, lanes *y
+) noexcept nogil:
+    cdef Channels part = channels_of(op, here)
+    cdef const Pooling *p = &part.pool
+    y += part.y
+    avg_pool_forward(
+        p, x + part.x, y, call.parameters + op.weight + part.first,
+        call.parameters + op.bias + part.first,
+    )
+    activation_forward(
+        y, y, <Py_ssize_t>p.channels * p.out_h * p.out_w, op.activation
+    )
+
+
+cdef inline void subsampling_params(
+    const Op *op, const Here *here, const lanes *x, const lanes *dy
+) noexcept nogil:
+    """Add a block's gradients to its shard's: of the weights, then of the biases."""
+    cdef Channels part = channels_of(op, here)
+    cdef float *dweight = here.gradient + part.pool.gradient
+    cdef float *dbias = dweight + (<const Pooling *>op.own).channels
+    cdef Gradients sums
+    cdef int c
+    for c in range(part.pool.channels):
+        sums.dweight = sums.dbias = lanes_set(0)
+        add_channel(&part.pool, x + part.x, dy + part.y, c, &sums)
+        dweight[part.first + c] += lanes_sum(sums.dweight)
+        dbias[part.first + c] += lanes_sum(sums.dbias)
+
+
+cdef inline void subsampling_backward(
+    const Op *op, const Call *call, const Here *here, const lanes *x, const lanes *y,
+    const lanes *dy, lanes *dx,
+) noexcept nogil:
+    cdef Channels part = channels_of(op, here)
+    avg_pool_backward(
+        &part.pool, x + part.x, dy + part.y, dx + part.x, op.below,
+        call.parameters + op.weight + part.first,
+    )
+
+
+cdef inline void reduce_subsampling(
+    const Plan *plan, const Op *op, const Call *call, const Workspace *space,
+    const Batch *batch, const Task *task,
+) noexcept nogil:
+    """Add a microbatch's gradients to the batch's."""
+    cdef float *to = call.gradient + op.weight + task.start
+    cdef float *sums = space.shards + (<const Pooling *>op.own).gradient + task.start
+    cdef Py_ssize_t i
+    add_shards(sums, plan.shard_floats, batch.shards, task.count)
+    for i in range(task.count):
+        to[i] += sums[i]
+
+
+cdef inline void prepare_subsampling(
+    const Plan *plan, const Op *op, const Call *call
+) noexcept nogil:
+    """Zero the gradients, which are added to."""
+    if call.gradient != NULL and not call.add:
+        memset(
+            call.gradient + op.weight, 0,
+            2 * (<const Pooling *>op.own).channels * sizeof(float),
+        )
+
+
+cdef inline int subsampling_stages(const Op *op, const Batch *batch) noexcept nogil:
+    return 1
+
+
+cdef inline int subsampling_stage_tasks(
+    const Op *op, const Batch *batch, int stage
+) noexcept nogil:
+    return (<const Pooling *>op.own).channels
+
+
+cdef inline void subsampling_stage(
+    const Plan *plan, const Op *op, const Call *call, const Workspace *space,
+    const Batch *batch, int stage, int c,
+) noexcept nogil:
+    """Gradients of one channel, over all blocks in their order."""
+    cdef const lanes *x = map_of(plan, call, space, op.source, batch)
+    cdef const lanes *dy = gradient_of(plan, space, op.number + 1, batch)
+    cdef Gradients sums
+    cdef int b
+    sums.dweight = sums.dbias = lanes_set(0)
+    for b in range(batch.blocks):
+        add_channel(
+            <const Pooling *>op.own, x + b * op.x_block, dy + b * op.y_block, c, &sums
+        )
+    call.gradient[op.weight + c] += lanes_sum(sums.dweight)
+    call.gradient[op.bias + c] += lanes_sum(sums.dbias)
 
 
 cdef inline int plan_max_pool(Plan *plan, Op *op, dict node) except -1:
@@ -118,67 +255,86 @@ cdef inline void global_avg_backward(
     )
 
 
-cdef inline void avg_pool_forward(
-    const Pooling *p, const lanes *x, lanes *y
+cdef inline lanes window_sum(
+    const lanes *x, Py_ssize_t width, int window
 ) noexcept nogil:
-    """y[c, oy, ox] = mean over ky, kx of x[c, oy S + ky, ox S + kx]
+    """Sum over ky, kx of x[ky, kx]"""
+    cdef lanes total
+    cdef int ky, kx
+    if window == 2:
+        return (x[0] + x[1]) + (x[width] + x[width + 1])
+    total = lanes_set(0)
+    for ky in range(window):
+        for kx in range(window):
+            total += x[ky * width + kx]
+    return total
 
-    x  [C][H][W]    lanes
-    y  [C][OH][OW]  lanes
+
+cdef inline void avg_pool_forward(
+    const Pooling *p, const lanes *x, lanes *y, const float *weight, const float *bias
+) noexcept nogil:
+    """y[c, oy, ox] = weight[c] (sum over ky, kx of x[c, oy S + ky, ox S + kx]) + bias[c]
+
+    x       [C][H][W]    lanes
+    y       [C][OH][OW]  lanes
+    weight  (C,)         float, or NULL: 1 / K^2, the mean, without a bias
+    bias    (C,)         float
     """
-    cdef int row, ox, ky, kx
+    cdef int row, ox
     cdef int c, oy
+    cdef int K = p.window
     cdef Py_ssize_t W = p.width
     cdef const lanes *window
-    cdef lanes total
-    cdef lanes share = lanes_set(1 / <float>(p.window * p.window))
+    cdef lanes share = lanes_set(1 / <float>(K * K))
+    cdef lanes shift = lanes_set(0)
     for row in range(p.channels * p.out_h):
         c = row // p.out_h
         oy = row % p.out_h
         window = x + (c * p.height + oy * p.stride) * W
-        if p.window == 2:
-            for ox in range(p.out_w):
-                y[ox] = (
-                    (window[0] + window[1]) + (window[W] + window[W + 1])
-                ) * share
-                window += p.stride
-        else:
-            for ox in range(p.out_w):
-                total = lanes_set(0)
-                for ky in range(p.window):
-                    for kx in range(p.window):
-                        total += window[ky * W + kx]
-                y[ox] = total * share
-                window += p.stride
+        if weight != NULL:
+            share = lanes_set(weight[c])
+            shift = lanes_set(bias[c])
+        for ox in range(p.out_w):
+            y[ox] = window_sum(window, W, K) * share + shift
+            window += p.stride
         y += p.out_w
 
 
 cdef inline void avg_pool_backward(
-    const Pooling *p, const lanes *x, const lanes *dy, lanes *dx, int activation
+    const Pooling *p, const lanes *x, const lanes *dy, lanes *dx, int activation,
+    const float *weight,
 ) noexcept nogil:
-    """dx[c, iy, ix] = A'(x) sum over the windows that hold iy, ix of dy / K^2
+    """dx[c, iy, ix] = A'(x) weight[c] (sum over the windows that hold iy, ix of dy)
 
-    x   [C][H][W]    lanes, output of the activation below
-    dy  [C][OH][OW]  lanes, gradient of the output
-    dx  [C][H][W]    lanes, gradient of what went into the activation
+    x       [C][H][W]    lanes, output of the activation below
+    dy      [C][OH][OW]  lanes, gradient of the output
+    dx      [C][H][W]    lanes, gradient of what went into the activation
+    weight  (C,)         float, or NULL: 1 / K^2
     """
-    cdef int row, ox, ky, kx, _
+    cdef int row, ox, ky, kx
     cdef int c, oy
     cdef Py_ssize_t W = p.width
     cdef Py_ssize_t corner
     cdef lanes share = lanes_set(1 / <float>(p.window * p.window))
-    cdef lanes one = lanes_set(1)
+    cdef lanes most = lanes_set(1)
     cdef lanes d
+    cdef float steepness = 1
     cdef bint halves = p.height % 2 == 0 and p.width % 2 == 0
-    if p.window == 2 and p.stride == 2 and halves and activation == TANH:
+    if activation == SCALED_TANH:
+        most = lanes_set(LENET5C_AMPLITUDE * LENET5C_AMPLITUDE)
+        steepness = LENET5C_SLOPE / LENET5C_AMPLITUDE
+    if p.window == 2 and p.stride == 2 and halves and activation in (TANH, SCALED_TANH):
         # every pixel lies in exactly one window: tanh's derivative on the way
-        for _ in range(p.channels * p.out_h):
+        share *= lanes_set(steepness)
+        for row in range(p.channels * p.out_h):
+            if weight != NULL:
+                share = lanes_set(weight[row // p.out_h] * steepness)
             for ox in range(p.out_w):
                 d = dy[ox] * share
-                dx[0] = d * (one - x[0] * x[0])
-                dx[1] = d * (one - x[1] * x[1])
-                dx[W] = d * (one - x[W] * x[W])
-                dx[W + 1] = d * (one - x[W + 1] * x[W + 1])
+                dx[0] = d * (most - x[0] * x[0])
+                dx[1] = d * (most - x[1] * x[1])
+                dx[W] = d * (most - x[W] * x[W])
+                dx[W + 1] = d * (most - x[W + 1] * x[W + 1])
                 x += 2
                 dx += 2
             dy += p.out_w
@@ -191,6 +347,8 @@ cdef inline void avg_pool_backward(
         c = row // p.out_h
         oy = row % p.out_h
         corner = (c * p.height + oy * p.stride) * W
+        if weight != NULL:
+            share = lanes_set(weight[c])
         for ox in range(p.out_w):
             d = dy[ox] * share
             for ky in range(p.window):
@@ -199,6 +357,33 @@ cdef inline void avg_pool_backward(
             corner += p.stride
         dy += p.out_w
     activation_backward(x, dx, dx, p.channels * p.height * W, activation)
+
+
+cdef inline void add_channel(
+    const Pooling *p, const lanes *x, const lanes *dy, int c, Gradients *sums
+) noexcept nogil:
+    """dweight += sum over oy, ox of dy[c, oy, ox] (sum over ky, kx of x[c, ...])
+    dbias += sum over oy, ox of dy[c, oy, ox]
+
+    x   [C][H][W]    lanes, input of the forward pass
+    dy  [C][OH][OW]  lanes, gradient of the output; 0 where there is no image
+    """
+    cdef int oy, ox
+    cdef int K = p.window
+    cdef Py_ssize_t W = p.width
+    cdef lanes dweight = lanes_set(0)
+    cdef lanes dbias = lanes_set(0)
+    cdef const lanes *window
+    dy += c * p.out_h * p.out_w
+    for oy in range(p.out_h):
+        window = x + (c * p.height + oy * p.stride) * W
+        for ox in range(p.out_w):
+            dweight += dy[ox] * window_sum(window, W, K)
+            dbias += dy[ox]
+            window += p.stride
+        dy += p.out_w
+    sums.dweight += dweight
+    sums.dbias += dbias
 
 
 cdef inline void max_pool_forward(

@@ -123,7 +123,7 @@ const network = (function () {
       case "max_pool":
         return pooled(layer, x, f, i, j, -Infinity, Math.max);
       case "scale":
-        return layer.weight[f] * x[k] + layer.bias[f];
+        return layer.weight[f] * pooled(layer, x, f, i, j, 0, (sum, value) => sum + value) + layer.bias[f];
       case "add": {
         const [u, v] = layer.multiplier || [1, 1];
         return u * x[k] + v * other[k];
@@ -266,6 +266,7 @@ const network = (function () {
       case "input":
         return [];
       case "conv":
+      case "scale":
       case "avg_pool":
       case "max_pool": {
         one.top = i * layer.stride - layer.padding;
@@ -355,7 +356,7 @@ const network = (function () {
       const begin = (f * C + c) * size;
       found.w = Array.from(layer.weight.subarray(begin, begin + size));
     } else if (layer.kind === "scale") {
-      found.w = [layer.weight[f]];
+      found.w = Array(rows * columns).fill(layer.weight[f]);
     } else if (layer.kind === "add" && layer.multiplier) {
       found.w = [layer.multiplier[window.branch]];
     }

@@ -718,8 +718,8 @@
   function windows(found) {
     const { parts, layer } = found;
     if (!parts.length || layer.kind === "activation" || layer.kind === "flatten") return [];
-    if (["scale", "add", "softmax"].includes(layer.kind)) return [];
     const area = parts[0].x.length;
+    if (["add", "softmax"].includes(layer.kind) || (layer.kind === "scale" && area === 1)) return [];
     if (area === 1 || area > READABLE) return products(found);
     const order = [...parts].sort((a, b) => Math.abs(b.sum) - Math.abs(a.sum));
     const shown = everyMap || parts.length <= SHOWN + 2 ? parts : order.slice(0, SHOWN);
@@ -871,9 +871,12 @@
         texts.push(maps ? "the sums of the maps, and the bias" : "the sum of the products, and the bias");
         break;
       }
-      case "scale":
-        texts.push(`${factor(parts[0].x[0], 6)} · ${factor(parts[0].w[0], 6)} + ${factor(found.bias, 6)} = ${few(total)}`);
+      case "scale": {
+        const sum = parts[0].x.reduce((a, b) => a + b);
+        texts.push(`${factor(sum, 6)} · ${factor(parts[0].w[0], 6)} + ${factor(found.bias, 6)} = ${few(total)}`);
+        if (parts[0].x.length > 1) texts.push("the sum of the window times the channel's weight, and the bias");
         break;
+      }
       case "add": {
         const write = adding(found);
         const terms = parts.map(({ x, w }) => (w ? `${factor(x[0])}·${few(w[0])}` : signed(write(x[0]))));
