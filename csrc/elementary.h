@@ -23,6 +23,10 @@
     q = FMA(q, u, SET(4.671433994e-01f));                                                  \
     q = FMA(q, u, SET(1.0f))
 
+/* The scaled tanh is AMPLITUDE tanh(SLOPE x) (LeCun et al. 1998, appendix A). */
+#define LENET5C_AMPLITUDE 1.7159f
+#define LENET5C_SLOPE (2.0f / 3)
+
 /* exp(x) = 2^n y with n = x LENET5C_EXP_TURNS rounded to an integer: y is the Taylor series
  * of exp(r) to r^7 / 7! (next term 5e-9), r the rest, |r| <= log(2) / 2. log 2 comes in two
  * parts, as n times the first is exact. Below LENET5C_EXP_LEAST the result is no longer a

@@ -41,7 +41,9 @@ if TYPE_CHECKING:
         MaxPool2d,
         ReLU,
         Residual,
+        ScaledTanh,
         Sigmoid,
+        Subsampling2d,
         Tanh,
     )
     from lenet5c.model import Model, load
@@ -74,7 +76,9 @@ __all__ = [
     "Model",
     "ReLU",
     "Residual",
+    "ScaledTanh",
     "Sigmoid",
+    "Subsampling2d",
     "Tanh",
     "TrainingError",
     "TrainingState",
@@ -119,7 +123,7 @@ HOMES = {
         "layers": (
             *("AvgPool2d", "BatchNorm2d", "Conv2d", "Dense", "Dropout", "Flatten"),
             *("GlobalAvgPool2d", "LeakyReLU", "MaxPool2d", "ReLU", "Residual"),
-            *("Sigmoid", "Tanh"),
+            *("ScaledTanh", "Sigmoid", "Subsampling2d", "Tanh"),
         ),
         "interfaces": ("Evaluation",),
         "model": ("Model", "load"),

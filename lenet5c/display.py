@@ -29,6 +29,7 @@ from lenet5c.layers import (
     Layer,
     MaxPool2d,
     Residual,
+    Subsampling2d,
 )
 from lenet5c.layers.base import Shape
 
@@ -380,7 +381,7 @@ def _said(layer: Layer, shape: Shape) -> str:
     """A layer in a few letters: "Conv2d 5x5 /2"."""
     kind = type(layer).__name__
     window = layer.window(shape)
-    if not isinstance(layer, (Conv2d, AvgPool2d, MaxPool2d)):
+    if not isinstance(layer, (Conv2d, AvgPool2d, MaxPool2d, Subsampling2d)):
         return kind
     rows, columns = window.kernel
     usual = 1 if isinstance(layer, Conv2d) else rows

@@ -126,7 +126,8 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     network : {"lenet5", "mlp", "cnn3", "resnet18"} or function, default="lenet5"
         A function is called with ``classes=``, ``channels=`` and ``seed=`` and returns
         a `lenet5c.Model`.
-    activation : {"tanh", "relu", "sigmoid", "leaky-relu"} or None, default=None
+    activation : {"tanh", "scaled-tanh", "relu", "sigmoid", "leaky-relu"} or None, \
+            default=None
         None is the network's own. "cnn3" has no choice.
     pooling : {"avg", "max"} or None, default=None
         Of "lenet5"; None is "avg".

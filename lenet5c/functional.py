@@ -23,7 +23,9 @@ from lenet5c.layers import (
     LeakyReLU,
     MaxPool2d,
     ReLU,
+    ScaledTanh,
     Sigmoid,
+    Subsampling2d,
     Tanh,
 )
 
@@ -40,10 +42,14 @@ __all__ = [
     "max_pool2d_backward",
     "relu",
     "relu_backward",
+    "scaled_tanh",
+    "scaled_tanh_backward",
     "sigmoid",
     "sigmoid_backward",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
+    "subsampling2d",
+    "subsampling2d_backward",
     "tanh",
     "tanh_backward",
 ]
@@ -348,6 +354,93 @@ def avg_pool2d_backward(
     return _backward(AvgPool2d(kernel_size, stride), x, NONE, dy, threads)[0]
 
 
+def subsampling2d(
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    kernel_size: int = 2,
+    *,
+    stride: int | None = None,
+    threads: int | None = None,
+) -> Array:
+    """y[n, c, i, j] = bias[c] + weight[c] * sum over k, l < K of x[n, c, i * stride +
+    k, j * stride + l]
+
+    The subsampling of LeCun et al. 1998, section II.B.
+
+    Parameters
+    ----------
+    x : (N, C, H, W)
+    weight : (C,)
+    bias : (C,) or None
+    kernel_size : int
+        Rows and columns of a window.
+    stride : int or None
+        None is the window's size.
+    threads : int or None
+
+    Returns
+    -------
+    (N, C, OH, OW) float32, OH = (H - kernel_size) // stride + 1
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array is of another kind or shape, or x smaller than a window.
+
+    Examples
+    --------
+    >>> x = [[[[1.0, 2.0, 9.0], [3.0, 6.0, 9.0]]]]
+    >>> lenet5c.functional.subsampling2d(x, [0.5], [10.0]).tolist()
+    [[[[16.0]]]]
+    """
+    x = floats("x", x, (None, None, None, None))
+    weight = floats("weight", weight, x.shape[1:2])
+    parameters = _joined(weight, bias, weight.size)
+    return _forward(Subsampling2d(kernel_size, stride), x, parameters, threads)
+
+
+def subsampling2d_backward(
+    x: ArrayLike,
+    weight: ArrayLike,
+    dy: ArrayLike,
+    kernel_size: int = 2,
+    *,
+    stride: int | None = None,
+    threads: int | None = None,
+) -> tuple[Array, Array, Array]:
+    """Gradients (dx, dweight, dbias) of sum(dy * subsampling2d(x, weight, bias)).
+
+    Parameters
+    ----------
+    x : (N, C, H, W)
+    weight : (C,)
+    dy : (N, C, OH, OW)
+        Gradient by the output.
+    kernel_size : int
+    stride : int or None
+    threads : int or None
+
+    Returns
+    -------
+    dx : (N, C, H, W) float32
+    dweight, dbias : (C,) float32
+
+    Examples
+    --------
+    >>> x, dy = [[[[1.0, 2.0], [3.0, 6.0]]]], [[[[4.0]]]]
+    >>> dx, *parameters = lenet5c.functional.subsampling2d_backward(x, [0.5], dy)
+    >>> dx.tolist(), [gradient.tolist() for gradient in parameters]
+    ([[[[2.0, 2.0], [2.0, 2.0]]]], [[48.0], [4.0]])
+    """
+    x = floats("x", x, (None, None, None, None))
+    weight = floats("weight", weight, x.shape[1:2])
+    layer = Subsampling2d(kernel_size, stride)
+    parameters = _joined(weight, None, weight.size)
+    dx, gradient = _backward(layer, x, parameters, dy, threads)
+    return dx, gradient[: weight.size], gradient[weight.size :]
+
+
 def max_pool2d(
     x: ArrayLike,
     kernel_size: int = 2,
@@ -482,6 +575,52 @@ def tanh_backward(x: ArrayLike, dy: ArrayLike, *, threads: int | None = None) ->
     [5.0, 0.0]
     """
     return _element_wise_backward(Tanh(), x, dy, threads)
+
+
+def scaled_tanh(x: ArrayLike, *, threads: int | None = None) -> Array:
+    """1.7159 tanh(2 x / 3) of an array of any shape (LeCun et al. 1998, appendix A).
+
+    Parameters
+    ----------
+    x : array of any shape
+    threads : int or None
+
+    Returns
+    -------
+    float32 array of the shape of x
+
+    Examples
+    --------
+    >>> lenet5c.functional.scaled_tanh([-100.0, 0.0, 1.0]).round(4).tolist()
+    [-1.715..., 0.0, 1.0]
+    """
+    return _element_wise(ScaledTanh(), x, threads)
+
+
+def scaled_tanh_backward(
+    x: ArrayLike, dy: ArrayLike, *, threads: int | None = None
+) -> Array:
+    """dx = dy * 1.7159 * 2/3 * (1 - tanh(2 x / 3)^2)
+
+    Parameters
+    ----------
+    x : array of any shape
+        What the forward pass was given.
+    dy : array of the shape of x
+        Gradient by the output.
+    threads : int or None
+
+    Returns
+    -------
+    float32 array of the shape of x
+
+    Examples
+    --------
+    >>> dx = lenet5c.functional.scaled_tanh_backward([0.0, 100.0], [3.0, 3.0])
+    >>> round(float(dx[0]), 4), abs(float(dx[1])) < 1e-5
+    (3.4318, True)
+    """
+    return _element_wise_backward(ScaledTanh(), x, dy, threads)
 
 
 def relu(x: ArrayLike, *, threads: int | None = None) -> Array:

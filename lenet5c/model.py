@@ -25,7 +25,15 @@ from lenet5c.display import Displayed, Table, drawing, size_of
 from lenet5c.engine import IMAGES_A_CALL, Engine, predictor_of
 from lenet5c.graph import fold, for_core, lower
 from lenet5c.interfaces import Evaluation
-from lenet5c.layers import BatchNorm2d, Conv2d, Dense, Layer, initialise, walk
+from lenet5c.layers import (
+    BatchNorm2d,
+    Conv2d,
+    Dense,
+    Layer,
+    Subsampling2d,
+    initialise,
+    walk,
+)
 from lenet5c.layers.base import Shape
 from lenet5c.layers.initial import before_relu
 from lenet5c.layers.listed import named
@@ -1353,6 +1361,9 @@ class Model(Displayed):
                 init = layer.init or ("he" if layer.name in followed else "glorot")
                 weight = self.parameters[f"{layer.name}.weight"]
                 initialise(weight, init, generator)
+            elif isinstance(layer, Subsampling2d):
+                weight = self.parameters[f"{layer.name}.weight"]
+                initialise(weight, "lecun-1998", generator, layer.kernel_size**2)
             elif isinstance(layer, BatchNorm2d):
                 self.parameters[f"{layer.name}.weight"][:] = 1
                 self.buffers[f"{layer.name}.running_var"][:] = 1

@@ -18,6 +18,7 @@ from lenet5c.layers import (
     MaxPool2d,
     ReLU,
     Residual,
+    ScaledTanh,
     Sigmoid,
     Tanh,
 )
@@ -27,6 +28,7 @@ __all__ = ["NETWORKS", "cnn3", "lenet5", "mlp", "resnet18"]
 
 ACTIVATIONS: dict[str, type[Activation]] = {
     "tanh": Tanh,
+    "scaled-tanh": ScaledTanh,
     "relu": ReLU,
     "sigmoid": Sigmoid,
     "leaky-relu": LeakyReLU,
@@ -55,7 +57,7 @@ def lenet5(
     ----------
     classes, channels : int
         Outputs, and channels of the input.
-    activation : {"tanh", "relu", "sigmoid", "leaky-relu"}
+    activation : {"tanh", "scaled-tanh", "relu", "sigmoid", "leaky-relu"}
     pooling : {"avg", "max"}
     dropout : float
         Share of F6's outputs that a training step leaves out; 0 adds no such layer.
@@ -127,7 +129,7 @@ def mlp(
     ----------
     classes, channels, hidden : int
         Outputs, channels of the input, and hidden units.
-    activation : {"tanh", "relu", "sigmoid", "leaky-relu"}
+    activation : {"tanh", "scaled-tanh", "relu", "sigmoid", "leaky-relu"}
     size : int or (int, int)
         Rows and columns of the input.
     seed : int

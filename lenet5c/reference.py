@@ -48,10 +48,14 @@ __all__ = [
     "parameter_shapes",
     "relu",
     "relu_backward",
+    "scaled_tanh",
+    "scaled_tanh_backward",
     "sigmoid",
     "sigmoid_backward",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
+    "subsampling2d",
+    "subsampling2d_backward",
     "tanh",
     "tanh_backward",
 ]
@@ -213,6 +217,60 @@ def avg_pool2d_backward(
     for _, _, under in taps:
         dx[under] += dy / kernel_size**2
     return dx
+
+
+def subsampling2d(
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike,
+    kernel_size: int = 2,
+    *,
+    stride: int | None = None,
+) -> Array:
+    """y[n, c, i, j] = bias[c] + weight[c] * sum over k, l < K of x[n, c, i * stride +
+    k, j * stride + l]
+
+    weight and bias (C,); the rest as in `avg_pool2d` (LeCun et al. 1998, section II.B).
+
+    Examples
+    --------
+    >>> x = [[[[1, 2, 9], [3, 6, 9]]]]
+    >>> lenet5c.reference.subsampling2d(x, [0.5], [10]).tolist()
+    [[[[16.0]]]]
+    """
+    sums = kernel_size**2 * avg_pool2d(x, kernel_size, stride=stride)
+    return _double(weight)[:, None, None] * sums + _double(bias)[:, None, None]
+
+
+def subsampling2d_backward(
+    x: ArrayLike,
+    weight: ArrayLike,
+    dy: ArrayLike,
+    kernel_size: int = 2,
+    *,
+    stride: int | None = None,
+) -> tuple[Array, Array, Array]:
+    """| dx[n, c, i * stride + k, j * stride + l] += weight[c] * dy[n, c, i, j]
+    | dweight[c] = sum over n, i, j of dy[n, c, i, j] * the sum of the window
+    | dbias[c] = sum over n, i, j of dy[n, c, i, j]
+
+    Returns (dx, dweight, dbias), in the shapes of x, weight and bias.
+
+    Examples
+    --------
+    >>> x, dy = [[[[1, 2], [3, 6]]]], [[[[4]]]]
+    >>> dx, *parameters = lenet5c.reference.subsampling2d_backward(x, [0.5], dy)
+    >>> dx.tolist(), [gradient.tolist() for gradient in parameters]
+    ([[[[2.0, 2.0], [2.0, 2.0]]]], [[48.0], [4.0]])
+    """
+    weight, dy, area = _double(weight), _double(dy), kernel_size**2
+    of_sums = area * weight[:, None, None] * dy
+    sums = area * avg_pool2d(x, kernel_size, stride=stride)
+    return (
+        avg_pool2d_backward(x, of_sums, kernel_size, stride=stride),
+        (dy * sums).sum(axis=(0, 2, 3)),
+        dy.sum(axis=(0, 2, 3)),
+    )
 
 
 def _pad_with_less(x: Array, padding: int) -> Array:
@@ -406,6 +464,28 @@ def tanh_backward(x: ArrayLike, dy: ArrayLike) -> Array:
     return _double(_double(dy) / np.cosh(np.clip(_double(x), -300, 300)) ** 2)
 
 
+def scaled_tanh(x: ArrayLike) -> Array:
+    """1.7159 tanh(2 x / 3), any shape (LeCun et al. 1998, appendix A).
+
+    Examples
+    --------
+    >>> lenet5c.reference.scaled_tanh([-100, 0, 1]).round(4).tolist()
+    [-1.7159, 0.0, 1.0]
+    """
+    return 1.7159 * tanh(2 / 3 * _double(x))
+
+
+def scaled_tanh_backward(x: ArrayLike, dy: ArrayLike) -> Array:
+    """dx = dy * 1.7159 * 2/3 * (1 - tanh(2 x / 3)^2)
+
+    Examples
+    --------
+    >>> lenet5c.reference.scaled_tanh_backward([0, 100], [3, 3]).round(6).tolist()
+    [3.4318, 0.0]
+    """
+    return 1.7159 * 2 / 3 * tanh_backward(2 / 3 * _double(x), dy)
+
+
 def sigmoid(x: ArrayLike) -> Array:
     """1 / (1 + exp(-x)), any shape.
 
@@ -539,7 +619,7 @@ def _find_shapes(layers: Layers, x: Array, shapes: dict[str, tuple[int, ...]]) -
             shape = (options["filters"], x.shape[1], rows, columns)
         elif kind == "dense":
             shape = (options["outputs"], math.prod(x.shape[1:]))
-        elif kind == "batch_norm2d":
+        elif kind in ("batch_norm2d", "subsampling2d"):
             shape = (x.shape[1],)
         if shape:
             shapes[f"{options['name']}.weight"] = shape
@@ -645,10 +725,11 @@ def _backward(
     dy = dy.reshape(maps[-1].shape)
     for (kind, options), before in zip(reversed(layers), maps[-2::-1], strict=True):
         window = _window(kind, options)
-        if kind in ("conv2d", "dense", "batch_norm2d"):
+        if kind in ("conv2d", "dense", "subsampling2d", "batch_norm2d"):
             backward = {
                 "conv2d": conv2d_backward,
                 "dense": dense_backward,
+                "subsampling2d": subsampling2d_backward,
                 "batch_norm2d": batch_norm2d_backward,
             }[kind]
             name = options["name"]
@@ -687,6 +768,7 @@ def _backward(
                 "max_pool2d": max_pool2d_backward,
                 "global_avg_pool2d": global_avg_pool2d_backward,
                 "tanh": tanh_backward,
+                "scaled_tanh": scaled_tanh_backward,
                 "relu": relu_backward,
                 "sigmoid": sigmoid_backward,
                 "leaky_relu": leaky_relu_backward,
@@ -700,6 +782,7 @@ def _window(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
     wanted = {
         "conv2d": ("stride", "padding"),
         "avg_pool2d": ("kernel_size", "stride"),
+        "subsampling2d": ("kernel_size", "stride"),
         "max_pool2d": ("kernel_size", "stride", "padding"),
         "batch_norm2d": ("eps",),
         "leaky_relu": ("slope",),
@@ -741,15 +824,17 @@ def _layer(
         return y.reshape(x.shape)
     if kind == "dense":
         x = x.reshape(len(x), -1)
-    elif kind not in ("tanh", "relu", "sigmoid", "leaky_relu"):
+    elif kind not in ("tanh", "scaled_tanh", "relu", "sigmoid", "leaky_relu"):
         x = _map(x)
     functions: dict[str, Callable[..., Array]] = {
         "conv2d": conv2d,
         "dense": dense,
         "avg_pool2d": avg_pool2d,
+        "subsampling2d": subsampling2d,
         "max_pool2d": max_pool2d,
         "global_avg_pool2d": global_avg_pool2d,
         "tanh": tanh,
+        "scaled_tanh": scaled_tanh,
         "relu": relu,
         "sigmoid": sigmoid,
         "leaky_relu": leaky_relu,
@@ -757,7 +842,7 @@ def _layer(
     if kind not in functions:
         raise ValueError(f"the reference has no layer of kind {kind!r}")
     function = functions[kind]
-    if kind in ("conv2d", "dense"):
+    if kind in ("conv2d", "dense", "subsampling2d"):
         weight = parameters[f"{options['name']}.weight"]
         bias = parameters.get(f"{options['name']}.bias")
         return function(x, weight, bias, **_window(kind, options))

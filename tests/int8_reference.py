@@ -20,9 +20,12 @@ from lenet5c import (
     MaxPool2d,
     ReLU,
     Residual,
+    ScaledTanh,
     Sigmoid,
+    Subsampling2d,
     Tanh,
 )
+from lenet5c.layers import Activation
 
 T = [round(127 * math.tanh(i / 256)) for i in range(800)]
 
@@ -67,7 +70,9 @@ def run(layers, stored, x, inside):
             a = convolution(layer, entry, x)
             raw = after is None and not steps and not inside
             x = a if raw else finish(a, entry, after)
-        elif isinstance(layer, BatchNorm2d):
+        elif isinstance(layer, (BatchNorm2d, Subsampling2d)):
+            if isinstance(layer, Subsampling2d):
+                x = windows(layer, x, sum)
             w, bias = entry.weight.ravel(), entry.bias
             a = each(x, lambda c, q, w=w, bias=bias: int(w[c]) * q + int(bias[c]))
             x = finish(a, entry, activation_of(steps))
@@ -80,7 +85,7 @@ def run(layers, stored, x, inside):
             x = a if last else each(a, lambda _, q, n=n: (2 * q + n) // (2 * n))
         elif isinstance(layer, MaxPool2d):
             x = windows(layer, x, max)
-        elif isinstance(layer, Tanh):
+        elif isinstance(layer, (Tanh, ScaledTanh)):
             m, s = entry.multiplier[0], entry.shift
             x = each(
                 x, lambda _, q, m=m, s=s: tanh8(clamp(rescale(q, m, s), -799, 799))
@@ -106,14 +111,14 @@ def addition(one, other, entry, activation):
     """The sum of two maps in units of their own, by the shape of the first."""
     (m, m_other), s = entry.multiplier, entry.shift
     least, most = {
-        **{Tanh: (-799, 799), Sigmoid: (-799, 799)},
+        **dict.fromkeys((Tanh, ScaledTanh, Sigmoid), (-799, 799)),
         **{ReLU: (0, 127), None: (-127, 127)},
     }[activation]
     y = np.empty(one.shape, object)
     for at in np.ndindex(one.shape):
         product = int(one[at]) * int(m) + int(other[at]) * int(m_other)
         y[at] = clamp((product + 2 ** (s - 1)) // 2**s, least, most)
-        if activation is Tanh:
+        if activation in (Tanh, ScaledTanh):
             y[at] = tanh8(y[at])
         if activation is Sigmoid:
             y[at] = sigmoid8(y[at])
@@ -124,7 +129,7 @@ def activation_of(steps):
     """The kind of the activation that follows, if only `Flatten` lies between; it is
     taken out."""
     for layer in steps:
-        if isinstance(layer, (Tanh, Sigmoid, ReLU)):
+        if isinstance(layer, (Tanh, ScaledTanh, Sigmoid, ReLU)):
             steps.remove(layer)
             return type(layer)
         if not isinstance(layer, Flatten):
@@ -145,7 +150,7 @@ def without_what_does_nothing(layers, inside):
 
 
 def moves_pixels(layer):
-    return not isinstance(layer, (Tanh, Sigmoid, ReLU, LeakyReLU, Flatten, Dropout))
+    return not isinstance(layer, (Activation, Flatten, Dropout))
 
 
 def centred(quantized, image):
@@ -186,7 +191,7 @@ def finish(a, entry, activation):
     m, s = entry.multiplier, entry.shift
 
     def of(f, q):
-        if activation is Tanh:
+        if activation in (Tanh, ScaledTanh):
             return tanh8(clamp(rescale(q, m[f], s), -799, 799))
         if activation is Sigmoid:
             return sigmoid8(clamp(rescale(q, m[f], s), -799, 799))

@@ -37,7 +37,9 @@ from lenet5c import (
     Model,
     ReLU,
     Residual,
+    ScaledTanh,
     Sigmoid,
+    Subsampling2d,
     Tanh,
     reference,
 )
@@ -72,6 +74,28 @@ CASES: dict[str, tuple[Sequence[Layer], tuple[int, int, int]]] = {
     "avg pool: stride > window": ([AvgPool2d(2, 3), Conv2d(3, 2)], (2, 6, 8)),
     "avg pool: overlapping": ([AvgPool2d(3, 1), Conv2d(3, 2)], (2, 6, 5)),
     "avg pool: last": ([Conv2d(3, 2), AvgPool2d(2)], (2, 5, 5)),
+    "subsampling": ([Conv2d(3, 3), Tanh(), Subsampling2d(), Dense(3)], (2, 6, 8)),
+    "subsampling: with its activation": (
+        [Conv2d(17, 3), ScaledTanh(), Subsampling2d(2), ScaledTanh(), Conv2d(3, 2)],
+        (2, 6, 8),
+    ),
+    "subsampling: uneven": ([Conv2d(3, 3), ReLU(), Subsampling2d(2)], (2, 7, 9)),
+    "subsampling: stride > window": (
+        [Subsampling2d(2, 3), Sigmoid(), Conv2d(3, 2)],
+        (2, 6, 8),
+    ),
+    "subsampling: overlapping": (
+        [Subsampling2d(3, 1), Tanh(), ReLU(), Subsampling2d(1), Dense(3)],
+        (2, 6, 5),
+    ),
+    "subsampling: one channel, last": ([Subsampling2d(2), Dropout(0.3)], (1, 4, 6)),
+    "subsampling: before norm and residual": (
+        [
+            *(Conv2d(3, 2), Subsampling2d(2), BatchNorm2d(eps=0.3), Tanh()),
+            *(Residual([Subsampling2d(1), ReLU()], [Subsampling2d(1)]), Dense(3)),
+        ],
+        (2, 5, 7),
+    ),
     "max pool": ([Conv2d(3, 3), MaxPool2d(2), Dense(3)], (2, 6, 7)),
     "max pool: stride > window": ([MaxPool2d(2, 3), Conv2d(3, 2)], (2, 6, 8)),
     "max pool: overlapping": ([MaxPool2d(3, 1), Conv2d(3, 2)], (2, 6, 5)),
@@ -89,6 +113,21 @@ CASES: dict[str, tuple[Sequence[Layer], tuple[int, int, int]]] = {
         (2, 4, 5),
     ),
     "tanh: after dropout": ([Conv2d(3, 2), Dropout(0.4), Tanh()], (2, 4, 3)),
+    "scaled tanh: first": ([ScaledTanh(), Dense(3)], (2, 3, 4)),
+    "scaled tanh: after conv": (
+        [Conv2d(3, 2), ScaledTanh(), Conv2d(9, 3, padding=1), ScaledTanh()],
+        (2, 4, 5),
+    ),
+    "scaled tanh: after dense": ([Dense(9), ScaledTanh(), Dense(3)], (2, 3, 4)),
+    "scaled tanh: around pooling": (
+        [Conv2d(3, 1), ScaledTanh(), AvgPool2d(2), ScaledTanh(), Dense(3)],
+        (2, 4, 6),
+    ),
+    "scaled tanh: after norm": ([BatchNorm2d(), ScaledTanh(), Conv2d(3, 2)], (2, 4, 5)),
+    "scaled tanh: after residual": (
+        [Residual([Conv2d(2, 1)]), ScaledTanh(), Conv2d(3, 2)],
+        (2, 4, 5),
+    ),
     "relu: first": ([ReLU(), Dense(3)], (2, 3, 4)),
     "relu: after conv": ([Conv2d(3, 2), ReLU(), Conv2d(3, 2)], (2, 4, 5)),
     "relu: after dense": ([Dense(9), ReLU(), Dense(3)], (2, 3, 4)),

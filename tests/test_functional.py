@@ -179,6 +179,26 @@ def test_average_pooling(case):
 
 
 @checks(60)
+@given(case=poolings())
+def test_subsampling(case):
+    rng = np.random.default_rng(case["seed"])
+    x, size = normal(rng, *case["shape"]), case["size"]
+    weight, bias = normal(rng, x.shape[1]), normal(rng, x.shape[1])
+    window = {"kernel_size": size, "stride": case["stride"]}
+    y = functional.subsampling2d(x, weight, bias, **window, threads=case["threads"])
+    expected = reference.subsampling2d(x, weight, bias, **window)
+    parts = np.abs(x), np.abs(weight), np.abs(bias)
+    assert_rounded(y, expected, reference.subsampling2d(*parts, **window), size**2 + 1)
+    dy = normal(rng, *y.shape)
+    arguments = {**window, "threads": case["threads"]}
+    found = functional.subsampling2d_backward(x, weight, dy, **arguments)
+    expected = reference.subsampling2d_backward(x, weight, dy, **window)
+    magnitudes = reference.subsampling2d_backward(*parts[:2], np.abs(dy), **window)
+    for one, other, magnitude in zip(found, expected, magnitudes, strict=True):
+        assert_rounded(one, other, magnitude, size**2 + dy[:, 0].size)
+
+
+@checks(60)
 @given(case=poolings(), ties=st.booleans())
 def test_max_pooling(case, ties):
     rng = np.random.default_rng(case["seed"])
@@ -291,6 +311,10 @@ def test_activations(shape, seed, threads):
     # 1 - y^2 loses digits where y is near 1: an error in y counts twice, relative to dy
     dx = functional.tanh_backward(x, dy, threads=threads)
     assert_rounded(dx, reference.tanh_backward(x, dy), np.abs(dy), 100)
+    y = functional.scaled_tanh(x, threads=threads)
+    assert_rounded(y, reference.scaled_tanh(x), np.abs(reference.scaled_tanh(x)), 12)
+    dx = functional.scaled_tanh_backward(x, dy, threads=threads)
+    assert_rounded(dx, reference.scaled_tanh_backward(x, dy), np.abs(dy), 120)
     y = functional.sigmoid(x, threads=threads)
     np.testing.assert_allclose(y, reference.sigmoid(x), rtol=0, atol=2**-22)
     dx = functional.sigmoid_backward(x, dy, threads=threads)
@@ -370,6 +394,8 @@ CALLS: dict[str, dict[str, Any]] = {
     "conv2d_backward": {"x": X, "weight": WEIGHT, "dy": DY},
     "avg_pool2d": {"x": X},
     "avg_pool2d_backward": {"x": X, "dy": POOLED},
+    "subsampling2d": {"x": X, "weight": BIAS[:3], "bias": BIAS[1:]},
+    "subsampling2d_backward": {"x": X, "weight": BIAS[:3], "dy": POOLED},
     "max_pool2d": {"x": X},
     "max_pool2d_backward": {"x": X, "dy": POOLED},
     "dense": {"x": ROWS, "weight": MATRIX, "bias": BIAS},
@@ -378,6 +404,8 @@ CALLS: dict[str, dict[str, Any]] = {
     "tanh_backward": {"x": X, "dy": X[::-1].copy()},
     "relu": {"x": X},
     "relu_backward": {"x": X, "dy": X[::-1].copy()},
+    "scaled_tanh": {"x": X},
+    "scaled_tanh_backward": {"x": X, "dy": X[::-1].copy()},
     "sigmoid": {"x": X},
     "sigmoid_backward": {"x": X, "dy": X[::-1].copy()},
     "leaky_relu": {"x": X},
@@ -387,10 +415,11 @@ CALLS: dict[str, dict[str, Any]] = {
 }
 ARGUMENTS = [(name, key) for name, call in CALLS.items() for key in call]
 FLOATS = [(name, key) for name, key in ARGUMENTS if key != "labels"]
+ELEMENT_WISE = ("tanh", "scaled_tanh", "relu", "sigmoid", "leaky_relu")
 SHAPED = [
     (name, key)
     for name, key in FLOATS
-    if not (key == "x" and name.startswith(("tanh", "relu", "sigmoid", "leaky_relu")))
+    if not (key == "x" and name.startswith(ELEMENT_WISE))
 ]
 
 

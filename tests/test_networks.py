@@ -94,7 +94,9 @@ def test_hidden_is_an_option_of_mlp():
     assert lenet5c.mlp(hidden=30).parameters["HIDDEN.weight"].shape == (30, 784)
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu", "sigmoid", "leaky-relu"])
+@pytest.mark.parametrize(
+    "activation", ["tanh", "scaled-tanh", "relu", "sigmoid", "leaky-relu"]
+)
 @pytest.mark.parametrize("pooling", ["avg", "max"])
 def test_activation_and_pooling_are_options_of_lenet5(activation, pooling):
     model = lenet5c.lenet5(activation=activation, pooling=pooling)
@@ -143,7 +145,9 @@ def fans(weight: np.ndarray) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("name", ["C1", "C3", "C5", "F6", "OUTPUT"])
-@pytest.mark.parametrize("activation", ["tanh", "relu", "sigmoid", "leaky-relu"])
+@pytest.mark.parametrize(
+    "activation", ["tanh", "scaled-tanh", "relu", "sigmoid", "leaky-relu"]
+)
 def test_weights_start_by_the_activation_that_follows(name, activation):
     """Glorot before tanh and sigmoid and at the output, He before ReLU; uniform."""
     weight = lenet5c.lenet5(activation=activation).parameters[f"{name}.weight"]

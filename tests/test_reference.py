@@ -128,6 +128,26 @@ def test_pooling_gradients(kind, height, width, size, stride):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8)
 
 
+@pytest.mark.parametrize(("height", "width", "size", "stride"), WINDOWS)
+def test_subsampling_window_by_window(height, width, size, stride):
+    rng = np.random.default_rng(5)
+    x, weight, bias = rng.normal(size=(2, 3, height, width)), *rng.normal(size=(2, 3))
+    y = reference.subsampling2d(x, weight, bias, size, stride=stride)
+    step = stride or size
+    for c, i, j in np.ndindex(y.shape[1:]):
+        window = x[:, c, i * step : i * step + size, j * step : j * step + size]
+        expected = weight[c] * window.sum((1, 2)) + bias[c]
+        np.testing.assert_allclose(y[:, c, i, j], expected, rtol=0, atol=1e-13)
+
+    def forward(x, weight, bias=bias, **options):
+        return reference.subsampling2d(x, weight, bias, size, **options)
+
+    def backward(x, weight, dy, **options):
+        return reference.subsampling2d_backward(x, weight, dy, size, **options)
+
+    check_gradients(forward, backward, [x, weight], stride=stride)
+
+
 def test_gradient_goes_to_the_first_of_equal_maxima():
     x = np.array([[[[1.0, 3.0, 3.0], [3.0, 3.0, 0.0]]]])
     dy = np.array([[[[10.0, 20.0]]]])
@@ -146,7 +166,9 @@ def test_dense_gradients():
     check_gradients(reference.dense, reference.dense_backward, [x, weight])
 
 
-@pytest.mark.parametrize("kind", ["tanh", "relu", "sigmoid", "leaky_relu"])
+@pytest.mark.parametrize(
+    "kind", ["tanh", "scaled_tanh", "relu", "sigmoid", "leaky_relu"]
+)
 def test_activation_gradients(kind):
     x = np.random.default_rng(6).uniform(-3, 3, size=(3, 4, 5))
     assert np.abs(x).min() > STEP  # away from the corner of ReLU
@@ -160,6 +182,9 @@ def test_activations_by_their_definitions():
     np.testing.assert_array_equal(reference.relu(x), [0, 0, 0.5, 2])
     expected = (np.exp(x) - np.exp(-x)) / (np.exp(x) + np.exp(-x))
     np.testing.assert_allclose(reference.tanh(x), expected, rtol=1e-14)
+    np.testing.assert_allclose(
+        reference.scaled_tanh(1.5 * x), 1.7159 * expected, rtol=1e-14
+    )
     np.testing.assert_allclose(reference.sigmoid(x), 1 / (1 + np.exp(-x)), rtol=1e-14)
     np.testing.assert_array_equal(reference.leaky_relu(x, 0.25), [-0.5, 0, 0.5, 2])
     np.testing.assert_array_equal(reference.relu_backward(0.0, 5.0), 0)

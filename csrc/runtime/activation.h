@@ -1,5 +1,5 @@
-/* tanh, ReLU and sigmoid: at the end of the op before them, or ops of their own;
- * and leaky ReLU, always one of its own. */
+/* tanh, scaled or not, ReLU and sigmoid: at the end of the op before them, or ops of their
+ * own; and leaky ReLU, always one of its own. */
 
 /* What it takes, roughly, to activate the present map. */
 static void add_cycles(struct planner *plan, int activation)
@@ -48,6 +48,13 @@ static int plan_sigmoid(struct planner *plan, const struct layer *layer)
     return 1;
 }
 
+static int plan_scaled_tanh(struct planner *plan, const struct layer *layer)
+{
+    (void)layer;
+    add_activation(plan, SCALED_TANH);
+    return 1;
+}
+
 static const struct kind tanh_kind = {
     .name = "tanh",
     .plan = plan_tanh,
@@ -63,6 +70,12 @@ static const struct kind relu_kind = {
 static const struct kind sigmoid_kind = {
     .name = "sigmoid",
     .plan = plan_sigmoid,
+    .takes_flat = 1,
+};
+
+static const struct kind scaled_tanh_kind = {
+    .name = "scaled_tanh",
+    .plan = plan_scaled_tanh,
     .takes_flat = 1,
 };
 

@@ -94,6 +94,12 @@ INLINE vec LENET5C_SET(sigmoid)(vec x)
     return FMA(all(0.5f), LENET5C_SET(tanh)(all(0.5f) * x), all(0.5f));
 }
 
+/* A tanh(S x) */
+INLINE vec LENET5C_SET(scaled_tanh)(vec x)
+{
+    return all(LENET5C_AMPLITUDE) * LENET5C_SET(tanh)(all(LENET5C_SLOPE) * x);
+}
+
 /* y[i] = A(x[i]) for n numbers, in place */
 LENET5C_TARGET static void LENET5C_SET(activate)(float *x, ptrdiff_t n, int activation)
 {
@@ -108,6 +114,8 @@ LENET5C_TARGET static void LENET5C_SET(activate)(float *x, ptrdiff_t n, int acti
         for (; i + V <= n; i += V) store(x + i, LENET5C_SET(tanh)(load(x + i)));
     } else if (activation == SIGMOID) {
         for (; i + V <= n; i += V) store(x + i, LENET5C_SET(sigmoid)(load(x + i)));
+    } else if (activation == SCALED_TANH) {
+        for (; i + V <= n; i += V) store(x + i, LENET5C_SET(scaled_tanh)(load(x + i)));
     } else {
         for (; i + V <= n; i += V) store(x + i, LENET5C_MAX(all(0), load(x + i)));
     }
@@ -118,6 +126,8 @@ LENET5C_TARGET static void LENET5C_SET(activate)(float *x, ptrdiff_t n, int acti
             store(rest, LENET5C_SET(tanh)(load(rest)));
         else if (activation == SIGMOID)
             store(rest, LENET5C_SET(sigmoid)(load(rest)));
+        else if (activation == SCALED_TANH)
+            store(rest, LENET5C_SET(scaled_tanh)(load(rest)));
         else
             store(rest, LENET5C_MAX(all(0), load(rest)));
         memcpy(x + i, rest, (size_t)(n - i) * sizeof(float));

@@ -61,7 +61,7 @@ struct layer {
 static int is_init(struct text t)
 {
     return begins_with(t, 'n') || string_is(t, "glorot") || string_is(t, "he") ||
-           string_is(t, "lecun");
+           string_is(t, "lecun") || string_is(t, "lecun-1998");
 }
 
 /* Whether it is a share of one, below it. */

@@ -61,25 +61,34 @@ static int read_norm(const struct options *given, struct layer *layer)
            get_number(given->values[EPS], &layer->eps) && layer->eps > 0 && layer->eps < 1;
 }
 
+/* An op that scales and shifts channels, by zeros so far: where its scales are to go, and
+ * `shifts` behind them, or NULL. */
+static float *add_scale(struct planner *plan, ptrdiff_t *shifts)
+{
+    struct op *op = add_op(plan, plan->model->kernels->run_scale);
+    float *values;
+    op->size = *shifts = round_up(plan->channels, plan->model->kernels->lanes);
+    op->weights = values = take(plan, 2 * (uint64_t)op->size * sizeof *values);
+    if (values) memset(values, 0, 2 * (size_t)op->size * sizeof *values);
+    set_same_map(plan);
+    plan->may_activate = 1;
+    return values;
+}
+
 /* A batch normalisation that comes after something else than a product. */
 static int plan_norm(struct planner *plan, const struct layer *layer)
 {
     struct norm norm;
-    struct op *op;
     double scale, shift;
+    ptrdiff_t shifts;
     float *values;
     if (!find_norm(plan, layer, plan->channels, &norm)) return 0;
-    op = add_op(plan, plan->model->kernels->run_scale);
-    op->size = round_up(plan->channels, plan->model->kernels->lanes);
-    op->weights = values = take(plan, 2 * (uint64_t)op->size * sizeof *values);
-    for (int c = 0; values && c < op->size; c++) {
-        scale = shift = 0;
-        if (c < plan->channels) get_scale(plan->file, &norm, c, &scale, &shift);
+    values = add_scale(plan, &shifts);
+    for (int c = 0; values && c < plan->channels; c++) {
+        get_scale(plan->file, &norm, c, &scale, &shift);
         values[c] = (float)scale;
-        values[op->size + c] = (float)shift;
+        values[shifts + c] = (float)shift;
     }
-    set_same_map(plan);
-    plan->may_activate = 1;
     return 1;
 }
 

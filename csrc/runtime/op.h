@@ -2,7 +2,7 @@
  * writes one; and the kernels of an instruction set, which do their arithmetic.
  */
 
-enum activation { NO_ACTIVATION, TANH, RELU, SIGMOID };
+enum activation { NO_ACTIVATION, TANH, RELU, SIGMOID, SCALED_TANH };
 
 struct op;
 typedef void tile_function(const struct op *, const float *, const float *, float *);

@@ -1,4 +1,5 @@
-/* Pooling: mean or maximum of a window that moves, and the mean of a whole map. */
+/* Pooling: mean or maximum of a window that moves, and the mean of a whole map; and
+ * subsampling, a mean that is scaled. */
 
 /* y[oy][ox][c] or y[oy][c][ox] = maximum over what of the window lies within the map */
 static void run_padded_pool(const struct op *p, const float *x, float *y)
@@ -92,6 +93,23 @@ static int plan_avg_pool(struct planner *plan, const struct layer *layer)
     return plan_pool(plan, layer, 0);
 }
 
+static int plan_subsampling(struct planner *plan, const struct layer *layer)
+{
+    const int channels = plan->channels;
+    const float area = (float)layer->kh * (float)layer->kh;
+    const int64_t weight = find_tensor(plan, layer->name, ".weight", &channels, 1);
+    const int64_t bias = find_tensor(plan, layer->name, ".bias", &channels, 1);
+    ptrdiff_t shifts;
+    float *values;
+    if (weight < 0 || bias < 0 || !plan_pool(plan, layer, 0)) return 0;
+    values = add_scale(plan, &shifts);
+    for (int c = 0; values && c < channels; c++) {
+        values[c] = payload_float(plan->file, weight + c) * area;
+        values[shifts + c] = payload_float(plan->file, bias + c);
+    }
+    return 1;
+}
+
 static int plan_max_pool(struct planner *plan, const struct layer *layer)
 {
     return plan_pool(plan, layer, 1);
@@ -112,6 +130,13 @@ static const struct kind avg_pool2d_kind = {
     .options = BIT(KERNEL_SIZE) | BIT(STRIDE),
     .read = read_pool,
     .plan = plan_avg_pool,
+};
+
+static const struct kind subsampling2d_kind = {
+    .name = "subsampling2d",
+    .options = BIT(KERNEL_SIZE) | BIT(STRIDE),
+    .read = read_pool,
+    .plan = plan_subsampling,
 };
 
 static const struct kind max_pool2d_kind = {

@@ -185,6 +185,14 @@ DIGITS_INLINE void digits_sigmoid(float *x, const int n)
     for (int i = 0; i < n; i++) x[i] = 0.5f * x[i] + 0.5f;
 }
 
+/* x = A tanh(S x) */
+DIGITS_INLINE void digits_tanh_scaled(float *x, const int n)
+{
+    for (int i = 0; i < n; i++) x[i] *= LENET5C_SLOPE;
+    digits_tanh(x, n);
+    for (int i = 0; i < n; i++) x[i] *= LENET5C_AMPLITUDE;
+}
+
 /* x where it is above 0, else slope x */
 DIGITS_INLINE void digits_leaky(float *x, const int n, const float slope)
 {

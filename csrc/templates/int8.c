@@ -70,20 +70,6 @@ DIGITS_INLINE void digits_sigmoid(int8_t *x, const int n)
     for (int i = 0; i < n; i++) x[i] = (int8_t)((128 + x[i]) / 2);
 }
 
-/* x[i][j] = weight[j] x[i][j] + bias[j], rescaled as in a convolution, for the map
- * x [P][C] */
-DIGITS_INLINE void digits_scale(int8_t *x, const int8_t *weight, const int32_t *bias,
-    const int32_t *multiplier, const int shift, const int32_t least, const int32_t most,
-    const int8_t *table, const int p, const int c)
-{
-    for (int i = 0; i < p; i++)
-        for (int j = 0; j < c; j++, x++) {
-            const int32_t sum = weight[j] * *x + bias[j];
-            const int32_t v = digits_rescale(sum, multiplier[j], shift, least, most);
-            *x = digits_finish(v, table);
-        }
-}
-
 /* x = x m + z mz, rescaled as in a convolution */
 DIGITS_INLINE void digits_add(int8_t *x, const int8_t *z, const int n, const int32_t m,
     const int32_t mz, const int shift, const int32_t least, const int32_t most,
@@ -193,6 +179,24 @@ DIGITS_INLINE int32_t digits_window(
     for (int r = 0; r < kh; r++)
         for (int t = 0; t < kw; t++) sum += x[(r * w + t) * c];
     return sum;
+}
+
+/* y[i][k][j] = weight[j] (sum of a window of the map x [H][W][C]) + bias[j], rescaled as
+ * in a convolution; y may be x where windows are pixels. */
+DIGITS_INLINE void digits_scale(const int8_t *x, int8_t *y, const int8_t *weight,
+    const int32_t *bias, const int32_t *multiplier, const int shift, const int32_t least,
+    const int32_t most, const int8_t *table, const int c, const int w, const int kh,
+    const int kw, const int stride, const int oh, const int ow)
+{
+    for (int i = 0; i < oh; i++)
+        for (int k = 0; k < ow; k++, y += c)
+            for (int j = 0; j < c; j++) {
+                const int32_t sum =
+                    digits_window(x + (i * w + k) * stride * c + j, c, w, kh, kw);
+                const int32_t v = digits_rescale(
+                    weight[j] * sum + bias[j], multiplier[j], shift, least, most);
+                y[j] = digits_finish(v, table);
+            }
 }
 
 /* Means of windows of the map x [H][W][C], to the nearest, halves upwards. The sum is

@@ -329,13 +329,14 @@ NAMES: dict[str, str] = {
     "lenet5c.Conv2d(filters, kernel_size)": "Conv Convolution Convolution2D Conv1d",
     "lenet5c.MaxPool2d(kernel_size)": "MaxPooling2D MaxPool MaxPooling",
     "lenet5c.AvgPool2d(kernel_size)": (
-        "AveragePooling2D AvgPooling2D AveragePool2d AvgPool AveragePool Subsampling"
+        "AveragePooling2D AvgPooling2D AveragePool2d AvgPool AveragePool"
     ),
+    "lenet5c.Subsampling2d(kernel_size)": "Subsampling Subsample Subsampling2D",
     "lenet5c.GlobalAvgPool2d()": (
         "GlobalAveragePooling2D AdaptiveAvgPool2d GlobalAvgPool GlobalPool"
     ),
     "lenet5c.BatchNorm2d()": "BatchNormalization BatchNorm BatchNorm1d LayerNorm BN",
-    "lenet5c.Tanh(), ReLU(), LeakyReLU() and Sigmoid() are the activations": (
+    "lenet5c.Tanh, ScaledTanh, ReLU, LeakyReLU and Sigmoid are the activations": (
         "Activation ELU GELU SiLU ReLU6 Hardtanh Softplus sigmoid activations"
     ),
     "lenet5c.SGD() and lenet5c.AdamW() are the optimizers": (

@@ -31,7 +31,9 @@ from lenet5c.layers import (
     LeakyReLU,
     MaxPool2d,
     ReLU,
+    ScaledTanh,
     Sigmoid,
+    Subsampling2d,
     Tanh,
 )
 from lenet5c.parameters import MAX_PARAMETERS
@@ -111,6 +113,16 @@ def _conv(path: Path, node: Any) -> None:
     if path.pad_value != 0:
         path.expect_no_pads()
     path.pads, path.pad_value = [0, 0, 0, 0], 0.0
+    own = path.graph.own and "group" in options
+    alike = (weight == weight[..., :1, :1]).all() and not any(pads)
+    if alike and filters == groups and (groups > 1 or own) and sizes == kernel[:1] * 2:
+        bias = np.zeros(filters, np.float32)
+        if len(node.input) > 2 and node.input[2] != "":
+            bias = to_float32("bias", path.graph.values[node.input[2]])
+        subsampling = Subsampling2d(kernel[0], stride)
+        path.add_layer(node, subsampling, weight=weight[:, 0, 0, 0], bias=bias)
+        path.dims = path.shape
+        return
     weight = _spread(weight, groups, dilations, pads)
     parameters = {"weight": weight}
     if has_bias := len(node.input) > 2 and node.input[2] != "":
@@ -423,6 +435,10 @@ def _arithmetic(path: Path, node: Any) -> None:
     if operator == "Add" and isinstance(last, (Conv2d, Dense)):
         path.add_bias(to_float32("bias", value))
         return
+    if operator == "Mul" and _ends_scaled_tanh(path, value):
+        del path.layers[-2:], path.parameters[-2:]
+        path.add_layer(node, ScaledTanh())
+        return
     exact = value.astype(np.float64)
     scale, offset = np.ones(1), np.zeros(1)
     if operator in ("Mul", "Div"):
@@ -432,7 +448,8 @@ def _arithmetic(path: Path, node: Any) -> None:
         offset = -exact if operator == "Sub" and not here else exact
     first = not path.layers and not path.depth and stage.pad is None
     one = value.size == 1 and value.ndim <= len(path.dims) + 1
-    if first and one and (stage.of_bytes or path.graph.own):
+    named = path.graph.own and node.name  # as layers are in a file of lenet5c
+    if first and one and (stage.of_bytes or path.graph.own) and not named:
         stage.scale = float(stage.scale * scale.item())
         stage.offset = float(stage.offset * scale.item() + offset.item())
         return
@@ -446,6 +463,18 @@ def _arithmetic(path: Path, node: Any) -> None:
     path.affine = scales, offsets
     if len(path.layers) == 1 and not path.depth and not stage.of_bytes:
         stage.of_255 = bool((np.abs(scales) < MIN_SCALE_OF_SHARES).all())
+
+
+def _ends_scaled_tanh(path: Path, amplitude: Array) -> bool:
+    """Whether the two nodes before are the rest of it, as `export_onnx` writes it."""
+    if [type(layer) for layer in path.layers[-2:]] != [BatchNorm2d, Tanh]:
+        return False
+    found = path.parameters[-2]
+    count = len(found["weight"])
+    slope = np.full(count, ScaledTanh.slope, np.float32)
+    wanted = affine(slope, np.zeros(count))
+    alike = [np.array_equal(found[part], wanted[part]) for part in wanted]
+    return all(alike) and bool((amplitude == np.float32(ScaledTanh.amplitude)).all())
 
 
 def _pad(path: Path, node: Any) -> None:

@@ -22,6 +22,8 @@ cdef extern from "lanes.h" nogil:
         TILE_WIDE_F
         TILE_WIDE_X
         TILE_FIELD_R
+    const float LENET5C_AMPLITUDE  # of the scaled tanh: csrc/elementary.h
+    const float LENET5C_SLOPE
     lanes lanes_set(float value)
     lanes lanes_keep(lanes v)
     int lanes_rounds(int n)

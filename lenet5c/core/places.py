@@ -7,7 +7,7 @@ source, other : int
     The maps that it reads, by number; `other` is -1 but for an addition. Map 0 holds
     the images, and node i writes map i + 1.
 activation : str or None
-    "tanh", "relu" or "sigmoid", applied to its output.
+    "tanh", "relu", "sigmoid" or "scaled_tanh", applied to its output.
 below, below_other : str or None
     The activations that were applied to what it reads.
 needs_dx, needs_other : bool

@@ -5,7 +5,7 @@ added where a shard is missing. So do the microbatches. Any aligned part of a ba
 be summed by itself, whoever does it, and the sum of the parts is the batch's to the bit.
 """
 
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from lenet5c.core.plan cimport SLICE, Batch, Call, Op, Plan, Task, Workspace
 
@@ -27,6 +27,22 @@ cdef inline void add_shards(
             for i in range(n):
                 to[i] += other[i]
         step *= 2
+
+
+cdef inline void reduce_image_slice(
+    const Op *op, const Call *call, float *by_image, Py_ssize_t apart, int images,
+    const Task *task,
+) noexcept nogil:
+    """Imagewise: a slice of an op's gradient, from the places of all images."""
+    cdef float *sums = by_image + op.image_at + task.start
+    cdef float *to = call.gradient + op.weight + task.start
+    cdef Py_ssize_t i
+    add_shards(sums, apart, images, task.count)
+    if call.add:
+        for i in range(task.count):
+            to[i] += sums[i]
+    else:
+        memcpy(to, sums, task.count * sizeof(float))
 
 
 cdef inline int waiting_sums(int microbatch) noexcept nogil:

@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 
 from lenet5c._support.build import get_include
 from lenet5c.core.places import place
-from lenet5c.deploy.int8 import TANH_TABLE, Quantized, QuantizedLayer
-from lenet5c.deploy.steps import Step, steps_of
+from lenet5c.deploy.int8 import BY_TABLE, TANH_TABLE, Quantized, QuantizedLayer
+from lenet5c.deploy.steps import Step, of_channels, steps_of
 from lenet5c.files.atomic import write_atomically
-from lenet5c.graph import scale_and_shift
 from lenet5c.interfaces import Network
 from lenet5c.layers.base import Shape
 
@@ -35,10 +34,9 @@ MAX_VECTORS = 2  # in a block of filters
 DENSE_VECTORS = 6  # where the output is one pixel
 TAPS = 16  # int8 taps are filled up to a multiple of it
 # Steps that write over what they read.
-IN_PLACE = {"scale", "add", "tanh", "relu", "sigmoid", "leaky"}
-LIMITS = {  # of int8
-    "tanh": "-799, 799",
-    "sigmoid": "-799, 799",
+IN_PLACE = {"scale", "add", "tanh", "tanh_scaled", "relu", "sigmoid", "leaky"}
+LIMITS: dict[str | None, str] = {  # of int8
+    **dict.fromkeys(BY_TABLE, "-799, 799"),
     "relu": "0, 127",
     None: "-127, 127",
 }
@@ -118,17 +116,19 @@ def _float_step(code: "_Code", model: Network, step: Step, other: str) -> None:
         what = f"blocks of {block} filters: biases, then the weights, tap by tap"
         array = code.array(code.of_layer(step.name, "weight"), blocks, what)
         code.call("conv", array, _window(step), block, to=step.output_shape)
-    elif step.kind == "scale":
+    elif step.kind in ("scale", "subsample"):
         channels, height, width = step.output_shape
-        parameters = {**model.parameters, **model.buffers}
-        both = scale_and_shift(parameters, step.name, step.eps)
-        values = np.stack(both).astype(np.float32)
+        scale, shift = of_channels(step, {**model.parameters, **model.buffers})
+        if step.kind == "subsample":  # the mean, scaled
+            code.call("avg_pool", _window(step), to=step.output_shape)
+            scale *= math.prod(step.kernel)
+        values = np.stack([scale, shift]).astype(np.float32)
         what = "scales, then shifts, of channels"
         array = code.array(code.of_layer(step.name, "scales"), values, what)
         code.call("scale", array, height * width, channels, x="{x}")
     elif step.kind == "add":
         code.call("add", size, x=f"{{x}}, {other}")
-    elif step.kind in ("tanh", "relu", "sigmoid"):
+    elif step.kind in ("tanh", "tanh_scaled", "relu", "sigmoid"):
         code.call(step.kind, size, x="{x}")
     elif step.kind == "leaky":
         code.call("leaky", size, _float_text(step.slope), x="{x}")
@@ -190,7 +190,7 @@ def _int8_step(code: "_Code", layer: QuantizedLayer, other: str) -> None:
     size = math.prod(step.output_shape)
     if step.kind == "conv":
         _int8_conv(code, layer)
-    elif step.kind == "scale":
+    elif step.kind in ("scale", "subsample"):
         _int8_scale(code, layer)
     elif step.kind == "add":
         assert layer.multiplier is not None
@@ -201,7 +201,7 @@ def _int8_step(code: "_Code", layer: QuantizedLayer, other: str) -> None:
     elif step.kind == "leaky":
         assert layer.multiplier is not None
         code.call("leaky", size, int(layer.multiplier[0]), layer.shift, x="{x}")
-    elif step.kind in ("tanh", "sigmoid"):
+    elif step.kind in BY_TABLE:
         assert layer.multiplier is not None
         table = (int(layer.multiplier[0]), layer.shift, code.table(step.kind))
         code.call("tanh", size, *table, x="{x}")
@@ -222,9 +222,11 @@ def _int8_scale(code: "_Code", layer: QuantizedLayer) -> None:
         )
         if values is not None
     ]
-    channels, height, width = step.output_shape
-    numbers = (layer.shift, code.limits(step), height * width, channels)
-    code.call("scale", *arrays, *numbers, x="{x}")
+    numbers = (layer.shift, code.limits(step), _window(step))
+    if step.kind == "scale":
+        code.call("scale", *arrays, *numbers, x="{x}, {x}")
+    else:
+        code.call("scale", *arrays, *numbers, to=step.output_shape)
 
 
 def _int8_conv(code: "_Code", layer: QuantizedLayer) -> None:
@@ -327,14 +329,14 @@ class _Code:
         return f"{LIMITS[step.activation]}, {self.table(step.activation)}"
 
     def table(self, activation: str | None) -> str:
-        return f"{self.name}_tanh_table" if activation in ("tanh", "sigmoid") else "0"
+        return f"{self.name}_tanh_table" if activation in BY_TABLE else "0"
 
     def begin(self, step: Step) -> None:
         """A comment, and the zeros around the input."""
         text = f"{_plain(step.name)}: {_shape(step.input_shape)} -> "
         text += _shape(step.output_shape)
         if step.activation:
-            text += f", {step.activation}"
+            text += f", {step.activation.replace('_', ' ')}"
         elif step.name == step.last and step.kind != "conv":
             text += f", {step.kind.replace('_', ' ')}"
         self.layers.append(text)
@@ -516,7 +518,7 @@ def _window(step: Step) -> str:
     if step.kind == "conv":
         width += 2 * step.padding
         return f"{channels}, {width}, {rows}, {across * channels}, {out}, {filters}"
-    size = f"{rows}, {across}" if step.kind == "avg_pool" else f"{rows}"
+    size = f"{rows}" if step.kind == "max_pool" else f"{rows}, {across}"
     return f"{channels}, {width}, {size}, {out}"
 
 

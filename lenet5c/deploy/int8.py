@@ -10,9 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from lenet5c.data.images import InputStage
 from lenet5c.deploy.steps import Step
+from lenet5c.layers import ScaledTanh
 from lenet5c.layers.base import Shape
 
 __all__ = [
+    "BY_TABLE",
     "MAX_INT8",
     "MAX_SUM",
     "TANH_ONE",
@@ -29,6 +31,12 @@ MAX_SUM = 1 << 30  # of a bias, and of the products that are added to it
 MAX_SHIFT = 62
 TANH_ONE = 256  # the argument 1.0 in the table of tanh
 TANH_TABLE = np.rint(MAX_INT8 * np.tanh(np.arange(800) / TANH_ONE)).astype(np.int8)
+# What that table serves: what the argument is multiplied with, what 127 stands for.
+BY_TABLE = {
+    "tanh": (1.0, 1.0),
+    "tanh_scaled": (ScaledTanh.slope, ScaledTanh.amplitude),
+    "sigmoid": (0.5, 1.0),
+}
 EXACT_IN_FLOAT32 = 1 << 24
 
 
@@ -41,7 +49,7 @@ class QuantizedLayer:
     step : Step
     scale : float
         What one unit of the output stands for.
-    weight : (F, C, KH, KW) int8, (C, 1, 1, 1) of a scale, or None
+    weight : (F, C, KH, KW) int8, (C, 1, 1, 1) of a scale or a subsampling, or None
     bias : (F,) int32, or None
     multiplier : (F,) int32, (1,) of an activation, (2,) of an addition, or None
         Sums, times this, over 2 to the `shift`, are the output before its activation.
@@ -95,13 +103,13 @@ def run(
         both = np.stack(maps, axis=-1).astype(np.int64)
         y = _shifted(both @ layer.multiplier.astype(np.int64), layer.shift)
         activation = step.activation
-    elif step.kind in ("conv", "scale"):
+    elif step.kind in ("conv", "scale", "subsample"):
         y = _sums(layer, x)
         if layer.multiplier is None:
             return y.astype(np.int32)
         y = _rescale(y, layer.multiplier[:, None, None], layer.shift)
         activation = step.activation
-    elif step.kind in ("tanh", "sigmoid"):
+    elif step.kind in BY_TABLE:
         assert layer.multiplier is not None
         y = _rescale(x.astype(np.int64), layer.multiplier, layer.shift)
         activation = step.kind
@@ -119,7 +127,7 @@ def run(
             return y.astype(np.int32)
     else:
         raise ValueError(f"{step.name}: int8 has no step of kind {step.kind!r}")
-    if activation in ("tanh", "sigmoid"):
+    if activation in BY_TABLE:
         most = len(TANH_TABLE) - 1
         both_sides = np.concatenate([-TANH_TABLE[:0:-1], TANH_TABLE])
         y = both_sides[np.clip(y, -most, most) + most]
@@ -135,8 +143,8 @@ def _sums(layer: QuantizedLayer, x: NDArray[np.int8]) -> NDArray[np.int64]:
     step, weight, bias = layer.step, layer.weight, layer.bias
     assert weight is not None
     assert bias is not None
-    if step.kind == "scale":
-        products: NDArray[np.int64] = x.astype(np.int64) * weight[:, 0]
+    if step.kind in ("scale", "subsample"):
+        products: NDArray[np.int64] = _pooled(step, x, True) * weight[:, 0]
         return products + bias[:, None, None]
     exact = largest_product_sum(weight) < EXACT_IN_FLOAT32
     dtype = np.float32 if exact else np.float64

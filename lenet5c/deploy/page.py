@@ -21,9 +21,8 @@ from numpy.typing import ArrayLike, NDArray
 from lenet5c.data.images import InputStage, as_images, encode_labels
 from lenet5c.data.prepare import SIZES
 from lenet5c.deploy.int8 import TANH_TABLE, Quantized
-from lenet5c.deploy.steps import Step, steps_of
+from lenet5c.deploy.steps import Step, of_channels, steps_of
 from lenet5c.files.atomic import write_atomically
-from lenet5c.graph import scale_and_shift
 from lenet5c.interfaces import Network
 from lenet5c.layers import walk
 from lenet5c.layers.base import Shape
@@ -49,8 +48,10 @@ KINDS = {
     "scale": ("scale", "batch normalisation"),
     "add": ("add", "sum of two branches"),
     "avg_pool": ("avg_pool", "average pooling"),
+    "subsample": ("scale", "subsampling"),
     "max_pool": ("max_pool", "max pooling"),
     "tanh": ("activation", "tanh"),
+    "tanh_scaled": ("activation", "scaled tanh"),
     "relu": ("activation", "ReLU"),
     "sigmoid": ("activation", "sigmoid"),
     "leaky": ("activation", "leaky ReLU"),
@@ -172,7 +173,7 @@ def _described(step: Step, what: str, normed: bool) -> str:
     rows, columns = step.kernel
     if step.kind == "conv" and step.kernel == step.input_shape[1:] and not step.padding:
         what = "dense"
-    elif step.kind in ("conv", "avg_pool", "max_pool"):
+    elif step.kind in ("conv", "avg_pool", "subsample", "max_pool"):
         what += f" {rows} \N{MULTIPLICATION SIGN} {columns}"
     if normed:
         what += " with batch normalisation"
@@ -185,8 +186,8 @@ def _arrays(
     step: Step, values: dict[str, NDArray[np.float32]]
 ) -> dict[str, NDArray[Any]]:
     """The float32 weights (F, C, KH, KW) and biases (F,) of a step, if it has any."""
-    if step.kind == "scale":
-        both = scale_and_shift(values, step.name, step.eps)
+    if step.kind in ("scale", "subsample"):
+        both = of_channels(step, values)
         weight, bias = (each.astype(np.float32) for each in both)
     elif step.kind == "conv":
         weight = values[f"{step.name}.weight"]

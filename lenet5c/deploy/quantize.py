@@ -20,6 +20,7 @@ from lenet5c.data.images import as_images, encode_labels
 from lenet5c.deploy import page
 from lenet5c.deploy.c_export import export_int8
 from lenet5c.deploy.int8 import (
+    BY_TABLE,
     MAX_INT8,
     MAX_SUM,
     TANH_ONE,
@@ -29,9 +30,8 @@ from lenet5c.deploy.int8 import (
     largest_product_sum,
     run,
 )
-from lenet5c.deploy.steps import Step, steps_of
+from lenet5c.deploy.steps import Step, of_channels, steps_of
 from lenet5c.display import Displayed, Table, drawing, size_of
-from lenet5c.graph import scale_and_shift
 from lenet5c.interfaces import Network
 from lenet5c.layers.base import Shape
 
@@ -224,7 +224,8 @@ class QuantizedModel(Displayed):
     def has_tanh(self) -> bool:
         """Whether the table of tanh is needed."""
         return any(
-            {"tanh", "sigmoid"} & {step.kind, step.activation} for step in self._steps()
+            step.kind in BY_TABLE or step.activation in BY_TABLE
+            for step in self._steps()
         )
 
     def scores(self, images: ArrayLike) -> NDArray[np.int32]:
@@ -479,12 +480,10 @@ def _quantized(
         unit, out = _unit_of_output(model, step, max(scales) / MAX_INT8, pixels)
         multiplier, shift = fixed_point(np.array(scales) / unit)
         return QuantizedLayer(step, out, multiplier=multiplier, shift=shift)
-    if step.kind == "tanh":
-        multiplier, shift = fixed_point(np.array([scale * TANH_ONE]))
-        return QuantizedLayer(step, 1 / MAX_INT8, multiplier=multiplier, shift=shift)
-    if step.kind == "sigmoid":
-        multiplier, shift = fixed_point(np.array([scale * TANH_ONE / 2]))
-        return QuantizedLayer(step, 1 / MAX_INT8, multiplier=multiplier, shift=shift)
+    if step.kind in BY_TABLE:
+        unit, out = _units_of_table(step.kind)
+        multiplier, shift = fixed_point(np.array([scale / unit]))
+        return QuantizedLayer(step, out, multiplier=multiplier, shift=shift)
     if step.kind == "leaky":
         multiplier, shift = fixed_point(np.array([step.slope]))
         return QuantizedLayer(step, scale, multiplier=multiplier, shift=shift)
@@ -492,13 +491,13 @@ def _quantized(
         return QuantizedLayer(step, scale / math.prod(step.kernel))
     if step.kind in ("avg_pool", "max_pool", "relu", "flatten"):
         return QuantizedLayer(step, scale)
-    if step.kind not in ("conv", "scale"):
+    if step.kind not in ("conv", "scale", "subsample"):
         raise ValueError(f"{step.name}: int8 has no step of kind {step.kind!r}")
-    if step.kind == "scale":
-        real, real_bias = scale_and_shift(
-            {**model.parameters, **model.buffers}, step.name, step.eps
-        )
+    window = 1  # pixels that share a weight
+    if step.kind != "conv":
+        real, real_bias = of_channels(step, {**model.parameters, **model.buffers})
         real = real[:, None, None, None]
+        window = math.prod(step.kernel)
     else:
         shape = (step.output_shape[0], step.input_shape[0], *step.kernel)
         real = model.parameters[f"{step.name}.weight"].astype(np.float64).reshape(shape)
@@ -514,9 +513,9 @@ def _quantized(
     units[units == 0] = 1.0
     weight = np.rint(real / units[:, None, None, None]).astype(np.int8)
     bias = np.rint(real_bias / (units * scale)).astype(np.int32)
-    if largest_product_sum(weight) > MAX_SUM:
+    if window * largest_product_sum(weight) > MAX_SUM:
         raise ValueError(
-            f"model: {step.name} adds up {weight[0].size} products, more than "
+            f"model: {step.name} adds up {window * weight[0].size} products, more than "
             "32 bits hold for certain"
         )
     if raw:
@@ -530,12 +529,16 @@ def _unit_of_output(
     model: Network, step: Step, least: float, pixels: NDArray[np.uint8]
 ) -> tuple[float, float]:
     """What one unit stands for before the step's activation, and after it."""
-    if step.activation == "tanh":
-        return 1 / TANH_ONE, 1 / MAX_INT8
-    if step.activation == "sigmoid":
-        return 2 / TANH_ONE, 1 / MAX_INT8
+    if step.activation in BY_TABLE:
+        return _units_of_table(step.activation)
     scale = max(_largest_activation(model, step, pixels) / MAX_INT8, least)
     return scale, scale
+
+
+def _units_of_table(activation: str) -> tuple[float, float]:
+    """What one unit of the table's argument, and of its number, stands for."""
+    slope, most = BY_TABLE[activation]
+    return 1 / (slope * TANH_ONE), most / MAX_INT8
 
 
 def _largest_activation(model: Network, step: Step, pixels: NDArray[np.uint8]) -> float:

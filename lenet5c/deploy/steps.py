@@ -1,13 +1,16 @@
 """What integers and C code compute in one go, from the nodes of the graph."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lenet5c.graph import Node, lower
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet5c.graph import Node, lower, scale_and_shift
 from lenet5c.layers import BatchNorm2d, Layer, LeakyReLU
 from lenet5c.layers.base import Shape
 
-__all__ = ["Step", "steps_of"]
+__all__ = ["Step", "of_channels", "steps_of"]
 
 # By the kind of a layer, what its step is called.
 KINDS = {
@@ -16,9 +19,11 @@ KINDS = {
     "batch_norm2d": "scale",
     "residual": "add",
     "avg_pool2d": "avg_pool",
+    "subsampling2d": "subsample",
     "global_avg_pool2d": "avg_pool",  # whose window covers its input
     "max_pool2d": "max_pool",
     "tanh": "tanh",
+    "scaled_tanh": "tanh_scaled",
     "relu": "relu",
     "sigmoid": "sigmoid",
     "leaky_relu": "leaky",
@@ -36,8 +41,8 @@ class Step:
 
     Attributes
     ----------
-    kind : {"conv", "scale", "add", "avg_pool", "max_pool", "tanh", "relu", "sigmoid", \
-            "leaky", "flatten"}
+    kind : {"conv", "scale", "add", "avg_pool", "subsample", "max_pool", "tanh", \
+            "tanh_scaled", "relu", "sigmoid", "leaky", "flatten"}
         A batch normalisation is a scale, the end of a `Residual` an addition.
     name : str
         Of the layer that has the parameters.
@@ -46,8 +51,8 @@ class Step:
     input_shape, output_shape : (C, H, W)
     kernel : (KH, KW)
     stride, padding : int
-    activation : {"tanh", "relu", "sigmoid"} or None
-        Of a convolution, a scale or an addition.
+    activation : {"tanh", "tanh_scaled", "relu", "sigmoid"} or None
+        Of a convolution, a scale, a subsampling or an addition.
     sources : tuple of int
         The maps that it reads, two for an addition: 0 is the input, i + 1 the output of
         step i.
@@ -69,6 +74,16 @@ class Step:
     sources: tuple[int, ...] = (0,)
     eps: float = 0.0
     slope: float = 0.0
+
+
+def of_channels(
+    step: Step, values: Mapping[str, NDArray[np.float32]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What a scale, or a subsampling, multiplies with and adds in each channel."""
+    if step.kind == "scale":
+        return scale_and_shift(values, step.name, step.eps)
+    weight, bias = (values[f"{step.name}.{part}"] for part in ("weight", "bias"))
+    return weight.astype(np.float64), bias.astype(np.float64)
 
 
 def steps_of(layers: Sequence[Layer], input_shape: Shape) -> list[Step]:

@@ -26,7 +26,9 @@ from lenet5c.layers import (
     MaxPool2d,
     ReLU,
     Residual,
+    ScaledTanh,
     Sigmoid,
+    Subsampling2d,
     Tanh,
 )
 
@@ -158,8 +160,14 @@ class _Graph:
             inputs.append(self._tensor)
         if isinstance(node.layer, Flatten):
             self._flatten(node.name)
+        elif isinstance(node.layer, ScaledTanh):
+            self._tensor = inputs[0]
+            self._scaled_tanh(node.name)
         else:
             operator, attributes = _operator(node.layer)
+            if isinstance(node.layer, Subsampling2d):
+                self._spread(node.name, *node.layer.window(node.input_shape).kernel)
+                attributes["group"] = node.input_shape[0]
             shape_of = (node.layer.parameter_shapes, node.layer.buffer_shapes)
             parts = [part for shapes in shape_of for part in shapes(node.input_shape)]
             parameters = [f"{node.name}.{part}" for part in parts]
@@ -180,6 +188,22 @@ class _Graph:
         if name or not self._flat:
             self._node("Flatten", [], name or "flat", name, {"axis": 1})
         self._flat = True
+
+    def _spread(self, name: str, rows: int, columns: int) -> None:
+        """Make kernels of one channel each of the weights of a subsampling."""
+        weight = self.constants[f"{name}.weight"]
+        kernels = weight[:, None, None, None].repeat(rows, 2).repeat(columns, 3)
+        self.constants[f"{name}.weight"] = kernels
+
+    def _scaled_tanh(self, name: str) -> None:
+        """Add three nodes, as no operator is this layer; each is named, unlike those of
+        the input stage."""
+        slope, amplitude = self._free(f"{name}.slope"), self._free(f"{name}.amplitude")
+        self.constants[slope] = np.asarray(ScaledTanh.slope, np.float32)
+        self.constants[amplitude] = np.asarray(ScaledTanh.amplitude, np.float32)
+        self._node("Mul", [slope], f"{name}.scaled", f"{name}.slope", {})
+        self._node("Tanh", [], f"{name}.tanh", f"{name}.tanh", {})
+        self._node("Mul", [amplitude], name, name, {})
 
     def _add(
         self,
@@ -221,7 +245,7 @@ class _Graph:
 def _operator(layer: Layer) -> tuple[str, dict[str, Any]]:
     """The ONNX operator of a layer, and its attributes."""
     match layer:
-        case Conv2d():
+        case Conv2d() | Subsampling2d():
             return "Conv", _window(layer)
         case Dense():
             return "Gemm", {"transB": 1}
@@ -248,7 +272,7 @@ def _operator(layer: Layer) -> tuple[str, dict[str, Any]]:
     )
 
 
-def _window(layer: Conv2d | AvgPool2d | MaxPool2d) -> dict[str, Any]:
+def _window(layer: Conv2d | Subsampling2d | AvgPool2d | MaxPool2d) -> dict[str, Any]:
     kernel, stride, padding = layer.window((0, 0, 0))
     pads = {"pads": [padding] * 4} if padding or isinstance(layer, Conv2d) else {}
     return {"kernel_shape": kernel, "strides": [stride] * 2} | pads

@@ -4,7 +4,14 @@ One file a family; all kinds by name are in `LAYERS`. Shapes are (C, H, W): chan
 rows, columns.
 """
 
-from lenet5c.layers.activation import Activation, LeakyReLU, ReLU, Sigmoid, Tanh
+from lenet5c.layers.activation import (
+    Activation,
+    LeakyReLU,
+    ReLU,
+    ScaledTanh,
+    Sigmoid,
+    Tanh,
+)
 from lenet5c.layers.base import Layer
 from lenet5c.layers.conv import Conv2d
 from lenet5c.layers.dense import Dense
@@ -18,7 +25,7 @@ from lenet5c.layers.listed import (
     walk,
 )
 from lenet5c.layers.norm import BatchNorm2d
-from lenet5c.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from lenet5c.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d, Subsampling2d
 from lenet5c.layers.residual import Residual
 
 __all__ = [
@@ -36,7 +43,9 @@ __all__ = [
     "MaxPool2d",
     "ReLU",
     "Residual",
+    "ScaledTanh",
     "Sigmoid",
+    "Subsampling2d",
     "Tanh",
     "initialise",
     "layer_from_dict",

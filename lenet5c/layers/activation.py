@@ -9,7 +9,7 @@ from lenet5c._support.checks import number
 from lenet5c._support.habits import explained
 from lenet5c.layers.base import Layer
 
-__all__ = ["Activation", "LeakyReLU", "ReLU", "Sigmoid", "Tanh"]
+__all__ = ["Activation", "LeakyReLU", "ReLU", "ScaledTanh", "Sigmoid", "Tanh"]
 
 
 class Activation(Layer):
@@ -40,6 +40,33 @@ class Tanh(Activation):
     """
 
     kind: ClassVar[str] = "tanh"
+    name: str | None = None
+
+
+@explained
+@dataclass(frozen=True, kw_only=True)
+class ScaledTanh(Activation):
+    """1.7159 tanh(2 x / 3), element by element: about 1 at 1, and -1 at -1.
+
+    The squashing function of the first LeNet-5 (LeCun et al. 1998, eq. 6 and appendix
+    A). As the targets +-1 lie where it bends most, units that reach them still learn.
+
+    Parameters
+    ----------
+    name : str or None
+
+    Examples
+    --------
+    >>> layers = [lenet5c.ScaledTanh(name="A")]
+    >>> net = lenet5c.Model(layers, input_shape=(1, 1, 2), classes=2)
+    >>> y = net.activations(np.float32([[[-1, 100]]]), "A")
+    >>> [round(float(value), 4) for value in y.ravel()]
+    [-1.0, 1.7159]
+    """
+
+    kind: ClassVar[str] = "scaled_tanh"
+    amplitude: ClassVar[float] = 1.7159  # csrc/elementary.h has both for the kernels
+    slope: ClassVar[float] = 2 / 3
     name: str | None = None
 
 

@@ -167,9 +167,9 @@ def padding_of(padding: object, kernel: tuple[int, int], stride: int) -> int:
 
 
 def check_init(init: str | None) -> None:
-    names = ("glorot", "he", "lecun")
+    names = ("glorot", "he", "lecun", "lecun-1998")
     if init is not None and init not in names:
         raise ValueError(
-            f"init: expected 'glorot', 'he', 'lecun' or None, got {init!r}"
-            + did_you_mean(init, names)
+            "init: expected 'glorot', 'he', 'lecun', 'lecun-1998' or None, got "
+            f"{init!r}" + did_you_mean(init, names)
         )

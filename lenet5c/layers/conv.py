@@ -29,7 +29,7 @@ class Conv2d(Layer):
     bias : bool
         Whether a number is added to each channel of the output. A batch normalisation
         that follows takes it away again.
-    init : {"glorot", "he", "lecun"} or None
+    init : {"glorot", "he", "lecun", "lecun-1998"} or None
         How the weights start; None chooses by the activation that follows.
     name : str or None
 

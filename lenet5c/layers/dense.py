@@ -19,7 +19,7 @@ class Dense(Layer):
     Parameters
     ----------
     outputs : int
-    init : {"glorot", "he", "lecun"} or None
+    init : {"glorot", "he", "lecun", "lecun-1998"} or None
         How the weights start; None chooses by the activation that follows.
     name : str or None
 

@@ -15,19 +15,25 @@ __all__ = ["before_relu", "initialise"]
 
 
 def initialise(
-    weight: NDArray[np.float32], init: str, generator: "np.random.Generator"
+    weight: NDArray[np.float32],
+    init: str,
+    generator: "np.random.Generator",
+    fan_in: int | None = None,
 ) -> None:
     """Fill a weight (O, I, ...) from a uniform distribution, in place.
 
     The limits are sqrt(6 / (fan_in + fan_out)) for "glorot" (Glorot and Bengio 2010,
-    eq. 16), sqrt(6 / fan_in) for "he" (He et al. 2015, eq. 10: variance 2 / fan_in) and
-    sqrt(3 / fan_in) for "lecun" (LeCun et al. 1998, "Efficient BackProp", eq. 16).
+    eq. 16), sqrt(6 / fan_in) for "he" (He et al. 2015, eq. 10: variance 2 / fan_in),
+    sqrt(3 / fan_in) for "lecun" (LeCun et al. 1998, "Efficient BackProp", eq. 16) and
+    2.4 / fan_in for "lecun-1998" (LeCun, Bottou, Bengio, Haffner 1998, appendix A).
 
     Parameters
     ----------
     weight : (O, I, ...) float32, written
-    init : {"glorot", "he", "lecun"}
+    init : {"glorot", "he", "lecun", "lecun-1998"}
     generator : numpy.random.Generator
+    fan_in : int or None
+        Inputs of one output; None is I and what follows it in the weight's shape.
 
     Raises
     ------
@@ -42,11 +48,14 @@ def initialise(
     (True, 0.09)
     """
     field = math.prod(weight.shape[2:])
-    fan_in, fan_out = weight.shape[1] * field, weight.shape[0] * field
+    fan_out = weight.shape[0] * field
+    if fan_in is None:
+        fan_in = weight.shape[1] * field
     variances = {
         "glorot": 2 / (fan_in + fan_out),
         "he": 2 / fan_in,
         "lecun": 1 / fan_in,
+        "lecun-1998": 2.4**2 / 3 / fan_in**2,
     }
     variance = choose("init", init, variances)
     limit = math.sqrt(3 * variance)

@@ -5,14 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from inspect import signature
 from typing import Any
 
-from lenet5c.layers.activation import LeakyReLU, ReLU, Sigmoid, Tanh
+from lenet5c.layers.activation import LeakyReLU, ReLU, ScaledTanh, Sigmoid, Tanh
 from lenet5c.layers.base import Layer, Shape
 from lenet5c.layers.conv import Conv2d
 from lenet5c.layers.dense import Dense
 from lenet5c.layers.dropout import Dropout
 from lenet5c.layers.flatten import Flatten
 from lenet5c.layers.norm import BatchNorm2d
-from lenet5c.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from lenet5c.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d, Subsampling2d
 from lenet5c.layers.residual import Residual
 
 __all__ = [
@@ -34,8 +34,10 @@ LAYERS: dict[str, type[Layer]] = {
             Dense,
             AvgPool2d,
             MaxPool2d,
+            Subsampling2d,
             GlobalAvgPool2d,
             Tanh,
+            ScaledTanh,
             Sigmoid,
             ReLU,
             LeakyReLU,

@@ -1,5 +1,6 @@
 """Pooling."""
 
+import math
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
@@ -7,7 +8,7 @@ from lenet5c._support.checks import both
 from lenet5c._support.habits import explained
 from lenet5c.layers.base import Layer, Shape, Window, padding_of
 
-__all__ = ["AvgPool2d", "GlobalAvgPool2d", "MaxPool2d"]
+__all__ = ["AvgPool2d", "GlobalAvgPool2d", "MaxPool2d", "Subsampling2d"]
 
 
 class _Pool2d(Layer):
@@ -68,6 +69,45 @@ class AvgPool2d(_Pool2d):
 
     def output_shape(self, shape: Shape) -> Shape:
         return self._pooled(shape, 0)
+
+
+@explained
+@dataclass(frozen=True)
+class Subsampling2d(_Pool2d):
+    """weight[c] * (sum of a square window) + bias[c], both trained for each channel.
+
+    The S2 and S4 of the first LeNet-5 (LeCun et al. 1998, section II.B). The weight
+    starts uniform in +-2.4 over the pixels of a window (appendix A), the bias at 0.
+
+    Parameters
+    ----------
+    kernel_size : int
+    stride : int or None
+        None is the window's size.
+    name : str or None
+
+    Examples
+    --------
+    >>> layer = lenet5c.Subsampling2d(2)
+    >>> layer.output_shape((6, 28, 28)), layer.parameter_shapes((6, 28, 28))
+    ((6, 14, 14), {'weight': (6,), 'bias': (6,)})
+    """
+
+    kind: ClassVar[str] = "subsampling2d"
+    takes_activation: ClassVar[bool] = True
+    kernel_size: int = 2
+    stride: int | None = None
+    _: KW_ONLY
+    name: str | None = None
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return self._pooled(shape, 0)
+
+    def parameter_shapes(self, shape: Shape) -> dict[str, tuple[int, ...]]:
+        return {"weight": (shape[0],), "bias": (shape[0],)}
+
+    def multiply_adds(self, shape: Shape) -> int:
+        return math.prod(self.output_shape(shape))
 
 
 @explained

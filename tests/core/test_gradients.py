@@ -22,6 +22,8 @@ from lenet5c import (
     MaxPool2d,
     ReLU,
     Residual,
+    ScaledTanh,
+    Subsampling2d,
     Tanh,
     reference,
 )
@@ -217,6 +219,26 @@ MODELS = {
         3,
     ),
 }
+MODELS |= {
+    "subsampling": lambda: custom(
+        [
+            *(Conv2d(18, 3), ScaledTanh(), Subsampling2d(), ScaledTanh()),  # 18@6x5
+            *(Subsampling2d(3, 1), Tanh(), Conv2d(7, 2), Subsampling2d(), Tanh()),
+            Dense(5),
+        ],
+        (2, 14, 13),
+        5,
+    ),
+    "subsampling, layerwise": lambda: custom(
+        [
+            *(Conv2d(18, 3), BatchNorm2d(), Tanh(), Subsampling2d(), ScaledTanh()),
+            Residual([Subsampling2d(1), Tanh()], [Subsampling2d(1)]),
+            *(Subsampling2d(2, 1), Tanh(), Dense(3)),
+        ],
+        (2, 12, 11),
+        3,
+    ),
+}
 EVERY_MODEL = pytest.mark.parametrize("name", MODELS)
 
 
@@ -252,6 +274,8 @@ def prepared(name: str, count: int, seed: int = 0):
     for key, value in model.parameters.items():
         if key.endswith(".bias"):
             value[...] = rng.uniform(-0.2, 0.2, value.shape)
+        elif key.startswith("subsampling"):  # of a sum, not of a mean
+            value[...] = rng.uniform(-0.4, 0.4, value.shape)
         elif value.ndim == 1:
             value[...] = rng.uniform(0.5, 1.5, value.shape)
     for key, value in model.buffers.items():
@@ -354,6 +378,7 @@ def test_a_batch_of_one_value_a_channel_is_finite():
         ("a wide convolution", 70),
         ("stages of residual blocks", 300),
         ("residual blocks in planes", 140),
+        *(("subsampling", 300), ("subsampling, layerwise", 300)),
     ],
 )
 def test_batches_that_are_summed_in_several_parts(name, count):
@@ -415,8 +440,8 @@ def test_logits_and_feature_maps_equal_the_reference(name):
     kinds = [layer.kind for layer in model.layers] + ["end"]
     for number, layer in enumerate(model.layers):
         # the map behind the activation that is computed with the layer
-        computed_with = ("conv2d", "dense", "batch_norm2d", "residual")
-        folded = layer.kind in computed_with and kinds[number + 1] in ("tanh", "relu")
+        activations = ("tanh", "relu", "scaled_tanh")
+        folded = layer.takes_activation and kinds[number + 1] in activations
         if number or layer.kind != "flatten":
             expected = maps[number + 1 + folded]
             assert_near(model.activations(images, layer.name), expected)
@@ -475,7 +500,10 @@ WIDE = custom(  # more inputs than are summed at a time, and no whole number of 
 )
 
 
-@pytest.mark.parametrize("network", [SEVERAL_KINDS, PADDING_ALONE, WIDE, *range(60)])
+@pytest.mark.parametrize(
+    "network",
+    [SEVERAL_KINDS, PADDING_ALONE, WIDE, MODELS["subsampling"](), *range(60)],
+)
 def test_layerwise_and_blockwise_are_the_same_network(network):
     """A chain of layers can run either way."""
     model = random_network(network) if isinstance(network, int) else network
@@ -546,6 +574,7 @@ SHARED = {  # networks in which every way to compute a convolution occurs
     "several kinds": SEVERAL_KINDS,
     "padding": PADDING_ALONE,
     "wide": WIDE,
+    "subsampling": MODELS["subsampling"](),
 }
 
 

@@ -26,7 +26,9 @@ from lenet5c import (
     Model,
     ReLU,
     Residual,
+    ScaledTanh,
     Sigmoid,
+    Subsampling2d,
     Tanh,
     pictures,
 )
@@ -59,6 +61,15 @@ NETWORKS: dict[str, tuple[Sequence[Any], Any, Any, int]] = {
         (3, 17, 14),
         (16, 11),
         3,
+    ),
+    "subsampling": (
+        [
+            *(Conv2d(4, 3), ScaledTanh(), Subsampling2d(2), ScaledTanh()),
+            *(Subsampling2d(3, 1), Dense(4)),
+        ],
+        (1, 12, 12),
+        (12, 12),
+        4,
     ),
     "residual, norms": (
         [

@@ -10,7 +10,7 @@ import pytest
 from int8_networks import NETWORKS, network
 
 import lenet5c
-from lenet5c import Conv2d, Dense, ReLU, Tanh, datasets
+from lenet5c import Conv2d, Dense, ReLU, Subsampling2d, Tanh, datasets
 from lenet5c.data.images import InputStage
 from lenet5c.deploy.int8 import TANH_TABLE, _rescale, fixed_point
 from lenet5c.deploy.quantize import QuantizedModel
@@ -236,6 +236,11 @@ def test_sums_that_32_bits_might_not_hold_are_refused():
     model.parameters["dense_1.weight"][:] = 1.0
     with pytest.raises(ValueError, match="dense_1 adds up 80000 products"):
         model.quantize(np.zeros((1, 200, 200), np.uint8))
+    model = lenet5c.Model(
+        [Subsampling2d(300), Dense(2)], input_shape=(1, 300, 300), classes=2
+    )
+    with pytest.raises(ValueError, match="subsampling2d_1 adds up 90000 products"):
+        model.quantize(np.zeros((1, 300, 300), np.uint8))
 
 
 @needs_mnist

@@ -19,6 +19,9 @@ from lenet5c import (
     Flatten,
     MaxPool2d,
     ReLU,
+    Residual,
+    ScaledTanh,
+    Subsampling2d,
     Tanh,
 )
 from lenet5c.convert.onnx import from_onnx
@@ -65,6 +68,22 @@ NETWORKS = {
     "logits that are a map of several places": (
         (5, 4, 4),
         [MaxPool2d(2, 2), Dropout(0.5), Conv2d(5, (2, 1))],
+    ),
+    "scaled tanh in all places": (
+        (2, 6, 6),
+        [
+            *(ScaledTanh(), Conv2d(3, 3), ScaledTanh(), AvgPool2d(2)),
+            *(ScaledTanh(), ScaledTanh(), Residual([ScaledTanh()]), Tanh()),
+            *(Dense(10), ScaledTanh()),
+        ],
+    ),
+    "subsampling": (
+        (1, 12, 12),
+        [
+            *(Subsampling2d(1), Conv2d(3, 3), ScaledTanh(), Subsampling2d(2)),
+            *(ScaledTanh(), Subsampling2d(2, 1), Conv2d(1, 1), Conv2d(1, 1)),
+            *(Subsampling2d(1), Dense(10)),
+        ],
     ),
     "names of other tensors": (
         (1, 6, 6),

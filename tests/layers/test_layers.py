@@ -18,7 +18,9 @@ from lenet5c import (
     MaxPool2d,
     ReLU,
     Residual,
+    ScaledTanh,
     Sigmoid,
+    Subsampling2d,
     Tanh,
 )
 from lenet5c.layers import (
@@ -209,12 +211,14 @@ def test_orders_of_other_libraries_are_refused(make, said):
 
 EVERY_LAYER = [
     Conv2d(6, (5, 3), stride=2, padding=1, init="he", name="C1"),
-    Dense(84, init="lecun", name="F6"),
+    Dense(84, init="lecun-1998", name="F6"),
     AvgPool2d(3, 2, name="S2"),
     MaxPool2d(2, name="S4"),
+    Subsampling2d(3, 2, name="S6"),
     Tanh(name="T"),
     ReLU(name="R"),
     Sigmoid(name="G"),
+    ScaledTanh(name="H"),
     LeakyReLU(0.2, name="L"),
     Dropout(0.25, name="d"),
     Flatten(name="f"),
@@ -284,7 +288,10 @@ def test_the_base_has_no_kind_of_its_own():
 
 @pytest.mark.parametrize(
     ("init", "variance"),
-    [("glorot", 2 / (150 + 400)), ("he", 2 / 150), ("lecun", 1 / 150)],
+    [
+        *(("glorot", 2 / (150 + 400)), ("he", 2 / 150), ("lecun", 1 / 150)),
+        ("lecun-1998", (2.4 / 150) ** 2 / 3),
+    ],
 )
 def test_initialisations_have_the_variance_of_their_paper(init, variance):
     weight = np.zeros((16, 6, 5, 5), np.float32)
@@ -294,9 +301,26 @@ def test_initialisations_have_the_variance_of_their_paper(init, variance):
     assert 0.99 * limit < np.abs(weight).max() <= limit * (1 + 1e-6)
 
 
+def test_subsampling_starts_uniform_in_2_4_over_its_window():
+    layers = [Subsampling2d(2, name="A"), Subsampling2d(3, name="B")]
+    sizes = {"input_shape": (4000, 6, 6), "classes": 4000}
+    model = lenet5c.Model(layers, **sizes, seed=1)
+    for name, limit in (("A", 2.4 / 4), ("B", 2.4 / 9)):
+        weight = model.parameters[f"{name}.weight"]
+        assert 0.99 * limit < np.abs(weight).max() <= limit
+        assert weight.std() == pytest.approx(limit / math.sqrt(3), rel=0.05)
+        assert (model.parameters[f"{name}.bias"] == 0).all()
+
+
+def test_subsampling_costs_a_multiply_add_for_each_output():
+    assert Subsampling2d(2).multiply_adds((6, 28, 28)) == 6 * 14 * 14
+    shapes = Subsampling2d(2).parameter_shapes((6, 28, 28))
+    assert shapes == {"weight": (6,), "bias": (6,)}
+
+
 def test_an_unknown_initialisation_is_refused():
     weight, generator = np.zeros((2, 2), np.float32), np.random.default_rng(0)
-    expected = "init: expected 'glorot', 'he' or 'lecun', got 'xavier'"
+    expected = "init: expected 'glorot', 'he', 'lecun' or 'lecun-1998', got 'xavier'"
     with pytest.raises(ValueError, match=expected):
         initialise(weight, "xavier", generator)
 

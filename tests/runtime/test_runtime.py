@@ -1042,6 +1042,7 @@ NETWORK_CHANGES = [
     ('"padding": 0', '"padding": 0, "padding": 0', False),
     ('"padding": 0', '"padding": false', False),
     ('"he"', '"xavier"', False),
+    ('"he"', '"lecun-1998"', True),
     ('"he"', "null", True),
     ('"D"', "null", False),
     ('"D"', '""', False),

@@ -1,4 +1,5 @@
-"""Activations that no op before them applies: tanh, ReLU, sigmoid and leaky ReLU."""
+"""Activations that no op before them applies: tanh, scaled or not, ReLU, sigmoid and
+leaky ReLU."""
 
 from lenet5c.core.kernels.activation cimport (
     activation_backward, activation_forward, activation_number,

@@ -5,8 +5,6 @@ rows of the input's length, with zeros before, between and behind them, so that 
 gradients are sums over positions, too.
 """
 
-from libc.string cimport memcpy
-
 from lenet5c.core.kernels.activation cimport activation_backward, activation_forward
 from lenet5c.core.kernels.image cimport (
     ImageConv, filter_product, filter_taps, filters_pay, image_product, image_taps,
@@ -15,9 +13,9 @@ from lenet5c.core.kernels.image cimport (
 from lenet5c.core.kinds.conv_layerwise cimport Conv
 from lenet5c.core.lanes cimport LANES, lanes
 from lenet5c.core.plan cimport (
-    SLICE, Call, Here, Op, Plan, Task, bias_of, plan_image_floats,
+    SLICE, Call, Here, Op, Plan, bias_of, plan_image_floats,
 )
-from lenet5c.core.reduce cimport add_shards
+from lenet5c.core.reduce cimport reduce_image_slice
 
 cdef inline int plan_image_conv(Plan *plan, Op *op, Conv *conv, ImageConv *p) except -1:
     """How one image is run, from a convolution whose sizes are known."""
@@ -89,7 +87,7 @@ cdef inline int plan_image_conv(Plan *plan, Op *op, Conv *conv, ImageConv *p) ex
     op.image_forward = image_conv_forward
     op.image_params = image_conv_params
     op.image_input = image_conv_input
-    op.image_reduce = image_conv_reduce
+    op.image_reduce = reduce_image_slice
     op.image_length = p.weights + (F if op.biased else 0)
     op.image_step = SLICE
     op.image_products = <double>p.y.registers * C * KH * KW * F
@@ -185,19 +183,3 @@ cdef inline void image_conv_input(
     activation_backward(
         <const lanes *>x, <const lanes *>dx, <lanes *>dx, registers_of(op.inputs), op.below
     )
-
-
-cdef inline void image_conv_reduce(
-    const Op *op, const Call *call, float *gradients, Py_ssize_t apart, int images,
-    const Task *task,
-) noexcept nogil:
-    """A slice of the sum over images, in the order of reduce.pxd."""
-    cdef float *sums = gradients + op.image_at + task.start
-    cdef float *to = call.gradient + op.weight + task.start
-    cdef Py_ssize_t i
-    add_shards(sums, apart, images, task.count)
-    if call.add:
-        for i in range(task.count):
-            to[i] += sums[i]
-    else:
-        memcpy(to, sums, task.count * sizeof(float))

@@ -1,4 +1,4 @@
-"""Average and maximum pooling.
+"""Average and maximum pooling, and subsampling, which weighs a window's sum.
 
     C, H W, OH OW   channels, input map, output map (what a window does not cover is left)
     K, S, P         window, stride and padding, the same for rows and columns
@@ -6,17 +6,20 @@
 
 from libc.string cimport memset
 
-from lenet5c.core.kernels.activation cimport TANH, activation_backward
+from lenet5c.core.kernels.activation cimport activation_backward, activation_forward
 from lenet5c.core.kernels.image cimport registers_of
-from lenet5c.core.lanes cimport (
-    LANES, lanes, lanes_load, lanes_max, lanes_pairs, lanes_set, lanes_store,
-    lanes_twice_high, lanes_twice_low, lanes_where_equal,
+from lenet5c.core.kernels.pool cimport (
+    Gradients, Pooling, add_channel, avg_pool_backward, avg_pool_forward, first_maximum,
+    global_avg_pool_backward, global_avg_pool_forward, image_avg_pool_backward,
+    image_avg_pool_forward, image_window_gradients, max_pool_backward, max_pool_forward,
 )
-from lenet5c.core.plan cimport Call, Here, Op, Part, Plan, own, part_of
-
-cdef struct Pooling:
-    int channels, height, width, out_h, out_w, window, stride
-    int padding  # of maximum pooling
+from lenet5c.core.lanes cimport lanes, lanes_set, lanes_sum
+from lenet5c.core.memory cimport gradient_of, map_of
+from lenet5c.core.plan cimport (
+    SLICE, Batch, Call, Here, Op, Part, Plan, Task, Workspace, own, part_of,
+    plan_image_floats, plan_parameters,
+)
+from lenet5c.core.reduce cimport add_shards, reduce_image_slice
 
 
 cdef inline Pooling *plan_pool(Op *op, dict node) except NULL:
@@ -30,6 +33,7 @@ cdef inline Pooling *plan_pool(Op *op, dict node) except NULL:
 cdef struct Channels:
     # those of a part, as a pooling of their own; its maps begin at x and y
     Pooling pool
+    int first
     Py_ssize_t x, y
 
 
@@ -39,6 +43,7 @@ cdef inline Channels channels_of(const Op *op, const Here *here) noexcept nogil:
     cdef Channels of_part
     of_part.pool = p[0]
     of_part.pool.channels = part.count
+    of_part.first = part.first
     of_part.x = <Py_ssize_t>part.first * p.height * p.width
     of_part.y = <Py_ssize_t>part.first * p.out_h * p.out_w
     return of_part
@@ -65,7 +70,7 @@ cdef inline void avg_forward(
     const Op *op, const Call *call, const Here *here, const lanes *x, lanes *y
 ) noexcept nogil:
     cdef Channels part = channels_of(op, here)
-    avg_pool_forward(&part.pool, x + part.x, y + part.y)
+    avg_pool_forward(&part.pool, x + part.x, y + part.y, NULL, NULL)
 
 
 cdef inline void avg_backward(
@@ -73,7 +78,131 @@ cdef inline void avg_backward(
     const lanes *dy, lanes *dx,
 ) noexcept nogil:
     cdef Channels part = channels_of(op, here)
-    avg_pool_backward(&part.pool, x + part.x, dy + part.y, dx + part.x, op.below)
+    avg_pool_backward(&part.pool, x + part.x, dy + part.y, dx + part.x, op.below, NULL)
+
+
+cdef inline int plan_subsampling(Plan *plan, Op *op, dict node) except -1:
+    """Blockwise, gradients go into the shards; layerwise a stage sums up channels."""
+    cdef Pooling *p
+    plan_window(op, node)
+    p = <Pooling *>op.own
+    plan_parameters(plan, op, p.channels, p.channels)
+    op.forward = subsampling_forward
+    op.backward_params = subsampling_params
+    op.backward_input = subsampling_backward
+    if plan.layerwise:
+        op.prepare = prepare_subsampling
+        op.stages = subsampling_stages
+        op.stage_tasks = subsampling_stage_tasks
+        op.stage_task = subsampling_stage
+        return 0
+    p.gradient = plan.shard_floats
+    plan.shard_floats += (2 * p.channels + 15) // 16 * 16
+    op.reduce = reduce_subsampling
+    op.reduce_length = 2 * p.channels
+    op.reduce_step = SLICE
+    op.image_at = plan_image_floats(plan, 2 * p.channels)
+    op.image_forward = image_subsampling_forward
+    op.image_params = image_subsampling_params
+    op.image_input = image_subsampling_backward
+    op.image_reduce = reduce_image_slice
+    op.image_length = 2 * p.channels
+    op.image_step = SLICE
+    return 0
+
+
+cdef inline void subsampling_forward(
+    const Op *op, const Call *call, const Here *here, const lanes *x, lanes *y
+) noexcept nogil:
+    cdef Channels part = channels_of(op, here)
+    cdef const Pooling *p = &part.pool
+    y += part.y
+    avg_pool_forward(
+        p, x + part.x, y, call.parameters + op.weight + part.first,
+        call.parameters + op.bias + part.first,
+    )
+    activation_forward(
+        y, y, <Py_ssize_t>p.channels * p.out_h * p.out_w, op.activation
+    )
+
+
+cdef inline void subsampling_params(
+    const Op *op, const Here *here, const lanes *x, const lanes *dy
+) noexcept nogil:
+    """Add a block's gradients to its shard's: of the weights, then of the biases."""
+    cdef Channels part = channels_of(op, here)
+    cdef float *dweight = here.gradient + part.pool.gradient
+    cdef float *dbias = dweight + (<const Pooling *>op.own).channels
+    cdef Gradients sums
+    cdef int c
+    for c in range(part.pool.channels):
+        sums.dweight = sums.dbias = lanes_set(0)
+        add_channel(&part.pool, x + part.x, dy + part.y, c, &sums)
+        dweight[part.first + c] += lanes_sum(sums.dweight)
+        dbias[part.first + c] += lanes_sum(sums.dbias)
+
+
+cdef inline void subsampling_backward(
+    const Op *op, const Call *call, const Here *here, const lanes *x, const lanes *y,
+    const lanes *dy, lanes *dx,
+) noexcept nogil:
+    cdef Channels part = channels_of(op, here)
+    avg_pool_backward(
+        &part.pool, x + part.x, dy + part.y, dx + part.x, op.below,
+        call.parameters + op.weight + part.first,
+    )
+
+
+cdef inline void reduce_subsampling(
+    const Plan *plan, const Op *op, const Call *call, const Workspace *space,
+    const Batch *batch, const Task *task,
+) noexcept nogil:
+    """Add a microbatch's gradients to the batch's."""
+    cdef float *to = call.gradient + op.weight + task.start
+    cdef float *sums = space.shards + (<const Pooling *>op.own).gradient + task.start
+    cdef Py_ssize_t i
+    add_shards(sums, plan.shard_floats, batch.shards, task.count)
+    for i in range(task.count):
+        to[i] += sums[i]
+
+
+cdef inline void prepare_subsampling(
+    const Plan *plan, const Op *op, const Call *call
+) noexcept nogil:
+    """Zero the gradients, which are added to."""
+    if call.gradient != NULL and not call.add:
+        memset(
+            call.gradient + op.weight, 0,
+            2 * (<const Pooling *>op.own).channels * sizeof(float),
+        )
+
+
+cdef inline int subsampling_stages(const Op *op, const Batch *batch) noexcept nogil:
+    return 1
+
+
+cdef inline int subsampling_stage_tasks(
+    const Op *op, const Batch *batch, int stage
+) noexcept nogil:
+    return (<const Pooling *>op.own).channels
+
+
+cdef inline void subsampling_stage(
+    const Plan *plan, const Op *op, const Call *call, const Workspace *space,
+    const Batch *batch, int stage, int c,
+) noexcept nogil:
+    """Gradients of one channel, over all blocks in their order."""
+    cdef const lanes *x = map_of(plan, call, space, op.source, batch)
+    cdef const lanes *dy = gradient_of(plan, space, op.number + 1, batch)
+    cdef Gradients sums
+    cdef int b
+    sums.dweight = sums.dbias = lanes_set(0)
+    for b in range(batch.blocks):
+        add_channel(
+            <const Pooling *>op.own, x + b * op.x_block, dy + b * op.y_block, c, &sums
+        )
+    call.gradient[op.weight + c] += lanes_sum(sums.dweight)
+    call.gradient[op.bias + c] += lanes_sum(sums.dbias)
 
 
 cdef inline int plan_max_pool(Plan *plan, Op *op, dict node) except -1:
@@ -129,324 +258,56 @@ cdef inline void global_avg_backward(
         x + part.x, dy + part.y, dx + part.x, p.channels, p.height * p.width, op.below
     )
 
-
-cdef inline void avg_pool_forward(
-    const Pooling *p, const lanes *x, lanes *y
-) noexcept nogil:
-    """y[c, oy, ox] = mean over ky, kx of x[c, oy S + ky, ox S + kx]
-
-    x  [C][H][W]    lanes
-    y  [C][OH][OW]  lanes
-    """
-    cdef int row, ox, ky, kx
-    cdef int c, oy
-    cdef Py_ssize_t W = p.width
-    cdef const lanes *window
-    cdef lanes total
-    cdef lanes share = lanes_set(1 / <float>(p.window * p.window))
-    for row in range(p.channels * p.out_h):
-        c = row // p.out_h
-        oy = row % p.out_h
-        window = x + (c * p.height + oy * p.stride) * W
-        if p.window == 2:
-            for ox in range(p.out_w):
-                y[ox] = (
-                    (window[0] + window[1]) + (window[W] + window[W + 1])
-                ) * share
-                window += p.stride
-        else:
-            for ox in range(p.out_w):
-                total = lanes_set(0)
-                for ky in range(p.window):
-                    for kx in range(p.window):
-                        total += window[ky * W + kx]
-                y[ox] = total * share
-                window += p.stride
-        y += p.out_w
-
-
-cdef inline void avg_pool_backward(
-    const Pooling *p, const lanes *x, const lanes *dy, lanes *dx, int activation
-) noexcept nogil:
-    """dx[c, iy, ix] = A'(x) sum over the windows that hold iy, ix of dy / K^2
-
-    x   [C][H][W]    lanes, output of the activation below
-    dy  [C][OH][OW]  lanes, gradient of the output
-    dx  [C][H][W]    lanes, gradient of what went into the activation
-    """
-    cdef int row, ox, ky, kx, _
-    cdef int c, oy
-    cdef Py_ssize_t W = p.width
-    cdef Py_ssize_t corner
-    cdef lanes share = lanes_set(1 / <float>(p.window * p.window))
-    cdef lanes one = lanes_set(1)
-    cdef lanes d
-    cdef bint halves = p.height % 2 == 0 and p.width % 2 == 0
-    if p.window == 2 and p.stride == 2 and halves and activation == TANH:
-        # every pixel lies in exactly one window: tanh's derivative on the way
-        for _ in range(p.channels * p.out_h):
-            for ox in range(p.out_w):
-                d = dy[ox] * share
-                dx[0] = d * (one - x[0] * x[0])
-                dx[1] = d * (one - x[1] * x[1])
-                dx[W] = d * (one - x[W] * x[W])
-                dx[W + 1] = d * (one - x[W + 1] * x[W + 1])
-                x += 2
-                dx += 2
-            dy += p.out_w
-            x += W
-            dx += W
-        return
-    for corner in range(p.channels * p.height * W):
-        dx[corner] = lanes_set(0)
-    for row in range(p.channels * p.out_h):
-        c = row // p.out_h
-        oy = row % p.out_h
-        corner = (c * p.height + oy * p.stride) * W
-        for ox in range(p.out_w):
-            d = dy[ox] * share
-            for ky in range(p.window):
-                for kx in range(p.window):
-                    dx[corner + ky * W + kx] += d
-            corner += p.stride
-        dy += p.out_w
-    activation_backward(x, dx, dx, p.channels * p.height * W, activation)
-
-
-cdef inline void max_pool_forward(
-    const Pooling *p, const lanes *x, lanes *y
-) noexcept nogil:
-    """y[c, oy, ox] = max over ky, kx of x[c, oy S - P + ky, ox S - P + kx]
-
-    where there is a pixel
-
-    x  [C][H][W]    lanes
-    y  [C][OH][OW]  lanes
-    """
-    cdef int row, ox, ky, kx, top, left, ky_end, kx_end
-    cdef Py_ssize_t W = p.width
-    cdef const lanes *window
-    cdef lanes most
-    for row in range(p.channels * p.out_h):
-        top = row % p.out_h * p.stride - p.padding
-        ky_end = min(p.window, p.height - top)
-        if p.window == 2 and p.padding == 0:
-            window = x + (row // p.out_h * p.height + top) * W
-            for ox in range(p.out_w):
-                y[ox] = lanes_max(
-                    lanes_max(window[0], window[1]), lanes_max(window[W], window[W + 1])
-                )
-                window += p.stride
-            y += p.out_w
-            continue
-        for ox in range(p.out_w):
-            left = ox * p.stride - p.padding
-            kx_end = min(p.window, p.width - left)
-            window = x + (row // p.out_h * p.height + top) * W + left
-            most = window[max(0, -top) * W + max(0, -left)]
-            for ky in range(max(0, -top), ky_end):
-                for kx in range(max(0, -left), kx_end):
-                    most = lanes_max(most, window[ky * W + kx])
-            y[ox] = most
-        y += p.out_w
-
-
-cdef inline void halving_max_pool_backward(
-    const Pooling *p, const lanes *x, const lanes *y, const lanes *dy, lanes *dx,
-    int activation,
-) noexcept nogil:
-    """`max_pool_backward` of windows of 2x2 side by side: each pixel is written once."""
-    cdef int row, ox, i, j
-    cdef Py_ssize_t W = p.width
-    cdef lanes most, rest
-    cdef lanes nothing = lanes_set(0)
-    for row in range(p.channels * p.out_h):
-        for ox in range(p.out_w):
-            most = y[ox]
-            activation_backward(&most, &dy[ox], &rest, 1, activation)
-            for i in range(2):
-                for j in range(2):
-                    dx[i * W + j] = lanes_where_equal(x[i * W + j], most, rest, nothing)
-                    rest = lanes_where_equal(x[i * W + j], most, nothing, rest)
-            x += 2
-            dx += 2
-        if W % 2:
-            dx[0] = dx[W] = nothing
-        x += W + W % 2
-        dx += W + W % 2
-        if p.height % 2 and row % p.out_h == p.out_h - 1:
-            for i in range(W):
-                dx[i] = nothing
-            x += W
-            dx += W
-        y += p.out_w
-        dy += p.out_w
-
-
-cdef inline void max_pool_backward(
-    const Pooling *p, const lanes *x, const lanes *y, const lanes *dy, lanes *dx,
-    int activation,
-) noexcept nogil:
-    """dx[c, iy, ix] = A'(x) sum of dy over the windows whose first maximum is at iy, ix
-
-    x   [C][H][W]    lanes, input of the forward pass
-    y   [C][OH][OW]  lanes, its output
-    dy  [C][OH][OW]  lanes, gradient of the output
-    dx  [C][H][W]    lanes, gradient of what went into the activation below
-    """
-    cdef int row, ox, ky, kx, top, left, ky_end, kx_end
-    cdef Py_ssize_t W = p.width
-    cdef Py_ssize_t corner, at
-    cdef lanes most, rest
-    cdef lanes nothing = lanes_set(0)
-    if p.window == 2 and p.stride == 2 and p.padding == 0:
-        halving_max_pool_backward(p, x, y, dy, dx, activation)
-        return
-    for corner in range(p.channels * p.height * W):
-        dx[corner] = nothing
-    for row in range(p.channels * p.out_h):
-        top = row % p.out_h * p.stride - p.padding
-        ky_end = min(p.window, p.height - top)
-        for ox in range(p.out_w):
-            left = ox * p.stride - p.padding
-            kx_end = min(p.window, p.width - left)
-            corner = (row // p.out_h * p.height + top) * W + left
-            most = y[ox]  # and x where the gradient goes
-            activation_backward(&most, &dy[ox], &rest, 1, activation)
-            for ky in range(max(0, -top), ky_end):
-                for kx in range(max(0, -left), kx_end):
-                    at = corner + ky * W + kx
-                    dx[at] += lanes_where_equal(x[at], most, rest, nothing)
-                    rest = lanes_where_equal(x[at], most, nothing, rest)
-        y += p.out_w
-        dy += p.out_w
-
-
-cdef inline void global_avg_pool_forward(
-    const lanes *x, lanes *y, int channels, int area
-) noexcept nogil:
-    """y[c] = mean of x[c]
-
-    x  [C][H W]  lanes
-    y  [C]       lanes
-    """
-    cdef int c, i
-    cdef lanes total
-    cdef lanes share = lanes_set(1 / <float>area)
-    for c in range(channels):
-        total = lanes_set(0)
-        for i in range(area):
-            total += x[i]
-        y[c] = total * share
-        x += area
-
-
-cdef inline void global_avg_pool_backward(
-    const lanes *x, const lanes *dy, lanes *dx, int channels, int area, int activation
-) noexcept nogil:
-    """dx[c, i] = A'(x[c, i]) dy[c] / (H W)
-
-    x   [C][H W]  lanes, output of the activation below
-    dy  [C]       lanes, gradient of the output
-    dx  [C][H W]  lanes, gradient of what went into the activation
-    """
-    cdef int c, i
-    cdef lanes d
-    cdef lanes share = lanes_set(1 / <float>area)
-    for c in range(channels):
-        d = dy[c] * share
-        for i in range(area):
-            dx[c * area + i] = d
-    activation_backward(x, dx, dx, <Py_ssize_t>channels * area, activation)
-
-
-# One image: maps are floats
+# One image
 
 
 cdef inline void image_avg_forward(
     const Op *op, const Call *call, const Here *here, const float *x, float *y
 ) noexcept nogil:
-    """`avg_pool_forward` of one image."""
-    cdef const Pooling *p = <const Pooling *>op.own
-    image_window_sums(p, x, y, 1 / <float>(p.window * p.window))
-
-
-cdef inline void image_window_sums(
-    const Pooling *p, const float *x, float *y, float share
-) noexcept nogil:
-    """y[c, oy, ox] = share * sum over ky, kx of x[c, oy S + ky, ox S + kx]
-
-    Windows of 2x2 side by side are whole registers, whose ends in the next rows are
-    written again.
-    """
-    cdef int row, ox, ky, kx
-    cdef Py_ssize_t W = p.width
-    cdef const float *window
-    cdef float total
-    cdef lanes part = lanes_set(share)
-    for row in range(p.channels * p.out_h):
-        window = x + (row // p.out_h * p.height + row % p.out_h * p.stride) * W
-        if p.window == 2 and p.stride == 2:
-            for ox from 0 <= ox < p.out_w by LANES:
-                lanes_store(
-                    y + ox,
-                    part * lanes_pairs(
-                        lanes_load(window) + lanes_load(window + W),
-                        lanes_load(window + LANES) + lanes_load(window + LANES + W),
-                    ),
-                )
-                window += 2 * LANES
-        else:
-            for ox in range(p.out_w):
-                total = 0
-                for ky in range(p.window):
-                    for kx in range(p.window):
-                        total += window[ky * W + ox * p.stride + kx]
-                y[ox] = share * total
-        y += p.out_w
+    image_avg_pool_forward(<const Pooling *>op.own, x, y, NULL, NULL)
 
 
 cdef inline void image_avg_backward(
     const Op *op, const Call *call, const Here *here, const float *x, const float *y,
     const float *dy, float *dx,
 ) noexcept nogil:
-    """`avg_pool_backward` of one image."""
-    cdef const Pooling *p = <const Pooling *>op.own
-    image_spread_windows(p, dy, dx, 1 / <float>(p.window * p.window))
+    image_avg_pool_backward(<const Pooling *>op.own, dy, dx, NULL)
+    through_below(op, x, dx)
+
+
+cdef inline void through_below(const Op *op, const float *x, float *dx) noexcept nogil:
+    """dx[i] *= A'(x[i]), where A is the activation below"""
     activation_backward(
         <const lanes *>x, <lanes *>dx, <lanes *>dx, registers_of(op.inputs), op.below
     )
 
 
-cdef inline void image_spread_windows(
-    const Pooling *p, const float *dy, float *dx, float share
+cdef inline void image_subsampling_forward(
+    const Op *op, const Call *call, const Here *here, const float *x, float *y
 ) noexcept nogil:
-    """dx[c, iy, ix] = share * sum of dy over the windows that hold iy, ix"""
-    cdef int row, ox, ky, kx, _
-    cdef Py_ssize_t W = p.width
-    cdef float *window
-    cdef float d
-    cdef lanes of_windows
-    cdef bint halves = p.height % 2 == 0 and p.width % 2 == 0
-    halves = halves and p.window == 2 and p.stride == 2
-    if not halves:
-        memset(dx, 0, p.channels * p.height * W * sizeof(float))
-    for row in range(p.channels * p.out_h):
-        window = dx + (row // p.out_h * p.height + row % p.out_h * p.stride) * W
-        if halves:
-            for _ in range(2):
-                for ox from 0 <= ox < p.out_w by LANES:
-                    of_windows = lanes_load(dy + ox) * lanes_set(share)
-                    lanes_store(window + 2 * ox, lanes_twice_low(of_windows))
-                    lanes_store(window + 2 * ox + LANES, lanes_twice_high(of_windows))
-                window += W
-        else:
-            for ox in range(p.out_w):
-                d = dy[ox] * share
-                for ky in range(p.window):
-                    for kx in range(p.window):
-                        window[ky * W + ox * p.stride + kx] += d
-        dy += p.out_w
+    image_avg_pool_forward(
+        <const Pooling *>op.own, x, y, call.parameters + op.weight,
+        call.parameters + op.bias,
+    )
+    activation_forward(
+        <const lanes *>y, <lanes *>y, registers_of(op.outputs), op.activation
+    )
+
+
+cdef inline void image_subsampling_params(
+    const Op *op, const Here *here, const float *x, const float *dy
+) noexcept nogil:
+    cdef const Pooling *p = <const Pooling *>op.own
+    cdef float *dweight = here.gradient + op.image_at
+    image_window_gradients(p, x, dy, dweight, dweight + p.channels)
+
+
+cdef inline void image_subsampling_backward(
+    const Op *op, const Call *call, const Here *here, const float *x, const float *y,
+    const float *dy, float *dx,
+) noexcept nogil:
+    image_avg_pool_backward(<const Pooling *>op.own, dy, dx, call.parameters + op.weight)
+    through_below(op, x, dx)
 
 
 cdef inline void image_max_forward(
@@ -461,25 +322,6 @@ cdef inline void image_max_forward(
         y += p.out_w
 
 
-cdef inline Py_ssize_t first_maximum(
-    const Pooling *p, const float *x, int row, int ox
-) noexcept nogil:
-    """Where in x the first maximum of a window lies."""
-    cdef int top = row % p.out_h * p.stride - p.padding
-    cdef int left = ox * p.stride - p.padding
-    cdef Py_ssize_t W = p.width
-    cdef Py_ssize_t corner = (row // p.out_h * p.height + top) * W + left
-    cdef Py_ssize_t at
-    cdef Py_ssize_t found = corner + max(0, -top) * W + max(0, -left)
-    cdef int ky, kx
-    for ky in range(max(0, -top), min(p.window, p.height - top)):
-        for kx in range(max(0, -left), min(p.window, <int>W - left)):
-            at = corner + ky * W + kx
-            if x[at] > x[found]:
-                found = at
-    return found
-
-
 cdef inline void image_max_backward(
     const Op *op, const Call *call, const Here *here, const float *x, const float *y,
     const float *dy, float *dx,
@@ -492,9 +334,7 @@ cdef inline void image_max_backward(
         for ox in range(p.out_w):
             dx[first_maximum(p, x, row, ox)] += dy[ox]
         dy += p.out_w
-    activation_backward(
-        <const lanes *>x, <lanes *>dx, <lanes *>dx, registers_of(op.inputs), op.below
-    )
+    through_below(op, x, dx)
 
 
 cdef inline void image_global_avg_forward(
@@ -523,6 +363,4 @@ cdef inline void image_global_avg_backward(
     for c in range(p.channels):
         for i in range(area):
             dx[c * area + i] = dy[c] / area
-    activation_backward(
-        <const lanes *>x, <lanes *>dx, <lanes *>dx, registers_of(op.inputs), op.below
-    )
+    through_below(op, x, dx)

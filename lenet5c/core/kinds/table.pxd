@@ -7,7 +7,7 @@ from lenet5c.core.kinds.dense cimport plan_dense
 from lenet5c.core.kinds.dropout cimport plan_dropout
 from lenet5c.core.kinds.norm cimport plan_norm
 from lenet5c.core.kinds.pool cimport (
-    plan_avg_pool, plan_global_avg_pool, plan_max_pool,
+    plan_avg_pool, plan_global_avg_pool, plan_max_pool, plan_subsampling,
 )
 from lenet5c.core.plan cimport FUSES_ACTIVATION, WHOLE_BATCH, Op, Plan
 
@@ -28,10 +28,12 @@ cdef inline dict kinds():
         "batch_norm2d": (<size_t><void *>plan_norm, whole_batch),
         "residual": (<size_t><void *>plan_add, whole_batch),
         "avg_pool2d": (<size_t><void *>plan_avg_pool, 0),
+        "subsampling2d": (<size_t><void *>plan_subsampling, FUSES_ACTIVATION),
         "max_pool2d": (<size_t><void *>plan_max_pool, 0),
         "global_avg_pool2d": (<size_t><void *>plan_global_avg_pool, 0),
         "dropout": (<size_t><void *>plan_dropout, 0),
         "tanh": (<size_t><void *>plan_activation, 0),
+        "scaled_tanh": (<size_t><void *>plan_activation, 0),
         "relu": (<size_t><void *>plan_activation, 0),
         "sigmoid": (<size_t><void *>plan_activation, 0),
         "leaky_relu": (<size_t><void *>plan_leaky_relu, 0),

@@ -123,7 +123,7 @@ const network = (function () {
       case "max_pool":
         return pooled(layer, x, f, i, j, -Infinity, Math.max);
       case "scale":
-        return layer.weight[f] * x[k] + layer.bias[f];
+        return layer.weight[f] * pooled(layer, x, f, i, j, 0, (sum, value) => sum + value) + layer.bias[f];
       case "add": {
         const [u, v] = layer.multiplier || [1, 1];
         return u * x[k] + v * other[k];
@@ -189,6 +189,8 @@ const network = (function () {
     switch (layer.activation) {
       case "tanh":
         return Math.tanh(x);
+      case "tanh_scaled":
+        return 1.7159 * Math.tanh((2 / 3) * x);
       case "sigmoid":
         return 1 / (1 + Math.exp(-x));
       case "relu":
@@ -216,7 +218,7 @@ const network = (function () {
 
   /** In integers: the activation of a rescaled number, looked up in a table. */
   function bounded(net, layer, r) {
-    if (layer.activation === "tanh") return tanh8(net, r);
+    if (layer.activation === "tanh" || layer.activation === "tanh_scaled") return tanh8(net, r);
     if (layer.activation === "sigmoid") return Math.floor((128 + tanh8(net, r)) / 2);
     if (layer.activation === "relu") return clamp(r, 0, 127);
     return layer.multiplier ? clamp(r, -127, 127) : r;
@@ -264,6 +266,7 @@ const network = (function () {
       case "input":
         return [];
       case "conv":
+      case "scale":
       case "avg_pool":
       case "max_pool": {
         one.top = i * layer.stride - layer.padding;
@@ -353,7 +356,7 @@ const network = (function () {
       const begin = (f * C + c) * size;
       found.w = Array.from(layer.weight.subarray(begin, begin + size));
     } else if (layer.kind === "scale") {
-      found.w = [layer.weight[f]];
+      found.w = Array(rows * columns).fill(layer.weight[f]);
     } else if (layer.kind === "add" && layer.multiplier) {
       found.w = [layer.multiplier[window.branch]];
     }

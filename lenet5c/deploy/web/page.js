@@ -718,8 +718,8 @@
   function windows(found) {
     const { parts, layer } = found;
     if (!parts.length || layer.kind === "activation" || layer.kind === "flatten") return [];
-    if (["scale", "add", "softmax"].includes(layer.kind)) return [];
     const area = parts[0].x.length;
+    if (["add", "softmax"].includes(layer.kind) || (layer.kind === "scale" && area === 1)) return [];
     if (area === 1 || area > READABLE) return products(found);
     const order = [...parts].sort((a, b) => Math.abs(b.sum) - Math.abs(a.sum));
     const shown = everyMap || parts.length <= SHOWN + 2 ? parts : order.slice(0, SHOWN);
@@ -871,9 +871,12 @@
         texts.push(maps ? "the sums of the maps, and the bias" : "the sum of the products, and the bias");
         break;
       }
-      case "scale":
-        texts.push(`${factor(parts[0].x[0], 6)} · ${factor(parts[0].w[0], 6)} + ${factor(found.bias, 6)} = ${few(total)}`);
+      case "scale": {
+        const sum = parts[0].x.reduce((a, b) => a + b);
+        texts.push(`${factor(sum, 6)} · ${factor(parts[0].w[0], 6)} + ${factor(found.bias, 6)} = ${few(total)}`);
+        if (parts[0].x.length > 1) texts.push("the sum of the window times the channel's weight, and the bias");
         break;
+      }
       case "add": {
         const write = adding(found);
         const terms = parts.map(({ x, w }) => (w ? `${factor(x[0])}·${few(w[0])}` : signed(write(x[0]))));
@@ -943,13 +946,14 @@
     const y = few(value);
     if (net.integers) {
       const r = rescaled === undefined ? total : rescaled;
-      if (layer.activation === "tanh") return `127·tanh(${few(r)} / 256), from the table = ${y}`;
+      if (layer.activation === "tanh" || layer.activation === "tanh_scaled") return `127·tanh(${few(r)} / 256), from the table = ${y}`;
       if (layer.activation === "sigmoid") return `⌊(128 + 127·tanh(${few(r)} / 256)) / 2⌋ = ${y}`;
       if (layer.activation === "relu") return `ReLU: between 0 and 127: ${y}`;
       return `leaky ReLU: ${total < 0 ? "rescaled, as it is negative" : "as it is, not being negative"}: ${y}`;
     }
     const x = few(total);
     if (layer.activation === "sigmoid") return `1 / (1 + exp(−${factor(total)})) = ${y}`;
+    if (layer.activation === "tanh_scaled") return `1.7159·tanh(2/3 · ${factor(total)}) = ${y}`;
     if (layer.activation === "relu") return `max(0, ${x}) = ${y}`;
     if (layer.activation === "leaky") return total < 0 ? `${few(layer.slope)} · (${x}) = ${y}` : `${x} is not negative: ${y}`;
     return `${layer.activation}(${x}) = ${y}`;
