@@ -1,0 +1,269 @@
+"""The Gauss-Newton diagonal: second derivatives of the loss by each parameter.
+
+Stochastic diagonal Levenberg-Marquardt takes its rates from it (LeCun, Bottou, Bengio,
+Haffner 1998, "Gradient-based learning applied to document recognition", appendix C;
+LeCun, Bottou, Orr, Müller 1998, "Efficient BackProp", section 9.1). It goes backwards
+through the layers as a gradient does, on squares. With h the second derivative of the
+loss by a number, a = sum of w x + b and y = f(a)::
+
+    h_a = f'(a)^2 h_y               Gauss-Newton: the term with f''(a) is left out
+    h_w = sum of x^2 h_a            over the connections that share w, eq. 23 and 25
+    h_x = sum of w^2 h_a            over the connections that x has, eq. 27
+
+Second derivatives by two different numbers of a map are left out as well. So in the
+layer nearest to the outputs it is the diagonal of J^T H J, of the derivatives J of the
+outputs by the parameters and H of the loss by the outputs; further down it is an
+estimate of that, which is never negative.
+
+Each sum is the backward pass of a layer, given squares: so the core computes it, one
+layer at a time. To add a kind of layer, write its rule and put it into `RULES`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet5c._support.cores import core
+from lenet5c.functional import AS_IT_IS, NONE, network_of
+from lenet5c.interfaces import Trainable
+from lenet5c.layers import Layer, Residual, walk
+from lenet5c.layers.base import Shape
+
+__all__ = ["RULES", "check_kinds", "gauss_newton_diagonal"]
+
+Array = NDArray[np.float32]
+
+TOGETHER = 64  # images: memory does not grow with their number
+
+
+class _Alone:
+    """One layer alone, and what it was last given.
+
+    Attributes
+    ----------
+    layer : Layer
+    x : (N, C, H, W) float32
+    state : (state,) float32
+        Its parameters and, behind them, its buffers.
+    total : (parameters,) float64
+        The second derivatives by its parameters, over all images so far.
+    """
+
+    def __init__(self, layer: Layer, shape: Shape, state: Array, threads: int) -> None:
+        self.layer = layer
+        self.state = state
+        self.threads = threads
+        self.network, self.shape = network_of(layer, shape, gradient=True)
+        self.total = np.zeros(self.network.parameter_count)
+        self.x = np.empty((0, *shape), np.float32)
+
+    def forward(self, x: Array) -> Array:
+        """What it makes of x."""
+        self.x = x
+        y = np.empty((len(x), math.prod(self.shape)), np.float32)
+        self.network.forward(self.state, x, AS_IT_IS, y, self.threads)
+        return y.reshape(len(x), *self.shape)
+
+    def backward(self, x: Array, state: Array, dy: Array) -> tuple[Array, Array]:
+        """dx, and dy's gradient by the parameters."""
+        dx, gradient = np.empty_like(x), np.empty(len(self.total), np.float32)
+        rows, dx_rows = dy.reshape(len(x), -1), dx.reshape(len(x), -1)
+        self.network.backward(state, x, AS_IT_IS, rows, gradient, dx_rows, self.threads)
+        return dx, gradient
+
+
+# Of what the layer was given and h by its output: h by its input, h by its parameters.
+Rule = Callable[[_Alone, Array], tuple[Array, Array]]
+
+
+def _weighted(of: _Alone, h: Array) -> tuple[Array, Array]:
+    """y = sum of w x + b: h_x = sum of w^2 h, h_w = sum of x^2 h, h_b = sum of h"""
+    return of.backward(of.x * of.x, of.state * of.state, h)
+
+
+def _activation(of: _Alone, h: Array) -> tuple[Array, Array]:
+    """y = f(x): h_x = (f'(x) sqrt(h))^2, as a backward pass multiplies with f'(x)"""
+    root, none = of.backward(of.x, of.state, np.sqrt(h))
+    return np.square(root, out=root), none
+
+
+def _mean(of: _Alone, h: Array) -> tuple[Array, Array]:
+    """y = sum of x / n over n pixels: h_x = h / n^2"""
+    share, none = of.backward(of.x, of.state, h)
+    share /= math.prod(of.layer.window(of.x.shape[1:]).kernel)
+    return share, none
+
+
+def _maximum(of: _Alone, h: Array) -> tuple[Array, Array]:
+    """y = max of x: h_x = h at the largest one, where the derivative is 1"""
+    return of.backward(of.x, of.state, h)
+
+
+RULES: dict[str, Rule] = {
+    "conv2d": _weighted,
+    "dense": _weighted,
+    "avg_pool2d": _mean,
+    "global_avg_pool2d": _mean,
+    "max_pool2d": _maximum,
+    "tanh": _activation,
+    "sigmoid": _activation,
+    "relu": _activation,
+    "leaky_relu": _activation,
+}
+"""How second derivatives go back through a layer, by kind."""
+RESHAPES = ("flatten", "dropout")  # dropout is off: it is the whole network's curvature
+
+
+def check_kinds(layers: Sequence[Layer]) -> None:
+    """Refuse layers through which second derivatives do not go back image by image.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        With names.
+
+    Raises
+    ------
+    ValueError
+        If there is one, as batch normalisation, which is of all images of a batch.
+
+    Examples
+    --------
+    >>> from lenet5c.training.curvature import check_kinds
+    >>> check_kinds(model.layers)
+    >>> check_kinds([lenet5c.BatchNorm2d(name="B1")])
+    Traceback (most recent call last):
+    ValueError: optimizer: expected one without second derivatives for a network with
+    the layer B1 of the kind 'batch_norm2d', got SDLM
+    """
+    for layer in layers:
+        if isinstance(layer, Residual):
+            check_kinds(layer.layers)
+            check_kinds(layer.shortcut)
+        elif layer.kind not in RULES and layer.kind not in RESHAPES:
+            raise ValueError(
+                "optimizer: expected one without second derivatives for a network with "
+                f"the layer {layer.name} of the kind {layer.kind!r}, got SDLM"
+            )
+
+
+def gauss_newton_diagonal(
+    model: Trainable,
+    pixels: NDArray[Any],
+    indices: NDArray[np.intp],
+    *,
+    weights: Array | None = None,
+    threads: int = 1,
+) -> Array:
+    """The second derivative of the mean loss by each parameter.
+
+    Nothing is checked but by `check_kinds`. Dropout is off, and images are as they are,
+    without augmentation. Where a `Residual` adds two branches, each of them has the h
+    of the sum, and x the sum of both: what is left out are the cross terms.
+
+    Parameters
+    ----------
+    model : Model
+    pixels : (N, C, H, W) uint8 or float32, C-contiguous
+    indices : (B,) intp
+        The images that the mean is over.
+    weights : (N,) float32 or None
+        What each image's loss is multiplied by.
+    threads : int
+
+    Returns
+    -------
+    (parameter_count,) float32
+        At least 0; the same bits on any number of threads.
+
+    Raises
+    ------
+    ValueError
+        If there is a layer through which they do not go.
+
+    Examples
+    --------
+    >>> from lenet5c.training.curvature import gauss_newton_diagonal
+    >>> h = gauss_newton_diagonal(model, images[:, np.newaxis], np.arange(50))
+    >>> h.shape, bool((h >= 0).all())
+    ((61706,), True)
+    """
+    check_kinds(model.layers)
+    shape, stage = model.input_shape, model.stage.for_core()
+    alone = {of.layer.name: of for of in _layers_of(model, threads)}
+    images = core.Network([], shape)  # what the first layer sees
+    for start in range(0, len(indices), TOGETHER):
+        chosen = indices[start : start + TOGETHER]
+        shares = np.full(len(chosen), 1 / len(indices))
+        if weights is not None:
+            shares *= weights[chosen]
+        x = np.empty((len(chosen), math.prod(shape)), np.float32)
+        images.forward(NONE, pixels[chosen], stage, x, threads)
+        z = _forward(model.layers, alone, x.reshape(len(chosen), *shape))
+        _backward(model.layers, alone, _of_cross_entropy(z, shares))
+    totals = [of.total for of in alone.values()]
+    return np.concatenate([NONE, *totals]).astype(np.float32)
+
+
+def _layers_of(model: Trainable, threads: int) -> list[_Alone]:
+    """Those that compute something, in the order of the flat parameter vector."""
+    found = []
+    for layer, shape, _ in walk(model.layers, model.input_shape):
+        if layer.kind in RULES:
+            tensors = [
+                of[f"{layer.name}.{name}"].ravel()
+                for of, names in (
+                    (model.parameters, layer.parameter_shapes(shape)),
+                    (model.buffers, layer.buffer_shapes(shape)),
+                )
+                for name in names
+            ]
+            state = np.concatenate([NONE, *tensors])
+            found.append(_Alone(layer, shape, state, threads))
+    return found
+
+
+def _forward(
+    layers: Sequence[Layer], alone: dict[str | None, _Alone], x: Array
+) -> Array:
+    """What the layers make of x; each keeps what it was given."""
+    for layer in layers:
+        if isinstance(layer, Residual):
+            x = _forward(layer.layers, alone, x) + _forward(layer.shortcut, alone, x)
+        elif layer.kind in RESHAPES:
+            x = x.reshape(len(x), *layer.output_shape(x.shape[1:]))
+        else:
+            x = alone[layer.name].forward(x)
+    return x
+
+
+def _backward(
+    layers: Sequence[Layer], alone: dict[str | None, _Alone], h: Array
+) -> Array:
+    """h by what the layers were given, of h by what they made; adds to the totals."""
+    for layer in reversed(layers):
+        if isinstance(layer, Residual):
+            one = _backward(layer.layers, alone, h)
+            other = _backward(layer.shortcut, alone, h)
+            h = one + other.reshape(one.shape)  # may have come from behind a `Flatten`
+        elif layer.kind in RULES:
+            of = alone[layer.name]
+            h, of_parameters = RULES[layer.kind](of, h)
+            of.total += of_parameters
+    return h
+
+
+def _of_cross_entropy(z: Array, shares: NDArray[np.float64]) -> Array:
+    """h_z = share p (1 - p), p = softmax(z)
+
+    The diagonal of diag(p) - p p^T, the second derivative by the logits z
+    (N, C, H, W), which is the same for each label and each smoothing of labels.
+    """
+    logits = z.reshape(len(z), -1).astype(np.float64)
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    h: Array = (shares[:, np.newaxis] * p * (1 - p)).astype(np.float32)
+    return h.reshape(z.shape)
