@@ -396,8 +396,10 @@ def squares_back(layers: Any, values: Any, x: Any, top: Any, found: Any) -> Any:
     layer's output of (dy / d.)^2 times the second derivative by y, layer by layer from
     the last one on. `top` has that of the outputs; a number weighs softmax's.
 
-    x is one image. In all kinds a parameter goes into each y once, so that this sum is
-    the one over its connections.
+    x is one image. The loss is a function of a last layer's radial basis units whose
+    second derivative is taken by what goes into them, as distances are not linear. In
+    all kinds a parameter goes into each y once, so that this sum is the one over its
+    connections.
     """
     if not layers:
         if not isinstance(top, float):
@@ -407,6 +409,11 @@ def squares_back(layers: Any, values: Any, x: Any, top: Any, found: Any) -> Any:
         return top * p * (1 - p)
     (kind, options), *rest = layers
     y = reference.network_forward(layers[:1], values, x)[-1]
+    if kind == "radial_basis" and not rest and isinstance(top, float):
+        p, codes = np.exp(y - np.max(y)), values[f"{options['name']}.codes"]
+        p /= p.sum()
+        variance = p @ codes**2 - (p @ codes) ** 2
+        return (top * 4 * variance).reshape(x.shape)
     h_y = squares_back(rest, values, y, top, found).reshape(y.shape)
     if kind == "dropout":
         return h_y

@@ -221,6 +221,7 @@ class _Run:
             data.pixels,
             order,
             weights=data.weights,
+            loss=getattr(options, "loss", None),
             threads=options.threads,
         )
 

@@ -119,6 +119,7 @@ class Optimizer:
         order: NDArray[np.intp],
         *,
         weights: Vector | None = None,
+        loss: Any = None,
         threads: int = 1,
     ) -> None:
         """What `fit` calls before each pass over the images; this one does nothing.
@@ -131,6 +132,8 @@ class Optimizer:
             The images to train on, as they will come.
         weights : (N,) float32 or None
             What each image's loss is multiplied by.
+        loss : Loss or None
+            What is minimised; None for cross-entropy.
         threads : int
 
         Examples
@@ -343,13 +346,17 @@ class SDLM(Optimizer):
         order: NDArray[np.intp],
         *,
         weights: Vector | None = None,
+        loss: Any = None,
         threads: int = 1,
     ) -> None:
         from lenet5c.training.curvature import gauss_newton_diagonal
 
         self.prepare(model.parameter_vector)
         h = gauss_newton_diagonal(
-            model, pixels, order[: self.samples], weights=weights, threads=threads
+            *(model, pixels, order[: self.samples]),
+            weights=weights,
+            loss=loss,
+            threads=threads,
         )
         np.copyto(self.state[0], 1 / (np.float32(self.mu) + h))
 

@@ -3,12 +3,15 @@
 tests/test_every_kind.py has all kinds of layers.
 """
 
+import math
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 import lenet5c
 from lenet5c import Dense, LeakyReLU, Model, Residual, Sigmoid, Tanh
-from lenet5c.training.curvature import TOGETHER, gauss_newton_diagonal
+from lenet5c.training.curvature import TOGETHER, _of_codes, gauss_newton_diagonal
 
 
 def images_of(count: int, shape=(1, 28, 28)) -> np.ndarray:
@@ -133,3 +136,32 @@ def test_a_model_without_parameters_has_none():
     model = Model([Tanh()], input_shape=(3, 1, 1), classes=3)
     found = gauss_newton_diagonal(model, images_of(5, (3, 1, 1)), np.arange(5))
     assert found.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("number", "j", "scale"),
+    [(0, math.inf, 0.2), (0, math.inf, 3), (0, 2.0, 0.3), (0, 40.0, 3), (1, 1.0, 3)],
+)
+def test_loss_and_codes_have_the_second_derivative_of_automatic_differentiation(
+    number, j, scale
+):
+    """Cross-entropy, eq. 9 with a near and a far class of rubbish, and eq. 8."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, scale, (6, 7, 1, 1)).astype(np.float32)
+    codes = rng.choice([-1, 1], (4, 7)).astype(np.float32)
+    shares = rng.uniform(0.1, 1, 6)
+    loss = SimpleNamespace(for_core=lambda: (number, j))
+    found = _of_codes(x, codes.ravel(), shares, loss)
+
+    def of_one(x):
+        z = -((x - torch.tensor(codes, dtype=torch.float64)) ** 2).sum(1)
+        if number == 1:
+            return -z[2]
+        return -z[2] + torch.cat([z, torch.tensor([-j])]).logsumexp(0)
+
+    for n, h in enumerate(found):
+        row = torch.tensor(x[n].ravel().astype(np.float64))
+        exact = shares[n] * torch.autograd.functional.hessian(of_one, row).diagonal()
+        assert (h >= 0).all()
+        np.testing.assert_allclose(h.ravel(), exact, rtol=1e-5, atol=1e-6)
