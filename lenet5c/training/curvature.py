@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet5c._support.cores import core
+from lenet5c.data.augment import Augment
 from lenet5c.functional import AS_IT_IS, NONE, network_of
 from lenet5c.interfaces import Trainable
 from lenet5c.layers import Layer, Residual, walk
@@ -185,13 +186,16 @@ def gauss_newton_diagonal(
     *,
     weights: Array | None = None,
     loss: Any = None,
+    augment: Augment | None = None,
+    seed: int = 0,
+    epoch: int = 0,
     threads: int = 1,
 ) -> Array:
     """The second derivative of the mean loss by each parameter.
 
-    Nothing is checked but by `check_kinds`. Dropout is off, and images are as they are,
-    without augmentation. Where a `Residual` adds two branches, each of them has the h
-    of the sum, and x the sum of both: what is left out are the cross terms.
+    Nothing is checked but by `check_kinds`. Dropout is off. Where a `Residual` adds two
+    branches, each of them has the h of the sum, and x the sum of both: what is left out
+    are the cross terms.
 
     Parameters
     ----------
@@ -203,6 +207,10 @@ def gauss_newton_diagonal(
         What each image's loss is multiplied by.
     loss : Loss or None
         What is minimised; None for cross-entropy.
+    augment : Augment or None
+    seed, epoch : int
+        Of the random numbers of augmentation: an image is what `Model.loss_of_batch`
+        makes of it with the same numbers.
     threads : int
 
     Returns
@@ -232,7 +240,11 @@ def gauss_newton_diagonal(
         if weights is not None:
             shares *= weights[chosen]
         seen = np.empty((len(chosen), math.prod(shape)), np.float32)
-        images.forward(NONE, pixels[chosen], stage, seen, threads)
+        if augment is None:
+            images.forward(NONE, pixels[chosen], stage, seen, threads)
+        else:
+            changes = augment.for_core(model.stage)
+            images.augmented(pixels, stage, chosen, seen, changes, seed, epoch)
         x = seen.reshape(len(chosen), *shape)
         if last.kind == "radial_basis":
             x = _forward(model.layers[:-1], alone, x)

@@ -222,6 +222,9 @@ class _Run:
             order,
             weights=data.weights,
             loss=getattr(options, "loss", None),
+            augment=options.augment,
+            seed=self.seed,
+            epoch=self.passes + self.state.epoch,
             threads=options.threads,
         )
 

@@ -17,6 +17,7 @@ from lenet5c._support.cores import core
 from lenet5c._support.habits import choose, explained
 
 if TYPE_CHECKING:
+    from lenet5c.data.augment import Augment
     from lenet5c.interfaces import Trainable
 
 __all__ = [
@@ -120,6 +121,9 @@ class Optimizer:
         *,
         weights: Vector | None = None,
         loss: Any = None,
+        augment: "Augment | None" = None,
+        seed: int = 0,
+        epoch: int = 0,
         threads: int = 1,
     ) -> None:
         """What `fit` calls before each pass over the images; this one does nothing.
@@ -134,6 +138,10 @@ class Optimizer:
             What each image's loss is multiplied by.
         loss : Loss or None
             What is minimised; None for cross-entropy.
+        augment : Augment or None
+            How images are changed in this pass.
+        seed, epoch : int
+            Of the random numbers of augmentation.
         threads : int
 
         Examples
@@ -292,8 +300,8 @@ class SDLM(Optimizer):
 
     w -= learning_rate / (mu + h) g, where h is the second derivative of the loss by
     this parameter: the Gauss-Newton diagonal, from some of the training images, anew
-    before each pass. A pass takes the images that it begins with, without augmentation,
-    and the weights of images count as in the loss.
+    before each pass. They are those that the pass begins with, augmented as in it, and
+    with their weights in the loss.
 
     It has no momentum, and is made for small batches. Clipping is of the gradient,
     before the rates. Networks with batch normalisation are refused, and training steps
@@ -347,6 +355,9 @@ class SDLM(Optimizer):
         *,
         weights: Vector | None = None,
         loss: Any = None,
+        augment: "Augment | None" = None,
+        seed: int = 0,
+        epoch: int = 0,
         threads: int = 1,
     ) -> None:
         from lenet5c.training.curvature import gauss_newton_diagonal
@@ -356,6 +367,9 @@ class SDLM(Optimizer):
             *(model, pixels, order[: self.samples]),
             weights=weights,
             loss=loss,
+            augment=augment,
+            seed=seed,
+            epoch=epoch,
             threads=threads,
         )
         np.copyto(self.state[0], 1 / (np.float32(self.mu) + h))

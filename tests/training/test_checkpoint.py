@@ -82,7 +82,10 @@ def names(folder) -> list[int]:
 
 MIXES = {
     "plain": lambda: {"optimizer": SGD(0.05)},
-    "second order": lambda: {"optimizer": SDLM(0.005, samples=20)},
+    "second order": lambda: {
+        "optimizer": SDLM(0.005, samples=20),
+        "augment": Augment(shift=1),
+    },
     "averaged": lambda: {
         "optimizer": AdamW(0.01),
         "weight_average": 0.9,

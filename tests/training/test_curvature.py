@@ -125,6 +125,21 @@ def test_floats_are_seen_as_the_network_sees_them():
     )
 
 
+def test_augmented_images_are_those_of_the_pass():
+    model, images = lenet()
+    images = np.pad(images, ((0, 0), (0, 0), (2, 2), (2, 2)))  # as large as the input
+    augment = lenet5c.Augment(shift=2, rotate=20)
+    indices = np.random.default_rng(0).permutation(len(images))[: TOGETHER + 5]
+    changed = augment.apply(images, epoch=3, seed=7)
+    found = gauss_newton_diagonal(
+        model, images, indices, augment=augment, seed=7, epoch=3
+    )
+    expected = gauss_newton_diagonal(model, changed, indices)
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+    other = gauss_newton_diagonal(model, images, indices)
+    assert np.abs(found / other - 1).mean() > 0.01
+
+
 def test_a_layer_inside_of_a_branch_is_refused_by_name():
     layers = [Residual([lenet5c.BatchNorm2d(name="N1")]), Dense(3)]
     model = Model(layers, input_shape=(2, 3, 4), classes=3)

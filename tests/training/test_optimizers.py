@@ -378,6 +378,10 @@ def test_fit_estimates_before_each_pass_from_the_images_that_it_begins_with(
     class Watched(lenet5c.SDLM):
         def before_epoch(self, model, pixels, order, **rest):
             assert (rest["weights"], rest["threads"]) == (None, 1)
+            assert (rest["augment"], rest["seed"], rest["epoch"]) == (
+                *(None, 5),
+                len(seen) + 1,
+            )
             np.testing.assert_array_equal(pixels[:, 0], images)
             seen.append(order.copy())
             super().before_epoch(model, pixels, order, **rest)
