@@ -52,9 +52,10 @@ if TYPE_CHECKING:
     from lenet5c.training.callbacks import EarlyStopping, TrainingState
     from lenet5c.training.checkpoint import Checkpoint
     from lenet5c.training.loop import TrainingError
-    from lenet5c.training.optimizers import SGD, AdamW
+    from lenet5c.training.optimizers import SDLM, SGD, AdamW
 
 __all__ = [
+    "SDLM",
     "SGD",
     "AdamW",
     "Augment",
@@ -128,7 +129,7 @@ HOMES = {
         "interfaces": ("Evaluation",),
         "model": ("Model", "load"),
         "networks": ("cnn3", "lenet5", "mlp", "resnet18"),
-        "training.optimizers": ("SGD", "AdamW"),
+        "training.optimizers": ("SDLM", "SGD", "AdamW"),
         "files.container": ("FileFormatError",),
         "training.loop": ("TrainingError",),
     }.items()

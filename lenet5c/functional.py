@@ -58,14 +58,20 @@ Array = NDArray[np.float32]
 AS_IT_IS = (1.0, 0.0, 0.0, 1.0, -0.0)  # InputStage.for_core()
 
 
-def _network(layer: Layer, shape: tuple[int, int, int], gradient: bool = False) -> Any:
+def network_of(
+    layer: Layer, shape: tuple[int, int, int], gradient: bool = False
+) -> tuple[Any, tuple[int, int, int]]:
+    """A network of one layer alone, each sum as it is written, and its output shape.
+
+    `gradient` tells whether the gradient of what it reads will be asked for.
+    """
     nodes = for_core(lower([layer], shape, training=True), gradient)
-    plain = [node | {"plain": True} for node in nodes]  # the sums as they are written
+    plain = [node | {"plain": True} for node in nodes]
     return core.Network(plain, shape), layer.output_shape(shape)
 
 
 def _forward(layer: Layer, x: Array, parameters: Array, threads: int | None) -> Array:
-    network, shape = _network(layer, x.shape[1:])
+    network, shape = network_of(layer, x.shape[1:])
     y = np.empty((len(x), int(np.prod(shape))), np.float32)
     network.forward(parameters, x, AS_IT_IS, y, resolve_threads(threads))
     return y.reshape(len(x), *shape)
@@ -75,7 +81,7 @@ def _backward(
     layer: Layer, x: Array, parameters: Array, dy: ArrayLike, threads: int | None
 ) -> tuple[Array, Array]:
     """dx, and the gradient of the parameters as one vector."""
-    network, shape = _network(layer, x.shape[1:], gradient=True)
+    network, shape = network_of(layer, x.shape[1:], gradient=True)
     flat = floats("dy", dy, (len(x), *shape)).reshape(len(x), -1)
     gradient = np.empty_like(parameters)
     dx = np.empty_like(x)

@@ -367,11 +367,11 @@ class Model(Displayed):
             None is the recipe's: 64, and 3 epochs for 60,000 images, more for fewer, at
             most 30 (`lenet5c.recipes.epochs_for`). The last batch of an epoch may be
             smaller.
-        optimizer : Optimizer, "sgd", "adamw" or None
+        optimizer : Optimizer, "sgd", "adamw", "sdlm" or None
             None is the recipe's: ``SGD(0.1, momentum=0.9, nesterov=True)``.
         schedule : str, function or None
-            "one-cycle" (the recipe's), "constant", "cosine", "step", "plateau", or a
-            function as in lenet5c.schedules.
+            "one-cycle" (the recipe's), "constant", "cosine", "step", "plateau",
+            "lenet5-1998", or a function as in lenet5c.schedules.
         augment : Augment, False or None
             How images are changed, each epoch anew; None is the recipe's, False none.
         validation : float, (images, labels) or None
@@ -390,8 +390,8 @@ class Model(Displayed):
         verbose : bool
             Whether to show a progress bar on stderr.
         recipe : str, Recipe or None
-            What the arguments that are None mean: "default" or "best"
-            (lenet5c.recipes).
+            What the arguments that are None mean: "default", "best" or
+            "1998" (lenet5c.recipes).
         label_smoothing : float or None
             Share of each label, 0 <= s < 1, that is spread evenly over all classes.
         weight_average : float or None
@@ -1203,6 +1203,11 @@ class Model(Displayed):
         if type(chosen).step is not Optimizer.step:
             raise NotImplementedError(
                 f"optimizer: expected SGD or AdamW, got {chosen!r} with its own step"
+            )
+        if type(chosen).before_epoch is not Optimizer.before_epoch:
+            raise NotImplementedError(
+                f"optimizer: expected SGD or AdamW, got {chosen!r}, which looks at the "
+                "training images before each pass; native steps have no passes"
             )
         rule = chosen.rule()
         state = [np.zeros_like(self.parameter_vector) for _ in range(2)]

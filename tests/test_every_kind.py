@@ -50,6 +50,7 @@ from lenet5c.deploy import quantize
 from lenet5c.functional import AS_IT_IS
 from lenet5c.graph import for_core, lower
 from lenet5c.layers import LAYERS, Layer, layer_to_dict, walk
+from lenet5c.training.curvature import gauss_newton_diagonal
 
 CC = shutil.which("gcc") or shutil.which("clang") or shutil.which("cc")
 IMAGES = 19  # more than one block of any core, and the last one is not full
@@ -261,6 +262,12 @@ REFUSED: dict[str, list[str]] = {
     "gradients, imagewise": [*WITH_NORM_OR_RESIDUAL, *WITH_STRIDE],
     # sums of sums of one map, and of a map with itself
     "ONNX in": ["residual: nested", "residual: dropout, last"],
+    # statistics of a batch are no function of one image
+    "curvature": [
+        name
+        for name, (layers, shape) in CASES.items()
+        if "batch_norm2d" in {layer.kind for layer, *_ in walk(layers, shape)}
+    ],
 }
 
 
@@ -432,6 +439,62 @@ def by_gradients_of_images(case: Case) -> None:
     case.gradients_of_images.check(network)
 
 
+def by_curvature(case: Case) -> None:
+    """The Gauss-Newton diagonal of some images, by the squares of derivatives."""
+    images = case.images[:3]
+    found = gauss_newton_diagonal(case.model, images, np.arange(len(images)))
+    expected = {key: np.zeros(value.shape) for key, value in case.values.items()}
+    for image in images:
+        x = (image[np.newaxis] / 255 - 0.45) / 0.3
+        squares_back(case.layers, case.values, x, 1 / len(images), expected)
+    start = 0
+    for key, value in case.model.parameters.items():
+        part = found[start : start + value.size].reshape(value.shape)
+        start += value.size
+        most = expected[key].max()
+        np.testing.assert_allclose(part, expected[key], rtol=2e-4, atol=FLOAT32 * most)
+
+
+def squares_back(layers: Any, values: Any, x: Any, top: Any, found: Any) -> Any:
+    """By x and, added to `found`, by the parameters: the sum over all numbers y of a
+    layer's output of (dy / d.)^2 times the second derivative by y, layer by layer from
+    the last one on. `top` has that of the outputs; a number weighs softmax's.
+
+    x is one image. The loss is a function of a last layer's radial basis units whose
+    second derivative is taken by what goes into them, as distances are not linear. In
+    all kinds a parameter goes into each y once, so that this sum is the one over its
+    connections.
+    """
+    if not layers:
+        if not isinstance(top, float):
+            return top
+        p = np.exp(x - np.max(x))
+        p /= p.sum()
+        return top * p * (1 - p)
+    (kind, options), *rest = layers
+    y = reference.network_forward(layers[:1], values, x)[-1]
+    if kind == "radial_basis" and not rest and isinstance(top, float):
+        p, codes = np.exp(y - np.max(y)), values[f"{options['name']}.codes"]
+        p /= p.sum()
+        variance = p @ codes**2 - (p @ codes) ** 2
+        return (top * 4 * variance).reshape(x.shape)
+    h_y = squares_back(rest, values, y, top, found).reshape(y.shape)
+    if kind == "dropout":
+        return h_y
+    if kind == "residual":
+        branches = options["layers"], options["shortcut"]
+        return sum(squares_back(each, values, x, h_y, found) for each in branches)
+    h_x = np.zeros(x.shape)
+    for at in np.ndindex(y.shape):
+        dy, gradients = np.zeros(y.shape), {}
+        dy[at] = 1
+        dx = reference._backward(layers[:1], values, x, dy, gradients, {})
+        h_x += h_y[at] * dx**2
+        for key, gradient in gradients.items():
+            found[key] += h_y[at] * gradient**2
+    return h_x
+
+
 def by_c_runtime(case: Case) -> None:
     logits = np.empty((IMAGES, case.classes), np.float32)
     case.model.predictor().predict_many(case.images, logits, None, 1)
@@ -572,6 +635,7 @@ CONSUMERS = {
         functools.partial(by_gradients, layerwise=True), CORE
     ),
     "gradients, imagewise": Consumer(by_gradients_of_images, CORE),
+    "curvature": Consumer(by_curvature, "SDLM"),
     "C runtime": Consumer(by_c_runtime, "C runtime"),
     "C": Consumer(by_exported_c, r"\bC\b"),
     "int8": Consumer(by_int8, "int8"),

@@ -72,11 +72,17 @@ class Settings:
             **options,
         )
 
+    @property
+    def optimizer_class(self) -> type[Optimizer]:
+        """The one with the name that was given, or the recipe's."""
+        name = self.options.get("optimizer")
+        return (
+            type(RECIPES[self.recipe].optimizer()) if name is None else OPTIMIZERS[name]
+        )
+
     def new_optimizer(self) -> Optimizer:
         """Return the optimizer, with the recipe's values where none were given."""
-        base = RECIPES[self.recipe].optimizer()
-        name = self.options.get("optimizer")
-        kind = type(base) if name is None else OPTIMIZERS[name]
+        base, kind = RECIPES[self.recipe].optimizer(), self.optimizer_class
         options: dict[str, Any] = {}
         if kind is type(base):
             options = {name: vars(base)[name] for name in signature(kind).parameters}

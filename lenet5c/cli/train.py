@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import asdict, dataclass
+from inspect import signature
 from operator import mul
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,8 @@ from lenet5c.model import Model, load
 from lenet5c.networks import NETWORKS
 from lenet5c.report.history import History
 from lenet5c.training.loop import TrainingError
-from lenet5c.training.options import add_flags, flags_given
+from lenet5c.training.optimizers import OPTIMIZERS
+from lenet5c.training.options import OPTIONS, add_flags, flags_given
 
 NAME = "train"
 SUMMARY = "Train a network, test it, and write the model to a file."
@@ -145,8 +147,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _settings(args: argparse.Namespace) -> Settings:
     """Return the settings that the options say, once they fit each other."""
-    if args.optimizer == "adamw" and args.momentum is not None:
-        raise CommandError("--momentum belongs to --optimizer sgd; adamw has none")
     options, network = flags_given(args), args.network
     if args.start is None:
         network = network or "lenet5"
@@ -156,9 +156,26 @@ def _settings(args: argparse.Namespace) -> Settings:
     if args.augment is not False and (args.augment or changes):
         options["augment"] = changes
     own = ("start", "data", "size", "channels", "skip_broken", "dropout")
-    return Settings(
+    settings = Settings(
         network, options=options, **{name: getattr(args, name) for name in own}
     )
+    _check_optimizer(settings)
+    return settings
+
+
+def _check_optimizer(settings: Settings) -> None:
+    """Refuse settings of another optimizer."""
+    of = {name: signature(kind).parameters for name, kind in OPTIMIZERS.items()}
+    chosen = next(
+        name for name, kind in OPTIMIZERS.items() if kind is settings.optimizer_class
+    )
+    for part in OPTIONS["optimizer"].parts:
+        if settings.options[part] is not None and part not in of[chosen]:
+            known = " or ".join(name for name in OPTIMIZERS if part in of[name])
+            raise CommandError(
+                f"--{part.replace('_', '-')} belongs to --optimizer {known}; {chosen} "
+                "has none"
+            )
 
 
 def _check_together(

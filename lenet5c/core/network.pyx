@@ -28,7 +28,7 @@ from lenet5c.core.plan cimport WHOLE_BATCH, Block, Call, Plan, Workspace, blocks
 from lenet5c.core.planner cimport block_sizes, free_plan, plan_ops, plan_rest
 from lenet5c.core.random cimport subkey
 from lenet5c.core.shared cimport parts_of_block, run_shared
-from lenet5c.core.step cimport Update, run_average, run_update
+from lenet5c.core.step cimport ADAMW, SDLM, SGD, Update, run_average, run_update
 from lenet5c.core.threads cimport (
     Team, Watch, answer_signals, check_signals, ends, give_back, is_over,
     lenet5c_has_openmp, lenet5c_max_threads, raise_signals, share, take_team, watch_signals,
@@ -485,13 +485,15 @@ cdef int set_update(
             u.first = &vector[0]
         else:
             u.second = &vector[0]
-    u.adam = rule[0] == "adamw"
-    if len(state) < 1 + u.adam:
-        raise ValueError(f"state: expected {1 + u.adam} vectors, got {len(state)}")
-    if u.adam:
-        _, u.beta1, u.beta2, u.eps, u.weight_decay = rule
-    else:
-        _, u.momentum, u.nesterov, u.weight_decay = rule
+    name, *settings = rule
+    u.rule = {"sgd": SGD, "adamw": ADAMW, "sdlm": SDLM}[name]
+    cdef int needed = 2 if u.rule == ADAMW else 1
+    if len(state) < needed:
+        raise ValueError(f"state: expected {needed} vectors, got {len(state)}")
+    if u.rule == ADAMW:
+        u.beta1, u.beta2, u.eps, u.weight_decay = settings
+    elif u.rule == SGD:
+        u.momentum, u.nesterov, u.weight_decay = settings
     return 0
 
 
@@ -501,9 +503,9 @@ def update(
 ):
     """Step number `step` (from 1) of an optimizer, in place (kernels/update.pxd).
 
-    rule : ("sgd", momentum, nesterov, weight_decay) or
-        ("adamw", beta1, beta2, eps, weight_decay)
-    state : the vectors that it keeps: velocity, or first and second moment
+    rule : ("sgd", momentum, nesterov, weight_decay),
+        ("adamw", beta1, beta2, eps, weight_decay) or ("sdlm",)
+    state : the vectors that it keeps: velocity, first and second moment, or rates
     """
     cdef Update u
     if parameters.shape[0] == 0:

@@ -1,14 +1,19 @@
 """An optimizer's step on the flat parameter vector, in slices that threads share."""
 
-from lenet5c.core.kernels.update cimport adamw_step, average_step, sgd_step
+from lenet5c.core.kernels.update cimport adamw_step, average_step, sdlm_step, sgd_step
 from lenet5c.core.plan cimport SLICE, slices_of
 from lenet5c.core.threads cimport Team, Work, give_back, share, take_team
 
+cdef enum Rule:
+    SGD
+    ADAMW
+    SDLM
+
 cdef struct Update:
-    bint adam  # AdamW; otherwise SGD
+    Rule rule
     float *parameters
     const float *gradient
-    float *first  # velocity, or first moment
+    float *first  # velocity, first moment, or rates
     float *second  # second moment
     Py_ssize_t n
     Py_ssize_t step  # number of this step, from 1
@@ -56,11 +61,15 @@ cdef inline void update_slice(const void *of, int number) noexcept nogil:
     cdef const Update *u = step.update
     cdef Py_ssize_t at = <Py_ssize_t>number * SLICE
     cdef Py_ssize_t n = min(<Py_ssize_t>SLICE, u.n - at)
-    if u.adam:
+    if u.rule == ADAMW:
         adamw_step(
             u.parameters + at, u.gradient + at, u.first + at, u.second + at, n,
             step.learning_rate, u.beta1, u.beta2, u.eps, u.weight_decay,
             step.correction1, step.correction2,
+        )
+    elif u.rule == SDLM:
+        sdlm_step(
+            u.parameters + at, u.gradient + at, u.first + at, n, step.learning_rate
         )
     else:
         sgd_step(

@@ -64,6 +64,7 @@ def fit(
     batches = _batch_count(model, len(data.train), options.batch_size)
     _check_batch_norm(model, options, len(data.train))
     _check_schedule(options, batches)
+    options.optimizer.check(model)
     with ExitStack() as stack:
         folder = found = None
         if options.checkpoint is not None:
@@ -206,9 +207,26 @@ class _Run:
         train, size = self.data.train, self.options.batch_size
         generator = np.random.default_rng((self.seed, self.passes + epoch))
         order = train[generator.permutation(len(train))]
+        if self.batch == 0:
+            self._before_epoch(order)
         for batch in range(self.batch, self.state.batches):
             last = batch == self.state.batches - 1
             yield order[batch * size : None if last else (batch + 1) * size]
+
+    def _before_epoch(self, order: NDArray[np.intp]) -> None:
+        """What the optimizer does before a pass, which may look at its first images."""
+        data, options = self.data, self.options
+        options.optimizer.before_epoch(
+            self.model,
+            data.pixels,
+            order,
+            weights=data.weights,
+            loss=getattr(options, "loss", None),
+            augment=options.augment,
+            seed=self.seed,
+            epoch=self.passes + self.state.epoch,
+            threads=options.threads,
+        )
 
     def _train_batch(self, indices: NDArray[np.intp], rate: float) -> None:
         """One step, at the learning rate `rate`."""

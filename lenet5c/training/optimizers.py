@@ -7,17 +7,22 @@ keeps, `squares`, which of them are never negative, and `rule`, its name in
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c._support.checks import number
+from lenet5c._support.checks import number, whole
 from lenet5c._support.cores import core
 from lenet5c._support.habits import choose, explained
 
+if TYPE_CHECKING:
+    from lenet5c.data.augment import Augment
+    from lenet5c.interfaces import Trainable
+
 __all__ = [
     "OPTIMIZERS",
+    "SDLM",
     "SGD",
     "AdamW",
     "Optimizer",
@@ -90,6 +95,59 @@ class Optimizer:
             self.state = [np.zeros_like(parameters) for _ in range(self.state_size)]
             self.steps = 0
             self._owner = owner, address, size  # last: Ctrl-C may come in between
+
+    def check(self, model: "Trainable") -> None:
+        """Refuse a network that it cannot train; before anything changes.
+
+        Parameters
+        ----------
+        model : Model
+
+        Raises
+        ------
+        ValueError
+            If it cannot; this one can train all.
+
+        Examples
+        --------
+        >>> lenet5c.SGD().check(model)
+        """
+
+    def before_epoch(
+        self,
+        model: "Trainable",
+        pixels: NDArray[Any],
+        order: NDArray[np.intp],
+        *,
+        weights: Vector | None = None,
+        loss: Any = None,
+        augment: "Augment | None" = None,
+        seed: int = 0,
+        epoch: int = 0,
+        threads: int = 1,
+    ) -> None:
+        """What `fit` calls before each pass over the images; this one does nothing.
+
+        Parameters
+        ----------
+        model : Model
+        pixels : (N, C, H, W) uint8 or float32, C-contiguous
+        order : intp array
+            The images to train on, as they will come.
+        weights : (N,) float32 or None
+            What each image's loss is multiplied by.
+        loss : Loss or None
+            What is minimised; None for cross-entropy.
+        augment : Augment or None
+            How images are changed in this pass.
+        seed, epoch : int
+            Of the random numbers of augmentation.
+        threads : int
+
+        Examples
+        --------
+        >>> lenet5c.SGD().before_epoch(model, images[:, np.newaxis], np.arange(500))
+        """
 
     def step(
         self, parameters: Vector, gradient: Vector, learning_rate: float, threads: int
@@ -236,7 +294,97 @@ class AdamW(Optimizer):
         return "adamw", self.beta1, self.beta2, self.eps, self.weight_decay
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adamw": AdamW}
+@explained
+class SDLM(Optimizer):
+    """Stochastic diagonal Levenberg-Marquardt (LeCun et al. 1998, appendix C).
+
+    w -= learning_rate / (mu + h) g, where h is the second derivative of the loss by
+    this parameter: the Gauss-Newton diagonal, from some of the training images, anew
+    before each pass. They are those that the pass begins with, augmented as in it, and
+    with their weights in the loss.
+
+    It has no momentum, and is made for small batches. Clipping is of the gradient,
+    before the rates. Networks with batch normalisation are refused, and training steps
+    of native programs, which have no passes.
+
+    Parameters
+    ----------
+    learning_rate : float
+        At least 0. The rate of a parameter whose h is 0 is this over mu.
+    mu : float
+        Above 0: keeps the rates of parameters finite on which the loss hardly depends.
+    samples : int
+        How many images h is estimated from; all, if there are not so many.
+
+    Examples
+    --------
+    >>> fresh = lenet5c.lenet5()
+    >>> history = fresh.fit(images, labels, optimizer=lenet5c.SDLM(0.02), epochs=4)
+    >>> history.accuracy[-1] > 0.8
+    True
+
+    In a training loop of one's own, `before_epoch` sets the rates:
+
+    >>> optimizer, pixels = lenet5c.SDLM(5e-4), images[:, np.newaxis]
+    >>> optimizer.before_epoch(fresh, pixels, np.arange(len(pixels)))
+    >>> loss = fresh.train_step(images[:1], labels[:1], optimizer)
+    """
+
+    state_size = 1
+    squares = (0,)
+
+    def __init__(
+        self, learning_rate: float = 5e-4, *, mu: float = 0.02, samples: int = 500
+    ) -> None:
+        super().__init__(learning_rate)
+        self.mu = number("mu", mu, 0, math.inf)
+        if self.mu == 0:
+            raise ValueError("mu: expected x > 0, got 0")
+        self.samples = whole("samples", samples, 1, 2**63)
+
+    def check(self, model: "Trainable") -> None:
+        from lenet5c.training.curvature import check_kinds
+
+        check_kinds(model.layers)
+
+    def before_epoch(
+        self,
+        model: "Trainable",
+        pixels: NDArray[Any],
+        order: NDArray[np.intp],
+        *,
+        weights: Vector | None = None,
+        loss: Any = None,
+        augment: "Augment | None" = None,
+        seed: int = 0,
+        epoch: int = 0,
+        threads: int = 1,
+    ) -> None:
+        from lenet5c.training.curvature import gauss_newton_diagonal
+
+        self.prepare(model.parameter_vector)
+        h = gauss_newton_diagonal(
+            *(model, pixels, order[: self.samples]),
+            weights=weights,
+            loss=loss,
+            augment=augment,
+            seed=seed,
+            epoch=epoch,
+            threads=threads,
+        )
+        np.copyto(self.state[0], 1 / (np.float32(self.mu) + h))
+
+    def rule(self) -> tuple[str | float, ...]:
+        rates = self.state[0] if self.state else np.zeros(1)
+        if not rates[:1].all():  # each is above 0
+            raise RuntimeError(
+                "optimizer: expected an SDLM whose rates `before_epoch` has set for "
+                "this model, as it does in `fit`, got one without"
+            )
+        return ("sdlm",)
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adamw": AdamW, "sdlm": SDLM}
 """The optimizers that ``fit(optimizer=...)`` takes by name."""
 
 
@@ -245,7 +393,7 @@ def as_optimizer(optimizer: Any) -> Optimizer:
 
     Parameters
     ----------
-    optimizer : Optimizer, "sgd", "adamw" or None
+    optimizer : Optimizer, "sgd", "adamw", "sdlm" or None
 
     Returns
     -------

@@ -34,7 +34,14 @@ from lenet5c.training.callbacks import (
     as_early_stopping,
     checked_callbacks,
 )
-from lenet5c.training.optimizers import OPTIMIZERS, SGD, AdamW, Optimizer, as_optimizer
+from lenet5c.training.optimizers import (
+    OPTIMIZERS,
+    SDLM,
+    SGD,
+    AdamW,
+    Optimizer,
+    as_optimizer,
+)
 from lenet5c.training.recipes import RECIPES, SGD_RATES, Recipe, as_recipe, epochs_for
 from lenet5c.training.schedules import (
     SCHEDULES,
@@ -213,7 +220,8 @@ class TrainingOptions:
         flag=_training("default: sgd", choices=OPTIMIZERS),
         learning_rate=_training(
             f"the highest of the schedule (default: for sgd {SGD().learning_rate:g}"
-            f"{RATES}; for adamw {AdamW().learning_rate:g})",
+            f"{RATES}; for adamw {AdamW().learning_rate:g}; for sdlm "
+            f"{SDLM().learning_rate:g})",
             RATE,
             "RATE",
         ),
@@ -273,7 +281,8 @@ class TrainingOptions:
         _by(as_recipe),
         flag=Flag(
             "what all other options default to; best: "
-            f"{RECIPES['best'].epochs} epochs with augmentation and weight decay "
+            f"{RECIPES['best'].epochs} epochs with augmentation and weight decay; "
+            f"1998: {RECIPES['1998'].epochs} epochs with sdlm, one image at a time "
             "(default: default)",
             choices=RECIPES,
             default="default",

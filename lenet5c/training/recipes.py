@@ -13,7 +13,7 @@ from typing import Any
 from lenet5c._support.checks import whole
 from lenet5c._support.habits import choose
 from lenet5c.data.augment import Augment
-from lenet5c.training.optimizers import SGD, AdamW, Optimizer
+from lenet5c.training.optimizers import SDLM, SGD, AdamW, Optimizer
 from lenet5c.training.schedules import Schedule
 
 __all__ = [
@@ -94,6 +94,15 @@ RECIPES: dict[str, Recipe] = {
         epochs=27,
         optimizer=partial(SGD, SGD_RATES["lenet5"], weight_decay=2e-4),
         augment=Augment(shift=1.5, rotate=8, scale=0.1, elastic=15),
+    ),
+    # LeCun, Bottou, Bengio, Haffner 1998, "Gradient-based learning applied to document
+    # recognition", section III.B.
+    "1998": Recipe(
+        epochs=20,
+        batch_size=1,
+        optimizer=SDLM,
+        schedule="lenet5-1998",
+        clip_norm=None,
     ),
 }
 """The recipes that ``fit(recipe=...)`` takes by name."""
@@ -183,7 +192,7 @@ def as_recipe(recipe: object) -> Recipe:
 
     Parameters
     ----------
-    recipe : Recipe, "default", "best" or None
+    recipe : Recipe, "default", "best", "1998" or None
 
     Returns
     -------

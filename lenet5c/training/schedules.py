@@ -16,6 +16,7 @@ from lenet5c._support.habits import did_you_mean, explained
 __all__ = [
     "SCHEDULES",
     "OneCycle",
+    "Piecewise",
     "ReduceOnPlateau",
     "Schedule",
     "Step",
@@ -138,6 +139,48 @@ class Step:
 
     def __repr__(self) -> str:
         return f"Step({self.epochs!r}, {self.factor!r})"
+
+
+@explained
+class Piecewise:
+    """Factors that hold for some epochs each, the last one to the end.
+
+    Parameters
+    ----------
+    pieces : sequence of (int, float)
+        How many epochs, 1 at least, and the factor, at least 0, one after the other.
+        The last number of epochs does not matter.
+
+    Examples
+    --------
+    >>> schedule = lenet5c.schedules.Piecewise([(2, 1), (3, 0.4), (1, 0.1)])
+    >>> [schedule(epoch * 10, 10, 8) for epoch in range(8)]  # as epochs begin
+    [1.0, 1.0, 0.4, 0.4, 0.4, 0.1, 0.1, 0.1]
+    """
+
+    def __init__(self, pieces: Sequence[tuple[int, float]]) -> None:
+        if not isinstance(pieces, (tuple, list)) or not pieces:
+            raise TypeError(
+                f"pieces: expected a sequence of (epochs, factor), got {pieces!r}"
+            )
+        for piece in pieces:
+            if not isinstance(piece, (tuple, list)) or len(piece) != 2:
+                raise TypeError(f"pieces: expected (epochs, factor), got {piece!r}")
+        self.pieces = tuple(
+            (whole("pieces", epochs, 1), number("pieces", factor, 0, math.inf))
+            for epochs, factor in pieces
+        )
+
+    def __call__(self, step: int, steps_per_epoch: int, epochs: int) -> float:
+        left = step // max(1, steps_per_epoch)
+        for length, factor in self.pieces:
+            if left < length:
+                return factor
+            left -= length
+        return self.pieces[-1][1]
+
+    def __repr__(self) -> str:
+        return f"Piecewise({self.pieces!r})"
 
 
 @dataclass
@@ -271,6 +314,9 @@ class ReduceOnPlateau:
 SCHEDULES: dict[str, Schedule] = {
     "constant": constant,
     "cosine": cosine,
+    # 0.0005, 0.0002, 0.0001, 0.00005 and 0.00001 for `SDLM`: LeCun, Bottou, Bengio,
+    # Haffner 1998, "Gradient-based learning applied to document recognition", III.B.
+    "lenet5-1998": Piecewise([(2, 1), (3, 0.4), (3, 0.2), (4, 0.1), (1, 0.02)]),
     "one-cycle": OneCycle(),
     "plateau": ReduceOnPlateau(),
     "step": Step(),

@@ -34,7 +34,7 @@ class Methods:
 
 FUNCTIONS = [
     *(lenet5c.lenet5, lenet5c.mlp, lenet5c.cnn3, lenet5c.resnet18, lenet5c.load),
-    *(lenet5c.SGD, lenet5c.AdamW, lenet5c.Augment, lenet5c.EarlyStopping),
+    *(lenet5c.SGD, lenet5c.AdamW, lenet5c.SDLM, lenet5c.Augment, lenet5c.EarlyStopping),
     *(schedules.Step, schedules.OneCycle, schedules.ReduceOnPlateau),
     *(lenet5c.layers.LAYERS.values()),
     *(lenet5c.Model, lenet5c.Model.fit, lenet5c.Checkpoint),

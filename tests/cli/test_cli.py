@@ -830,6 +830,10 @@ def test_the_version_is_that_of_the_package(capsys):
         (["train", "--threads", "0"], "--threads: expected"),
         (["train", "--network", "vgg"], "invalid choice: 'vgg'"),
         (["train", "--momentum", ".5", "--optimizer", "adamw"], "adamw has none"),
+        (
+            ["train", "--weight-decay", ".5", "--recipe", "1998"],
+            "sgd or adamw; sdlm has",
+        ),
         (["train", "--data", "nothing"], "fashion-mnist"),
         (["train", "--data", "text.txt"], "text.txt"),
         (["train", "--output", "no/folder/x"], "there is no folder"),

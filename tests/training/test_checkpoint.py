@@ -20,7 +20,7 @@ import pytest
 from conftest import python_environment
 
 import lenet5c
-from lenet5c import SGD, AdamW, Augment, Checkpoint, EarlyStopping
+from lenet5c import SDLM, SGD, AdamW, Augment, Checkpoint, EarlyStopping
 from lenet5c.files.atomic import try_to_write
 from lenet5c.files.container import read_file, write_file
 from lenet5c.training.folder import FORM, CheckpointFolder
@@ -82,6 +82,10 @@ def names(folder) -> list[int]:
 
 MIXES = {
     "plain": lambda: {"optimizer": SGD(0.05)},
+    "second order": lambda: {
+        "optimizer": SDLM(0.005, samples=20),
+        "augment": Augment(shift=1),
+    },
     "averaged": lambda: {
         "optimizer": AdamW(0.01),
         "weight_average": 0.9,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import lenet5c
+from lenet5c.training.curvature import gauss_newton_diagonal
 from lenet5c.training.optimizers import Optimizer, as_optimizer, checked_optimizer
 
 SIZE = 9_001  # several slices of the vector, the last one ragged
@@ -124,7 +125,27 @@ def test_adamw_equals_pytorch(options):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("make", [lenet5c.SGD, lenet5c.AdamW])
+RATES = np.random.default_rng(3).uniform(0.1, 50, SIZE).astype(np.float32)
+
+
+class Estimated(lenet5c.SDLM):
+    """With rates that no network has to be estimated for."""
+
+    def prepare(self, parameters):
+        super().prepare(parameters)
+        self.state[0][:] = RATES[: len(parameters)]
+
+
+def test_sdlm_equals_its_formula_in_float64():
+    w = start().astype(np.float64)
+    for g, eta in zip(gradients(), rates(0.01), strict=True):
+        w = w - eta * RATES * g
+    found = run(Estimated(), 0.01)
+    assert np.abs(w - start()).max() > 1
+    np.testing.assert_allclose(found, w, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [lenet5c.SGD, lenet5c.AdamW, Estimated])
 def test_a_step_gives_the_same_bits_on_any_number_of_threads(make):
     expected = run(make(), 0.01, threads=1)
     for threads in (2, 3, 7):
@@ -154,7 +175,7 @@ def test_state_is_kept_for_the_same_parameters_and_made_anew_for_others(make):
     assert [len(vector) for vector in optimizer.state] == [6] * optimizer.state_size
 
 
-@pytest.mark.parametrize("make", [lenet5c.SGD, lenet5c.AdamW])
+@pytest.mark.parametrize("make", [lenet5c.SGD, lenet5c.AdamW, Estimated])
 @pytest.mark.parametrize(
     ("w", "g"),
     [
@@ -193,6 +214,8 @@ OUTSIDE = [-0.1, math.nan, -math.inf, math.inf]
         (lenet5c.AdamW, "beta2", 1.0),
         (lenet5c.AdamW, "eps", None),
         (lenet5c.AdamW, "weight_decay", None),
+        (lenet5c.SDLM, "learning_rate", None),
+        (lenet5c.SDLM, "mu", None),
     ],
 )
 def test_bad_options_are_refused_by_name(make, argument, most):
@@ -228,13 +251,22 @@ def test_options_have_the_documented_defaults():
         "weight_decay=0.01)"
     )
 
+    assert repr(lenet5c.SDLM()) == "SDLM(learning_rate=0.0005, mu=0.02, samples=500)"
+
+
+@pytest.mark.parametrize(("samples", "mu"), [(0, 0.1), (2.5, 0.1), (None, 0.1), (5, 0)])
+def test_sdlm_refuses_no_samples_and_no_mu_by_name(samples, mu):
+    with pytest.raises((TypeError, ValueError), match="^samples: " if mu else "^mu: "):
+        lenet5c.SDLM(samples=samples, mu=mu)
+
 
 def test_none_is_the_default_optimizer():
     assert repr(as_optimizer(None)) == repr(lenet5c.SGD())
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("sgd", lenet5c.SGD), ("adamw", lenet5c.AdamW)]
+    ("name", "kind"),
+    [("sgd", lenet5c.SGD), ("adamw", lenet5c.AdamW), ("sdlm", lenet5c.SDLM)],
 )
 def test_an_optimizer_has_a_name_for_its_defaults(name, kind):
     assert repr(as_optimizer(name)) == repr(kind())
@@ -249,6 +281,7 @@ def test_an_optimizer_has_a_name_for_its_defaults(name, kind):
         ("rmsprop", "adamw"),
         ("SGD", "sgd"),
         ("sdg", "sgd"),
+        ("SDLM", "sdlm"),
     ],
 )
 def test_a_name_that_is_nearly_an_optimizers_is_refused_with_that(name, meant):
@@ -256,7 +289,7 @@ def test_a_name_that_is_nearly_an_optimizers_is_refused_with_that(name, meant):
         as_optimizer(name)
 
 
-@pytest.mark.parametrize("kind", [lenet5c.SGD, lenet5c.AdamW])
+@pytest.mark.parametrize("kind", [lenet5c.SGD, lenet5c.AdamW, lenet5c.SDLM])
 def test_a_class_is_refused_with_how_to_make_one(kind):
     with pytest.raises(TypeError, match=rf"lenet5c\.{kind.__name__}\(\)"):
         as_optimizer(kind)
@@ -301,3 +334,93 @@ def test_a_state_of_too_few_vectors_is_refused(make):
     optimizer.state.pop()
     with pytest.raises(ValueError, match=r"^state: expected \d vectors, got"):
         optimizer.step(w, g, 0.1, 1)
+
+
+def test_before_a_pass_sdlm_takes_its_rates_from_the_first_images(small_images):
+    model, pixels = lenet5c.lenet5(), small_images[:, np.newaxis]
+    order = np.random.default_rng(0).permutation(len(pixels))
+    weights = np.linspace(0, 3, len(pixels), dtype=np.float32)
+    optimizer = lenet5c.SDLM(mu=0.03, samples=7)
+    optimizer.before_epoch(model, pixels, order, weights=weights)
+    h = gauss_newton_diagonal(model, pixels, order[:7], weights=weights)
+    assert np.ptp(h) > 0.01
+    expected = 1 / (0.03 + h.astype(np.float64))
+    np.testing.assert_allclose(optimizer.state[0], expected, rtol=1e-6)
+    optimizer = lenet5c.SDLM(samples=10**9)  # more than there are
+    optimizer.before_epoch(model, pixels, order)
+    h = gauss_newton_diagonal(model, pixels, order)
+    np.testing.assert_allclose(optimizer.state[0], 1 / (0.02 + h), rtol=1e-6)
+
+
+def test_sdlm_makes_no_step_without_rates_for_these_parameters(small_images, labels):
+    batch = small_images[:16], labels[:16]
+    pixels, order = small_images[:, np.newaxis], np.arange(len(small_images))
+    optimizer, model, other = lenet5c.SDLM(), lenet5c.lenet5(), lenet5c.lenet5(seed=1)
+    optimizer.before_epoch(other, pixels, order)
+    before = model.parameter_vector.copy()
+    for fresh in (optimizer, lenet5c.SDLM()):
+        with pytest.raises(RuntimeError, match="before_epoch"):
+            model.train_step(*batch, fresh)
+    np.testing.assert_array_equal(model.parameter_vector, before)
+    optimizer.before_epoch(model, pixels, order)
+    model.train_step(*batch, optimizer)
+    assert (model.parameter_vector != before).mean() > 0.9
+
+
+def test_fit_estimates_before_each_pass_from_the_images_that_it_begins_with(
+    small_images, labels
+):
+    """The same bits as a loop by hand, and none of the images held out."""
+    held_out = small_images[:20], labels[:20]
+    images, codes = small_images[20:], labels[20:]
+    seen = []
+
+    class Watched(lenet5c.SDLM):
+        def before_epoch(self, model, pixels, order, **rest):
+            assert (rest["weights"], rest["threads"]) == (None, 1)
+            assert (rest["augment"], rest["seed"], rest["epoch"]) == (
+                *(None, 5),
+                len(seen) + 1,
+            )
+            np.testing.assert_array_equal(pixels[:, 0], images)
+            seen.append(order.copy())
+            super().before_epoch(model, pixels, order, **rest)
+
+    model = lenet5c.lenet5()
+    options = {"epochs": 3, "batch_size": 8, "schedule": "constant", "threads": 1}
+    options |= {"seed": 5, "validation": held_out, "clip_norm": np.inf}
+    model.fit(images, codes, optimizer=Watched(0.001, samples=11), **options)
+    assert len(seen) == 3
+    assert not np.array_equal(seen[0], seen[1])
+
+    by_hand, optimizer = lenet5c.lenet5(), lenet5c.SDLM(0.001, samples=11)
+    by_hand.set_input(model.stage, model.source, model.classes)
+    for order in seen:
+        assert sorted(order) == list(range(len(images)))
+        optimizer.before_epoch(by_hand, images[:, np.newaxis], order)
+        for at in range(0, len(order), 8):
+            chosen = order[at : at + 8]
+            by_hand.train_step(images[chosen], codes[chosen], optimizer)
+    np.testing.assert_array_equal(model.parameter_vector, by_hand.parameter_vector)
+
+
+def test_a_network_that_sdlm_cannot_train_is_refused_before_it_changes(
+    small_images, labels
+):
+    layers = [lenet5c.BatchNorm2d(), lenet5c.Dense(10)]
+    model = lenet5c.Model(layers, input_shape=(1, *small_images.shape[1:]))
+    before = model.state_vector.copy()
+    with pytest.raises(ValueError, match=r"^optimizer: .*'batch_norm2d', got SDLM"):
+        model.fit(small_images, labels, optimizer="sdlm")
+    np.testing.assert_array_equal(model.state_vector, before)
+    assert not model.fitted
+
+
+def test_native_steps_refuse_sdlm_which_needs_passes(small_images):
+    model, optimizer = lenet5c.lenet5(), lenet5c.SDLM()
+    for _ in range(2):
+        with pytest.raises(
+            NotImplementedError, match=r"^optimizer: .*SDLM.* no passes"
+        ):
+            model.trainer(optimizer)
+        optimizer.before_epoch(model, small_images[:, np.newaxis], np.arange(9))

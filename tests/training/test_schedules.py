@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+import lenet5c
 from lenet5c.training import schedules
 
 
@@ -93,6 +94,18 @@ def test_step_by_name_falls_after_half_and_three_quarters(epochs, factors):
     assert found == pytest.approx(factors)
 
 
+def test_pieces_hold_for_their_epochs_and_the_last_to_the_end():
+    pieces = schedules.Piecewise([(1, 1), (3, 0.25), (2, 2)])
+    assert by_epoch(pieces, 8) == [1, *[0.25] * 3, *[2] * 4]
+    assert by_epoch(pieces, 2) == [1, 0.25]  # whatever the number of epochs is
+
+
+def test_the_paper_has_its_own_rates():
+    factors = by_epoch(schedules.SCHEDULES["lenet5-1998"], 20)
+    eta = [5e-4] * 2 + [2e-4] * 3 + [1e-4] * 3 + [5e-5] * 4 + [1e-5] * 8
+    assert [lenet5c.SDLM().learning_rate * f for f in factors] == pytest.approx(eta)
+
+
 @pytest.mark.parametrize(
     ("make", "argument"),
     [
@@ -103,6 +116,13 @@ def test_step_by_name_falls_after_half_and_three_quarters(epochs, factors):
         (lambda: schedules.Step((1,), "x"), "factor"),
         (lambda: schedules.Step((1,), None), "factor"),
         (lambda: schedules.Step((1,), math.nan), "factor"),
+        (lambda: schedules.Piecewise(3), "pieces"),
+        (lambda: schedules.Piecewise([]), "pieces"),
+        (lambda: schedules.Piecewise([2, 1]), "pieces"),
+        (lambda: schedules.Piecewise([(2, 1, 1)]), "pieces"),
+        (lambda: schedules.Piecewise([(0, 1)]), "pieces"),
+        (lambda: schedules.Piecewise([(2, -1)]), "pieces"),
+        (lambda: schedules.Piecewise([(2, math.inf)]), "pieces"),
     ],
 )
 def test_bad_arguments_of_schedules_are_refused_by_name(make, argument):

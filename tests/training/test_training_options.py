@@ -736,6 +736,25 @@ def test_arguments_override_a_recipe(small_images, labels):
         assert train(recipe=mine, **{name: value}) == train(**options) != expected
 
 
+def test_the_recipe_of_1998_is_one_image_at_a_time(small_images, labels):
+    model, images = lenet5c.lenet5(), small_images[:30]
+    history = model.fit(images, labels[:30], recipe="1998", epochs=6, seed=1)
+    eta = [5e-4, 5e-4, 2e-4, 2e-4, 2e-4, 1e-4]
+    assert history.learning_rate == pytest.approx(eta)
+    again = lenet5c.lenet5()
+    again.fit(
+        *(images, labels[:30]),
+        epochs=6,
+        batch_size=1,
+        optimizer=lenet5c.SDLM(5e-4, mu=0.02, samples=500),
+        schedule="lenet5-1998",
+        clip_norm=math.inf,
+        seed=1,
+    )
+    np.testing.assert_array_equal(model.parameter_vector, again.parameter_vector)
+    assert RECIPES["1998"].epochs == 20
+
+
 def test_the_best_recipe_runs(images, labels):
     model = lenet5c.lenet5()
     assert len(model.fit(images, labels, recipe="best", epochs=1)) == 1

@@ -53,6 +53,23 @@ cdef inline void adamw_step(
         )
 
 
+cdef inline void sdlm_step(
+    float *w, const float *g, const float *rates, Py_ssize_t n, float learning_rate
+) noexcept nogil:
+    """w -= learning_rate rates g
+
+    Stochastic diagonal Levenberg-Marquardt, rates = 1 / (mu + h): LeCun, Bottou, Bengio,
+    Haffner 1998, "Gradient-based learning applied to document recognition", appendix C.
+
+    w      [n]  parameters, updated
+    g      [n]  gradient
+    rates  [n]  of each parameter
+    """
+    cdef Py_ssize_t i
+    for i in range(n):
+        w[i] -= learning_rate * rates[i] * g[i]
+
+
 cdef inline void average_step(
     float *average, const float *w, Py_ssize_t n, float share
 ) noexcept nogil:
