@@ -27,7 +27,7 @@ from lenet5c.graph import fold, for_core, lower
 from lenet5c.interfaces import Evaluation
 from lenet5c.layers import BatchNorm2d, Conv2d, Dense, Layer, initialise, walk
 from lenet5c.layers.base import Shape
-from lenet5c.layers.initial import before_relu
+from lenet5c.layers.initial import before_relu, parts_by_fans
 from lenet5c.layers.listed import named
 from lenet5c.parameters import (
     MAX_PARAMETERS,
@@ -1095,7 +1095,8 @@ class Model(Displayed):
 
         A new model in which each batch normalisation right after a convolution or a
         dense layer is part of that layer's weight and bias, computed in float64. One
-        that comes after anything else stays.
+        that comes after anything else stays. A convolution with a table of
+        `connections` has a weight of all pairs, with zeros where there is none.
 
         Returns
         -------
@@ -1110,7 +1111,7 @@ class Model(Displayed):
         now = self._now()
         values = dict(now.tensors)
         model = Model(
-            fold(self.layers, values),
+            fold(self.layers, values, self.input_shape),
             input_shape=self.input_shape,
             classes=self.class_count,
         )
@@ -1352,7 +1353,8 @@ class Model(Displayed):
             if isinstance(layer, (Conv2d, Dense)):
                 init = layer.init or ("he" if layer.name in followed else "glorot")
                 weight = self.parameters[f"{layer.name}.weight"]
-                initialise(weight, init, generator)
+                for part, fans in parts_by_fans(layer, shape[0], weight):
+                    initialise(part, init, generator, fans)
             elif isinstance(layer, BatchNorm2d):
                 self.parameters[f"{layer.name}.weight"][:] = 1
                 self.buffers[f"{layer.name}.running_var"][:] = 1
