@@ -71,6 +71,9 @@ class Model(Displayed):
     seed : int
         Of the initial weights. Biases start at zero, batch normalisation at the
         identity.
+    stage : InputStage or None
+        What is done to images, for good: `fit` keeps it. None, as an `InputStage()` of
+        nothing, is one that the first `fit` makes of its images.
 
     Attributes
     ----------
@@ -80,7 +83,8 @@ class Model(Displayed):
         Of the input, and of what each layer makes of it.
     class_count : int
     stage : InputStage
-        What is done to images before the first layer: fixed by the first `fit`.
+        What is done to images before the first layer: fixed by the first `fit`, if the
+        model was made without one.
     source : (int, int)
         Rows and columns of the training images.
     fitted : bool
@@ -140,6 +144,7 @@ class Model(Displayed):
         input_shape: Shape,
         classes: int = 10,
         seed: int = 0,
+        stage: InputStage | None = None,
     ) -> None:
         if not isinstance(input_shape, (tuple, list)):
             raise TypeError(f"input_shape: expected (C, H, W), got {input_shape!r}")
@@ -153,6 +158,8 @@ class Model(Displayed):
         )
         self.class_count = whole("classes", classes, 2)
         seed = whole("seed", seed, 0, 2**63)
+        if not isinstance(stage, (InputStage, type(None))):
+            raise TypeError(f"stage: expected an InputStage or None, got {stage!r}")
         self.layers = named(layers)
         self.shapes = [self.input_shape]
         for layer in self.layers:
@@ -186,7 +193,8 @@ class Model(Displayed):
         self.passes = 0
         self.history = History()
         self.trained_on: str | None = None
-        self.set_input(InputStage(), self.input_shape[1:], np.arange(self.class_count))
+        stage = InputStage() if stage is None else stage
+        self.set_input(stage, self.input_shape[1:], np.arange(self.class_count))
         self.fitted = False
 
     load = Elsewhere()
@@ -341,8 +349,9 @@ class Model(Displayed):
     ) -> History:
         """Train on images and their labels, from the present weights on.
 
-        The first call fixes how images are normalised and what the classes are called.
-        The same arguments give the same weights, bit for bit, on any number of threads.
+        The first call fixes how images are normalised, unless the model was made with a
+        `stage`, and what the classes are called. The same arguments give the same
+        weights, bit for bit, on any number of threads.
 
         Parameters
         ----------
