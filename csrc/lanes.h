@@ -64,8 +64,9 @@ enum {
     TILE_WIDE_X = 10,
     TILE_FIELD_R = 2,
 #endif
-    TILE_MAX = 24, /* accumulators of the largest tile */
-    TILE_SUMS = 32 /* the same in whole registers */
+    TILE_ROW_X = 10, /* of one filter, for tables of connections */
+    TILE_MAX = 24,   /* accumulators of the largest tile */
+    TILE_SUMS = 32   /* the same in whole registers */
 };
 
 #if defined(__has_builtin) && LENET5C_LANES > 1

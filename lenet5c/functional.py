@@ -6,6 +6,7 @@ infinities are computed with as they are, but for max pooling, where a NaN may b
 over.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -101,13 +102,31 @@ NONE = np.empty(0, np.float32)
 
 
 def _conv_arguments(
-    x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None, stride: int, padding: int
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None,
+    stride: int,
+    padding: int,
+    connections: Sequence[Sequence[int]] | None,
 ) -> tuple[Conv2d, Array, Array]:
     """The layer, x, and weight and bias as one vector."""
     x = floats("x", x, (None, None, None, None))
-    weight = floats("weight", weight, (None, x.shape[1], None, None))
-    filters = weight.shape[0]
-    layer = Conv2d(filters, weight.shape[2:], stride=stride, padding=padding)
+    if connections is None:
+        weight = floats("weight", weight, (None, x.shape[1], None, None))
+        filters = weight.shape[0]
+    else:
+        weight = floats("weight", weight, (None, None, None))
+        filters = len(connections) if isinstance(connections, Sequence) else 1
+    layer = Conv2d(
+        *(filters, weight.shape[-2:]),
+        stride=stride,
+        padding=padding,
+        connections=connections,
+    )
+    layer.output_shape(x.shape[1:])
+    expected = layer.parameter_shapes(x.shape[1:])["weight"]
+    if weight.shape != expected:
+        raise ValueError(f"weight: expected the shape {expected}, got {weight.shape}")
     return layer, x, _joined(weight, bias, filters)
 
 
@@ -124,6 +143,7 @@ def conv2d(
     *,
     stride: int = 1,
     padding: int = 0,
+    connections: Sequence[Sequence[int]] | None = None,
     threads: int | None = None,
 ) -> Array:
     """y[n, f, i, j] = bias[f] + sum over c, k, l of weight[f, c, k, l] * x[n, c, i' +
@@ -134,9 +154,11 @@ def conv2d(
     Parameters
     ----------
     x : (N, C, H, W)
-    weight : (F, C, KH, KW)
+    weight : (F, C, KH, KW), or (pairs, KH, KW) with `connections`
     bias : (F,) or None
     stride, padding : int
+    connections : sequence of sequence of int, or None
+        For each filter the channels that it reads, as of `Conv2d`.
     threads : int or None
 
     Returns
@@ -155,7 +177,9 @@ def conv2d(
     >>> lenet5c.functional.conv2d(x, corners, [0.5]).tolist()
     [[[[40.5, 51.5], [73.5, 84.5]]]]
     """
-    layer, x, parameters = _conv_arguments(x, weight, bias, stride, padding)
+    layer, x, parameters = _conv_arguments(
+        x, weight, bias, stride, padding, connections
+    )
     return _forward(layer, x, parameters, threads)
 
 
@@ -166,6 +190,7 @@ def conv2d_backward(
     *,
     stride: int = 1,
     padding: int = 0,
+    connections: Sequence[Sequence[int]] | None = None,
     threads: int | None = None,
 ) -> tuple[Array, Array, Array]:
     """Gradients (dx, dweight, dbias) of sum(dy * conv2d(x, weight, bias)).
@@ -173,16 +198,18 @@ def conv2d_backward(
     Parameters
     ----------
     x : (N, C, H, W)
-    weight : (F, C, KH, KW)
+    weight : (F, C, KH, KW), or (pairs, KH, KW) with `connections`
     dy : (N, F, OH, OW)
         Gradient by the output.
     stride, padding : int
+    connections : sequence of sequence of int, or None
+        For each filter the channels that it reads, as of `Conv2d`.
     threads : int or None
 
     Returns
     -------
     dx : (N, C, H, W) float32
-    dweight : (F, C, KH, KW) float32
+    dweight : float32, of the shape of weight
     dbias : (F,) float32
 
     Raises
@@ -199,10 +226,12 @@ def conv2d_backward(
     >>> dweight.tolist(), dbias.tolist()
     ([[[[10.0, 10.0], [10.0, 10.0]]]], [10.0])
     """
-    layer, x, parameters = _conv_arguments(x, weight, None, stride, padding)
+    layer, x, parameters = _conv_arguments(
+        x, weight, None, stride, padding, connections
+    )
     dx, gradient = _backward(layer, x, parameters, dy, threads)
     size = gradient.size - layer.filters
-    shape = (layer.filters, x.shape[1], *layer.kernel)
+    shape = layer.parameter_shapes(x.shape[1:])["weight"]
     return dx, gradient[:size].reshape(shape), gradient[size:]
 
 

@@ -190,25 +190,30 @@ class _Lowering:
 
 
 def fold(
-    layers: Sequence[Layer], values: dict[str, NDArray[np.float32]]
+    layers: Sequence[Layer], values: dict[str, NDArray[np.float32]], shape: Shape
 ) -> list[Layer]:
     """The layers without the batch normalisations that are right after a convolution or
-    a dense layer; the weights and biases in `values` are replaced, computed in
-    float64."""
+    a dense layer, and without tables of connections; the weights and biases in `values`
+    are replaced, computed in float64. `shape` is that of the input."""
     kept: list[Layer] = []
     for layer in layers:
+        before_shape, shape = shape, layer.output_shape(shape)
         if isinstance(layer, Residual):
             layer = replace(
                 layer,
-                layers=fold(layer.layers, values),
-                shortcut=fold(layer.shortcut, values),
+                layers=fold(layer.layers, values, before_shape),
+                shortcut=fold(layer.shortcut, values, before_shape),
             )
+        elif isinstance(layer, Conv2d) and layer.connections is not None:
+            name = f"{layer.name}.weight"
+            values[name] = layer.with_zeros(values[name], before_shape[0])
+            layer = replace(layer, connections=None)
         last = kept[-1] if kept else None
         if not isinstance(layer, BatchNorm2d) or not isinstance(last, (Conv2d, Dense)):
             kept.append(layer)
             continue
-        before = values.get(f"{last.name}.bias", 0.0)
-        scale, shift = scale_and_shift(values, str(layer.name), layer.eps, before)
+        bias = values.get(f"{last.name}.bias", 0.0)
+        scale, shift = scale_and_shift(values, str(layer.name), layer.eps, bias)
         kernel = values[f"{last.name}.weight"]
         by_filter = scale.reshape(-1, *[1] * (kernel.ndim - 1))
         values[f"{last.name}.weight"] = (kernel * by_filter).astype(np.float32)

@@ -35,7 +35,7 @@ from lenet5c.layers import (
     walk,
 )
 from lenet5c.layers.base import Shape
-from lenet5c.layers.initial import before_relu
+from lenet5c.layers.initial import before_relu, parts_by_fans
 from lenet5c.layers.listed import named
 from lenet5c.parameters import (
     MAX_PARAMETERS,
@@ -79,6 +79,9 @@ class Model(Displayed):
     seed : int
         Of the initial weights. Biases start at zero, batch normalisation at the
         identity.
+    stage : InputStage or None
+        What is done to images, for good: `fit` keeps it. None, as an `InputStage()` of
+        nothing, is one that the first `fit` makes of its images.
 
     Attributes
     ----------
@@ -88,7 +91,8 @@ class Model(Displayed):
         Of the input, and of what each layer makes of it.
     class_count : int
     stage : InputStage
-        What is done to images before the first layer: fixed by the first `fit`.
+        What is done to images before the first layer: fixed by the first `fit`, if the
+        model was made without one.
     source : (int, int)
         Rows and columns of the training images.
     fitted : bool
@@ -148,6 +152,7 @@ class Model(Displayed):
         input_shape: Shape,
         classes: int = 10,
         seed: int = 0,
+        stage: InputStage | None = None,
     ) -> None:
         if not isinstance(input_shape, (tuple, list)):
             raise TypeError(f"input_shape: expected (C, H, W), got {input_shape!r}")
@@ -161,6 +166,8 @@ class Model(Displayed):
         )
         self.class_count = whole("classes", classes, 2)
         seed = whole("seed", seed, 0, 2**63)
+        if not isinstance(stage, (InputStage, type(None))):
+            raise TypeError(f"stage: expected an InputStage or None, got {stage!r}")
         self.layers = named(layers)
         self.shapes = [self.input_shape]
         for layer in self.layers:
@@ -194,7 +201,8 @@ class Model(Displayed):
         self.passes = 0
         self.history = History()
         self.trained_on: str | None = None
-        self.set_input(InputStage(), self.input_shape[1:], np.arange(self.class_count))
+        stage = InputStage() if stage is None else stage
+        self.set_input(stage, self.input_shape[1:], np.arange(self.class_count))
         self.fitted = False
 
     load = Elsewhere()
@@ -349,8 +357,9 @@ class Model(Displayed):
     ) -> History:
         """Train on images and their labels, from the present weights on.
 
-        The first call fixes how images are normalised and what the classes are called.
-        The same arguments give the same weights, bit for bit, on any number of threads.
+        The first call fixes how images are normalised, unless the model was made with a
+        `stage`, and what the classes are called. The same arguments give the same
+        weights, bit for bit, on any number of threads.
 
         Parameters
         ----------
@@ -1103,7 +1112,8 @@ class Model(Displayed):
 
         A new model in which each batch normalisation right after a convolution or a
         dense layer is part of that layer's weight and bias, computed in float64. One
-        that comes after anything else stays.
+        that comes after anything else stays. A convolution with a table of
+        `connections` has a weight of all pairs, with zeros where there is none.
 
         Returns
         -------
@@ -1118,7 +1128,7 @@ class Model(Displayed):
         now = self._now()
         values = dict(now.tensors)
         model = Model(
-            fold(self.layers, values),
+            fold(self.layers, values, self.input_shape),
             input_shape=self.input_shape,
             classes=self.class_count,
         )
@@ -1365,10 +1375,12 @@ class Model(Displayed):
             if isinstance(layer, (Conv2d, Dense)):
                 init = layer.init or ("he" if layer.name in followed else "glorot")
                 weight = self.parameters[f"{layer.name}.weight"]
-                initialise(weight, init, generator)
+                for part, fans in parts_by_fans(layer, shape[0], weight):
+                    initialise(part, init, generator, fans)
             elif isinstance(layer, Subsampling2d):
                 weight = self.parameters[f"{layer.name}.weight"]
-                initialise(weight, "lecun-1998", generator, layer.kernel_size**2)
+                fans = layer.kernel_size**2, layer.kernel_size**2
+                initialise(weight, "lecun-1998", generator, fans)
             elif isinstance(layer, BatchNorm2d):
                 self.parameters[f"{layer.name}.weight"][:] = 1
                 self.buffers[f"{layer.name}.running_var"][:] = 1

@@ -24,7 +24,7 @@ from lenet5c.layers import (
 )
 from lenet5c.model import Model
 
-__all__ = ["NETWORKS", "cnn3", "lenet5", "mlp", "resnet18"]
+__all__ = ["NETWORKS", "TABLE_I", "cnn3", "lenet5", "mlp", "resnet18"]
 
 ACTIVATIONS: dict[str, type[Activation]] = {
     "tanh": Tanh,
@@ -33,6 +33,17 @@ ACTIVATIONS: dict[str, type[Activation]] = {
     "sigmoid": Sigmoid,
     "leaky-relu": LeakyReLU,
 }
+# Three neighbours, four neighbours, two and two, all.
+TABLE_I = (
+    *((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5)),
+    *((0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5)),
+    *((0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5)),
+    *((0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5)),
+    (0, 1, 2, 3, 4, 5),
+)
+"""Which maps of S2 each of the 16 filters of C3 reads: 60 pairs (LeCun, Bottou, Bengio,
+Haffner 1998, Table I), for `Conv2d(16, 5, connections=TABLE_I)`."""
+
 POOLINGS = {"avg": AvgPool2d, "max": MaxPool2d}
 
 

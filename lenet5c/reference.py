@@ -62,6 +62,7 @@ __all__ = [
 
 Array = NDArray[np.float64]
 Layers = Sequence[tuple[str, Mapping[str, Any]]]
+Connections = Sequence[Sequence[int]]
 
 LENET5: Layers = [
     ("conv2d", {"name": "C1", "filters": 6, "kernel_size": 5}),  # 1@32x32 -> 6@28x28
@@ -115,12 +116,14 @@ def conv2d(
     *,
     stride: int = 1,
     padding: int = 0,
+    connections: Connections | None = None,
 ) -> Array:
     """y[n, f, i, j] = bias[f] + sum over c, k, l of
     weight[f, c, k, l] * x[n, c, i * stride + k - padding, j * stride + l - padding]
 
     A cross-correlation: the kernel is not flipped. x (N, C, H, W), weight
-    (F, C, KH, KW), bias (F,), y (N, F, OH, OW).
+    (F, C, KH, KW), bias (F,), y (N, F, OH, OW). With `connections`, the channels that
+    each filter sums over, the weight is (pairs, KH, KW): by filter, then by channel.
 
     Examples
     --------
@@ -130,6 +133,8 @@ def conv2d(
     [[[[40.5, 51.5], [73.5, 84.5]]]]
     """
     x, weight = _pad(_double(x), padding), _double(weight)
+    if connections is not None:
+        weight = _with_zeros(weight, connections, x.shape[1])
     products = (
         # (F, C) x (N, C, OH, OW) -> (F, N, OH, OW)
         np.tensordot(weight[:, :, ky, kx], x[under], axes=(1, 1))
@@ -139,6 +144,19 @@ def conv2d(
     return y if bias is None else y + _by_channel(bias)
 
 
+def _with_zeros(weight: Array, connections: Connections, channels: int) -> Array:
+    """A weight (pairs, KH, KW) as (F, C, KH, KW)."""
+    full = np.zeros((len(connections), channels, *weight.shape[1:]))
+    full[_pairs(connections)] = weight
+    return full
+
+
+def _pairs(connections: Connections) -> tuple[list[int], list[int]]:
+    """The filter and the channel of each pair."""
+    listed = [(f, c) for f, channels in enumerate(connections) for c in channels]
+    return [f for f, _ in listed], [c for _, c in listed]
+
+
 def conv2d_backward(
     x: ArrayLike,
     weight: ArrayLike,
@@ -146,6 +164,7 @@ def conv2d_backward(
     *,
     stride: int = 1,
     padding: int = 0,
+    connections: Connections | None = None,
 ) -> tuple[Array, Array, Array]:
     """| dx[n, c, i + k, j + l] = sum over f, k, l of
       dy[n, f, i, j] * weight[f, c, k, l]
@@ -166,6 +185,8 @@ def conv2d_backward(
     ([[[[10.0, 10.0], [10.0, 10.0]]]], [10.0])
     """
     x, weight, dy = _pad(_double(x), padding), _double(weight), _double(dy)
+    if connections is not None:
+        weight = _with_zeros(weight, connections, x.shape[1])
     height, width = x.shape[2:]
     dx = np.zeros_like(x)
     dweight = np.zeros_like(weight)
@@ -177,6 +198,8 @@ def conv2d_backward(
         # (N, F, OH, OW) x (N, C, OH, OW) -> (F, C)
         dweight[:, :, ky, kx] = np.tensordot(dy, x[under], axes=([0, 2, 3], [0, 2, 3]))
     inner = np.s_[..., padding : height - padding, padding : width - padding]
+    if connections is not None:
+        dweight = dweight[_pairs(connections)]
     return dx[inner], dweight, dy.sum(axis=(0, 2, 3))
 
 
@@ -617,6 +640,8 @@ def _find_shapes(layers: Layers, x: Array, shapes: dict[str, tuple[int, ...]]) -
             kernel = options["kernel_size"]
             rows, columns = kernel if isinstance(kernel, tuple) else (kernel, kernel)
             shape = (options["filters"], x.shape[1], rows, columns)
+            if (connections := options.get("connections")) is not None:
+                shape = (sum(map(len, connections)), rows, columns)
         elif kind == "dense":
             shape = (options["outputs"], math.prod(x.shape[1:]))
         elif kind in ("batch_norm2d", "subsampling2d"):
@@ -624,7 +649,8 @@ def _find_shapes(layers: Layers, x: Array, shapes: dict[str, tuple[int, ...]]) -
         if shape:
             shapes[f"{options['name']}.weight"] = shape
             if options.get("bias", True):
-                shapes[f"{options['name']}.bias"] = shape[:1]
+                outputs = options.get("filters", shape[0])
+                shapes[f"{options['name']}.bias"] = (outputs,)
         zeros = {name: np.zeros(shape) for name, shape in shapes.items()}
         x = _layer(kind, options, zeros, x, True)
     return x
@@ -780,7 +806,7 @@ def _backward(
 def _window(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that a layer's function takes."""
     wanted = {
-        "conv2d": ("stride", "padding"),
+        "conv2d": ("stride", "padding", "connections"),
         "avg_pool2d": ("kernel_size", "stride"),
         "subsampling2d": ("kernel_size", "stride"),
         "max_pool2d": ("kernel_size", "stride", "padding"),

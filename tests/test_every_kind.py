@@ -69,6 +69,51 @@ CASES: dict[str, tuple[Sequence[Layer], tuple[int, int, int]]] = {
     "conv: kernel of the input's size": ([Conv2d(5, (4, 3)), Tanh()], (2, 4, 3)),
     "conv: the same, padded": ([Conv2d(2, (4, 3), padding=1), Dense(3)], (2, 4, 3)),
     "conv: many filters": ([Conv2d(33, 3), ReLU(), Conv2d(3, 2)], (3, 5, 6)),
+    "table": (
+        [Conv2d(4, 3, connections=[[1], [0, 2], [0, 1, 2], [1, 2]]), Tanh(), Dense(3)],
+        (3, 6, 15),
+    ),
+    "table: stride and padding": (
+        [
+            *(Conv2d(3, 2), ReLU()),
+            Conv2d(4, 3, stride=2, padding=1, connections=[[0], [2], [0, 2], [0, 2]]),
+        ],
+        (2, 8, 6),
+    ),
+    "table: stride > kernel": (
+        [Conv2d(2, 2), Conv2d(2, 2, stride=3, connections=[[0, 1], [1]])],
+        (2, 9, 10),
+    ),
+    "table: kernel of the input's size, no bias": (
+        [Conv2d(3, (4, 3), bias=False, connections=[[0], [1], [0, 1]]), Dense(3)],
+        (2, 4, 3),
+    ),
+    "table: all": (
+        [
+            Conv2d(3, 2, connections=[[0, 1]] * 3),
+            Conv2d(4, (5, 4), connections=[[0, 1, 2]] * 4),
+        ],
+        (2, 6, 5),
+    ),
+    "table: channel by channel": (
+        [
+            Conv2d(2, 3, padding=2),
+            Conv2d(4, 1, connections=[[0], [0], [1], [1]]),
+            Tanh(),
+        ],
+        (2, 2, 3),
+    ),
+    "table: norm and residual": (
+        [
+            Residual(
+                [Conv2d(2, (5, 7), padding=3, connections=[[1], [0, 1]])],
+                [Conv2d(2, (5, 7), padding=3, connections=[[0], [1]])],
+            ),
+            Conv2d(3, 2, connections=[[0], [1], [0, 1]]),
+            *(BatchNorm2d(eps=0.3), ReLU(), Dense(3)),
+        ],
+        (2, 5, 6),
+    ),
     "dense": ([Dense(4)], (2, 3, 4)),
     "dense: several": ([Dense(17), Tanh(), Dense(5), ReLU(), Dense(3)], (1, 3, 4)),
     "avg pool": ([Conv2d(3, 3), AvgPool2d(2), Dense(3)], (2, 6, 7)),

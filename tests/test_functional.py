@@ -108,6 +108,55 @@ def test_convolution(case):
     assert_rounded(found[2], expected[2], magnitude[2], pixels)
 
 
+@st.composite
+def tables(draw) -> dict[str, Any]:
+    """Convolutions by a table, in which a filter reads one channel, some, or all."""
+    case = draw(convolutions())
+    filters, channels, *kernel = case["weight"]
+    rng = np.random.default_rng(case["seed"] + 1)
+    read = rng.random((filters, channels)) < draw(st.sampled_from([0, 0.1, 0.6, 1]))
+    read[np.arange(filters), rng.integers(channels, size=filters)] = True
+    table = [np.flatnonzero(row).tolist() for row in read]
+    case["window"]["connections"] = table
+    return case | {"weight": (read.sum(), *kernel)}
+
+
+@checks(100)
+@given(case=tables())
+def test_convolution_by_a_table(case):
+    rng = np.random.default_rng(case["seed"])
+    x, weight = normal(rng, *case["x"]), normal(rng, *case["weight"])
+    window, threads = case["window"], case["threads"]
+    bias = normal(rng, len(window["connections"]))
+    y = functional.conv2d(x, weight, bias, **window, threads=threads)
+    expected = reference.conv2d(x, weight, bias, **window)
+    magnitude = reference.conv2d(np.abs(x), np.abs(weight), np.abs(bias), **window)
+    assert_rounded(y, expected, magnitude, weight.size + 1)
+    dy = normal(rng, *y.shape)
+    found = functional.conv2d_backward(x, weight, dy, **window, threads=threads)
+    expected = reference.conv2d_backward(x, weight, dy, **window)
+    magnitude = reference.conv2d_backward(
+        np.abs(x), np.abs(weight), np.abs(dy), **window
+    )
+    pixels = dy[:, 0].size
+    assert_rounded(found[0], expected[0], magnitude[0], weight.size)
+    assert_rounded(found[1], expected[1], magnitude[1], pixels)
+    assert_rounded(found[2], expected[2], magnitude[2], pixels)
+
+
+def test_a_table_that_does_not_fit_is_refused():
+    x, weight = np.ones((2, 3, 5, 5), np.float32), np.ones((4, 2, 2), np.float32)
+    for table, said in (
+        (7, "connections: expected the channels of each filter, got int"),
+        ([[0, 1], [3, 4]], "connections: expected channels from 0 to 2, got 4"),
+        ([[0, 1], [2]], r"weight: expected the shape \(3, 2, 2\), got \(4, 2, 2\)"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=said):
+            functional.conv2d(x, weight, connections=table)
+    with pytest.raises(ValueError, match=r"weight: .*\(any, any, any\), got \(4, 3,"):
+        run("conv2d", connections=[[0]] * 4)
+
+
 @checks(50)
 @given(case=convolutions())
 @example(case=convolution(N=33, KH=1, KW=2, stride=3, padding=3))

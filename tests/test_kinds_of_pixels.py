@@ -230,3 +230,112 @@ def test_what_no_training_has_seen_takes_all():
 def test_a_kind_that_is_none_is_refused(pixels):
     with pytest.raises((TypeError, ValueError), match=r"^pixels: expected"):
         InputStage.checked(0, 1, 0, pixels)
+
+
+# A stage that the model was made with
+
+FIXED = InputStage.between(-0.1, 1.175)
+
+
+def fixed(layers=None):
+    layers = layers or [Conv2d(3, 3, name="C1"), Tanh(), Dense(3, name="OUTPUT")]
+    classes = 3 if len(layers) > 1 else 90
+    return lenet5c.Model(layers, input_shape=(1, 10, 9), classes=classes, stage=FIXED)
+
+
+def seen(model, images):
+    """What the network sees, by a convolution that changes nothing."""
+    eyes = fixed([Conv2d(1, 1, bias=False, name="EYES")])
+    eyes.parameters["EYES.weight"][:] = 1
+    eyes.set_input(model.stage, model.source, eyes.classes)
+    return eyes.forward(images).reshape(-1, 10, 9)
+
+
+@pytest.mark.parametrize("images", [BYTES, SHARES], ids=["bytes", "shares"])
+def test_a_fixed_stage_is_that_of_the_paper(images):
+    model = fixed()
+    assert not model.fitted
+    model.fit(images, LABELS, epochs=1)
+    assert (model.stage, model.source, model.fitted) == (FIXED, (9, 8), True)
+    expected = np.full((40, 10, 9), -0.1)
+    expected[:, :9, :8] = -0.1 + BYTES / 255 * 1.275
+    np.testing.assert_allclose(seen(model, images), expected, rtol=0, atol=3e-7)
+
+
+def test_bytes_and_shares_train_a_fixed_stage_alike():
+    one, other = fixed(), fixed()
+    one.fit(BYTES, LABELS, epochs=2)
+    other.fit(SHARES, LABELS, epochs=2)
+    np.testing.assert_allclose(one.parameter_vector, other.parameter_vector, atol=1e-5)
+    np.testing.assert_allclose(one.forward(SHARES), one.forward(BYTES), atol=1e-5)
+
+
+def test_a_fixed_stage_refuses_other_floats_from_the_first_fit_on(digest):
+    model = fixed()
+    before = digest(model)
+    for call in (lambda: model.fit(OTHERS, LABELS), lambda: model.predict(OTHERS)):
+        with pytest.raises(ValueError, match="divide by 255, or pass uint8"):
+            call()
+    assert digest(model) == before
+    assert not model.fitted
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_fixed_stage_is_kept_wherever_a_model_goes(when, tmp_path):
+    model = fixed()
+    expected = fixed()
+    expected.fit(BYTES, LABELS, epochs=1)
+    if when == "after":
+        model.fit(BYTES, LABELS, epochs=1)
+    model.save(tmp_path / "fixed.lenet5c")
+    model.export_onnx(tmp_path / "fixed.onnx")
+    for again in (
+        lenet5c.load(tmp_path / "fixed.lenet5c"),
+        lenet5c.from_onnx(tmp_path / "fixed.onnx"),
+        pickle.loads(pickle.dumps(model)),
+        copy.deepcopy(model),
+        model.folded(),
+    ):
+        assert (again.stage, again.fitted) == (model.stage, model.fitted)
+        np.testing.assert_array_equal(again.forward(BYTES), model.forward(BYTES))
+        if when == "before":
+            again.fit(BYTES, LABELS, epochs=1)
+            assert again.stage == FIXED
+            assert (
+                again.parameter_vector.tobytes() == expected.parameter_vector.tobytes()
+            )
+    found = [model.predictor()(image) for image in BYTES]
+    assert found == model.predict(BYTES).tolist()
+
+
+def test_a_checkpoint_of_another_stage_is_refused(tmp_path):
+    options = {"epochs": 2, "checkpoint": tmp_path, "resume": True}
+    first = fixed()
+    first.fit(BYTES, LABELS, **options)
+    again = fixed()
+    again.fit(BYTES, LABELS, **options)
+    assert again.stage == FIXED
+    assert again.parameter_vector.tobytes() == first.parameter_vector.tobytes()
+    other = lenet5c.Model(
+        first.layers,
+        input_shape=(1, 10, 9),
+        classes=3,
+        stage=InputStage.between(-1, 1),
+    )
+    with pytest.raises(ValueError, match=r"resume: expected .* input stage"):
+        other.fit(BYTES, LABELS, **options)
+
+
+def test_stages_that_are_none_are_refused():
+    with pytest.raises(
+        TypeError, match="stage: expected an InputStage or None, got 'x'"
+    ):
+        lenet5c.Model([Dense(3)], input_shape=(1, 2, 2), classes=3, stage="x")
+    with pytest.raises(
+        ValueError, match=r"white: expected more than black, 1.0, got 1.0"
+    ):
+        InputStage.between(1, 1)
+    with pytest.raises(TypeError, match="black: expected a number, got '0'"):
+        InputStage.between("0", 1)
+    assert InputStage.between(0, 1) == InputStage(0, 1, 0, "bytes")
+    assert str(InputStage.between(0, 1).mean) == "0.0"

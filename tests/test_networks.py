@@ -47,6 +47,44 @@ def test_lenet5_has_the_maps_of_the_paper():
     assert shapes["OUTPUT"] == (10, 1, 1)
 
 
+def test_the_table_of_c3_is_that_of_the_paper():
+    """Its text: six maps of three neighbours, six of four, three of two and two, one of
+    all; S2's maps stand in a ring."""
+    ring = [{0, 1, 2}] * 6 + [{0, 1, 2, 3}] * 6 + [{0, 1, 3, 4}] * 3 + [{*range(6)}]
+    turns = [*range(6), *range(6), *range(3), 0]
+    expected = [
+        sorted((channel + turn) % 6 for channel in channels)
+        for channels, turn in zip(ring, turns, strict=True)
+    ]
+    assert [list(channels) for channels in networks.TABLE_I] == expected
+    assert sum(map(len, networks.TABLE_I)) == 60
+    for channel in range(6):
+        assert sum(channel in channels for channels in networks.TABLE_I) == 10
+
+
+def test_convolutions_have_the_parameters_and_connections_of_the_paper():
+    layers = [
+        lenet5c.Conv2d(6, 5, name="C1"),
+        lenet5c.AvgPool2d(2),
+        lenet5c.Conv2d(16, 5, connections=networks.TABLE_I, name="C3"),
+        lenet5c.AvgPool2d(2),
+        lenet5c.Conv2d(120, 5, name="C5"),
+        lenet5c.Dense(84, name="F6"),
+    ]
+    model = lenet5c.Model(layers, input_shape=(1, 32, 32), classes=84)
+    assert counts(model) == {"C1": 156, "C3": 1_516, "C5": 48_120, "F6": 10_164}
+    connections = {
+        layer.name: layer.multiply_adds(before)
+        + math.prod(after)  # and a bias for each
+        for layer, before, after in lenet5c.layers.walk(layers, (1, 32, 32))
+        if layer.name in counts(model)
+    }
+    expected = {"C1": 122_304, "C3": 151_600, "C5": 48_120, "F6": 10_164}
+    assert connections == expected
+    table = model.summary().splitlines()
+    assert any(line.split()[-2:] == ["1,516", "150,000"] for line in table)
+
+
 def test_mlp_has_one_hidden_layer_of_100():
     model = lenet5c.mlp()
     assert counts(model) == {"HIDDEN": 78_500, "OUTPUT": 1_010}

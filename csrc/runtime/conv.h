@@ -61,6 +61,11 @@ static int read_conv(const struct options *given, struct layer *layer)
         return 0;
     layer->kh = sizes[0];
     layer->kw = sizes[1];
+    if (given->seen & BIT(CONNECTIONS)) {
+        layer->connections = value[CONNECTIONS];
+        layer->has_table = begins_with(layer->connections, '[');
+        if (!layer->has_table && !begins_with(layer->connections, 'n')) return 0;
+    }
     layer->bias = !(given->seen & BIT(BIAS)) || begins_with(value[BIAS], 't');
     return get_size(value[FILTERS], 1, &layer->filters) &&
            get_size(value[STRIDE], 1, &layer->stride) &&
@@ -68,11 +73,52 @@ static int read_conv(const struct options *given, struct layer *layer)
            (layer->bias || begins_with(value[BIAS], 'f'));
 }
 
+/* The table of connections: which channels each filter lists, ascending. How many pairs
+ * there are, or -1; `begins` and `listed` are filled, unless they are NULL. */
+static int read_table(const struct layer *layer, int channels, int *begins, int *listed)
+{
+    struct text table = layer->connections, row, item;
+    int first = 1, filters = 0, pairs = 0;
+    for (; next_item(&table, &first, NULL, &row); filters++) {
+        int start = 1, last = -1, channel;
+        if (filters == layer->filters || !begins_with(row, '[')) return -1;
+        if (begins) begins[filters] = pairs;
+        for (; next_item(&row, &start, NULL, &item); pairs++) {
+            if (!get_size(item, last + 1, &channel) || channel >= channels) return -1;
+            last = channel;
+            if (listed) listed[pairs] = channel;
+        }
+        if (last < 0) return -1;
+    }
+    if (begins) begins[filters] = pairs;
+    return filters == layer->filters ? pairs : -1;
+}
+
+/* The table of a layer that has one; the number of pairs, or -1. It is read twice, since
+ * memory is taken by the number of pairs. Weights that are not listed are packed as zeros,
+ * and multiplied: lanes are filters, which read different channels. */
+static int find_pairs(
+    struct planner *plan, const struct layer *layer, struct parameters *of)
+{
+    const int64_t all = (int64_t)of->filters * of->channels;
+    int *begins, *listed, pairs;
+    if (all > MAX_FLOATS / of->kh / of->kw) return -1;
+    pairs = read_table(layer, of->channels, NULL, NULL);
+    if (pairs < 0) return -1;
+    begins = take(plan, ((uint64_t)of->filters + 1) * sizeof *begins);
+    listed = take(plan, (uint64_t)pairs * sizeof *listed);
+    if (begins) read_table(layer, of->channels, begins, listed);
+    of->begins = begins;
+    of->listed = listed;
+    return pairs;
+}
+
 static int plan_conv(struct planner *plan, const struct layer *layer)
 {
     const int channels = plan->channels, height = plan->height, width = plan->width;
     const int border = 2 * layer->padding;
-    const int shape[] = {layer->filters, channels, layer->kh, layer->kw};
+    int shape[] = {layer->filters, channels, layer->kh, layer->kw};
+    const int *const sizes = layer->has_table ? shape + 1 : shape;
     struct parameters of = {.file = plan->file,
         .filters = layer->filters,
         .channels = channels,
@@ -87,7 +133,12 @@ static int plan_conv(struct planner *plan, const struct layer *layer)
         const int64_t rows = height + border, columns = width + border + layer->kw;
         if (columns > MAX_PADDED / rows / channels) return 0;
     }
-    if (!find_parameters(plan, layer, shape, 4, &of) || !fold_norm(plan, layer->norm, &of))
+    if (layer->has_table) {
+        shape[1] = find_pairs(plan, layer, &of);
+        if (shape[1] < 0) return 0;
+    }
+    if (!find_parameters(plan, layer, sizes, layer->has_table ? 3 : 4, &of) ||
+        !fold_norm(plan, layer->norm, &of))
         return 0;
     trim(layer->kh, height, layer->padding, layer->stride, &of.top, &of.rows, &above,
         &below);
@@ -101,7 +152,7 @@ static int plan_conv(struct planner *plan, const struct layer *layer)
 static const struct kind conv2d_kind = {
     .name = "conv2d",
     .options = BIT(FILTERS) | BIT(KERNEL_SIZE) | BIT(STRIDE) | BIT(PADDING) | BIT(INIT),
-    .added = BIT(BIAS),
+    .added = BIT(BIAS) | BIT(CONNECTIONS),
     .read = read_conv,
     .plan = plan_conv,
     .takes_norm = 1,

@@ -12,7 +12,7 @@ static int plan_dense(struct planner *plan, const struct layer *layer)
     const int channels = plan->channels, height = plan->height, width = plan->width;
     const int shape[] = {layer->filters, channels * height * width};
     struct parameters of = {plan->file, 0, 0, layer->filters, channels, height, width, 0, 0,
-        height, width, NULL};
+        height, width, NULL, NULL, NULL};
     if (!find_parameters(plan, layer, shape, 2, &of) || !fold_norm(plan, layer->norm, &of))
         return 0;
     add_product(plan, &of, 1);

@@ -11,6 +11,7 @@ enum option {
     OUTPUTS,
     RATE,
     BIAS,
+    CONNECTIONS,
     MOMENTUM,
     EPS,
     SLOPE,
@@ -22,8 +23,8 @@ enum option {
 #define BIT(option) (1u << (option))
 
 static const char *const option_names[] = {"name", "kind", "init", "stride", "kernel_size",
-    "filters", "padding", "outputs", "rate", "bias", "momentum", "eps", "slope", "layers",
-    "shortcut", NULL};
+    "filters", "padding", "outputs", "rate", "bias", "connections", "momentum", "eps",
+    "slope", "layers", "shortcut", NULL};
 _Static_assert(sizeof option_names / sizeof *option_names == OPTION_COUNT + 1,
     "each option has its name");
 
@@ -52,7 +53,8 @@ struct kind {
 /* A layer's options, as far as it has them. */
 struct layer {
     const struct kind *kind;
-    struct text name, layers, shortcut;
+    struct text name, layers, shortcut, connections;
+    int has_table; /* whether there are connections */
     int filters, kh, kw, stride, padding, bias;
     double eps, slope;
     const struct layer *norm; /* the batch normalisation that is folded into it, or NULL */

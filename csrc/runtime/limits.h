@@ -10,7 +10,7 @@ enum {
     MAX_SIDE = 1 << 20, /* any size that a layer is given */
     MAX_DIMENSIONS = 8,
     MAX_NESTED = 8,                 /* residual layers inside of each other */
-    MAX_DEPTH = 4 + 2 * MAX_NESTED, /* of JSON: network, layers, layer, kernel_size */
+    MAX_DEPTH = 5 + 2 * MAX_NESTED, /* of JSON: network, layers, layer, table, filter */
     MAX_MAPS = 2 * MAX_NESTED + 4,  /* alive at a time */
     MAX_NAME = 64,
     MAX_TOGETHER = 1 << 20,   /* floats of the workspace, for more than one image */

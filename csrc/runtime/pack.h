@@ -1,13 +1,15 @@
 /* Weights, in the order in which the tiles read them. */
 
 /* A layer's parameters in the file: weight (F, C, KH, KW) and bias (F), with the batch
- * normalisation after it: filter f becomes norm[f] times itself plus norm[F + f]. */
+ * normalisation after it: filter f becomes norm[f] times itself plus norm[F + f]. With a
+ * table of connections the weight is (pairs, KH, KW), by filter, then by channel. */
 struct parameters {
     const struct file *file;
     int64_t weight, bias; /* where they begin, in floats; -1: there is no bias */
     int filters, channels, kh, kw;
     int top, left, rows, columns; /* the part of the kernel that meets the map */
     const double *norm;           /* or NULL */
+    const int *begins, *listed;   /* of each filter in the list of channels; or NULL */
 };
 
 /* Where the layer's weight and bias lie; whether they are there. */
@@ -16,7 +18,7 @@ static int find_parameters(struct planner *plan, const struct layer *layer,
 {
     of->weight = find_tensor(plan, layer->name, ".weight", shape, dimensions);
     of->bias = -1;
-    if (layer->bias) of->bias = find_tensor(plan, layer->name, ".bias", shape, 1);
+    if (layer->bias) of->bias = find_tensor(plan, layer->name, ".bias", &of->filters, 1);
     return of->weight >= 0 && (of->bias >= 0 || !layer->bias);
 }
 
@@ -27,14 +29,34 @@ static const double points[6][5] = {{1. / 4, 0, 0, 0, 0},
     {-1. / 6, 1. / 6, -1. / 6, 1. / 6, -1. / 6}, {1. / 24, 1. / 12, 1. / 6, 1. / 3, 2. / 3},
     {1. / 24, -1. / 12, 1. / 6, -1. / 3, 2. / 3}, {0, 0, 0, 0, 1}};
 
+/* The number of the pair of a filter and a channel, or -1. */
+static int64_t pair_at(const struct parameters *of, int64_t f, int64_t c)
+{
+    int low, end;
+    if (!of->begins) return f * of->channels + c;
+    low = of->begins[f];
+    end = of->begins[f + 1];
+    while (low < end) {
+        const int middle = low + (end - low) / 2;
+        if (of->listed[middle] == c) return middle;
+        if (of->listed[middle] < c)
+            low = middle + 1;
+        else
+            end = middle;
+    }
+    return -1;
+}
+
 /* weight[f, c, ky, kx], or the value of its column at a point; 0 where there is none. */
 static float weight_at(
     const struct parameters *of, int point, int64_t f, int64_t c, int64_t ky, int64_t kx)
 {
-    const int64_t at = of->weight + (f * of->channels + c) * of->kh * of->kw +
-                       (int64_t)of->top * of->kw + of->left + kx;
+    int64_t pair, at;
     double sum = 0;
     if (f >= of->filters || c >= of->channels) return 0;
+    pair = pair_at(of, f, c);
+    if (pair < 0) return 0;
+    at = of->weight + (pair * of->kh + of->top) * of->kw + of->left + kx;
     if (point < 0) {
         sum = (double)payload_float(of->file, at + ky * of->kw);
     } else {

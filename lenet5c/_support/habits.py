@@ -159,8 +159,9 @@ ARGUMENTS: dict[str, str] = {
     "average pooling has no padding": (
         "AvgPool2d.padding AvgPool2d.pad AvgPool2d.count_include_pad"
     ),
-    "convolutions are neither dilated nor grouped here": (
-        "dilation dilation_rate groups depth_multiplier"
+    "convolutions are not dilated here": "dilation dilation_rate",
+    "groups are a table of what filters read: connections=[[0, 1], [2, 3]]": (
+        "groups depth_multiplier"
     ),
     "padding is made of zeros": "padding_mode",
     "images are (N, C, H, W), channels first": "data_format channels_last",

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,9 @@ def from_torch_state_dict(
     """Copy the weights of a PyTorch network into a model of the same layers.
 
     Layers are matched by order, or by `names`. A linear layer's weight also fits a
-    convolution that covers its whole input, and the other way round. Where the state
-    dict has no bias, it becomes zero.
+    convolution that covers its whole input, and the other way round. A convolution with
+    a table of `connections` takes a weight (F, C, KH, KW) that is zero for what is not
+    listed, or that of such groups. Where the state dict has no bias, it becomes zero.
 
     Parameters
     ----------
@@ -96,6 +98,7 @@ def from_torch_state_dict(
         raise ValueError(f"source: expected at most {size}, got {(rows, columns)}")
     inputs: dict[str, Shape | None] = {}
     parts: dict[str, list[str]] = {}
+    sparse: dict[str, tuple[Conv2d, int]] = {}
     for each, shape, after in walk(model.layers, model.input_shape):
         of_layer = [*each.parameter_shapes(shape), *each.buffer_shapes(shape)]
         if of_layer:
@@ -103,6 +106,8 @@ def from_torch_state_dict(
             parts[name] = of_layer
             dense = isinstance(each, (Conv2d, Dense)) and after[1:] == (1, 1)
             inputs[name] = shape if dense else None
+            if isinstance(each, Conv2d) and each.connections is not None:
+                sparse[name] = each, shape[0]
     tensors = {**model.parameters, **model.buffers}
     found: dict[str, Array] = {}
     prefixes = dict.fromkeys(str(name).rpartition(".")[0] for name in state_dict)
@@ -138,6 +143,8 @@ def from_torch_state_dict(
                 value = to_float32(what, _from_tensor(what, left[entry]))
                 if part == "running_var" and (value < 0).any():
                     raise ValueError(f"{what}: expected no negative variance")
+                if layer in sparse and part == "weight":
+                    value = _listed(what, *sparse[layer], value)
             whole_input = inputs[layer]
             if value.shape == wanted or (
                 whole_input and _same_layer(value.shape, wanted, whole_input)
@@ -184,6 +191,8 @@ def _with_normalisation(
             f"{name}.running_mean": (values[f"{name}.running_mean"] - offset) / scale,
         }
     convolution = isinstance(layer, Conv2d) and layer.bias
+    if isinstance(layer, Conv2d):
+        convolution &= layer.connections is None
     padded = isinstance(layer, Conv2d) and layer.padding and offset.any()
     if padded or not (convolution or isinstance(layer, Dense)):
         raise ValueError(
@@ -202,6 +211,28 @@ def _same_layer(given: tuple[int, ...], wanted: tuple[int, ...], before: Shape) 
     """Whether one weight is that of a dense layer and the other that of a convolution,
     over the same whole input."""
     return {given, wanted} == {(wanted[0], math.prod(before)), (wanted[0], *before)}
+
+
+def _listed(what: str, layer: Conv2d, channels: int, value: Array) -> Array:
+    """The weight (pairs, KH, KW) of a layer with a table, of one (F, C, KH, KW) that is
+    zero elsewhere, or of groups; another one as it is."""
+    if value.ndim != 4 or value.shape[0] != layer.filters or value.size == 0:
+        return value
+    if value.shape[1] == channels:
+        listed = value[layer.pairs]
+        if np.count_nonzero(listed) < np.count_nonzero(value):
+            raise ValueError(
+                f"{what}: expected zeros for the channels that {layer.name} does not "
+                "list, got others"
+            )
+        return listed
+    groups = channels // value.shape[1]
+    table = [
+        range(value.shape[1] * group, value.shape[1] * (group + 1))
+        for group in (f * groups // layer.filters for f in range(layer.filters))
+    ]
+    fits = replace(layer, connections=table) == layer
+    return value.reshape(-1, *value.shape[2:]) if fits else value
 
 
 def _from_tensor(what: str, value: Any) -> Array:

@@ -5,6 +5,7 @@ cdef extern from "lanes.h" nogil:
     ctypedef unsigned int ulanes  # 32 random bits in each lane
     enum:
         LANES
+        TILE_ROW_X
         TILE_MAX
         TILE_SUMS
         TILE_TALL_F

@@ -43,7 +43,7 @@ def runs_layerwise(nodes: list[Node], whole_batch: list[str]) -> bool:
         outputs = node["output_shape"]
         if node["kind"] == "conv2d":
             kernel = node["kernel_size"][0] * node["kernel_size"][1]
-            weights = node["input_shape"][0] * outputs[0] * kernel
+            weights = pairs_of(node) * kernel
             convolutions += weights
             products += weights * outputs[1] * outputs[2]
         elif node["kind"] == "dense":
@@ -53,9 +53,17 @@ def runs_layerwise(nodes: list[Node], whole_batch: list[str]) -> bool:
     return needs or convolutions > MANY_WEIGHTS or wide
 
 
+def pairs_of(node: Node) -> int:
+    """How many pairs of a filter and a channel a convolution has weights for."""
+    table = node.get("connections")
+    every = node["input_shape"][0] * node["output_shape"][0]
+    return every if table is None else sum(map(len, table))
+
+
 def as_run(node: Node, layerwise: bool) -> Node:
     """The node as the kind that computes it: a convolution whose kernel covers its
-    whole input is a dense layer, and layerwise a dense layer is a 1x1 convolution."""
+    whole input is a dense layer, and layerwise a dense layer is a 1x1 convolution; one
+    with a table of connections, that does not list all, is a kind of its own."""
     (C, H, W), F = node["input_shape"], node["output_shape"][0]
     if layerwise and node["kind"] == "dense":
         return node | {
@@ -66,6 +74,10 @@ def as_run(node: Node, layerwise: bool) -> Node:
             "stride": 1,
             "padding": 0,
         }
+    if node.get("connections") is not None:
+        full = pairs_of(node) == C * F  # the same weights in the same order
+        without = node | {"connections": None}
+        return as_run(without, layerwise) if full else node | {"kind": "conv_table"}
     if not layerwise and node["kind"] == "conv2d":
         covers = tuple(node["kernel_size"]) == (H, W) and node["padding"] == 0
         return node | {"kind": "dense"} if covers else node

@@ -143,6 +143,45 @@ class InputStage:
         deviation = float(np.float32(np.sqrt(variance))) or 1.0
         return cls(mean, deviation, -mean / deviation, "bytes")
 
+    @classmethod
+    def between(cls, black: float, white: float) -> "InputStage":
+        """The stage that makes `black` of the byte 0 and of the background, and `white`
+        of the byte 255; of floats 0 and 1 the same.
+
+        It depends on no image: a model that is made with it keeps it in `fit`.
+
+        Parameters
+        ----------
+        black, white : float
+            black < white.
+
+        Returns
+        -------
+        InputStage
+
+        Raises
+        ------
+        TypeError, ValueError
+            If they are no numbers, in the wrong order, or beyond float32.
+
+        Examples
+        --------
+        That of the original LeNet-5, which makes the mean of the pixels about 0 and
+        their variance about 1 (LeCun, Bottou, Bengio, Haffner 1998, section II.B):
+
+        >>> from lenet5c.data.images import InputStage
+        >>> stage = InputStage.between(-0.1, 1.175)
+        >>> scale, offset, background, *_ = stage.for_core()
+        >>> [round(byte * scale + offset, 6) for byte in (0, 255)], background
+        ([-0.1, 1.175], -0.1)
+        """
+        black = number("black", black, -math.inf, math.inf)
+        white = number("white", white, -math.inf, math.inf)
+        if not black < white:
+            raise ValueError(f"white: expected more than black, {black}, got {white}")
+        width = white - black
+        return cls.checked(0.0 - black / width, 1 / width, black, "bytes")
+
     @property
     def takes_bytes(self) -> bool:
         """Whether a byte has a meaning to the network."""

@@ -1,7 +1,7 @@
 """How weights start."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,16 +9,17 @@ from numpy.typing import NDArray
 from lenet5c._support.habits import choose
 from lenet5c.layers.activation import Activation, LeakyReLU, ReLU
 from lenet5c.layers.base import Layer
+from lenet5c.layers.conv import Conv2d
 from lenet5c.layers.residual import Residual
 
-__all__ = ["before_relu", "initialise"]
+__all__ = ["before_relu", "initialise", "parts_by_fans"]
 
 
 def initialise(
     weight: NDArray[np.float32],
     init: str,
     generator: "np.random.Generator",
-    fan_in: int | None = None,
+    fans: tuple[float, float] | None = None,
 ) -> None:
     """Fill a weight (O, I, ...) from a uniform distribution, in place.
 
@@ -32,8 +33,8 @@ def initialise(
     weight : (O, I, ...) float32, written
     init : {"glorot", "he", "lecun", "lecun-1998"}
     generator : numpy.random.Generator
-    fan_in : int or None
-        Inputs of one output; None is I and what follows it in the weight's shape.
+    fans : (float, float) or None
+        fan_in and fan_out; None takes them from the shape.
 
     Raises
     ------
@@ -48,9 +49,7 @@ def initialise(
     (True, 0.09)
     """
     field = math.prod(weight.shape[2:])
-    fan_out = weight.shape[0] * field
-    if fan_in is None:
-        fan_in = weight.shape[1] * field
+    fan_in, fan_out = fans or (weight.shape[1] * field, weight.shape[0] * field)
     variances = {
         "glorot": 2 / (fan_in + fan_out),
         "he": 2 / fan_in,
@@ -60,6 +59,25 @@ def initialise(
     variance = choose("init", init, variances)
     limit = math.sqrt(3 * variance)
     weight[...] = generator.uniform(-limit, limit, weight.shape)
+
+
+def parts_by_fans(
+    layer: Layer, channels: int, weight: NDArray[np.float32]
+) -> Iterator[tuple[NDArray[np.float32], tuple[float, float] | None]]:
+    """The pieces of a layer's weight that start alike, and their fans for `initialise`.
+
+    One piece, but for a table of connections: there each filter has a fan_in of its
+    own, and fan_out is that of an input on average.
+    """
+    if not isinstance(layer, Conv2d) or layer.connections is None:
+        yield weight, None
+        return
+    field = math.prod(layer.kernel)
+    start = 0
+    for listed in map(len, layer.connections):
+        part = weight[start : start + listed]
+        yield part, (listed * field, len(weight) / channels * field)
+        start += listed
 
 
 def before_relu(layers: Sequence[Layer], following: bool = False) -> set[str | None]:

@@ -51,7 +51,7 @@ LAYERS: dict[str, type[Layer]] = {
 # Options that came later, written where they are not this: a network that needs none of
 # them has the file that it had before.
 ADDED: dict[str, dict[str, Any]] = {
-    "conv2d": {"bias": True},
+    "conv2d": {"bias": True, "connections": None},
     "max_pool2d": {"padding": 0},
 }
 

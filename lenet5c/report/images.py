@@ -347,5 +347,7 @@ def _first_weights(model: Network) -> tuple[NDArray[np.float32], str]:
                 )
                 maps = model.input_shape if at_input else shape
                 return weight.reshape(len(weight), *maps), str(layer.name)
+            if isinstance(layer, Conv2d):
+                weight = layer.with_zeros(weight, shape[0])
             return weight, str(layer.name)
     raise ValueError("model: expected a layer with weights, got none")

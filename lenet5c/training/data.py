@@ -65,8 +65,11 @@ class TrainingData(NamedTuple):
     ) -> tuple[InputStage, tuple[int, int]]:
         """What is done to images and how large they are: as the model has it, as a
         checkpoint has `kept` it, or as the training images have it."""
+        # a model that was made with a stage, or has been trained
+        is_fixed = model.fitted or model.stage != InputStage()
         if kept is not None:
-            if model.fitted and (model.stage, model.source) != kept:
+            other = is_fixed and model.stage != kept[0]
+            if other or (model.fitted and model.source != kept[1]):
                 raise ValueError(
                     "resume: expected a model that is untrained or has been trained on "
                     f"these images, got the input stage {model.stage}, expected "
@@ -76,6 +79,8 @@ class TrainingData(NamedTuple):
         if model.fitted:
             return model.stage, model.source
         height, width = self.pixels.shape[2:]
+        if is_fixed:
+            return model.stage, (height, width)
         chosen = None if len(self.train) == len(self.pixels) else self.train
         return InputStage.of(self.pixels, chosen), (height, width)
 

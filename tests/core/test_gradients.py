@@ -239,6 +239,48 @@ MODELS |= {
         3,
     ),
 }
+
+
+def random_table(rng, filters, channels):
+    """For each filter some of the channels, one at least."""
+    table = [
+        np.flatnonzero(rng.random(channels) < 0.6).tolist() for _ in range(filters)
+    ]
+    return [listed or [rng.integers(channels)] for listed in table]
+
+
+def tables() -> lenet5c.Model:
+    """Tables of connections, in tiles of each width."""
+    rng = np.random.default_rng(0)
+    layers = [
+        Conv2d(5, (2, 6), padding=2, connections=random_table(rng, 5, 3)),
+        Tanh(),  # 3@13x24 -> 5@16x23
+        Conv2d(7, 5, stride=2, padding=1, connections=random_table(rng, 7, 5)),
+        ReLU(),  # -> 7@7x11
+        Conv2d(6, (4, 3), bias=False, connections=random_table(rng, 6, 7)),
+        Tanh(),  # -> 6@4x9
+        Conv2d(9, 2, stride=3, padding=3, connections=random_table(rng, 9, 6)),
+        AvgPool2d(2),  # -> 9@3x5 -> 9@1x2
+        Conv2d(8, (1, 2), connections=random_table(rng, 8, 9)),
+        Dense(5),
+    ]
+    return custom(layers, (3, 13, 24), 5)
+
+
+MODELS["tables of connections"] = tables
+MODELS["tables op by op"] = lambda: custom(
+    [
+        *(Conv2d(4, 3, padding=1, connections=[[0], [0, 1], [1], [1]]), BatchNorm2d()),
+        Tanh(),
+        Residual(
+            [Conv2d(4, 5, padding=2, connections=[[0, 1], [2], [0, 3], [3]])],
+            [Conv2d(4, 1, connections=[[3], [2], [1], [0]])],
+        ),
+        *(Tanh(), Dense(3)),
+    ],
+    (2, 7, 11),
+    3,
+)
 EVERY_MODEL = pytest.mark.parametrize("name", MODELS)
 
 
@@ -502,7 +544,7 @@ WIDE = custom(  # more inputs than are summed at a time, and no whole number of 
 
 @pytest.mark.parametrize(
     "network",
-    [SEVERAL_KINDS, PADDING_ALONE, WIDE, MODELS["subsampling"](), *range(60)],
+    [SEVERAL_KINDS, PADDING_ALONE, WIDE, MODELS["subsampling"](), tables(), *range(60)],
 )
 def test_layerwise_and_blockwise_are_the_same_network(network):
     """A chain of layers can run either way."""
@@ -575,6 +617,7 @@ SHARED = {  # networks in which every way to compute a convolution occurs
     "padding": PADDING_ALONE,
     "wide": WIDE,
     "subsampling": MODELS["subsampling"](),
+    "tables": tables(),
 }
 
 

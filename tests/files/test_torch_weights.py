@@ -68,6 +68,41 @@ def test_the_logits_are_those_of_pytorch():
     np.testing.assert_array_equal(model.parameters["conv2d_2.bias"], np.zeros(8))
 
 
+def test_groups_and_zeros_are_tables():
+    """A grouped convolution of PyTorch, and one whose weight is zero elsewhere."""
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(4, 6, 3, groups=2), nn.ReLU(), nn.Conv2d(6, 3, 4))
+    table = [[0, 5], [1], [2, 3, 4]]
+    sparse = Conv2d(3, 4, connections=table)
+    layers = [Conv2d(6, 3, connections=[[0, 1]] * 3 + [[2, 3]] * 3), ReLU(), sparse]
+    model = lenet5c.Model(layers, input_shape=(4, 6, 6), classes=3)
+    with pytest.raises(
+        ValueError, match="expected zeros for the channels that conv2d_2"
+    ):
+        from_torch_state_dict(model, network.state_dict())
+    with torch.no_grad():
+        read = torch.zeros(3, 6, 1, 1)
+        read[sparse.pairs] = 1
+        network[2].weight *= read
+    from_torch_state_dict(model, network.state_dict())
+    images = np.random.default_rng(0).normal(size=(5, 4, 6, 6)).astype(np.float32)
+    expected = network(torch.from_numpy(images)).detach().numpy().reshape(5, 3)
+    np.testing.assert_allclose(model.forward(images), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("groups", [2, 4])
+def test_groups_of_another_table_are_refused(groups):
+    torch = pytest.importorskip("torch")
+    state = torch.nn.Conv2d(4, 8, 3, groups=groups).state_dict()
+    table = [[0, 2], [1, 3]] * 4 if groups == 2 else [[3 - f // 2] for f in range(8)]
+    layers = [Conv2d(8, 3, connections=table)]
+    model = lenet5c.Model(layers, input_shape=(4, 3, 3), classes=8)
+    with pytest.raises(ValueError, match="expected weights and biases like"):
+        from_torch_state_dict(model, {f"0.{k}": v for k, v in state.items()})
+
+
 @pytest.mark.parametrize("pads", ["conv", "images"])
 def test_lenet5_of_pytorch_is_lenet5(pads):
     """The first convolution pads with zeros, or images were padded with black."""

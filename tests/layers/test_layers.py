@@ -229,6 +229,7 @@ EVERY_LAYER = [
         [Residual([ReLU(name="r")], name="inner")],
         name="outer",
     ),
+    Conv2d(2, 3, connections=[[0, 2], [1]], name="table"),
 ]
 
 
@@ -240,6 +241,83 @@ def test_every_layer_is_the_same_after_a_dictionary():
         assert type(again) is type(layer)
         assert again == layer
         assert layer_to_dict(again) == values
+
+
+SPARSE = Conv2d(3, (2, 3), connections=[[0], (1, 2), range(3)], bias=False)
+
+
+def test_a_table_of_connections_has_weights_for_its_pairs_alone():
+    assert SPARSE.connections == ((0,), (1, 2), (0, 1, 2))
+    assert SPARSE.parameter_shapes((3, 6, 7)) == {"weight": (6, 2, 3)}
+    assert SPARSE.output_shape((3, 6, 7)) == (3, 5, 5)
+    assert SPARSE.multiply_adds((3, 6, 7)) == 6 * 6 * 25
+    assert SPARSE.pairs == ([0, 1, 1, 2, 2, 2], [0, 1, 2, 0, 1, 2])
+    weight = np.arange(36, dtype=np.float32).reshape(6, 2, 3)
+    full = SPARSE.with_zeros(weight, 4)
+    assert (full.shape, full.dtype) == ((3, 4, 2, 3), np.float32)
+    np.testing.assert_array_equal(full[SPARSE.pairs], weight)
+    assert full.sum() == weight.sum()
+    assert Conv2d(3, 2).with_zeros(full, 4) is full
+    assert "connections" not in layer_to_dict(Conv2d(3, 2))
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (3, "connections: expected the channels of each filter, got int"),
+        ("012", "connections: expected the channels of each filter, got str"),
+        ({0: [1]}, "connections: expected the channels of each filter, got dict"),
+        ([[0]], "connections: expected the channels of each filter, 2 lists, got 1"),
+        ([], "connections: expected the channels of each filter, 2 lists, got 0"),
+        ([0, 1], r"connections\[0\]: expected a list of channels, got int"),
+        ([[0], "1"], r"connections\[1\]: expected a list of channels, got str"),
+        ([[0], []], r"connections\[1\]: expected one channel at least, got none"),
+        ([[0], [2, 2]], r"connections\[1\]: expected ascending .* got 2 behind 2"),
+        ([[3, 1], [2]], r"connections\[0\]: expected ascending .* got 1 behind 3"),
+        ([[0], [-1]], r"connections\[1\]: expected 0 to 1048576, got -1"),
+        ([[0], [1.0]], r"connections\[1\]: expected a whole number, got 1.0"),
+        ([[0], [True]], r"connections\[1\]: expected a whole number, got True"),
+        ([[0], [[1]]], r"connections\[1\]: expected whole numbers, got a list"),
+    ],
+)
+def test_tables_that_are_none_are_refused(table, said):
+    with pytest.raises((TypeError, ValueError), match=f"^{said}"):
+        Conv2d(2, 3, connections=table)
+
+
+def test_a_table_nested_without_end_is_refused():
+    endless = []
+    endless.append(endless)
+    for table in (endless, [endless, [0]], [[0], [endless]]):
+        with pytest.raises((TypeError, ValueError), match=r"^connections"):
+            Conv2d(2, 3, connections=table)
+
+
+def test_channels_that_a_map_has_not_are_refused():
+    layer = Conv2d(2, 3, connections=[[0], [1, 4]], name="C3")
+    assert layer.output_shape((5, 9, 9)) == (2, 7, 7)
+    expected = "C3: connections: expected channels from 0 to 3, got 4"
+    with pytest.raises(ValueError, match=expected):
+        layer.output_shape((4, 9, 9))
+    wide = Conv2d(2**14, 1, connections=[[0]] * 2**14)
+    wide.output_shape((2**14, 1, 1))
+    with pytest.raises(ValueError, match=r"at most 268435456 weights .* got 268451840"):
+        wide.output_shape((2**14 + 1, 1, 1))
+
+
+@pytest.mark.parametrize("init", ["he", "lecun", "glorot"])
+def test_filters_of_a_table_start_by_their_own_channels(init):
+    table = [range(400), [7], range(0, 400, 4)]
+    layers = [Conv2d(3, 3, connections=table, init=init, name="C3")]
+    model = lenet5c.Model(layers, input_shape=(400, 3, 3), classes=3)
+    weight, start = model.parameters["C3.weight"], 0
+    for listed in map(len, table):
+        part = weight[start : start + listed]
+        start += listed
+        fan_in, fan_out = listed * 9, 501 / 400 * 9
+        variance = {"he": 2, "lecun": 1, "glorot": 2 * fan_in / (fan_in + fan_out)}
+        limit = math.sqrt(3 * variance[init] / fan_in)
+        assert 0.6 * limit < np.abs(part).max() <= limit * (1 + 1e-6)
 
 
 def test_layers_are_frozen():
@@ -267,6 +345,8 @@ GOOD = layer_to_dict(Conv2d(6, 5, name="C1"))
         GOOD | {"stride": 1e9},
         GOOD | {"kernel_size": [5]},
         GOOD | {"init": "zeros"},
+        GOOD | {"connections": [[0]]},
+        GOOD | {"connections": {}},
         GOOD | {"name": ""},
         GOOD | {"name": None},
         GOOD | {"name": 5},

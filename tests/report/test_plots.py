@@ -296,6 +296,17 @@ def test_filters_are_the_first_weights(network, monkeypatch):
     assert len(images) == min(64, len(weight) * (channels if channels != 3 else 1))
 
 
+def test_filters_of_a_table_are_zero_for_what_they_do_not_read():
+    table = [[0], [1], [0, 1]]
+    layers = [lenet5c.Conv2d(3, 3, connections=table), lenet5c.Dense(3)]
+    model = lenet5c.Model(layers, input_shape=(2, 7, 7), classes=3)
+    weight = model.parameters["conv2d_1.weight"]
+    images = shown(plots.plot_filters(model))
+    assert len(images) == 6
+    np.testing.assert_allclose([images[n] for n in (0, 3, 4, 5)], weight, rtol=1e-6)
+    assert not np.any([images[n] for n in (1, 2)])
+
+
 @pytest.mark.parametrize("network", NETWORKS)
 def test_feature_maps_are_the_activations(network, monkeypatch):
     model = NETWORKS[network]()

@@ -186,7 +186,10 @@ static size_t rebuild(const struct file *file, unsigned char *bytes, size_t max_
         border = 2 * layer.padding;
         taps = layer.kind == &conv2d_kind ? c * layer.kh * layer.kw : c * h * w;
         if (layer.kind == &conv2d_kind || layer.kind == &dense_kind) {
-            const int64_t count = layer.filters * taps;
+            const int pairs = layer.has_table ? read_table(&layer, (int)c, NULL, NULL) : 0;
+            const int64_t count = layer.has_table ? (int64_t)pairs * layer.kh * layer.kw
+                                                  : layer.filters * taps;
+            if (pairs < 0) return 0;
             if (4 * (begin + count + layer.filters) > (int64_t)max_size) return 0;
             end = layer.name;
             skip_string(&end);
@@ -194,7 +197,10 @@ static size_t rebuild(const struct file *file, unsigned char *bytes, size_t max_
             if (name < 1 || used + 2 * (size_t)name + 400 > sizeof tensors) return 0;
             used += (size_t)sprintf(tensors + used, ",\"%.*s.weight\":{\"dtype\":\"F32\",",
                 name, (const char *)layer.name.at + 2);
-            if (layer.kind == &conv2d_kind)
+            if (layer.has_table)
+                used += (size_t)sprintf(
+                    tensors + used, "\"shape\":[%d,%d,%d]", pairs, layer.kh, layer.kw);
+            else if (layer.kind == &conv2d_kind)
                 used += (size_t)sprintf(tensors + used, "\"shape\":[%d,%d,%d,%d]",
                     layer.filters, (int)c, layer.kh, layer.kw);
             else

@@ -45,33 +45,20 @@ from lenet5c.core.tile cimport PAIR, cheapest_tile, tile_filters
 
 
 cdef inline int plan_conv(Plan *plan, Op *op, dict node) except -1:
-    cdef int C, H, W, F, OH, OW, KH, KW, P
     cdef Conv *conv = <Conv *>own(op, sizeof(Conv))
-    C, H, W = node["input_shape"]
-    F, OH, OW = node["output_shape"]
-    KH, KW = node["kernel_size"]
-    P = node["padding"]
-    size_of((C, H + 2 * P, W + 2 * P + KW))
-    size_of((F, C, KH, KW))
-    op.splits = True
-    op.biased = node.get("bias", True)
-    plan_parameters(plan, op, <Py_ssize_t>F * C * KH * KW, F if op.biased else 0)
-    conv.sizes.channels = C
-    conv.sizes.height = H
-    conv.sizes.width = W
-    conv.sizes.filters = F
-    conv.sizes.out_h = OH
-    conv.sizes.out_w = OW
-    conv.sizes.kernel_h = KH
-    conv.sizes.kernel_w = KW
-    conv.sizes.stride = node["stride"]
-    conv.sizes.top = -P
-    conv.padding = P
-    conv.sizes.tile = cheapest_tile(F, KW, True)
-    set_direct(plan, &op.y_product, conv)
+    cdef Convolution *sizes = &conv.sizes
+    set_sizes(op, conv, node)
+    size_of((sizes.filters, sizes.channels, sizes.kernel_h, sizes.kernel_w))
+    plan_parameters(
+        plan, op,
+        <Py_ssize_t>sizes.filters * sizes.channels * sizes.kernel_h * sizes.kernel_w,
+        sizes.filters if op.biased else 0,
+    )
+    sizes.tile = cheapest_tile(sizes.filters, sizes.kernel_w, True)
+    set_direct(&op.y_product, conv, plan.layerwise)
     conv.way = SUMS
     if not node.get("plain", False):
-        if winograd_pays(&conv.sizes, plan.layerwise):
+        if winograd_pays(sizes, plan.layerwise):
             conv.way = SQUARES
         elif plans_rows(op, conv):
             conv.way = ROWS
@@ -88,7 +75,31 @@ cdef inline int plan_conv(Plan *plan, Op *op, dict node) except -1:
     return 0
 
 
-cdef inline void set_direct(const Plan *plan, Correlation *p, const Conv *conv) noexcept:
+cdef inline int set_sizes(Op *op, Conv *conv, dict node) except -1:
+    """What every convolution has: sizes, padding, whether there is a bias."""
+    cdef int C, H, W, F, OH, OW, KH, KW, P
+    C, H, W = node["input_shape"]
+    F, OH, OW = node["output_shape"]
+    KH, KW = node["kernel_size"]
+    P = node["padding"]
+    size_of((C, H + 2 * P, W + 2 * P + KW))
+    op.splits = True
+    op.biased = node.get("bias", True)
+    conv.sizes.channels = C
+    conv.sizes.height = H
+    conv.sizes.width = W
+    conv.sizes.filters = F
+    conv.sizes.out_h = OH
+    conv.sizes.out_w = OW
+    conv.sizes.kernel_h = KH
+    conv.sizes.kernel_w = KW
+    conv.sizes.stride = node["stride"]
+    conv.sizes.top = -P
+    conv.padding = P
+    return 0
+
+
+cdef inline void set_direct(Correlation *p, const Conv *conv, bint layerwise) noexcept:
     """The sum over channels and taps, as it is written."""
     cdef int KH = conv.sizes.kernel_h
     cdef int KW = conv.sizes.kernel_w
@@ -107,7 +118,7 @@ cdef inline void set_direct(const Plan *plan, Correlation *p, const Conv *conv) 
     p.left = P
     p.right = P + W
     p.x_row = W + 2 * P
-    if plan.layerwise:
+    if layerwise:
         p.x_row = W
         p.x_start = -P
     p.x_channel = H * p.x_row
@@ -352,8 +363,9 @@ cdef inline int plan_conv_backward(Plan *plan, Op *op, Conv *conv) except -1:
     cdef int KH = conv.sizes.kernel_h
     cdef int KW = conv.sizes.kernel_w
     cdef int OW = conv.sizes.out_w
+    cdef bint by_block = op.forward != NULL
     H = conv.sizes.height
-    W = conv.sizes.width - (0 if plan.layerwise else 2 * conv.padding)
+    W = conv.sizes.width - (2 * conv.padding if by_block else 0)
     new_parts(op, <size_t>min(S, KH) * min(S, KW))
     op.dx_products.filters = conv.sizes.channels  # of no part: what tasks fill with zeros
     op.gaps = S > KH or S > KW
@@ -363,13 +375,14 @@ cdef inline int plan_conv_backward(Plan *plan, Op *op, Conv *conv) except -1:
             if not plan_residue(p, conv, H, W, py, px):
                 continue
             op.dx_parts += 1
-            if plan.layerwise:
+            if not by_block:
                 p.tile = PAIR
                 leave_padding(p)
-            plan_packed(plan, p)
+            if op.pack != NULL:
+                plan_packed(plan, p)
             left = max(left, -p.x_start)
             right = max(right, p.x_start + p.out_w - 1 + p.taps - OW)
-    if plan.layerwise:
+    if not by_block:
         left = right = 0
     size_of((conv.sizes.filters, conv.sizes.out_h, OW + left + right))
     if left + right > 0:

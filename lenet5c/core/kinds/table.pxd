@@ -3,6 +3,7 @@
 from lenet5c.core.kinds.activation cimport plan_activation, plan_leaky_relu
 from lenet5c.core.kinds.add cimport plan_add
 from lenet5c.core.kinds.conv cimport plan_conv
+from lenet5c.core.kinds.conv_table cimport plan_conv_table
 from lenet5c.core.kinds.dense cimport plan_dense
 from lenet5c.core.kinds.dropout cimport plan_dropout
 from lenet5c.core.kinds.norm cimport plan_norm
@@ -24,6 +25,7 @@ cdef inline dict kinds():
     whole_batch = FUSES_ACTIVATION | WHOLE_BATCH
     return {
         "conv2d": (<size_t><void *>plan_conv, FUSES_ACTIVATION),
+        "conv_table": (<size_t><void *>plan_conv_table, FUSES_ACTIVATION),
         "dense": (<size_t><void *>plan_dense, FUSES_ACTIVATION),
         "batch_norm2d": (<size_t><void *>plan_norm, whole_batch),
         "residual": (<size_t><void *>plan_add, whole_batch),
