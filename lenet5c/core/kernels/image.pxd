@@ -30,6 +30,12 @@ cdef enum:
     TAPS_MAX = 25
 
 
+cdef struct Connections:
+    # of each output map: number i from first[i] on to before first[i + 1]; NULL: all
+    int *first
+    int *source  # the map that it reads
+    int *pair  # whose weights it takes
+
 cdef struct Product:
     # y[f, p] = sum over c, r, k of w[f, c, r, k] x[c, p + r W + k]
     int filters, channels, rows, taps
@@ -39,11 +45,7 @@ cdef struct Product:
     Py_ssize_t w_filter, w_channel, w_row, w_tap
     # x may have `top` rows of zeros before its `height` rows, and zeros behind them
     int top, height
-    # with a table, of filter f: numbers `first[f]` to before `first[f + 1]` of the channels
-    # that it reads, and of their weights
-    const int *first
-    const int *sources
-    const int *weights
+    Connections table
 
 
 cdef inline int registers_of(Py_ssize_t n) noexcept nogil:
@@ -52,7 +54,7 @@ cdef inline int registers_of(Py_ssize_t n) noexcept nogil:
 
 
 cdef inline int product_tile_of(const Product *p) noexcept:
-    if p.first == NULL and p.filters > 1:
+    if p.table.first == NULL and p.filters > 1:
         return cheapest_tile(p.filters, p.registers, True)
     if p.registers >= TILE_WIDE_X:
         return WIDE
@@ -77,9 +79,9 @@ cdef inline void product_tile(
     cdef int row_end = min(p.rows, p.height + p.top - position // <int>p.x_row)
     cdef Py_ssize_t w_filter = p.w_filter
     cdef Py_ssize_t w_tap = p.w_tap
-    if p.first != NULL:
-        c = p.first[filter]
-        end = p.first[filter + 1]
+    if p.table.first != NULL:
+        c = p.table.first[filter]
+        end = p.table.first[filter + 1]
     else:
         weight += filter * w_filter
     x += position
@@ -87,8 +89,8 @@ cdef inline void product_tile(
     for f in range(TF * TX):
         acc[f] = lanes_set(0)
     while c < end:
-        row = x + (c if p.first == NULL else p.sources[c]) * p.x_channel
-        w = weight + (c if p.first == NULL else p.weights[c]) * p.w_channel
+        row = x + (c if p.table.first == NULL else p.table.source[c]) * p.x_channel
+        w = weight + (c if p.table.first == NULL else p.table.pair[c]) * p.w_channel
         c += 1
         row += row0 * p.x_row
         w += row0 * p.w_row
@@ -168,14 +170,13 @@ cdef struct Taps:
     int registers  # of positions
     int tile
     Py_ssize_t x_channel, x_row, dy_filter
-    const int *first  # and so on, as in a `Product`
-    const int *sources
+    Connections table
     bint by_filters  # lanes are filters, whose whole registers have this `width`
     Py_ssize_t width
 
 
 cdef inline int taps_tile_of(const Taps *p) noexcept:
-    if p.first == NULL and p.filters > 1:
+    if p.table.first == NULL and p.filters > 1:
         return cheapest_tile(p.filters, p.taps, True)
     if p.taps >= TILE_WIDE_X:
         return WIDE
@@ -226,12 +227,12 @@ cdef inline void taps_tiles(
     cdef float *to
     while f < p.filters:
         f = min(f, p.filters - TF)
-        c = 0 if p.first == NULL else p.first[f]
-        end = p.channels if p.first == NULL else p.first[f + 1]
+        c = 0 if p.table.first == NULL else p.table.first[f]
+        end = p.channels if p.table.first == NULL else p.table.first[f + 1]
         while c < end:
-            map = x + (c if p.first == NULL else p.sources[c]) * p.x_channel
+            map = x + (c if p.table.first == NULL else p.table.source[c]) * p.x_channel
             to = dweight + c * field
-            if p.first == NULL:
+            if p.table.first == NULL:
                 to += f * w_filter
             c += 1
             for r in range(p.rows):
@@ -479,7 +480,7 @@ cdef inline bint filters_pay(const Taps *p, int out_h, int out_w) noexcept:
     """Whether lanes of filters take fewer products than lanes of positions."""
     cdef Py_ssize_t area = <Py_ssize_t>out_h * out_w
     cdef Py_ssize_t positions = <Py_ssize_t>p.registers * LANES
-    return p.first == NULL and p.width * area < p.filters * positions
+    return p.table.first == NULL and p.width * area < p.filters * positions
 
 
 cdef struct ImageConv:

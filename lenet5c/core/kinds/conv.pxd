@@ -65,7 +65,10 @@ cdef inline int plan_conv(Plan *plan, Op *op, dict node) except -1:
     if plan.layerwise:
         plan_tasks(op, conv)
     else:
-        plan_image_conv(plan, op, conv, &conv.image)
+        plan_image_conv(
+            plan, op, conv, NULL, NULL,
+            <Py_ssize_t>conv.sizes.filters * conv.sizes.channels,
+        )
     if conv.way == SQUARES:
         plan_winograd(plan, op, conv)
     elif conv.way == ROWS:

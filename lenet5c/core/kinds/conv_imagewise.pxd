@@ -7,8 +7,9 @@ gradients are sums over positions, too.
 
 from lenet5c.core.kernels.activation cimport activation_backward, activation_forward
 from lenet5c.core.kernels.image cimport (
-    ImageConv, filter_product, filter_taps, filters_pay, image_product, image_taps,
-    leave_columns, map_sums, product_tile_of, registers_of, spread_rows, taps_tile_of,
+    Connections, ImageConv, filter_product, filter_taps, filters_pay, image_product,
+    image_taps, leave_columns, map_sums, product_tile_of, registers_of, spread_rows,
+    taps_tile_of,
 )
 from lenet5c.core.kinds.conv_layerwise cimport Conv
 from lenet5c.core.lanes cimport LANES, lanes
@@ -17,8 +18,13 @@ from lenet5c.core.plan cimport (
 )
 from lenet5c.core.reduce cimport reduce_image_slice
 
-cdef inline int plan_image_conv(Plan *plan, Op *op, Conv *conv, ImageConv *p) except -1:
-    """How one image is run, from a convolution whose sizes are known."""
+cdef inline int plan_image_conv(
+    Plan *plan, Op *op, Conv *conv, const Connections *of_filters,
+    const Connections *of_channels, Py_ssize_t pairs,
+) except -1:
+    """How one image is run, from a convolution whose sizes are known and, if not each
+    filter reads each channel, both ways to read the table of so many pairs."""
+    cdef ImageConv *p = &conv.image
     cdef int KH = conv.sizes.kernel_h
     cdef int KW = conv.sizes.kernel_w
     cdef int C = conv.sizes.channels
@@ -32,7 +38,7 @@ cdef inline int plan_image_conv(Plan *plan, Op *op, Conv *conv, ImageConv *p) ex
     p.height = H = OH + KH - 1
     p.width = W = conv.sizes.out_w + KW - 1
     p.before = (KH - 1) * W + KW - 1
-    p.weights = <Py_ssize_t>F * C * KH * KW
+    p.weights = pairs * KH * KW
     area = registers_of(<Py_ssize_t>H * W) * LANES
     p.y.filters = F
     p.y.channels = C
@@ -47,6 +53,8 @@ cdef inline int plan_image_conv(Plan *plan, Op *op, Conv *conv, ImageConv *p) ex
     p.y.w_row = KW
     p.y.w_tap = 1
     p.y.height = H
+    if of_filters != NULL:
+        p.y.table = p.taps.table = of_filters[0]
     p.y.tile = product_tile_of(&p.y)
     p.dx = p.y
     p.dx.filters = C
@@ -56,6 +64,9 @@ cdef inline int plan_image_conv(Plan *plan, Op *op, Conv *conv, ImageConv *p) ex
     p.dx.y_filter = area
     p.dx.w_filter = KH * KW
     p.dx.w_channel = p.y.w_filter
+    if of_channels != NULL:
+        p.dx.table = of_channels[0]
+        p.dx.w_channel = p.y.w_channel
     p.dx.w_row = -KW
     p.dx.w_tap = -1
     p.dx.top = KH - 1
@@ -90,7 +101,7 @@ cdef inline int plan_image_conv(Plan *plan, Op *op, Conv *conv, ImageConv *p) ex
     op.image_reduce = reduce_image_slice
     op.image_length = p.weights + (F if op.biased else 0)
     op.image_step = SLICE
-    op.image_products = <double>p.y.registers * C * KH * KW * F
+    op.image_products = <double>p.y.registers * p.weights
     return 0
 
 

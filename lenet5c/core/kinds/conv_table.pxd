@@ -16,10 +16,12 @@ from lenet5c.core.kernels.activation cimport IDENTITY
 from lenet5c.core.kernels.correlate cimport (
     Correlation, finish_row, half_suffices, pad_columns,
 )
+from lenet5c.core.kernels.image cimport Connections
 from lenet5c.core.kernels.weight_gradient cimport bias_gradient
 from lenet5c.core.kinds.conv cimport (
     padding_of, plan_conv_backward, reduce_slice, set_direct, set_sizes,
 )
+from lenet5c.core.kinds.conv_imagewise cimport plan_image_conv
 from lenet5c.core.kinds.conv_layerwise cimport Conv
 from lenet5c.core.kinds.correlation cimport pad_map
 from lenet5c.core.lanes cimport (
@@ -33,12 +35,6 @@ from lenet5c.core.plan cimport (
 )
 from lenet5c.core.tile cimport SINGLE, multiply_tile, sum_tile, tap_cost
 
-
-cdef struct Connections:
-    # of each output map: number i from first[i] on to before first[i + 1]
-    int *first
-    int *source  # the map that it reads
-    int *pair  # whose weights it takes
 
 cdef struct Table:
     Conv conv  # comes first: functions of convolutions find it in `Op.own`
@@ -61,6 +57,8 @@ cdef inline int plan_conv_table(Plan *plan, Op *op, dict node) except -1:
     set_direct(&op.y_product, conv, False)
     op.y_product.w_filter = op.y_product.w_channel  # from pair to pair
     op.y_product.tile = SINGLE  # for `finish_row`: one filter at a time
+    if not plan.layerwise:
+        plan_image_conv(plan, op, conv, &table.of_filters, &table.of_channels, pairs)
     H, W, P = conv.sizes.height, conv.sizes.width, conv.padding
     if P:
         op.x_padding = padding_of(C * H, W, P, P)
