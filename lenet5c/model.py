@@ -25,7 +25,15 @@ from lenet5c.display import Displayed, Table, drawing, size_of
 from lenet5c.engine import IMAGES_A_CALL, Engine, predictor_of
 from lenet5c.graph import fold, for_core, lower
 from lenet5c.interfaces import Evaluation
-from lenet5c.layers import BatchNorm2d, Conv2d, Dense, Layer, initialise, walk
+from lenet5c.layers import (
+    BatchNorm2d,
+    Conv2d,
+    Dense,
+    Layer,
+    RadialBasis,
+    initialise,
+    walk,
+)
 from lenet5c.layers.base import Shape
 from lenet5c.layers.initial import before_relu
 from lenet5c.layers.listed import named
@@ -88,9 +96,9 @@ class Model(Displayed):
     classes : (classes,) array
         The labels as given to `fit`; 0 to classes - 1 before.
     parameters, buffers : Mapping
-        float32 arrays by name: what an optimizer changes, and what training measures
-        (the running statistics of batch normalisation). Views of one flat vector,
-        `state_vector`, which `parameter_vector` is the beginning of.
+        float32 arrays by name: what an optimizer changes, and what none does (running
+        statistics of batch normalisation, codes of `RadialBasis`). Views of one flat
+        vector, `state_vector`, which `parameter_vector` is the beginning of.
     parameter_count, multiply_adds : int
         Multiply-adds are those of the forward pass of one image.
     passes : int
@@ -166,15 +174,15 @@ class Model(Displayed):
             )
         self._tensor_shapes = tensor_shapes(self.layers, self.input_shape)
         self.parameter_count = sum(map(math.prod, self._tensor_shapes[0].values()))
-        if self.parameter_count > MAX_PARAMETERS:
+        buffer_count = sum(map(math.prod, self._tensor_shapes[1].values()))
+        if max(self.parameter_count, buffer_count) > MAX_PARAMETERS:
             raise ValueError(
-                f"layers: expected at most {MAX_PARAMETERS} parameters, "
-                f"got {self.parameter_count}"
+                f"layers: expected at most {MAX_PARAMETERS} parameters and as many "
+                f"numbers in buffers, got {self.parameter_count} and {buffer_count}"
             )
         self.multiply_adds = sum(
             layer.multiply_adds(shape) for layer, shape, _ in self._walked
         )
-        buffer_count = sum(map(math.prod, self._tensor_shapes[1].values()))
         self._state = state = core.StateVector(self.parameter_count + buffer_count)
         self._parameters, self._buffers = views_of(
             lambda: np.asarray(state), self._tensor_shapes
@@ -226,7 +234,7 @@ class Model(Displayed):
 
     @property
     def buffers(self) -> Parameters:
-        """float32 arrays by name: what training measures, views of `state_vector`."""
+        """float32 arrays by name, which no optimizer changes: views as well."""
         return self._buffers
 
     @property
@@ -1288,13 +1296,14 @@ class Model(Displayed):
         rows = [["layer", "kind", "output", "parameters", "multiply-adds"]]
         for layer, shape, after in self._walked:
             count = sum(map(math.prod, layer.parameter_shapes(shape).values()))
+            adds = layer.multiply_adds(shape)
             rows.append(
                 [
                     str(getattr(layer, "name", "")),
                     type(layer).__name__,
                     size_of(after),
                     f"{count:,}" if count else "",
-                    f"{layer.multiply_adds(shape):,}" if count else "",
+                    f"{adds:,}" if count or adds else "",
                 ]
             )
         total = [f"{self.parameter_count:,}", f"{self.multiply_adds:,}"]
@@ -1356,6 +1365,13 @@ class Model(Displayed):
             elif isinstance(layer, BatchNorm2d):
                 self.parameters[f"{layer.name}.weight"][:] = 1
                 self.buffers[f"{layer.name}.running_var"][:] = 1
+            elif isinstance(layer, RadialBasis):
+                codes = self.buffers[f"{layer.name}.codes"]
+                codes[:] = (
+                    generator.choice([-1.0, 1.0], codes.shape)
+                    if layer.codes is None
+                    else layer.codes
+                )
             elif layer.parameter_shapes(shape):
                 raise ValueError(
                     f"{layer.name}: no initial parameters for the kind {layer.kind!r}"

@@ -332,6 +332,7 @@ NAMES: dict[str, str] = {
     "lenet5c.GlobalAvgPool2d()": (
         "GlobalAveragePooling2D AdaptiveAvgPool2d GlobalAvgPool GlobalPool"
     ),
+    "lenet5c.RadialBasis(outputs)": "RBF RBFLayer RadialBasisFunction Euclidean",
     "lenet5c.BatchNorm2d()": "BatchNormalization BatchNorm BatchNorm1d LayerNorm BN",
     "lenet5c.Tanh(), ReLU(), LeakyReLU() and Sigmoid() are the activations": (
         "Activation ELU GELU SiLU ReLU6 Hardtanh Softplus sigmoid activations"

@@ -367,7 +367,7 @@ cdef class Network:
         cdef Py_ssize_t state = self.state_count
         if parameters is not None and parameters.shape[0] != state:
             raise ValueError(f"expected {state} parameters, got {parameters.shape[0]}")
-        if parameters is not None and self.plan.parameters:
+        if parameters is not None and state:
             call.parameters = &parameters[0]
         call.ops = self.plan.count
         if images is None:
@@ -432,6 +432,7 @@ cdef void run_call(
     const Plan *plan, Call *call, const Workspace *space, int threads
 ) noexcept nogil:
     """Run a call in a workspace that has room for it."""
+    call.buffers = call.parameters + plan.parameters
     call.losses = space.losses
     call.correct = space.correct
     if call.packed == NULL:

@@ -37,6 +37,7 @@ cdef struct Plan
 cdef struct Call:
     # one call of the engine: what to read and where to write
     const float *parameters
+    const float *buffers  # behind them in the state
     float *packed  # the weights in tile order
     bint is_packed  # since an earlier call, and so are the norms
     float *norms  # two numbers for each channel of batch normalisation

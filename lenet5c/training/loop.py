@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from lenet5c._support.cores import core, isa
 from lenet5c._support.warn import callers_level
 from lenet5c.interfaces import Trainable
-from lenet5c.layers import layer_to_dict
+from lenet5c.layers import BatchNorm2d, layer_to_dict, walk
 from lenet5c.report.history import History
 from lenet5c.training.callbacks import (
     Callback,
@@ -494,7 +494,9 @@ def _batch_count(model: Trainable, images: int, size: int) -> int:
 
 def _check_batch_norm(model: Trainable, options: TrainingOptions, images: int) -> None:
     """Refuse batches whose statistics are not those of the whole batch."""
-    if model.buffers and options.accumulate > 1:
+    walked = walk(model.layers, model.input_shape)
+    normalises = any(isinstance(layer, BatchNorm2d) for layer, *_ in walked)
+    if normalises and options.accumulate > 1:
         raise ValueError(
             "accumulate: expected 1 for a network with batch normalisation, whose "
             f"statistics are of the whole batch, got {options.accumulate}"
