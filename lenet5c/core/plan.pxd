@@ -49,6 +49,8 @@ cdef struct Call:
     Py_ssize_t count
     float loss_scale  # what the gradient of one image's loss is multiplied by
     float smoothing  # of the labels
+    int loss  # an Objective (kernels/loss.pxd)
+    float rubbish  # minus the logit of a class that no image is of; infinity: there is none
     const Augment *augment  # NULL: images as they are
     uint64_t key  # of all random numbers of this call
     bint add  # add to `gradient` instead of overwriting it

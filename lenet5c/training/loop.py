@@ -64,6 +64,7 @@ def fit(
     batches = _batch_count(model, len(data.train), options.batch_size)
     _check_batch_norm(model, options, len(data.train))
     _check_schedule(options, batches)
+    options.loss.check(model.layers, options.label_smoothing)
     with ExitStack() as stack:
         folder = found = None
         if options.checkpoint is not None:
@@ -249,6 +250,7 @@ class _Run:
                 self.gradient,
                 options.threads,
                 weights=data.weights,
+                loss=options.loss,
                 smoothing=options.label_smoothing,
                 mean_over=len(indices),
                 add=start > 0,
@@ -284,7 +286,13 @@ class _Run:
         return self.stopped or waited or len(self.history) >= self.options.epochs
 
     def _warn_of_guessing(self) -> None:
-        """Say so if the last epoch's loss is no better than that of guessing."""
+        """Say so if the last epoch's loss is no better than that of guessing.
+
+        Other losses say nothing of it: with distances of tens they are far above the
+        entropy of the labels while every image is right.
+        """
+        if not self.options.loss.knows_guessing:
+            return
         guessing = self.data.loss_of_guessing(
             self.model.class_count, self.options.label_smoothing
         )
