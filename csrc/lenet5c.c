@@ -50,6 +50,7 @@
 #include "runtime/pool.h"
 #include "runtime/activation.h"
 #include "runtime/flatten.h"
+#include "runtime/radial_basis.h"
 #include "runtime/dropout.h"
 #include "runtime/residual.h"
 #include "runtime/network.h" /* kinds.def */

@@ -28,6 +28,7 @@ from lenet5c.layers import (
     Flatten,
     Layer,
     MaxPool2d,
+    RadialBasis,
     Residual,
     Subsampling2d,
 )
@@ -368,7 +369,7 @@ def _collect(
             columns[-1].lines.append(type(layer).__name__)
         else:
             colour = VERMILLION
-            if isinstance(layer, (Conv2d, Dense)):
+            if isinstance(layer, (Conv2d, Dense, RadialBasis)):
                 colour = BLUE if isinstance(layer, Conv2d) else GREEN
             lines = [str(layer.name), size_of(after), _said(layer, shape)]
             fill = f"rgba({colour},.35)"

@@ -23,6 +23,7 @@ from lenet5c.layers import (
     Layer,
     LeakyReLU,
     MaxPool2d,
+    RadialBasis,
     ReLU,
     ScaledTanh,
     Sigmoid,
@@ -41,6 +42,8 @@ __all__ = [
     "leaky_relu_backward",
     "max_pool2d",
     "max_pool2d_backward",
+    "radial_basis",
+    "radial_basis_backward",
     "relu",
     "relu_backward",
     "scaled_tanh",
@@ -543,6 +546,79 @@ def max_pool2d_backward(
     """
     x = floats("x", x, (None, None, None, None))
     return _backward(MaxPool2d(kernel_size, stride), x, NONE, dy, threads)[0]
+
+
+def _radial_basis_arguments(
+    x: ArrayLike, codes: ArrayLike
+) -> tuple[RadialBasis, Array, Array]:
+    """The layer, x as maps, and the codes as the state of a network."""
+    x = floats("x", x, (None, None))
+    codes = floats("codes", codes, (None, x.shape[1]))
+    return RadialBasis(len(codes)), x[:, :, None, None], codes.ravel()
+
+
+def radial_basis(
+    x: ArrayLike, codes: ArrayLike, *, threads: int | None = None
+) -> Array:
+    """y[n, i] = - sum over j of (x[n, j] - codes[i, j])^2
+
+    Parameters
+    ----------
+    x : (N, I)
+    codes : (O, I)
+    threads : int or None
+
+    Returns
+    -------
+    (N, O) float32
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array is of another kind or shape.
+
+    Examples
+    --------
+    >>> x, codes = [[1.0, 2.0]], [[1.0, 2.0], [-1.0, 1.0]]
+    >>> lenet5c.functional.radial_basis(x, codes).tolist()
+    [[0.0, -5.0]]
+    """
+    layer, maps, state = _radial_basis_arguments(x, codes)
+    return _forward(layer, maps, state, threads)[:, :, 0, 0]
+
+
+def radial_basis_backward(
+    x: ArrayLike, codes: ArrayLike, dy: ArrayLike, *, threads: int | None = None
+) -> Array:
+    """dx[n, j] = sum over i of -2 dy[n, i] (x[n, j] - codes[i, j])
+
+    Parameters
+    ----------
+    x : (N, I)
+        Of the forward pass.
+    codes : (O, I)
+    dy : (N, O)
+        Gradient of the output.
+    threads : int or None
+
+    Returns
+    -------
+    (N, I) float32
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array is of another kind or shape.
+
+    Examples
+    --------
+    >>> x, codes = [[1.0, 2.0]], [[1.0, 2.0], [-1.0, 1.0]]
+    >>> lenet5c.functional.radial_basis_backward(x, codes, [[5.0, 10.0]]).tolist()
+    [[-40.0, -20.0]]
+    """
+    layer, maps, state = _radial_basis_arguments(x, codes)
+    gradient = floats("dy", dy, (len(maps), layer.outputs))[:, :, None, None]
+    return _backward(layer, maps, state, gradient, threads)[0][:, :, 0, 0]
 
 
 def _rows(x: Array) -> Array:

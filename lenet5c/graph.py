@@ -21,6 +21,7 @@ from lenet5c.layers import (
     Dropout,
     Flatten,
     Layer,
+    RadialBasis,
     Residual,
     layer_to_dict,
 )
@@ -186,7 +187,9 @@ class _Lowering:
             if not isinstance(layer, (Activation, Flatten, Dropout))
         )
         reader = next(rest, None)
-        return not inside if reader is None else isinstance(reader, Dense)
+        return (
+            not inside if reader is None else isinstance(reader, (Dense, RadialBasis))
+        )
 
 
 def fold(

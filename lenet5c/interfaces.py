@@ -197,6 +197,7 @@ class Trainable(Network, Protocol):
         gradient: Vector,
         threads: int,
         *,
+        loss: Any = None,
         weights: Vector | None = None,
         smoothing: float = 0.0,
         mean_over: int = 0,

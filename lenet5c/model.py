@@ -30,6 +30,7 @@ from lenet5c.layers import (
     Conv2d,
     Dense,
     Layer,
+    RadialBasis,
     Subsampling2d,
     initialise,
     walk,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from lenet5c.files.model_file import Contents
     from lenet5c.training.callbacks import Callback, EarlyStopping
     from lenet5c.training.checkpoint import Checkpoint
+    from lenet5c.training.losses import Loss
     from lenet5c.training.optimizers import Optimizer
     from lenet5c.training.options import ClassWeight, Validation
     from lenet5c.training.recipes import Recipe
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
 __all__ = ["Model", "load"]
 
 MAX_BATCH = 1 << 20
+CROSS_ENTROPY = (0, math.inf)  # losses.CrossEntropy().for_core()
 MAX_COPIED = 1 << 24  # bytes of images that are copied at a time
 
 
@@ -100,9 +103,9 @@ class Model(Displayed):
     classes : (classes,) array
         The labels as given to `fit`; 0 to classes - 1 before.
     parameters, buffers : Mapping
-        float32 arrays by name: what an optimizer changes, and what training measures
-        (the running statistics of batch normalisation). Views of one flat vector,
-        `state_vector`, which `parameter_vector` is the beginning of.
+        float32 arrays by name: what an optimizer changes, and what none does (running
+        statistics of batch normalisation, codes of `RadialBasis`). Views of one flat
+        vector, `state_vector`, which `parameter_vector` is the beginning of.
     parameter_count, multiply_adds : int
         Multiply-adds are those of the forward pass of one image.
     passes : int
@@ -181,15 +184,15 @@ class Model(Displayed):
             )
         self._tensor_shapes = tensor_shapes(self.layers, self.input_shape)
         self.parameter_count = sum(map(math.prod, self._tensor_shapes[0].values()))
-        if self.parameter_count > MAX_PARAMETERS:
+        buffer_count = sum(map(math.prod, self._tensor_shapes[1].values()))
+        if max(self.parameter_count, buffer_count) > MAX_PARAMETERS:
             raise ValueError(
-                f"layers: expected at most {MAX_PARAMETERS} parameters, "
-                f"got {self.parameter_count}"
+                f"layers: expected at most {MAX_PARAMETERS} parameters and as many "
+                f"numbers in buffers, got {self.parameter_count} and {buffer_count}"
             )
         self.multiply_adds = sum(
             layer.multiply_adds(shape) for layer, shape, _ in self._walked
         )
-        buffer_count = sum(map(math.prod, self._tensor_shapes[1].values()))
         self._state = state = core.StateVector(self.parameter_count + buffer_count)
         self._parameters, self._buffers = views_of(
             lambda: np.asarray(state), self._tensor_shapes
@@ -242,7 +245,7 @@ class Model(Displayed):
 
     @property
     def buffers(self) -> Parameters:
-        """float32 arrays by name: what training measures, views of `state_vector`."""
+        """float32 arrays by name, which no optimizer changes: views as well."""
         return self._buffers
 
     @property
@@ -343,6 +346,7 @@ class Model(Displayed):
         callbacks: Sequence[Callback] = (),
         verbose: bool = False,
         recipe: str | Recipe | None = None,
+        loss: str | Loss = "cross-entropy",
         label_smoothing: float | None = None,
         weight_average: float | None = None,
         clip_norm: float | None = None,
@@ -401,8 +405,13 @@ class Model(Displayed):
         recipe : str, Recipe or None
             What the arguments that are None mean: "default", "best" or
             "1998" (lenet5c.recipes).
+        loss : str or Loss
+            What is made small: "cross-entropy", "mle" or "map", or an object of
+            lenet5c.losses. It is what the history has as `loss`; validation and
+            `evaluate` report the cross-entropy.
         label_smoothing : float or None
-            Share of each label, 0 <= s < 1, that is spread evenly over all classes.
+            Share of each label, 0 <= s < 1, that is spread evenly over all classes; not
+            with "mle".
         weight_average : float or None
             Decay d of an exponential moving average of the weights, 0 <= d < 1, 0 for
             none. After step t it is min(d, (1 + t) / (10 + t)). The averaged weights
@@ -460,7 +469,8 @@ class Model(Displayed):
         Warns
         -----
         UserWarning
-            If the loss of the last epoch is no better than guessing.
+            If the loss of the last epoch, if it is the cross-entropy, is no better than
+            guessing.
         RuntimeWarning
             If all checkpoints are damaged, or a new one cannot be written.
 
@@ -717,14 +727,21 @@ class Model(Displayed):
 
     @explained
     def loss_and_gradients(
-        self, images: ArrayLike, labels: ArrayLike, *, threads: int | None = None
+        self,
+        images: ArrayLike,
+        labels: ArrayLike,
+        *,
+        loss: str | Loss = "cross-entropy",
+        threads: int | None = None,
     ) -> tuple[float, dict[str, NDArray[np.float32]]]:
-        """Mean cross-entropy of the images, and its gradient by parameter name.
+        """Mean loss of the images, and its gradient by parameter name.
 
         Parameters
         ----------
         images, labels : array
             As in `evaluate`.
+        loss : str or Loss
+            As in `fit`.
         threads : int or None
 
         Returns
@@ -750,15 +767,20 @@ class Model(Displayed):
         pixels = self._pixels(images)
         _, codes = encode_labels(labels, len(pixels), self.class_count, self.classes)
         gradient = np.empty_like(self.parameter_vector)
-        loss, _ = self.loss_of_batch(
-            pixels, np.arange(len(pixels)), codes, gradient, resolve_threads(threads)
+        found, _ = self.loss_of_batch(
+            pixels,
+            np.arange(len(pixels)),
+            codes,
+            gradient,
+            resolve_threads(threads),
+            loss=self._loss(loss),
         )
         gradients = {}
         start = 0
         for name, value in self.parameters.items():
             gradients[name] = gradient[start : start + value.size].reshape(value.shape)
             start += value.size
-        return loss, gradients
+        return found, gradients
 
     @explained
     def train_step(
@@ -768,6 +790,7 @@ class Model(Displayed):
         optimizer: Optimizer,
         *,
         learning_rate: float | None = None,
+        loss: str | Loss = "cross-entropy",
         threads: int | None = None,
     ) -> float:
         """One step on one batch; the mean loss before it. For training loops of one's
@@ -783,6 +806,8 @@ class Model(Displayed):
         optimizer : Optimizer
             The same one for all steps: it keeps its state.
         learning_rate : float or None
+        loss : str or Loss
+            As in `fit`.
         threads : int or None
 
         Returns
@@ -811,6 +836,7 @@ class Model(Displayed):
         rate = optimizer.learning_rate
         if learning_rate is not None:
             rate = number("learning_rate", learning_rate, 0, math.inf)
+        loss = self._loss(loss)
         count = resolve_threads(threads)
         pixels = self._pixels(images)
         _, codes = encode_labels(labels, len(pixels), self.class_count, self.classes)
@@ -822,18 +848,19 @@ class Model(Displayed):
         with self._training(optimizer):
             gradient = np.empty_like(self.parameter_vector)
             optimizer.prepare(self.parameter_vector)
-            loss, _ = self.loss_of_batch(
+            found, _ = self.loss_of_batch(
                 pixels,
                 np.arange(len(pixels)),
                 codes,
                 gradient,
                 count,
+                loss=loss,
                 epoch=optimizer.steps,
                 measure=True,
             )
             with self.gate:
                 optimizer.step(self.parameter_vector, gradient, rate, count)
-        return loss
+        return found
 
     def loss_of_batch(
         self,
@@ -843,6 +870,7 @@ class Model(Displayed):
         gradient: NDArray[np.float32],
         threads: int,
         *,
+        loss: Loss | None = None,
         weights: NDArray[np.float32] | None = None,
         smoothing: float = 0.0,
         mean_over: int = 0,
@@ -865,6 +893,8 @@ class Model(Displayed):
             Class numbers of all N images.
         gradient : (parameter_count,) float32, written
         threads : int
+        loss : Loss or None
+            None is the cross-entropy.
         weights : (N,) float32 or None
             What each image's loss is multiplied by.
         smoothing : float
@@ -893,7 +923,7 @@ class Model(Displayed):
         >>> right, loss < 0.1
         (64, True)
         """
-        loss, correct = self._network.loss_and_gradient(
+        found, correct = self._network.loss_and_gradient(
             self.state_vector,
             pixels,
             self.stage.for_core(),
@@ -909,8 +939,9 @@ class Model(Displayed):
             seed=seed,
             epoch=epoch,
             running=self.state_vector if measure else None,
+            loss=CROSS_ENTROPY if loss is None else loss.for_core(),
         )
-        return loss, correct
+        return found, correct
 
     @explained
     def summary(self) -> str:
@@ -1168,6 +1199,7 @@ class Model(Displayed):
         optimizer: Optimizer | str | None = None,
         *,
         batch_size: int = 64,
+        loss: str | Loss = "cross-entropy",
         seed: int = 0,
         threads: int | None = None,
     ) -> Any:
@@ -1182,6 +1214,8 @@ class Model(Displayed):
             Its settings; the steps keep a state of their own. None is SGD().
         batch_size : int
             The most images of one step.
+        loss : str or Loss
+            As in `fit`.
         seed : int
             Of dropout.
         threads : int or None
@@ -1233,6 +1267,7 @@ class Model(Displayed):
             np.zeros_like(self.parameter_vector),
             resolve_threads(threads),
             whole("seed", seed, 0, 2**63),
+            self._loss(loss).for_core(),
         )
 
     @contextmanager
@@ -1251,6 +1286,14 @@ class Model(Displayed):
             ),
         ):
             yield
+
+    def _loss(self, loss: str | Loss) -> Loss:
+        """One that goes with this network."""
+        from lenet5c.training.losses import as_loss
+
+        found = as_loss(loss)
+        found.check(self.layers)
+        return found
 
     def _now(self) -> Contents:
         """What a model file holds, in a copy: whoever trains meanwhile does not change
@@ -1311,13 +1354,14 @@ class Model(Displayed):
         rows = [["layer", "kind", "output", "parameters", "multiply-adds"]]
         for layer, shape, after in self._walked:
             count = sum(map(math.prod, layer.parameter_shapes(shape).values()))
+            adds = layer.multiply_adds(shape)
             rows.append(
                 [
                     str(getattr(layer, "name", "")),
                     type(layer).__name__,
                     size_of(after),
                     f"{count:,}" if count else "",
-                    f"{layer.multiply_adds(shape):,}" if count else "",
+                    f"{adds:,}" if count or adds else "",
                 ]
             )
         total = [f"{self.parameter_count:,}", f"{self.multiply_adds:,}"]
@@ -1384,6 +1428,13 @@ class Model(Displayed):
             elif isinstance(layer, BatchNorm2d):
                 self.parameters[f"{layer.name}.weight"][:] = 1
                 self.buffers[f"{layer.name}.running_var"][:] = 1
+            elif isinstance(layer, RadialBasis):
+                codes = self.buffers[f"{layer.name}.codes"]
+                codes[:] = (
+                    generator.choice([-1.0, 1.0], codes.shape)
+                    if layer.codes is None
+                    else layer.codes
+                )
             elif layer.parameter_shapes(shape):
                 raise ValueError(
                     f"{layer.name}: no initial parameters for the kind {layer.kind!r}"

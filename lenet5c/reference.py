@@ -46,6 +46,8 @@ __all__ = [
     "network_gradients",
     "network_loss",
     "parameter_shapes",
+    "radial_basis",
+    "radial_basis_backward",
     "relu",
     "relu_backward",
     "scaled_tanh",
@@ -465,6 +467,33 @@ def dense_backward(
     return dy @ weight, dy.T @ x, dy.sum(axis=0)
 
 
+def radial_basis(x: ArrayLike, codes: ArrayLike) -> Array:
+    """y[n, i] = - sum over j of (x[n, j] - codes[i, j])^2
+
+    x (N, I), codes (O, I), y (N, O): LeCun et al. 1998, eq. 7, but for the sign.
+
+    Examples
+    --------
+    >>> lenet5c.reference.radial_basis([[1, 2]], [[1, 2], [-1, 1]]).tolist()
+    [[-0.0, -5.0]]
+    """
+    differences = _double(x)[:, None] - _double(codes)  # (N, O, I)
+    return _double(-np.square(differences).sum(axis=2))
+
+
+def radial_basis_backward(x: ArrayLike, codes: ArrayLike, dy: ArrayLike) -> Array:
+    """dx[n, j] = sum over i of -2 dy[n, i] (x[n, j] - codes[i, j])
+
+    Examples
+    --------
+    >>> codes = [[1, 2], [-1, 1]]
+    >>> lenet5c.reference.radial_basis_backward([[1, 2]], codes, [[5, 10]]).tolist()
+    [[-40.0, -20.0]]
+    """
+    differences = _double(x)[:, None] - _double(codes)  # (N, O, I)
+    return _double(-2 * (_double(dy)[:, :, None] * differences).sum(axis=1))
+
+
 def tanh(x: ArrayLike) -> Array:
     """(exp(x) - exp(-x)) / (exp(x) + exp(-x)), any shape.
 
@@ -788,6 +817,10 @@ def _backward(
             dy = dy.reshape(before.shape)
         elif kind == "dropout":
             dy = _drop(options, parameters, dy)
+        elif kind == "radial_basis":
+            codes = parameters[f"{options['name']}.codes"]
+            flat = before.reshape(len(before), -1)
+            dy = radial_basis_backward(flat, codes, dy).reshape(before.shape)
         else:
             simple: dict[str, Callable[..., Array]] = {
                 "avg_pool2d": avg_pool2d_backward,
@@ -848,6 +881,10 @@ def _layer(
             values.append(parameters.get(f"{name}.running_var", zeros + 1))
         y = batch_norm2d(_map(x), *values, **_window(kind, options))
         return y.reshape(x.shape)
+    if kind == "radial_basis":
+        return radial_basis(
+            x.reshape(len(x), -1), parameters[f"{options['name']}.codes"]
+        )
     if kind == "dense":
         x = x.reshape(len(x), -1)
     elif kind not in ("tanh", "scaled_tanh", "relu", "sigmoid", "leaky_relu"):

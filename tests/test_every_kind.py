@@ -35,6 +35,7 @@ from lenet5c import (
     LeakyReLU,
     MaxPool2d,
     Model,
+    RadialBasis,
     ReLU,
     Residual,
     ScaledTanh,
@@ -216,6 +217,28 @@ CASES: dict[str, tuple[Sequence[Layer], tuple[int, int, int]]] = {
     "two activations": ([Conv2d(3, 2), Tanh(), ReLU(), Dense(3), Tanh()], (2, 4, 5)),
     "dropout": ([Conv2d(3, 2), ReLU(), Dropout(0.4), Dense(3)], (2, 4, 5)),
     "dropout: first and last": ([Dropout(0.2), Dense(4), Dropout(0.6)], (2, 3, 4)),
+    "radial basis": ([Dense(7), Tanh(), RadialBasis(4)], (2, 3, 4)),
+    "radial basis: of an image": (
+        [RadialBasis(3, codes=np.eye(3, 24))],
+        (2, 3, 4),
+    ),
+    "radial basis: of a map": ([Conv2d(3, 2), ReLU(), RadialBasis(5)], (2, 4, 5)),
+    "radial basis: after sigmoid": (
+        [Conv2d(5, (4, 3)), Sigmoid(), RadialBasis(19)],
+        (2, 4, 3),
+    ),
+    "radial basis: after flatten": (
+        [MaxPool2d(2), Flatten(), Tanh(), RadialBasis(4), LeakyReLU(0.3)],
+        (2, 4, 6),
+    ),
+    "radial basis: inside": (
+        [Dense(6), BatchNorm2d(eps=0.3), RadialBasis(4), Dense(3)],
+        (2, 3, 4),
+    ),
+    "radial basis: of a residual": (
+        [Residual([Dense(24)], [Flatten()]), RadialBasis(3)],
+        (2, 3, 4),
+    ),
     "norm: after conv": (
         [Conv2d(3, 2), BatchNorm2d(eps=0.3), ReLU(), Dense(3)],
         (2, 4, 5),
@@ -300,11 +323,13 @@ WITH_STRIDE = [
     )
     and name not in WITH_NORM_OR_RESIDUAL
 ]
+WITH_RADIAL_BASIS = [name for name in CASES if name.startswith("radial basis")]
 # consumer: cases that it refuses
 REFUSED: dict[str, list[str]] = {
     "core, blockwise": WITH_NORM_OR_RESIDUAL,
     "gradients, blockwise": WITH_NORM_OR_RESIDUAL,
     "gradients, imagewise": [*WITH_NORM_OR_RESIDUAL, *WITH_STRIDE],
+    **dict.fromkeys(("int8", "int8 C", "int8 page"), WITH_RADIAL_BASIS),
     # sums of sums of one map, and of a map with itself
     "ONNX in": ["residual: nested", "residual: dropout, last"],
     # statistics of a batch are no function of one image

@@ -380,6 +380,38 @@ def test_activations(shape, seed, threads):
     np.testing.assert_array_equal(dx, reference.relu_backward(x, dy))
 
 
+@checks(40)
+@given(
+    sizes=st.tuples(st.integers(1, 40), st.integers(1, 37), st.integers(1, 20)),
+    seed=SEEDS,
+    threads=THREADS,
+)
+@example(sizes=(17, 84, 10), seed=0, threads=2)
+def test_radial_basis(sizes, seed, threads):
+    (images, inputs, outputs), rng = sizes, np.random.default_rng(seed)
+    x, codes = normal(rng, images, inputs), normal(rng, outputs, inputs)
+    dy = normal(rng, images, outputs)
+    expected = reference.radial_basis(x, codes)
+    y = functional.radial_basis(x, codes, threads=threads)
+    assert_rounded(y, expected, np.abs(expected), inputs + 3)
+    dx = functional.radial_basis_backward(x, codes, dy, threads=threads)
+    magnitude = 2 * np.abs(dy) @ np.abs(codes) + 2 * np.abs(x) * np.abs(dy).sum(
+        axis=1, keepdims=True
+    )
+    expected = reference.radial_basis_backward(x, codes, dy)
+    assert_rounded(dx, expected, magnitude, outputs + 3)
+
+
+def test_a_small_distance_of_large_numbers_keeps_its_digits():
+    """As 2 w x - w^2 - x^2 would not: those are 10^6, and their last digit is 0.06."""
+    codes = np.full((2, 5), np.float32(1000))
+    x = codes[:1] + np.float32(2**-10)
+    y = functional.radial_basis(x, codes)
+    np.testing.assert_array_equal(y, np.full((1, 2), -5 * 2.0**-20, np.float32))
+    dx = functional.radial_basis_backward(x, codes, np.float32([[1, 2]]))
+    np.testing.assert_array_equal(dx, np.full((1, 5), -6 * 2.0**-10, np.float32))
+
+
 def test_relu_at_zero_and_infinity():
     x = np.float32([0, -0.0, np.inf, -np.inf, 1e-45, -1e-45])
     np.testing.assert_array_equal(functional.relu(x), np.maximum(x, 0))
@@ -449,6 +481,8 @@ CALLS: dict[str, dict[str, Any]] = {
     "max_pool2d_backward": {"x": X, "dy": POOLED},
     "dense": {"x": ROWS, "weight": MATRIX, "bias": BIAS},
     "dense_backward": {"x": ROWS, "weight": MATRIX, "dy": DROWS},
+    "radial_basis": {"x": ROWS, "codes": MATRIX},
+    "radial_basis_backward": {"x": ROWS, "codes": MATRIX, "dy": DROWS},
     "tanh": {"x": X},
     "tanh_backward": {"x": X, "dy": X[::-1].copy()},
     "relu": {"x": X},
@@ -567,7 +601,7 @@ def test_any_number_of_threads_gives_the_same_bits(name):
     wide = {
         key: np.concatenate([value] * 20)
         for key, value in CALLS[name].items()
-        if key not in ("weight", "bias")
+        if key not in ("weight", "bias", "codes")
     }
     expected = run(name, **wide, threads=1)
     for threads in (2, 3, 4, 7, None, np.int64(2)):

@@ -166,6 +166,21 @@ def test_dense_gradients():
     check_gradients(reference.dense, reference.dense_backward, [x, weight])
 
 
+def test_radial_basis():
+    rng = np.random.default_rng(8)
+    x, codes = rng.normal(size=(4, 5)), rng.normal(size=(3, 5))
+    y = reference.radial_basis(x, codes)
+    for n, o in np.ndindex(4, 3):
+        expected = -sum((x[n, i] - codes[o, i]) ** 2 for i in range(5))
+        assert y[n, o] == pytest.approx(expected, rel=1e-13)
+
+    check_gradients(
+        lambda x: reference.radial_basis(x, codes),
+        lambda x, dy: reference.radial_basis_backward(x, codes, dy),
+        [x],
+    )
+
+
 @pytest.mark.parametrize(
     "kind", ["tanh", "scaled_tanh", "relu", "sigmoid", "leaky_relu"]
 )

@@ -173,6 +173,30 @@ LENET5C_TARGET static void LENET5C_SET(run_scale)(
     if (p->activation != NO_ACTIVATION) LENET5C_SET(activate)(y, runs * run, p->activation);
 }
 
+/* y[i] = - the sum over j of (x[j] - codes[i][j])^2, and zeros up to a whole register */
+LENET5C_TARGET static void LENET5C_SET(run_radial_basis)(
+    const struct op *p, const float *x, float *y)
+{
+    const float *code = p->weights;
+    const int inputs = p->channels;
+    for (int i = 0; i < p->size; i++) {
+        float lanes[V], sum = 0;
+        vec total = all(0);
+        int j = 0;
+        y[i] = 0;
+        if (i >= p->out_h) continue;
+        for (; j + V <= inputs; j += V) {
+            const vec d = load(x + j) - load(code + j);
+            total = FMA(d, d, total);
+        }
+        store(lanes, total);
+        for (int k = 0; k < V; k++) sum += lanes[k];
+        for (; j < inputs; j++) sum += (x[j] - code[j]) * (x[j] - code[j]);
+        y[i] = -sum;
+        code += inputs;
+    }
+}
+
 #include "kernels_product.h"
 #include "kernels_dense.h"
 #include "kernels_pool.h"
@@ -280,6 +304,7 @@ static const struct kernels LENET5C_SET(kernels) = {
     .run_pool_hcw = LENET5C_SET(run_pool_hcw),
     .run_activation = LENET5C_SET(run_activation),
     .run_sum = LENET5C_SET(run_sum),
+    .run_radial_basis = LENET5C_SET(run_radial_basis),
     .run_scale = LENET5C_SET(run_scale),
     .fill = LENET5C_SET(fill),
     .scale_bytes = LENET5C_SET(scale_bytes),

@@ -77,6 +77,7 @@ struct kernels {
     void (*run_pool_hcw)(const struct op *, const float *, float *);
     void (*run_activation)(const struct op *, const float *, float *);
     void (*run_sum)(const struct op *, const float *, float *);
+    void (*run_radial_basis)(const struct op *, const float *, float *);
     void (*run_scale)(const struct op *, const float *, float *);
     void (*fill)(float *, ptrdiff_t, float);
     void (*scale_bytes)(const uint8_t *, ptrdiff_t, float *, int, float, float);

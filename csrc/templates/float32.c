@@ -149,6 +149,18 @@ DIGITS_INLINE void digits_scale(float *x, const float *scales, const int p, cons
         for (int j = 0; j < c; j++) x[i * c + j] = x[i * c + j] * scales[j] + scales[c + j];
 }
 
+/* y[i] = - the sum over j of (x[j] - codes[j][i])^2 */
+DIGITS_INLINE void digits_radial_basis(
+    const float *x, float *y, const float *codes, const int inputs, const int outputs)
+{
+    for (int i = 0; i < outputs; i++) y[i] = 0;
+    for (int j = 0; j < inputs; j++)
+        for (int i = 0; i < outputs; i++) {
+            const float d = x[j] - codes[j * outputs + i];
+            y[i] -= d * d;
+        }
+}
+
 /* x = x + z */
 DIGITS_INLINE void digits_add(float *x, const float *z, const int n)
 {

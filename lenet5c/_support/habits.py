@@ -207,9 +207,8 @@ ARGUMENTS: dict[str, str] = {
     "fit knows the number of steps": "total_steps T_max decay_steps",
     # what there is no choice of
     "images are shuffled always, each epoch anew; seed decides how": "shuffle",
-    "the loss is always the cross-entropy": (
-        "loss loss_fn loss_function criterion objective from_logits"
-    ),
+    "loss": "loss_fn loss_function criterion objective",
+    "losses are of logits": "from_logits",
     "the history has loss and accuracy, evaluate has the confusion matrix": (
         "metrics metric scoring eval_metric"
     ),
@@ -336,6 +335,7 @@ NAMES: dict[str, str] = {
     "lenet5c.GlobalAvgPool2d()": (
         "GlobalAveragePooling2D AdaptiveAvgPool2d GlobalAvgPool GlobalPool"
     ),
+    "lenet5c.RadialBasis(outputs)": "RBF RBFLayer RadialBasisFunction Euclidean",
     "lenet5c.BatchNorm2d()": "BatchNormalization BatchNorm BatchNorm1d LayerNorm BN",
     "lenet5c.Tanh, ScaledTanh, ReLU, LeakyReLU and Sigmoid are the activations": (
         "Activation ELU GELU SiLU ReLU6 Hardtanh Softplus sigmoid activations"
@@ -343,10 +343,10 @@ NAMES: dict[str, str] = {
     "lenet5c.SGD() and lenet5c.AdamW() are the optimizers": (
         "Adam Nadam RMSprop Adagrad Adadelta Adamax Momentum Optimizer optim"
     ),
-    "the loss is always softmax with cross-entropy, after the last Dense(classes)": (
+    "the usual loss is softmax with cross-entropy, after the last Dense(classes); "
+    "lenet5c.losses has others": (
         "CrossEntropyLoss Softmax LogSoftmax NLLLoss MSELoss BCELoss cross_entropy "
-        "CategoricalCrossentropy SparseCategoricalCrossentropy softmax losses loss "
-        "criterion"
+        "CategoricalCrossentropy SparseCategoricalCrossentropy softmax loss criterion"
     ),
     "fit takes arrays and makes batches: model.fit(images, labels, batch_size=64)": (
         "DataLoader TensorDataset Dataset Trainer fit train compile"

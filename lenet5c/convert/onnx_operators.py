@@ -30,6 +30,7 @@ from lenet5c.layers import (
     Layer,
     LeakyReLU,
     MaxPool2d,
+    RadialBasis,
     ReLU,
     ScaledTanh,
     Sigmoid,
@@ -427,6 +428,9 @@ def _arithmetic(path: Path, node: Any) -> None:
     path.expect_no_pads()
     here = list(node.input).index(path.tensor)
     value = path.graph.values[node.input[1 - here]]
+    if operator == "Sub" and not here and (behind := _squared(path, node, value)):
+        _radial_basis(path, node, value, behind)
+        return
     if here and operator == "Div":
         raise ValueError("expected the images before the constant, got 1 / x")
     if operator == "Div" and not value.all():
@@ -475,6 +479,44 @@ def _ends_scaled_tanh(path: Path, amplitude: Array) -> bool:
     wanted = affine(slope, np.zeros(count))
     alike = [np.array_equal(found[part], wanted[part]) for part in wanted]
     return all(alike) and bool((amplitude == np.float32(ScaledTanh.amplitude)).all())
+
+
+def _squared(path: Path, node: Any, codes: Array) -> list[Any]:
+    """The three nodes behind the Sub of - sum over j of (x[j] - codes[i, j])^2; none if
+    it is something else."""
+    if codes.ndim != 2 or path.dims != (1, codes.shape[1]):
+        return []
+    behind = []
+    for operator in ("Pow", "ReduceSum", "Neg"):
+        readers = path.graph.readers.get(node.output[0], [])
+        if len(readers) != 1 or readers[0].op_type != operator:
+            return []
+        node = readers[0]
+        behind.append(node)
+    return behind
+
+
+def _radial_basis(path: Path, node: Any, codes: Array, behind: list[Any]) -> None:
+    power, total, _ = behind
+    values = path.graph.values
+    exponent, axes = values[power.input[1]], values.of(total, 1, "axes")
+    _expect("the exponent", exponent.ravel().tolist(), [2])
+    last = [] if axes is None else [axis % 3 for axis in axes.ravel().tolist()]
+    _expect("axes", last, [2])
+    _expect("keepdims", options_of(total).get("keepdims", 1), 0)
+    path.graph.of_distances.update(each.output[0] for each in behind)
+    codes = to_float32("codes", path.unturned(codes))
+    path.add_layer(node, RadialBasis(len(codes)), codes=codes)
+    path.dims, path.turned = (len(codes),), None
+
+
+def _of_distances(path: Path, node: Any) -> None:
+    """Take a node that belongs to a `RadialBasis`."""
+    if node.output[0] not in path.graph.of_distances:
+        raise ValueError(
+            "expected it in - sum over j of (x[j] - codes[i, j])^2 alone: Unsqueeze, "
+            "Sub, Pow, ReduceSum, Neg, which are RadialBasis"
+        )
 
 
 def _pad(path: Path, node: Any) -> None:
@@ -535,6 +577,7 @@ OPERATORS: dict[str, Callable[[Path, Any], None]] = {
     "Unsqueeze": _unsqueeze,
     "Transpose": _transpose,
     "Pad": _pad,
+    **dict.fromkeys(("Pow", "ReduceSum", "Neg"), _of_distances),
     "Softmax": _softmax,
     "LogSoftmax": _softmax,
     **dict.fromkeys(ARITHMETIC, _arithmetic),

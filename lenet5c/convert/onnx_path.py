@@ -110,6 +110,7 @@ class Graph:
                 if name in self.images:
                     self.readers.setdefault(name, []).append(node)
         self.stage = Stage(False)
+        self.of_distances: set[str] = set()  # what nodes that a layer took in make
 
     def meets(self, node: Any) -> bool:
         """Whether two paths meet in a node."""

@@ -44,8 +44,9 @@ def from_torch_state_dict(
         Changed in place.
     state_dict : mapping of str to tensor or array
         ``network.state_dict()``: ``<prefix>.weight`` and ``<prefix>.bias`` for each
-        layer, and a batch normalisation's ``running_mean`` and ``running_var``; floats
-        that float32 holds exactly.
+        layer, a batch normalisation's ``running_mean`` and ``running_var``, and as
+        ``<prefix>.codes`` the buffer of what is a `RadialBasis` here; floats that
+        float32 holds exactly.
     names : mapping of str to str, or None
         For each layer with weights, the prefix in the state dict, ``{"C1": "conv1"}``;
         None takes them by these names if they are there, else in order.

@@ -2,7 +2,9 @@
 
 from lenet5c.core.kernels.activation cimport activation_backward
 from lenet5c.core.kernels.augment cimport pack_augmented
-from lenet5c.core.kernels.loss cimport softmax_cross_entropy
+from lenet5c.core.kernels.loss cimport (
+    LIKELIHOOD, likelihood_loss, softmax_cross_entropy,
+)
 from lenet5c.core.kernels.pack cimport load_rows, pack_block
 from lenet5c.core.lanes cimport LANES, lanes
 from lenet5c.core.plan cimport Block, Call, Op, Plan
@@ -50,10 +52,15 @@ cdef inline void block_loss(
     """The gradient of a block's logits, from its labels or as it was given; dy is that of
     what went into the last op's activation."""
     cdef Py_ssize_t size = last.outputs
-    if call.labels != NULL:
+    if call.labels != NULL and call.loss == LIKELIHOOD:
+        likelihood_loss(
+            logits, block.labels, block.weights, size, call.loss_scale, dy,
+            call.losses + first, call.correct + first,
+        )
+    elif call.labels != NULL:
         softmax_cross_entropy(
             logits, block.labels, block.weights, size, call.loss_scale, call.smoothing,
-            dy, call.losses + first, call.correct + first,
+            call.rubbish, dy, call.losses + first, call.correct + first,
         )
     else:
         load_rows(call.dy + first * size, size, size, block.count, dy)

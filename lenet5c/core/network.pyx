@@ -4,7 +4,7 @@ GIL, a trainer for native programs, and what else calls a kernel.
 A network runs blockwise or layerwise (blockwise.pxd, layerwise.pxd; words in plan.pxd).
 """
 
-from libc.math cimport sqrt
+from libc.math cimport INFINITY, sqrt
 from libc.stdint cimport uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
@@ -15,7 +15,7 @@ from lenet5c.core.cost cimport weight_bytes
 from lenet5c.core.imagewise cimport plan_images, run_imagewise, runs_imagewise
 from lenet5c.core.kernels.augment cimport Augment
 from lenet5c.core.kernels.histogram cimport count_bytes
-from lenet5c.core.kernels.loss cimport softmax_cross_entropy
+from lenet5c.core.kernels.loss cimport CROSS_ENTROPY, softmax_cross_entropy
 from lenet5c.core.kernels.pack cimport load_rows, unpack_block
 from lenet5c.core.kernels.peak cimport multiply_add_rounds
 from lenet5c.core.kernels.within cimport all_within
@@ -268,6 +268,7 @@ cdef class Network:
         float[::1] gradient not None, int threads, *, const float[::1] weights=None,
         float smoothing=0, Py_ssize_t mean_over=0, bint add=False, augment=None,
         uint64_t seed=0, uint64_t epoch=0, float[::1] running=None,
+        loss=(CROSS_ENTROPY, INFINITY),
     ):
         """Mean loss of a batch, how many labels are right, and the gradient, written.
 
@@ -284,11 +285,12 @@ cdef class Network:
             None
         seed, epoch : of the random numbers of augmentation and dropout
         running : `parameters` if the running statistics in them are to move
+        loss : (Objective, j) (kernels/loss.pxd)
         """
         cdef Call call
         cdef Augment settings
         cdef Py_ssize_t n
-        cdef double loss = 0
+        cdef double total = 0
         cdef Py_ssize_t correct = 0
         cdef Scratch space = self.take_scratch()
         self.begin(&call, parameters, images, stage)
@@ -300,6 +302,7 @@ cdef class Network:
         if weights is not None:
             call.weights = &weights[0]
         call.smoothing = smoothing
+        call.loss, call.rubbish = loss
         mean_over = mean_over if mean_over > 0 else call.count
         call.loss_scale = 1 / <float>mean_over
         call.gradient = &gradient[0]
@@ -318,10 +321,10 @@ cdef class Network:
             self.put_back(call.running, before)
             raise
         for n in range(call.count):
-            loss += space.c.losses[n]
+            total += space.c.losses[n]
             correct += space.c.correct[n]
         self.scratches.append(space)
-        return loss / mean_over, correct
+        return total / mean_over, correct
 
     def backward(
         self, const float[::1] parameters not None, images not None, stage not None,
@@ -382,7 +385,7 @@ cdef class Network:
         cdef Py_ssize_t state = self.state_count
         if parameters is not None and parameters.shape[0] != state:
             raise ValueError(f"expected {state} parameters, got {parameters.shape[0]}")
-        if parameters is not None and self.plan.parameters:
+        if parameters is not None and state:
             call.parameters = &parameters[0]
         call.ops = self.plan.count
         if images is None:
@@ -449,6 +452,7 @@ cdef void run_call(
     const Plan *plan, Call *call, const Workspace *space, int threads
 ) noexcept nogil:
     """Run a call in a workspace that has room for it."""
+    call.buffers = call.parameters + plan.parameters
     call.losses = space.losses
     call.correct = space.correct
     if call.packed == NULL:
@@ -528,6 +532,7 @@ cdef class Trainer:
     least, batch_size : the fewest and the most images of a step
     rule, state : as in `update`
     seed : of dropout
+    loss : as in `Network.loss_and_gradient`
 
     Examples
     --------
@@ -551,7 +556,7 @@ cdef class Trainer:
         self, Network network not None, float[::1] parameters not None, stage, shape,
         int least, Py_ssize_t batch_size, rule, list state not None,
         float[::1] gradient not None,
-        int threads, uint64_t seed,
+        int threads, uint64_t seed, loss=(CROSS_ENTROPY, INFINITY),
     ):
         cdef Scratch space = Scratch()
         cdef Plan *plan = &network.plan
@@ -568,6 +573,7 @@ cdef class Trainer:
         self.call.running = &parameters[0]
         self.call.gradient = &gradient[0]
         self.call.ops = plan.count
+        self.call.loss, self.call.rubbish = loss
         _, self.call.images.height, self.call.images.width = shape
         self.call.images.channels = plan.C
         set_stage(&self.call.images, stage)
@@ -672,7 +678,7 @@ def cross_entropy(
                 of_block[n] = labels[first + n] if n < valid else -1
             load_rows(&logits[first, 0], K, K, valid, z)
             softmax_cross_entropy(
-                z, of_block, weights, K, 1 / <float>count, 0, z, losses, correct
+                z, of_block, weights, K, 1 / <float>count, 0, INFINITY, z, losses, correct
             )
             unpack_block(z, &gradient[first, 0], K, K, valid)
             for n in range(valid):

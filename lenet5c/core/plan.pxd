@@ -38,6 +38,7 @@ cdef struct Plan
 cdef struct Call:
     # one call of the engine: what to read and where to write
     const float *parameters
+    const float *buffers  # behind them in the state
     float *packed  # the weights in tile order
     bint is_packed  # since an earlier call, and so are the norms
     float *norms  # two numbers for each channel of batch normalisation
@@ -49,6 +50,8 @@ cdef struct Call:
     Py_ssize_t count
     float loss_scale  # what the gradient of one image's loss is multiplied by
     float smoothing  # of the labels
+    int loss  # an Objective (kernels/loss.pxd)
+    float rubbish  # minus the logit of a class that no image is of; infinity: there is none
     const Augment *augment  # NULL: images as they are
     uint64_t key  # of all random numbers of this call
     bint add  # add to `gradient` instead of overwriting it

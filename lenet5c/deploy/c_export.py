@@ -65,7 +65,7 @@ DEFINED = re.compile(
 
 def export_float(model: Network, path: str | os.PathLike[str], name: str) -> None:
     """What `Model.export_c` does."""
-    if not np.isfinite(model.parameter_vector).all():
+    if not np.isfinite(model.state_vector).all():
         raise ValueError("model: expected finite parameters, got a NaN or infinity")
     of_floats = model.trained_on_floats
     *of_bytes, background, float_scale, float_offset = model.stage.for_core()
@@ -116,6 +116,10 @@ def _float_step(code: "_Code", model: Network, step: Step, other: str) -> None:
         what = f"blocks of {block} filters: biases, then the weights, tap by tap"
         array = code.array(code.of_layer(step.name, "weight"), blocks, what)
         code.call("conv", array, _window(step), block, to=step.output_shape)
+    elif step.kind == "radial_basis":
+        codes = _in_rows(model.buffers[f"{step.name}.codes"], step).T
+        array = code.array(code.of_layer(step.name, "codes"), codes, "input by input")
+        code.call("radial_basis", array, *codes.shape, to=step.output_shape)
     elif step.kind in ("scale", "subsample"):
         channels, height, width = step.output_shape
         scale, shift = of_channels(step, {**model.parameters, **model.buffers})

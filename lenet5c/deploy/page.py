@@ -45,6 +45,7 @@ USUAL = {"kernel": (1, 1), "stride": 1, "padding": 0, "slope": 0.0, "activation"
 # By the kind of a step, its kind in network.js and what the page calls it.
 KINDS = {
     "conv": ("conv", "convolution"),
+    "radial_basis": ("radial_basis", "distance from codes"),
     "scale": ("scale", "batch normalisation"),
     "add": ("add", "sum of two branches"),
     "avg_pool": ("avg_pool", "average pooling"),
@@ -66,7 +67,7 @@ def export_float(
     examples: Examples | None,
 ) -> None:
     """What `Model.export_page` does."""
-    if not np.isfinite(model.parameter_vector).all():
+    if not np.isfinite(model.state_vector).all():
         raise ValueError("model: expected finite parameters, got a NaN or infinity")
     given = None
     if examples is not None:
@@ -192,6 +193,8 @@ def _arrays(
     elif step.kind == "conv":
         weight = values[f"{step.name}.weight"]
         bias = values.get(f"{step.name}.bias", np.zeros(len(weight), np.float32))
+    elif step.kind == "radial_basis":
+        return {"weight": values[f"{step.name}.codes"]}
     else:
         return {}
     return {"weight": weight, "bias": bias}

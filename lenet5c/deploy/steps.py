@@ -16,6 +16,7 @@ __all__ = ["Step", "of_channels", "steps_of"]
 KINDS = {
     "conv2d": "conv",
     "dense": "conv",  # whose kernel covers its input
+    "radial_basis": "radial_basis",
     "batch_norm2d": "scale",
     "residual": "add",
     "avg_pool2d": "avg_pool",
@@ -41,8 +42,8 @@ class Step:
 
     Attributes
     ----------
-    kind : {"conv", "scale", "add", "avg_pool", "subsample", "max_pool", "tanh", \
-            "tanh_scaled", "relu", "sigmoid", "leaky", "flatten"}
+    kind : {"conv", "radial_basis", "scale", "add", "avg_pool", "subsample", \
+            "max_pool", "tanh", "tanh_scaled", "relu", "sigmoid", "leaky", "flatten"}
         A batch normalisation is a scale, the end of a `Residual` an addition.
     name : str
         Of the layer that has the parameters.

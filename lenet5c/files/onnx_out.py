@@ -24,6 +24,7 @@ from lenet5c.layers import (
     Layer,
     LeakyReLU,
     MaxPool2d,
+    RadialBasis,
     ReLU,
     Residual,
     ScaledTanh,
@@ -151,7 +152,7 @@ class _Graph:
         inputs = []
         for source in node.sources:
             self._tensor, self._flat = self._maps[source]
-            if isinstance(node.layer, Dense):
+            if isinstance(node.layer, (Dense, RadialBasis)):
                 self._flatten()
             elif self._flat and not isinstance(node.layer, (Activation, Flatten)):
                 shape = np.array([0, *node.input_shape], np.int64)
@@ -163,6 +164,8 @@ class _Graph:
         elif isinstance(node.layer, ScaledTanh):
             self._tensor = inputs[0]
             self._scaled_tanh(node.name)
+        elif isinstance(node.layer, RadialBasis):
+            self._distances(node.name)
         else:
             operator, attributes = _operator(node.layer)
             if isinstance(node.layer, Subsampling2d):
@@ -204,6 +207,28 @@ class _Graph:
         self._node("Mul", [slope], f"{name}.scaled", f"{name}.slope", {})
         self._node("Tanh", [], f"{name}.tanh", f"{name}.tanh", {})
         self._node("Mul", [amplitude], name, name, {})
+
+    def _distances(self, name: str) -> None:
+        """Minus the squared ones from the codes, as PyTorch exports them."""
+        self._inside(name, "Unsqueeze", np.array([1], np.int64))
+        self._node("Sub", [f"{name}.codes"], name, name, {})
+        self._inside(name, "Pow", np.float32(2))
+        self._inside(name, "ReduceSum", np.array([2], np.int64), keepdims=0)
+        self._inside(name, "Neg")
+
+    def _inside(
+        self,
+        layer: str,
+        operator: str,
+        constant: NDArray[Any] | np.float32 | None = None,
+        **attributes: int,
+    ) -> None:
+        """Add a part of a layer, which has the layer's name in that of its output."""
+        names = []
+        if constant is not None:
+            names = [self._free(f"{layer}.{operator}.constant")]
+            self.constants[names[0]] = np.asarray(constant)
+        self._node(operator, names, f"{layer}.{operator}", "", attributes)
 
     def _add(
         self,

@@ -26,6 +26,7 @@ from lenet5c.layers.listed import (
 )
 from lenet5c.layers.norm import BatchNorm2d
 from lenet5c.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d, Subsampling2d
+from lenet5c.layers.radial_basis import RadialBasis
 from lenet5c.layers.residual import Residual
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Layer",
     "LeakyReLU",
     "MaxPool2d",
+    "RadialBasis",
     "ReLU",
     "Residual",
     "ScaledTanh",

@@ -113,7 +113,7 @@ class Layer:
         return {}
 
     def buffer_shapes(self, shape: Shape) -> dict[str, tuple[int, ...]]:
-        """Shapes of what training measures and no optimizer changes, likewise.
+        """Shapes of what no optimizer changes, likewise: what training measures, codes.
 
         Parameters
         ----------

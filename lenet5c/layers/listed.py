@@ -13,6 +13,7 @@ from lenet5c.layers.dropout import Dropout
 from lenet5c.layers.flatten import Flatten
 from lenet5c.layers.norm import BatchNorm2d
 from lenet5c.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d, Subsampling2d
+from lenet5c.layers.radial_basis import RadialBasis
 from lenet5c.layers.residual import Residual
 
 __all__ = [
@@ -32,6 +33,7 @@ LAYERS: dict[str, type[Layer]] = {
         *(
             Conv2d,
             Dense,
+            RadialBasis,
             AvgPool2d,
             MaxPool2d,
             Subsampling2d,
@@ -54,6 +56,9 @@ ADDED: dict[str, dict[str, Any]] = {
     "conv2d": {"bias": True, "connections": None},
     "max_pool2d": {"padding": 0},
 }
+
+# Options that tensors begin with and that nobody needs later: they are not written.
+INITIAL = {"radial_basis": {"codes"}}
 
 
 def walk(layers: Sequence[Layer], shape: Shape) -> Iterator[tuple[Layer, Shape, Shape]]:
@@ -93,7 +98,8 @@ def layer_to_dict(layer: Layer) -> dict[str, Any]:
     Returns
     -------
     dict
-        The kind and the options, but for those that came later and are not used.
+        The kind and the options, but for those that came later and are not used, and
+        for codes, which are a tensor.
 
     Examples
     --------
@@ -101,10 +107,11 @@ def layer_to_dict(layer: Layer) -> dict[str, Any]:
     {'kind': 'dense', 'outputs': 10, 'init': None, 'name': 'F6'}
     """
     added = ADDED.get(layer.kind, {})
+    initial = INITIAL.get(layer.kind, set())
     values: dict[str, Any] = {"kind": layer.kind} | {
         name: value
         for name, value in vars(layer).items()
-        if name not in added or value != added[name]
+        if name not in initial and (name not in added or value != added[name])
     }
     if isinstance(layer, Residual):
         for branch in ("layers", "shortcut"):
@@ -137,7 +144,7 @@ def layer_from_dict(values: Mapping[str, Any], depth: int = 0) -> Layer:
     kind = options.pop("kind", None)
     if not isinstance(kind, str) or kind not in LAYERS:
         raise ValueError(f"layer: expected a kind of {', '.join(LAYERS)}, got {kind!r}")
-    known = set(signature(LAYERS[kind]).parameters)
+    known = set(signature(LAYERS[kind]).parameters) - INITIAL.get(kind, set())
     if not known - ADDED.get(kind, {}).keys() <= set(options) <= known:
         raise ValueError(
             f"layer {kind}: expected the options {sorted(known)}, got {sorted(options)}"

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from lenet5c._support.cores import core, isa
 from lenet5c._support.warn import callers_level
 from lenet5c.interfaces import Trainable
-from lenet5c.layers import layer_to_dict
+from lenet5c.layers import BatchNorm2d, layer_to_dict, walk
 from lenet5c.report.history import History
 from lenet5c.training.callbacks import (
     Callback,
@@ -64,6 +64,7 @@ def fit(
     batches = _batch_count(model, len(data.train), options.batch_size)
     _check_batch_norm(model, options, len(data.train))
     _check_schedule(options, batches)
+    options.loss.check(model.layers, options.label_smoothing)
     options.optimizer.check(model)
     with ExitStack() as stack:
         folder = found = None
@@ -221,7 +222,7 @@ class _Run:
             data.pixels,
             order,
             weights=data.weights,
-            loss=getattr(options, "loss", None),
+            loss=options.loss,
             augment=options.augment,
             seed=self.seed,
             epoch=self.passes + self.state.epoch,
@@ -267,6 +268,7 @@ class _Run:
                 self.gradient,
                 options.threads,
                 weights=data.weights,
+                loss=options.loss,
                 smoothing=options.label_smoothing,
                 mean_over=len(indices),
                 add=start > 0,
@@ -302,7 +304,13 @@ class _Run:
         return self.stopped or waited or len(self.history) >= self.options.epochs
 
     def _warn_of_guessing(self) -> None:
-        """Say so if the last epoch's loss is no better than that of guessing."""
+        """Say so if the last epoch's loss is no better than that of guessing.
+
+        Other losses say nothing of it: with distances of tens they are far above the
+        entropy of the labels while every image is right.
+        """
+        if not self.options.loss.knows_guessing:
+            return
         guessing = self.data.loss_of_guessing(
             self.model.class_count, self.options.label_smoothing
         )
@@ -512,7 +520,9 @@ def _batch_count(model: Trainable, images: int, size: int) -> int:
 
 def _check_batch_norm(model: Trainable, options: TrainingOptions, images: int) -> None:
     """Refuse batches whose statistics are not those of the whole batch."""
-    if model.buffers and options.accumulate > 1:
+    walked = walk(model.layers, model.input_shape)
+    normalises = any(isinstance(layer, BatchNorm2d) for layer, *_ in walked)
+    if normalises and options.accumulate > 1:
         raise ValueError(
             "accumulate: expected 1 for a network with batch normalisation, whose "
             f"statistics are of the whole batch, got {options.accumulate}"

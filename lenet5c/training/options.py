@@ -34,6 +34,7 @@ from lenet5c.training.callbacks import (
     as_early_stopping,
     checked_callbacks,
 )
+from lenet5c.training.losses import LOSSES, Loss, as_loss
 from lenet5c.training.optimizers import (
     OPTIMIZERS,
     SDLM,
@@ -286,6 +287,17 @@ class TrainingOptions:
             "(default: default)",
             choices=RECIPES,
             default="default",
+        ),
+    )
+    loss: Loss = option(
+        "cross-entropy",
+        _by(as_loss),
+        same=_text,
+        flag=_training(
+            "what is made small; mle is for networks that end with RadialBasis "
+            "(default: cross-entropy)",
+            choices=LOSSES,
+            default="cross-entropy",
         ),
     )
     label_smoothing: float = option(

@@ -192,7 +192,7 @@ def test_words_of_other_libraries(make, words):
         ("AveragePooling2D", "lenet5c.AvgPool2d"),
         ("MaxPool2D", "'MaxPool2d'"),
         ("Adam", r"lenet5c.AdamW\(\)"),
-        ("CrossEntropyLoss", "always softmax with cross-entropy"),
+        ("CrossEntropyLoss", "usual loss is softmax with cross-entropy"),
         ("DataLoader", r"model.fit\(images, labels, batch_size"),
         ("load_model", r"lenet5c.load\(path\)"),
         ("save_model", r"model.save\(path\)"),

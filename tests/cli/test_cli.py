@@ -148,12 +148,13 @@ def test_train_passes_every_new_option_on(folder, monkeypatch, capsys):
         "--class-weight balanced --early-stopping 3 --validation .1 --max-seconds 60 "
         "--checkpoint run --checkpoint-seconds 30 --resume --log run.jsonl "
         "--dropout .5 --schedule plateau --shift 1 --rotate 2 --scale .3 --shear 4 "
-        "--elastic 34,5 --noise 6 --erase .7 --squeeze .8 --probability .9"
+        "--elastic 34,5 --noise 6 --erase .7 --squeeze .8 --probability .9 --loss map"
     )
     seen = options_of_fit(monkeypatch, capsys, options)
     assert seen["label_smoothing"] == 0.1
     assert seen["weight_average"] == 0.99
     assert (seen["clip_norm"], seen["accumulate"]) == (5, 4)
+    assert seen["loss"] == "map"
     assert (seen["class_weight"], seen["early_stopping"]) == ("balanced", 3)
     assert seen["max_seconds"] == 60
     assert seen["checkpoint"] == lenet5c.Checkpoint("run", 30)

@@ -24,6 +24,7 @@ from lenet5c import (
     LeakyReLU,
     MaxPool2d,
     Model,
+    RadialBasis,
     ReLU,
     Residual,
     ScaledTanh,
@@ -221,6 +222,34 @@ def check_parts(found: dict[str, Any], maps: list[Any]) -> None:
     if parts and "bias" in found:
         total = sum(part["sum"] for part in parts) + found["bias"]
         assert found["total"] == pytest.approx(total)
+
+
+@pytest.mark.parametrize(
+    "layers", [[Dense(7), Tanh(), RadialBasis(3)], [Conv2d(2, 2), RadialBasis(3)]]
+)
+def test_the_arithmetic_of_a_distance(layers: Sequence[Any], page: Any) -> None:
+    model = Model(layers, input_shape=(1, 4, 4), classes=3)
+    browser = page(model)
+    image = images_for(model)[0]
+    maps = maps_of(browser, image)
+    expected = model.forward(image[np.newaxis])[0]
+    np.testing.assert_allclose(maps[-2], expected, rtol=1e-5)
+    codes = model.buffers["radial_basis_1.codes"]
+    for k in range(3):
+        found = explained(browser, len(maps) - 2, k)
+        assert found["value"] == pytest.approx(expected[k], rel=1e-5)
+        x, w, squares = (
+            np.concatenate([part[key] for part in found["parts"]])
+            for key in ("x", "w", "products")
+        )
+        np.testing.assert_array_equal(x, maps[-3].astype(np.float32))
+        np.testing.assert_array_equal(w, codes[k])
+        np.testing.assert_allclose(squares, (x - w) ** 2)
+        browser.execute_script(f"lenet5c.open({len(maps) - 2}, {k})")
+        settle(browser)
+        panel = browser.find_element("css selector", "[aria-label^='The arithmetic']")
+        assert f"(x {MINUS} w)²" in panel.text
+        assert "the sum of the squared differences" in panel.text
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -385,6 +385,16 @@ IMPORTED = {
         ("Flatten",),
         ("Gemm", [weights(27, 4)]),
     ),
+    "distances from codes": (
+        CONV,
+        ("GlobalAveragePool",),
+        ("Flatten",),
+        ("Unsqueeze", [np.array([1])]),
+        ("Sub", [weights(4, 3)]),
+        ("Pow", [np.float32(2)]),
+        ("ReduceSum", [np.array([-1])], {"keepdims": 0}),
+        ("Neg",),
+    ),
     "a bias more": (CONV, ("Add", [weights(3, 1, 1)]), *END, ("Add", [weights(4)])),
     "images shifted as floats": (("Add", [weights(2, 1, 1)]), CONV, *END),
     "a scale after a layer": (CONV, ("Mul", [np.float32(-2)]), *END),
@@ -526,6 +536,8 @@ def test_layers_are_called_as_their_weights(tmp_path):
 
 SAME = ("Conv", [weights(3, 3, 3, 3)], {"pads": [1, 1, 1, 1]})
 POOL = ("MaxPool", [], {"kernel_shape": [2, 2], "strides": [2, 2]})
+SUB, POW = ("Sub", [weights(4, 72)]), ("Pow", [np.float32(2)])
+SUM = ("ReduceSum", [np.array([2])], {"keepdims": 0})
 FLAT = ("Gemm", [weights(4, 108), weights(4)], {"transB": 1})
 BROKEN = {
     "groups of other channels": (
@@ -654,6 +666,32 @@ BROKEN = {
         (CONV, ("Pad", [np.array([0, 0, 1, 1, 0, 0, 1, 1])]), POOL),
         "expected a Conv behind padding of 0, or a MaxPool",
     ),
+    **{
+        name: ((("Flatten",), ("Unsqueeze", [np.array([1])]), *nodes), message)
+        for name, nodes, message in (
+            (
+                "cubes of differences",
+                (SUB, ("Pow", [np.float32(3)]), SUM, ("Neg",)),
+                r"the exponent: expected \[2\], got \[3.0\]",
+            ),
+            (
+                "a sum over codes",
+                (SUB, POW, ("ReduceSum", [np.array([1])], {"keepdims": 0}), ("Neg",)),
+                r"axes: expected \[2\], got \[1\]",
+            ),
+            (
+                "a sum that stays a row",
+                (SUB, POW, ("ReduceSum", [np.array([-1])]), ("Neg",)),
+                "keepdims: expected 0, got 1",
+            ),
+            (
+                "distances that are not negative",
+                (SUB, POW, SUM),
+                r"expected one number, or one for each of the 72 channels",
+            ),
+            ("a minus alone", (("Neg",),), r"'n2' .Neg.: expected it in - sum over j"),
+        )
+    },
     "a sigmoid at the end": (
         (CONV, *END, ("Sigmoid",), ("Dropout",)),
         "expected logits or a Softmax at the end",
@@ -1176,6 +1214,41 @@ def torch_lenet(torch):
 
     torch.manual_seed(0)
     return LeNet().eval()
+
+
+@pytest.mark.parametrize("dynamo", [False, True])
+def test_distances_from_codes_come_from_pytorch(dynamo, tmp_path, capsys):
+    torch = pytest.importorskip("torch")
+    if dynamo:
+        pytest.importorskip("onnxscript")
+    nn = torch.nn
+
+    class Distances(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("codes", torch.randn(3, 7))
+
+        def forward(self, x):
+            return -((x.unsqueeze(1) - self.codes) ** 2).sum(-1)
+
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(20, 7), nn.Tanh(), Distances())
+    network.eval()
+    images, path = torch.randn(5, 1, 4, 5), tmp_path / "torch.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(network, (images,), path, dynamo=dynamo)
+    model = from_onnx(path)
+    assert isinstance(model.layers[-1], lenet5c.RadialBasis)
+    (codes,) = model.buffers.values()
+    np.testing.assert_array_equal(codes, network[3].codes)
+    expected = network(images).numpy(force=True)
+    np.testing.assert_allclose(model.forward(images), expected, rtol=1e-5)
+    # and its weights, by their names
+    layers = [Flatten(), Dense(7), Tanh(), lenet5c.RadialBasis(3)]
+    other = lenet5c.Model(layers, input_shape=(1, 4, 5), classes=3)
+    lenet5c.from_torch_state_dict(other, network.state_dict())
+    np.testing.assert_allclose(other.forward(images), expected, rtol=1e-5)
 
 
 def _block(filters: int, stride: int) -> list[lenet5c.layers.Layer]:

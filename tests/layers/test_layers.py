@@ -16,6 +16,7 @@ from lenet5c import (
     GlobalAvgPool2d,
     LeakyReLU,
     MaxPool2d,
+    RadialBasis,
     ReLU,
     Residual,
     ScaledTanh,
@@ -47,6 +48,8 @@ from lenet5c.layers import (
         (MaxPool2d(2, 1), (3, 4, 5), (3, 3, 4)),
         (Dense(84), (120, 1, 1), (84, 1, 1)),
         (Dense(5), (2, 3, 4), (5, 1, 1)),
+        (RadialBasis(10), (84, 1, 1), (10, 1, 1)),
+        (RadialBasis(2, codes=np.zeros((2, 24))), (2, 3, 4), (2, 1, 1)),
         (Flatten(), (2, 3, 4), (24, 1, 1)),
         (Tanh(), (2, 3, 4), (2, 3, 4)),
         (ReLU(), (2, 3, 4), (2, 3, 4)),
@@ -63,6 +66,7 @@ def test_output_shape(layer, shape, output):
         (Conv2d(16, 5), (6, 14, 14), ((16, 6, 5, 5), (16,)), 240_000),
         (Conv2d(4, (3, 2), stride=2), (7, 9, 5), ((4, 7, 3, 2), (4,)), 4 * 4 * 2 * 42),
         (Dense(5), (2, 3, 4), ((5, 24), (5,)), 120),
+        (RadialBasis(10), (84, 1, 1), (), 840),
         (AvgPool2d(2), (6, 28, 28), (), 0),
         (MaxPool2d(2), (6, 28, 28), (), 0),
         (Tanh(), (6, 28, 28), (), 0),
@@ -103,6 +107,7 @@ NOT_WHOLE = [None, 2.0, "2", True, np.True_, [2, 2, 2], np.array([2, 2])]
         (lambda value: Conv2d(2, 3, stride=value), "stride", 1),
         (lambda value: Conv2d(2, 3, padding=value), "padding", 0),
         (lambda value: Dense(value), "outputs", 1),
+        (lambda value: RadialBasis(value), "outputs", 1),
         (lambda value: AvgPool2d(value), "kernel_size", 1),
         (lambda value: MaxPool2d(value), "kernel_size", 1),
         (lambda value: MaxPool2d(2, stride=value), "stride", 1),
@@ -212,6 +217,7 @@ def test_orders_of_other_libraries_are_refused(make, said):
 EVERY_LAYER = [
     Conv2d(6, (5, 3), stride=2, padding=1, init="he", name="C1"),
     Dense(84, init="lecun-1998", name="F6"),
+    RadialBasis(2, codes=[[1, -1], [0.5, 1]], name="OUTPUT"),
     AvgPool2d(3, 2, name="S2"),
     MaxPool2d(2, name="S4"),
     Subsampling2d(3, 2, name="S6"),
@@ -339,6 +345,7 @@ GOOD = layer_to_dict(Conv2d(6, 5, name="C1"))
         {"kind": "conv2d"},
         GOOD | {"dilation": 2},
         {key: value for key, value in GOOD.items() if key != "stride"},
+        layer_to_dict(RadialBasis(1, name="R")) | {"codes": [[1]]},  # they are a tensor
         GOOD | {"filters": "6"},
         GOOD | {"filters": 0},
         GOOD | {"stride": -1},
@@ -419,6 +426,62 @@ def test_a_slope_that_is_one_in_float32_is_refused():
     assert LeakyReLU(0.9999999).slope == 0.9999999
     with pytest.raises(ValueError, match="slope: expected 0 <= x < 1 in float32"):
         LeakyReLU(0.99999999)
+
+
+@pytest.mark.parametrize(
+    ("codes", "error", "said"),
+    [
+        ("ab", TypeError, "codes: expected numbers"),
+        ([["1", "2"], ["3", "4"]], TypeError, "codes: expected numbers, got <U1"),
+        ([[1j], [2]], TypeError, "codes: expected numbers, got complex128"),
+        ([1, 2], ValueError, r"codes: expected the shape \(2, inputs\), got \(2,\)"),
+        ([[1, 2]], ValueError, r"codes: expected the shape .* got \(1, 2\)"),
+        ([[], []], ValueError, r"codes: expected the shape .* got \(2, 0\)"),
+        ([[1], [np.nan]], ValueError, "codes: expected finite numbers"),
+        ([[1], [1e39]], ValueError, "codes: expected finite numbers"),  # in float32
+    ],
+)
+def test_codes_that_are_none_are_refused(codes, error, said):
+    with pytest.raises(error, match=said):
+        RadialBasis(2, codes=codes)
+
+
+def test_codes_of_another_length_than_the_input_are_refused():
+    layers = [RadialBasis(2, codes=np.zeros((2, 3)))]
+    with pytest.raises(ValueError, match=r"codes: expected 4 numbers .* got 3"):
+        lenet5c.Model(layers, input_shape=(4, 1, 1), classes=2)
+
+
+def test_codes_given_are_the_buffer_and_nobody_changes_the_layer():
+    codes = np.arange(8.0).reshape(2, 4)
+    layer = RadialBasis(2, codes=codes)
+    codes[:] = 0
+    model = lenet5c.Model([layer], input_shape=(2, 1, 2), classes=2)
+    expected = np.arange(8, dtype=np.float32).reshape(2, 4)
+    np.testing.assert_array_equal(model.buffers["radial_basis_1.codes"], expected)
+    np.testing.assert_array_equal(layer.codes, expected)
+    assert repr(layer) == "RadialBasis(outputs=2, name=None)"
+
+
+def test_codes_at_random_are_signs_of_the_seed():
+    def codes(seed):
+        layers = [RadialBasis(40, name="R")]
+        shape = (250, 1, 1)
+        model = lenet5c.Model(layers, input_shape=shape, classes=40, seed=seed)
+        return model.buffers["R.codes"].copy()
+
+    found = codes(3)
+    assert set(np.unique(found)) == {-1, 1}
+    assert abs(found.mean()) < 0.05  # five deviations of 10,000 fair signs
+    np.testing.assert_array_equal(found, codes(3))
+    assert 0.4 < (found != codes(4)).mean() < 0.6
+
+
+def test_more_codes_than_a_machine_could_hold_are_refused_before_they_are_made():
+    with pytest.raises(ValueError, match="expected at most 268435456 parameters and"):
+        lenet5c.Model(
+            [RadialBasis(1 << 18)], input_shape=(1 << 11, 1, 1), classes=1 << 18
+        )
 
 
 @pytest.mark.parametrize("layer", [Dropout(0.2), Flatten()])

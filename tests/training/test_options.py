@@ -12,6 +12,7 @@ import lenet5c
 from lenet5c import Augment, EarlyStopping
 from lenet5c.networks import NETWORKS
 from lenet5c.training import loop
+from lenet5c.training.losses import CrossEntropy, MaximumAPosteriori
 from lenet5c.training.options import (
     FLAGS,
     OPTIONS,
@@ -75,6 +76,7 @@ def test_fit_passes_every_option_on(monkeypatch):
         "callbacks": [print],
         "verbose": True,
         "recipe": Recipe(epochs=2),
+        "loss": MaximumAPosteriori(3),
         "label_smoothing": 0.25,
         "weight_average": 0.5,
         "clip_norm": 0.125,
@@ -120,6 +122,7 @@ def test_flags_that_are_not_given_leave_the_defaults():
     assert said.keys() == OPTIONS.keys() - WITHOUT_FLAG | PARTS
     assert said.pop("recipe") == "default"
     assert {said.pop(name) for name in PARTS} == {None}
+    assert TrainingOptions().loss == CrossEntropy()
     defaults = {
         field.name: field.default for field in dataclasses.fields(TrainingOptions)
     }
@@ -145,6 +148,7 @@ def test_the_fingerprint_has_what_decides_the_weights():
         "schedule": "OneCycle(0.25)",
         "augment": "None",
         "seed": 4,
+        "loss": "CrossEntropy()",
         "label_smoothing": 0.0,
         "weight_average": 0.0,
         "clip_norm": 1.0,

@@ -943,6 +943,19 @@ def test_with_batch_normalisation_no_image_is_left_alone(
     assert math.isfinite(history.loss[0])
 
 
+# Radial basis functions
+
+
+def test_codes_stay_while_what_is_below_learns(images, labels):
+    layers = [lenet5c.Dense(20), lenet5c.Tanh(), lenet5c.RadialBasis(10, name="codes")]
+    model = lenet5c.Model(layers, input_shape=(1, 28, 28))
+    codes = model.buffers["codes.codes"].copy()
+    options = {"weight_average": 0.9, "early_stopping": 20, "validation": 0.2}
+    model.fit(images, labels, epochs=20, accumulate=2, **options)
+    np.testing.assert_array_equal(model.buffers["codes.codes"], codes)
+    assert model.evaluate(images, labels).accuracy > 0.9
+
+
 # What goes astray without a word
 
 

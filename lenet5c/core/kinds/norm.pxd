@@ -62,7 +62,7 @@ cdef inline void prepare_norm(
     cdef float *shift = scale + norm.channels
     cdef const float *weight = call.parameters + op.weight
     cdef const float *bias = call.parameters + op.bias
-    cdef const float *mean = call.parameters + plan.parameters + norm.running
+    cdef const float *mean = call.buffers + norm.running
     cdef const float *variance = mean + norm.channels
     cdef const float *before
     cdef int c

@@ -10,6 +10,7 @@ from lenet5c.core.kinds.norm cimport plan_norm
 from lenet5c.core.kinds.pool cimport (
     plan_avg_pool, plan_global_avg_pool, plan_max_pool, plan_subsampling,
 )
+from lenet5c.core.kinds.radial_basis cimport plan_radial_basis
 from lenet5c.core.plan cimport FUSES_ACTIVATION, WHOLE_BATCH, Op, Plan
 
 # Fills in what an op of this kind does, and where its parameters lie.
@@ -27,6 +28,7 @@ cdef inline dict kinds():
         "conv2d": (<size_t><void *>plan_conv, FUSES_ACTIVATION),
         "conv_table": (<size_t><void *>plan_conv_table, FUSES_ACTIVATION),
         "dense": (<size_t><void *>plan_dense, FUSES_ACTIVATION),
+        "radial_basis": (<size_t><void *>plan_radial_basis, 0),
         "batch_norm2d": (<size_t><void *>plan_norm, whole_batch),
         "residual": (<size_t><void *>plan_add, whole_batch),
         "avg_pool2d": (<size_t><void *>plan_avg_pool, 0),

@@ -118,6 +118,8 @@ const network = (function () {
     switch (layer.kind) {
       case "conv":
         return products(layer, x, f, i, j) + layer.bias[f];
+      case "radial_basis":
+        return -distance(layer, x, f);
       case "avg_pool":
         return pooled(layer, x, f, i, j, 0, (sum, value) => sum + value);
       case "max_pool":
@@ -156,6 +158,12 @@ const network = (function () {
       }
     }
     return sum;
+  }
+
+  /** The sum over k of (x[k] - w[f][k])^2, how far the whole input is from a code. */
+  function distance(layer, x, f) {
+    const code = layer.weight.subarray(f * x.length, (f + 1) * x.length);
+    return x.reduce((sum, value, k) => sum + (value - code[k]) ** 2, 0);
   }
 
   /** What `join` makes of a window's numbers, of those that lie on the map. */
@@ -267,12 +275,13 @@ const network = (function () {
         return [];
       case "conv":
       case "scale":
+      case "radial_basis":
       case "avg_pool":
       case "max_pool": {
         one.top = i * layer.stride - layer.padding;
         one.left = j * layer.stride - layer.padding;
         [one.rows, one.columns] = layer.kernel;
-        if (layer.kind === "conv") [one.channel, one.end] = [0, layer.input[0]];
+        if (/conv|radial/.test(layer.kind)) [one.channel, one.end] = [0, layer.input[0]];
         break;
       }
       case "flatten": {
@@ -321,6 +330,7 @@ const network = (function () {
     }
     const sums = found.parts.map((each) => each.sum);
     found.total = layer.kind === "max_pool" ? sums[0] : sums.reduce((a, b) => a + b);
+    if (layer.kind === "radial_basis") found.total = -found.total;
     if (layer.bias) {
       found.bias = layer.bias[channel];
       found.total += found.bias;
@@ -351,7 +361,7 @@ const network = (function () {
         found.x.push(inside ? run.maps[map][(c * H + r) * W + t] : 0);
       }
     }
-    if (layer.kind === "conv") {
+    if (/conv|radial/.test(layer.kind)) {
       const size = rows * columns;
       const begin = (f * C + c) * size;
       found.w = Array.from(layer.weight.subarray(begin, begin + size));
@@ -360,7 +370,9 @@ const network = (function () {
     } else if (layer.kind === "add" && layer.multiplier) {
       found.w = [layer.multiplier[window.branch]];
     }
-    const terms = found.w ? found.x.map((value, at) => value * found.w[at]) : found.x;
+    const term =
+      layer.kind === "radial_basis" ? (x, w) => (x - w) ** 2 : (x, w) => x * w;
+    const terms = found.w ? found.x.map((value, at) => term(value, found.w[at])) : found.x;
     found.products = terms;
     found.sum =
       layer.kind === "max_pool"

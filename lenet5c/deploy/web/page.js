@@ -720,7 +720,8 @@
     if (!parts.length || layer.kind === "activation" || layer.kind === "flatten") return [];
     const area = parts[0].x.length;
     if (["add", "softmax"].includes(layer.kind) || (layer.kind === "scale" && area === 1)) return [];
-    if (area === 1 || area > READABLE) return products(found);
+    const spelled = area > 1 && area <= READABLE && layer.kind !== "radial_basis";
+    if (!spelled) return products(found);
     const order = [...parts].sort((a, b) => Math.abs(b.sum) - Math.abs(a.sum));
     const shown = everyMap || parts.length <= SHOWN + 2 ? parts : order.slice(0, SHOWN);
     const blocks = shown.map((part) => written(found, part));
@@ -814,9 +815,12 @@
     const write = (key) => alike(largest(terms.map((term) => term[key])));
     const [writeX, writeW] = [write("x"), write("w")];
     const writeProduct = weighs ? adding(found) : writeX;
-    const head = weighs ? ["from", "x", "w", "x·w"] : ["from", "x"];
+    const distance = layer.kind === "radial_basis";
+    const term = distance ? "(x − w)²" : "x·w";
+    const what = distance ? "squares" : weighs ? "products" : "numbers";
+    const head = weighs ? ["from", "x", "w", term] : ["from", "x"];
     const table = make("table", { className: "terms" });
-    table.append(make("caption", {}, `The largest of ${terms.length} ${weighs ? "products" : "numbers"} of ${source.name}`));
+    table.append(make("caption", {}, `The largest of ${terms.length} ${what} of ${source.name}`));
     const row = (...cells) => make("tr", {}, ...cells.map((text) => make("td", {}, text)));
     table.append(make("thead", {}, make("tr", {}, ...head.map((text) => make("th", { scope: "col" }, text)))));
     const body = make("tbody");
@@ -831,7 +835,7 @@
     if (sums) last("the sum", sum(terms));
     table.append(body);
     const grids = make("div", { className: "grids" });
-    const named = weighs ? { x: "x", w: "w", product: "x·w" } : { x: "x" };
+    const named = weighs ? { x: "x", w: "w", product: term } : { x: "x" };
     for (const [key, caption] of Object.entries(named)) {
       grids.append(heat(caption, terms.map((term) => term[key]), parts[0]));
     }
@@ -869,6 +873,12 @@
         texts.push(`${added(found, write)} + ${signed(write(found.bias))} = ${write(total)}`);
         const maps = parts[0].x.length > 1 && parts.length > 1;
         texts.push(maps ? "the sums of the maps, and the bias" : "the sum of the products, and the bias");
+        break;
+      }
+      case "radial_basis": {
+        const write = adding(found);
+        texts.push(`−(${write(-total)}) = ${write(total)}`);
+        texts.push("the sum of the squared differences from the code, negative: the nearer, the larger");
         break;
       }
       case "scale": {

@@ -1,0 +1,76 @@
+"""Radial basis functions with fixed codes (LeCun et al. 1998, section III.C).
+
+Computed as they are written: 2 w x - w^2 - x^2 would lose the digits that count, near 0.
+
+    I, O   inputs, outputs
+"""
+
+from lenet5c.core.kernels.activation cimport activation_backward
+from lenet5c.core.lanes cimport lanes, lanes_set
+from lenet5c.core.plan cimport Call, Here, Op, Plan, own
+
+cdef enum:
+    SUMS = 4  # of each output: one alone would wait for itself
+
+
+cdef inline int plan_radial_basis(Plan *plan, Op *op, dict node) except -1:
+    cdef Py_ssize_t *codes = <Py_ssize_t *>own(op, sizeof(Py_ssize_t))
+    codes[0] = plan.buffers
+    plan.buffers += op.outputs * op.inputs
+    op.cycles = 1.5 * op.outputs * op.inputs
+    op.forward = radial_basis_forward
+    op.backward_input = radial_basis_backward
+    return 0
+
+
+cdef inline const float *codes_of(const Op *op, const Call *call) noexcept nogil:
+    """(O, I)"""
+    return call.buffers + (<const Py_ssize_t *>op.own)[0]
+
+
+cdef inline void radial_basis_forward(
+    const Op *op, const Call *call, const Here *here, const lanes *x, lanes *y
+) noexcept nogil:
+    """y[i] = - sum over j of (x[j] - codes[i, j])^2
+
+    x  [I]  lanes
+    y  [O]  lanes
+    """
+    cdef const float *code = codes_of(op, call)
+    cdef lanes[SUMS] sums
+    cdef lanes d
+    cdef Py_ssize_t i, j
+    cdef int n
+    for i in range(op.outputs):
+        for n in range(SUMS):
+            sums[n] = lanes_set(0)
+        for j from 0 <= j <= op.inputs - SUMS by SUMS:
+            for n in range(SUMS):
+                d = x[j + n] - lanes_set(code[j + n])
+                sums[n] += d * d
+        for j in range(op.inputs // SUMS * SUMS, op.inputs):
+            d = x[j] - lanes_set(code[j])
+            sums[0] += d * d
+        y[i] = lanes_set(0) - ((sums[0] + sums[1]) + (sums[2] + sums[3]))
+        code += op.inputs
+
+
+cdef inline void radial_basis_backward(
+    const Op *op, const Call *call, const Here *here, const lanes *x, const lanes *y,
+    const lanes *dy, lanes *dx,
+) noexcept nogil:
+    """dx[j] = sum over i of -2 dy[i] (x[j] - codes[i, j])
+
+    x   [I]  lanes, input of the forward pass
+    dy  [O]  lanes, gradient of the output
+    dx  [I]  lanes, written
+    """
+    cdef const float *codes = codes_of(op, call)
+    cdef lanes total
+    cdef Py_ssize_t i, j
+    for j in range(op.inputs):
+        total = lanes_set(0)
+        for i in range(op.outputs):
+            total += dy[i] * (x[j] - lanes_set(codes[i * op.inputs + j]))
+        dx[j] = lanes_set(-2) * total
+    activation_backward(x, dx, dx, op.inputs, op.below)
