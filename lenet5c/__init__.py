@@ -1,6 +1,6 @@
 """LeNet-5 and small networks like it, trained and run on the CPU at native speed.
 
-`lenet5`, `mlp`, `cnn3` and `resnet18` make a `Model`, or it is made of layers; its
+`lenet5`, `lenet5_1998`, `mlp`, `cnn3` and `resnet18` make a `Model`, or it is made of layers; its
 methods train, predict, measure, save and export. `datasets` has images to train on.
 """
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
         Tanh,
     )
     from lenet5c.model import Model, load
-    from lenet5c.networks import cnn3, lenet5, mlp, resnet18
+    from lenet5c.networks import cnn3, lenet5, lenet5_1998, mlp, resnet18
     from lenet5c.report.history import History
     from lenet5c.training.callbacks import EarlyStopping, TrainingState
     from lenet5c.training.checkpoint import Checkpoint
@@ -98,6 +98,7 @@ __all__ = [
     "get_include",
     "layers",
     "lenet5",
+    "lenet5_1998",
     "load",
     "losses",
     "mlp",
@@ -132,7 +133,7 @@ HOMES = {
         ),
         "interfaces": ("Evaluation",),
         "model": ("Model", "load"),
-        "networks": ("cnn3", "lenet5", "mlp", "resnet18"),
+        "networks": ("cnn3", "lenet5", "lenet5_1998", "mlp", "resnet18"),
         "training.optimizers": ("SDLM", "SGD", "AdamW"),
         "files.container": ("FileFormatError",),
         "training.loop": ("TrainingError",),

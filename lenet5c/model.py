@@ -943,6 +943,96 @@ class Model(Displayed):
         )
         return found, correct
 
+    def train_batches(
+        self,
+        pixels: NDArray[Any],
+        indices: NDArray[np.intp],
+        batch_size: int,
+        codes: NDArray[np.int32],
+        gradient: NDArray[np.float32],
+        optimizer: "Optimizer",
+        rates: Sequence[float],
+        threads: int,
+        *,
+        average: NDArray[np.float32] | None = None,
+        decays: Sequence[float] = (),
+        clip_norm: float | None = None,
+        loss: "Loss | None" = None,
+        weights: NDArray[np.float32] | None = None,
+        smoothing: float = 0.0,
+        augment: Augment | None = None,
+        seed: int = 0,
+        epoch: int = 0,
+    ) -> list[tuple[float, int]]:
+        """Steps on several small batches, one after the other, in one call.
+
+        What `fit` calls where Python would take longer than a batch: nothing is
+        checked. It comes to the same bits as `loss_of_batch` and the optimizer's step.
+
+        Parameters
+        ----------
+        pixels, codes, gradient, threads, loss, weights, smoothing, augment, seed, epoch
+            As in `loss_of_batch`.
+        indices : (B,) intp
+            The images of all batches.
+        batch_size : int
+            Of all batches but the last.
+        optimizer : Optimizer
+            With a `rule`, and prepared.
+        rates : sequence of float
+            The learning rate of each batch.
+        average : (state,) float32 or None, changed
+            The moving average of parameters and buffers.
+        decays : sequence of float
+            That of `average`, of each batch.
+        clip_norm : float or None
+            The largest norm of a gradient.
+
+        Returns
+        -------
+        list of (float, int)
+            Mean loss and how many are right, of each batch. Where a loss is not finite
+            that is the last one, and its step was not taken.
+
+        Examples
+        --------
+        >>> fresh, optimizer = lenet5c.lenet5(), lenet5c.SGD(0.02)
+        >>> fresh.set_input(model.stage, model.source, model.classes)
+        >>> optimizer.prepare(fresh.parameter_vector)
+        >>> gradient = np.empty(fresh.parameter_count, np.float32)
+        >>> pixels, codes = images[:, np.newaxis], labels.astype(np.int32)
+        >>> batches, rates = (pixels, np.arange(12), 4, codes), [0.02] * 3
+        >>> found = fresh.train_batches(*batches, gradient, optimizer, rates, threads=1)
+        >>> len(found), optimizer.steps
+        (3, 3)
+        """
+        with self.gate:
+            found: list[tuple[float, int]] = self._network.train(
+                self.state_vector,
+                pixels,
+                self.stage.for_core(),
+                indices,
+                batch_size,
+                codes,
+                gradient,
+                optimizer.rule(),
+                optimizer.state,
+                optimizer.steps,
+                np.asarray(rates, np.float64),
+                np.asarray(decays, np.float64),
+                threads,
+                average=average,
+                clip_norm=math.inf if clip_norm is None else clip_norm,
+                weights=weights,
+                smoothing=smoothing,
+                augment=None if augment is None else augment.for_core(self.stage),
+                seed=seed,
+                epoch=epoch,
+                loss=CROSS_ENTROPY if loss is None else loss.for_core(),
+            )
+        optimizer.steps += len(found)
+        return found
+
     @explained
     def summary(self) -> str:
         """A table of the layers: output shape, parameters, multiply-adds.

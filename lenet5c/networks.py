@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from lenet5c._support.checks import pair, truth
 from lenet5c._support.habits import choose, explained
+from lenet5c.data.images import InputStage
 from lenet5c.layers import (
     Activation,
     AvgPool2d,
@@ -16,15 +17,26 @@ from lenet5c.layers import (
     Layer,
     LeakyReLU,
     MaxPool2d,
+    RadialBasis,
     ReLU,
     Residual,
     ScaledTanh,
     Sigmoid,
+    Subsampling2d,
     Tanh,
 )
 from lenet5c.model import Model
 
-__all__ = ["NETWORKS", "TABLE_I", "cnn3", "lenet5", "mlp", "resnet18"]
+__all__ = [
+    "DIGIT_CODES",
+    "NETWORKS",
+    "TABLE_I",
+    "cnn3",
+    "lenet5",
+    "lenet5_1998",
+    "mlp",
+    "resnet18",
+]
 
 ACTIVATIONS: dict[str, type[Activation]] = {
     "tanh": Tanh,
@@ -43,6 +55,29 @@ TABLE_I = (
 )
 """Which maps of S2 each of the 16 filters of C3 reads: 60 pairs (LeCun, Bottou, Bengio,
 Haffner 1998, Table I), for `Conv2d(16, 5, connections=TABLE_I)`."""
+
+BITMAPS = (  # of the digits: 12 rows of 7 pixels, the leftmost is the highest bit
+    "3E 00 1C 36 63 63 63 63 36 1C 00 00",
+    "0C 1C 3C 0C 0C 0C 0C 0C 0C 3F 00 00",
+    "3E 00 3E 63 43 06 1C 30 60 7F 00 00",
+    "7F 03 06 0C 1E 03 03 03 63 3E 00 00",
+    "3E 00 00 33 33 73 63 63 67 3F 03 03",
+    "3E 00 7F 60 60 3C 1E 03 63 3E 00 00",
+    "1E 30 60 60 7E 73 63 63 73 3E 00 00",
+    "7F 03 03 06 0C 0C 18 18 18 18 00 00",
+    "3E 63 63 63 3E 63 63 63 63 3E 00 00",
+    "3E 67 63 63 67 3F 03 03 06 3C 00 00",
+)
+DIGIT_CODES = tuple(
+    tuple(
+        1 if row >> bit & 1 else -1
+        for row in bytes.fromhex(bitmap)
+        for bit in range(6, -1, -1)
+    )
+    for bitmap in BITMAPS
+)
+"""Codes of the ten digits, 84 numbers of +1 and -1 each: bitmaps of printed digits, black is
++1 (LeCun, Bottou, Bengio, Haffner 1998, Fig. 3)."""
 
 POOLINGS = {"avg": AvgPool2d, "max": MaxPool2d}
 
@@ -312,9 +347,71 @@ def _basic_block(name: str, filters: int, narrows: bool) -> Residual:
     )
 
 
+@explained
+def lenet5_1998(*, classes: int = 10, channels: int = 1, seed: int = 0) -> Model:
+    """LeNet-5 as it was published.
+
+    60,000 parameters and 340,908 connections: C3 reads what Table I lists, S2 and S4
+    have a trainable coefficient and bias for each map, all but the last layer are
+    squashed by the scaled tanh, and the outputs are distances from fixed codes, bitmaps
+    of printed digits (LeCun, Bottou, Bengio, Haffner 1998, section II.B). An image's
+    byte 0 and what is around it are -0.1 to the network, the byte 255 is 1.175.
+
+    Parameters
+    ----------
+    classes : int
+        Outputs; where they are not 10, as digits are, their codes are +1 and -1 at
+        random.
+    channels : int
+        Of the input.
+    seed : int
+        Of the initial weights, uniform in +-2.4 / fan-in (appendix A), and of random
+        codes.
+
+    Returns
+    -------
+    Model
+        Its outputs are minus the penalties of eq. 7, so the largest one is the class.
+
+    See Also
+    --------
+    lenet5 : the same network as it is taught today.
+
+    Examples
+    --------
+    >>> model = lenet5c.lenet5_1998()
+    >>> model.parameter_count
+    60000
+    >>> history = model.fit(images, labels, recipe="1998", epochs=2)
+    """
+    codes = DIGIT_CODES if classes == len(DIGIT_CODES) else None
+    return Model(
+        [
+            Conv2d(6, 5, init="lecun-1998", name="C1"),  # 1@32x32 -> 6@28x28
+            ScaledTanh(),
+            Subsampling2d(2, name="S2"),  # -> 6@14x14
+            ScaledTanh(),
+            Conv2d(16, 5, connections=TABLE_I, init="lecun-1998", name="C3"),
+            ScaledTanh(),  # 16@10x10
+            Subsampling2d(2, name="S4"),  # -> 16@5x5
+            ScaledTanh(),
+            Conv2d(120, 5, init="lecun-1998", name="C5"),  # -> 120@1x1
+            ScaledTanh(),
+            Dense(84, init="lecun-1998", name="F6"),
+            ScaledTanh(),
+            RadialBasis(classes, codes=codes, name="OUTPUT"),
+        ],
+        input_shape=(channels, 32, 32),
+        classes=classes,
+        seed=seed,
+        stage=InputStage.between(-0.1, 1.175),
+    )
+
+
 NETWORKS: dict[str, Callable[..., Model]] = {
     "lenet5": lenet5,
     "mlp": mlp,
     "cnn3": cnn3,
     "resnet18": resnet18,
+    "lenet5-1998": lenet5_1998,
 }

@@ -81,6 +81,8 @@ class ProgressBar:
     ) -> None:
         self.close()
 
+    each_batch = False  # it need not see all
+
     def on_batch_end(self, state: TrainingProgress) -> None:
         """Redraw the live line, unless that was done a moment ago."""
         self.last = state

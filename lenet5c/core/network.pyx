@@ -4,7 +4,7 @@ GIL, a trainer for native programs, and what else calls a kernel.
 A network runs blockwise or layerwise (blockwise.pxd, layerwise.pxd; words in plan.pxd).
 """
 
-from libc.math cimport INFINITY, sqrt
+from libc.math cimport INFINITY, isfinite, sqrt
 from libc.stdint cimport uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
@@ -19,7 +19,7 @@ from lenet5c.core.kernels.loss cimport CROSS_ENTROPY, softmax_cross_entropy
 from lenet5c.core.kernels.pack cimport load_rows, unpack_block
 from lenet5c.core.kernels.peak cimport multiply_add_rounds
 from lenet5c.core.kernels.within cimport all_within
-from lenet5c.core.kernels.update cimport squares
+from lenet5c.core.kernels.update cimport scale_vector, squares
 from lenet5c.core.kinds.table cimport kinds_with
 from lenet5c.core.lanes cimport LANES, lanes
 from lenet5c.core.layerwise cimport run_layerwise
@@ -289,42 +289,122 @@ cdef class Network:
         """
         cdef Call call
         cdef Augment settings
-        cdef Py_ssize_t n
-        cdef double total = 0
-        cdef Py_ssize_t correct = 0
         cdef Scratch space = self.take_scratch()
         self.begin(&call, parameters, images, stage)
-        if gradient.shape[0] != self.plan.parameters:
-            raise ValueError("gradient has another length than the parameters")
+        self.set_training(
+            &call, &settings, labels, gradient, weights, smoothing, augment,
+            subkey(seed, epoch), running, loss,
+        )
         call.count = indices.shape[0]
         call.indices = &indices[0]
-        call.labels = &labels[0]
-        if weights is not None:
-            call.weights = &weights[0]
-        call.smoothing = smoothing
-        call.loss, call.rubbish = loss
         mean_over = mean_over if mean_over > 0 else call.count
         call.loss_scale = 1 / <float>mean_over
-        call.gradient = &gradient[0]
         call.add = add
-        call.key = subkey(seed, epoch)
-        if running is not None:
-            same_length(running.shape[0], self.state_count, running.shape[0])
-            call.running = &running[0]
-        if augment is not None:
-            set_augment(&settings, augment)
-            call.augment = &settings
         cdef bytes before = self.buffers_of(call.running)
         try:
             self.run(&call, space, threads)
         except BaseException:
             self.put_back(call.running, before)
             raise
-        for n in range(call.count):
-            total += space.c.losses[n]
-            correct += space.c.correct[n]
+        found = result_of(&space.c, call.count, mean_over)
         self.scratches.append(space)
-        return total / mean_over, correct
+        return found
+
+    def train(
+        self, float[::1] parameters not None, images not None, stage not None,
+        const Py_ssize_t[::1] indices not None, Py_ssize_t batch_size,
+        const int[::1] labels not None, float[::1] gradient not None, rule,
+        list state not None, Py_ssize_t steps, const double[::1] rates not None,
+        const double[::1] decays not None, int threads, *, float[::1] average=None,
+        float clip_norm=INFINITY, const float[::1] weights=None, float smoothing=0,
+        augment=None, uint64_t seed=0, uint64_t epoch=0,
+        loss=(CROSS_ENTROPY, INFINITY),
+    ):
+        """Steps on some batches, one after the other: what `loss_and_gradient`, `norm`,
+        `update` and `move_average` do, to the same bits.
+
+        parameters : (state,) float32, changed; running statistics in them move
+        indices : (B,) intp, the images of all batches, each of `batch_size` but the last
+        gradient : (parameters,) float32, written
+        rule, state, steps : as in `update`; `steps` is how many there were
+        rates : (batches,) float64, learning rate of each batch
+        decays : (batches,) float64, those of `move_average` if there is an `average`
+        clip_norm : the largest norm of a gradient
+        Others are as in `loss_and_gradient`.
+
+        Returns
+        -------
+        list of (loss, correct), one for each batch; the last step was not taken if its
+        loss is not finite.
+        """
+        cdef Call call
+        cdef Augment settings
+        cdef Update u
+        cdef Py_ssize_t first
+        cdef Py_ssize_t n = self.plan.parameters
+        cdef int batch = 0
+        cdef double length
+        cdef Scratch space = self.take_scratch()
+        self.begin(&call, parameters, images, stage)
+        self.set_training(
+            &call, &settings, labels, gradient, weights, smoothing, augment,
+            subkey(seed, epoch), parameters, loss,
+        )
+        set_update(&u, rule, parameters[:n], gradient, state)
+        if average is not None:
+            same_length(average.shape[0], self.state_count, average.shape[0])
+        found = []
+        for first from 0 <= first < indices.shape[0] by batch_size:
+            call.indices = &indices[first]
+            call.count = min(batch_size, indices.shape[0] - first)
+            call.loss_scale = 1 / <float>call.count
+            before = self.buffers_of(call.running)
+            try:
+                self.run(&call, space, threads)
+            except BaseException:
+                self.put_back(call.running, before)
+                raise
+            found.append(result_of(&space.c, call.count, call.count))
+            if not isfinite(<double>found[batch][0]):
+                break
+            u.step = steps + batch + 1
+            with nogil:
+                if clip_norm < INFINITY:
+                    length = sqrt(squares(call.gradient, n))
+                    if length > clip_norm:
+                        scale_vector(call.gradient, n, <float>(clip_norm / length))
+                run_update(&u, rates[batch], threads)
+                if average is not None:
+                    run_average(
+                        &average[0], &parameters[0], average.shape[0], 1 - decays[batch],
+                        threads,
+                    )
+            batch += 1
+        self.scratches.append(space)
+        return found
+
+    cdef int set_training(
+        self, Call *call, Augment *settings, const int[::1] labels, float[::1] gradient,
+        const float[::1] weights, float smoothing, augment, uint64_t key,
+        float[::1] running, loss,
+    ) except -1:
+        """What the batches of a training share."""
+        if gradient.shape[0] != self.plan.parameters:
+            raise ValueError("gradient has another length than the parameters")
+        call.labels = &labels[0]
+        if weights is not None:
+            call.weights = &weights[0]
+        call.smoothing = smoothing
+        call.loss, call.rubbish = loss
+        call.gradient = &gradient[0]
+        call.key = key
+        if running is not None:
+            same_length(running.shape[0], self.state_count, running.shape[0])
+            call.running = &running[0]
+        if augment is not None:
+            set_augment(settings, augment)
+            call.augment = settings
+        return 0
 
     def backward(
         self, const float[::1] parameters not None, images not None, stage not None,
@@ -436,6 +516,17 @@ cdef class Network:
             self.scratches.append(space)
             return -1
         return 0
+
+
+cdef tuple result_of(const Workspace *space, Py_ssize_t count, Py_ssize_t mean_over):
+    """Mean loss of a batch, and how many labels are right."""
+    cdef double total = 0
+    cdef Py_ssize_t correct = 0
+    cdef Py_ssize_t n
+    for n in range(count):
+        total += space.losses[n]
+        correct += space.correct[n]
+    return total / mean_over, correct
 
 
 cdef int threads_of(const Plan *plan, const Call *call, int threads) noexcept nogil:

@@ -25,6 +25,7 @@ from lenet5c.training.callbacks import (
     logger,
 )
 from lenet5c.training.data import TrainingData
+from lenet5c.training.optimizers import Optimizer
 from lenet5c.training.options import TrainingOptions
 from lenet5c.training.schedules import ReduceOnPlateau, Watch
 
@@ -39,6 +40,7 @@ Vector = NDArray[np.float32]
 GUESSING = 0.99  # of the loss of guessing: what comes so near has learned nothing
 MIN_STEPS = 20  # of a training that should have learned something
 SAFE_EVERY = 16  # batches between two copies of weights that are known to be good
+SMALL_BATCH = 8  # images: so few take less time than Python does for a batch
 
 
 class TrainingError(ArithmeticError):
@@ -123,9 +125,9 @@ class _Run:
         self.options = options
         self.folder = folder
         self.lines = lines
-        self.on_batch = [
-            f for c in callbacks if (f := getattr(c, "on_batch_end", None))
-        ]
+        watching = [c for c in callbacks if getattr(c, "on_batch_end", None)]
+        self.on_batch = [c.on_batch_end for c in watching]
+        self.each_batch = any(getattr(c, "each_batch", True) for c in watching)
         self.on_epoch = [f for c in callbacks if (f := epoch_function(c))]
         # what random numbers are of: a seed, and a pass of all that it is for
         self.seed = options.seed or 0
@@ -183,10 +185,13 @@ class _Run:
             self.model.passes += 1  # one that was begun counts
         state.epoch = epoch
         rate = 0.0
-        for indices in self._batches(epoch):
-            factor = options.schedule(self.step, state.batches, state.epochs)
-            rate = options.optimizer.learning_rate * factor
-            self._train_batch(indices, rate)
+        for indices, batches in self._batches(epoch):
+            rates = [self._rate(self.step + i) for i in range(batches)]
+            rate = rates[-1]
+            if batches > 1:
+                self._train_batches(indices, rates)
+            else:
+                self._train_batch(indices, rate)
             stopped = False
             if self.on_batch:
                 self._update(rate)
@@ -202,17 +207,40 @@ class _Run:
                 self._save()
         self._end_epoch(rate)
 
-    def _batches(self, epoch: int) -> Iterator[NDArray[np.intp]]:
-        """The indices of each batch to come, from a permutation that depends on the
-        seed and the pass alone."""
+    def _rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        factor = self.options.schedule(step, self.state.batches, self.state.epochs)
+        return self.options.optimizer.learning_rate * factor
+
+    def _batches(self, epoch: int) -> Iterator[tuple[NDArray[np.intp], int]]:
+        """The indices of the batches to come and how many these are, from a permutation
+        that depends on the seed and the pass alone."""
         train, size = self.data.train, self.options.batch_size
         generator = np.random.default_rng((self.seed, self.passes + epoch))
         order = train[generator.permutation(len(train))]
         if self.batch == 0:
             self._before_epoch(order)
-        for batch in range(self.batch, self.state.batches):
-            last = batch == self.state.batches - 1
-            yield order[batch * size : None if last else (batch + 1) * size]
+        while self.batch < self.state.batches:
+            count = min(self._together(), self.state.batches - self.batch)
+            end = self.batch + count
+            last = end == self.state.batches
+            yield order[self.batch * size : None if last else end * size], count
+
+    def _together(self) -> int:
+        """How many batches one call takes: several where they are so small that Python
+        would take a good part of the time, and up to the next check of the weights."""
+        options = self.options
+        folder = self.folder
+        saves = folder is not None and folder.every_seconds is not None
+        if (
+            options.batch_size > SMALL_BATCH
+            or options.accumulate > 1
+            or self.each_batch
+            or saves
+            or type(options.optimizer).step is not Optimizer.step
+        ):
+            return 1
+        return SAFE_EVERY - self.step % SAFE_EVERY
 
     def _before_epoch(self, order: NDArray[np.intp]) -> None:
         """What the optimizer does before a pass, which may look at its first images."""
@@ -229,6 +257,47 @@ class _Run:
             threads=options.threads,
         )
 
+    def _train_batches(self, indices: NDArray[np.intp], rates: Sequence[float]) -> None:
+        """Steps on several batches, to the bits of `_train_batch`."""
+        options, data, size = self.options, self.data, self.options.batch_size
+        self._keep_safe()
+        found = self.model.train_batches(
+            data.pixels,
+            indices,
+            size,
+            data.codes,
+            self.gradient,
+            options.optimizer,
+            rates,
+            options.threads,
+            average=self.average,
+            decays=[self._decay(self.step + i) for i in range(1, len(rates) + 1)],
+            clip_norm=options.clip_norm,
+            loss=options.loss,
+            weights=data.weights,
+            smoothing=options.label_smoothing,
+            augment=options.augment,
+            seed=self.seed,
+            epoch=self.passes + self.state.epoch,
+        )
+        for i, (loss, correct) in enumerate(found):
+            self.batch += 1
+            if not math.isfinite(loss):
+                self._refuse(f"the loss became {loss}")
+            self.step += 1
+            self.loss_sum += loss * len(indices[i * size : (i + 1) * size])
+            self.correct_sum += correct
+
+    def _keep_safe(self) -> None:
+        """Check the weights now and then, and keep those that are good."""
+        if self.step % SAFE_EVERY == 0:
+            self._check_weights()  # a tanh hides what is wrong with them
+            np.copyto(self.safe, self._weights_now())
+
+    def _decay(self, step: int) -> float:
+        """Of the weights' moving average, after so many steps."""
+        return min(self.options.weight_average, (1 + step) / (10 + step))
+
     def _train_batch(self, indices: NDArray[np.intp], rate: float) -> None:
         """One step, at the learning rate `rate`."""
         options = self.options
@@ -236,9 +305,7 @@ class _Run:
         self.batch += 1
         if not math.isfinite(loss):
             self._refuse(f"the loss became {loss}")
-        if self.step % SAFE_EVERY == 0:
-            self._check_weights()  # a tanh hides what is wrong with them
-            np.copyto(self.safe, self._weights_now())
+        self._keep_safe()
         if options.clip_norm is not None:
             norm = core.norm(self.gradient)
             if norm > options.clip_norm:
@@ -249,8 +316,7 @@ class _Run:
             )
         self.step += 1
         if self.average is not None:
-            warm_up = (1 + self.step) / (10 + self.step)
-            decay = min(options.weight_average, warm_up)
+            decay = self._decay(self.step)
             core.move_average(self.average, self.parameters, decay, options.threads)
         self.loss_sum += loss * len(indices)
         self.correct_sum += correct

@@ -83,6 +83,13 @@ cdef inline void average_step(
         average[i] += share * (w[i] - average[i])
 
 
+cdef inline void scale_vector(float *v, Py_ssize_t n, float scale) noexcept nogil:
+    """v[i] *= scale"""
+    cdef Py_ssize_t i
+    for i in range(n):
+        v[i] *= scale
+
+
 cdef enum:
     PARTS = 32  # of a sum
 
