@@ -35,13 +35,16 @@ from lenet5c import (
     LeakyReLU,
     MaxPool2d,
     Model,
+    RadialBasis,
     ReLU,
     Residual,
+    Sigmoid,
     Tanh,
     reference,
 )
 from lenet5c.data.images import InputStage
 from lenet5c.layers import LAYERS, layer_to_dict
+from lenet5c.layers.listed import INITIAL
 
 SOURCE = Path(lenet5c.get_include(), "lenet5c.c")
 FUZZ = Path(__file__).with_name("fuzz_lenet5c.c")
@@ -297,6 +300,7 @@ NETWORKS: dict[str, tuple[list[Any], tuple[int, int, int]]] = {
         [Conv2d(7, 5), Tanh(), Conv2d(9, (5, 3)), ReLU(), Dense(6)],
         (4, 15, 13),
     ),
+    "distances": ([Conv2d(5, 2), Sigmoid(), RadialBasis(19), Dense(3)], (2, 4, 6)),
     "many outputs": ([Dense(199), Tanh(), Dense(131)], (1, 5, 5)),
     "pooling of rows": (
         [
@@ -344,6 +348,7 @@ SHARED = {  # networks that take several images at once
         f"{n} outputs of 399 inputs": ([Dense(n), Tanh(), Dense(2)], (1, 19, 21))
         for n in (1, 2, 3, 4, 5, 7, 10, 13)
     },
+    "distances": ([Dense(70), Sigmoid(), RadialBasis(19)], (1, 5, 7)),
     "many weights after a convolution": (
         [Conv2d(2, 3), ReLU(), Dense(700), Tanh(), Dense(5)],
         (1, 12, 12),
@@ -1432,7 +1437,9 @@ def test_every_kind_of_layer_has_its_place() -> None:
     named = re.search(r"option_names\[\] = \{(.*?)NULL", text, re.S)
     assert named is not None
     options = {
-        name for layer in LAYERS.values() for name in signature(layer).parameters
+        name
+        for kind, layer in LAYERS.items()
+        for name in signature(layer).parameters.keys() - INITIAL.get(kind, set())
     }
     assert set(re.findall(r"\w+", named[1])) == options | {"kind"}
 
@@ -1526,6 +1533,8 @@ def write_seeds(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     tiny_model().save(folder / "tiny")
     model_of([Conv2d(2, 5), Dense(2)], (4, 7, 8), 1).save(folder / "pairs")
+    distances = [Conv2d(3, 2), RadialBasis(4), Dense(2)]
+    model_of(distances, (2, 4, 3), 1).save(folder / "distances")
     for seed in range(1000):
         model = random_network(seed)
         if model.parameter_count < 600 and model.class_count < 20:
