@@ -1,7 +1,8 @@
 """LeNet-5 and small networks like it, trained and run on the CPU at native speed.
 
-`lenet5`, `lenet5_1998`, `mlp`, `cnn3` and `resnet18` make a `Model`, or it is made of layers; its
-methods train, predict, measure, save and export. `datasets` has images to train on.
+`lenet5`, `lenet5_1998`, `mlp`, `cnn3` and `resnet18` make a `Model`, or it is made of
+layers; its methods train, predict, measure, save and export. `datasets` has images to
+train on.
 """
 
 from importlib import import_module

@@ -76,8 +76,8 @@ DIGIT_CODES = tuple(
     )
     for bitmap in BITMAPS
 )
-"""Codes of the ten digits, 84 numbers of +1 and -1 each: bitmaps of printed digits, black is
-+1 (LeCun, Bottou, Bengio, Haffner 1998, Fig. 3)."""
+"""Codes of the ten digits, 84 numbers each: bitmaps of printed digits, +1 where they are
+black and -1 where they are white (LeCun, Bottou, Bengio, Haffner 1998, Fig. 3)."""
 
 POOLINGS = {"avg": AvgPool2d, "max": MaxPool2d}
 
@@ -129,10 +129,6 @@ def lenet5(
     act = choose("activation", activation, ACTIVATIONS)
     pool = choose("pooling", pooling, POOLINGS)
     batch_norm = truth("batch_norm", batch_norm)
-    rows, columns = pair("size", size, 16)
-
-    def after_s4(side: int) -> int:
-        return ((side - 4) // 2 - 4) // 2
 
     def convolution(
         filters: int, name: str, kernel: int | tuple[int, int] = 5
@@ -146,14 +142,14 @@ def lenet5(
             pool(2, name="S2"),  # -> 6@14x14
             *convolution(16, "C3"),  # -> 16@10x10
             pool(2, name="S4"),  # -> 16@5x5
-            *convolution(120, "C5", (after_s4(rows), after_s4(columns))),  # -> 120@1x1
+            *convolution(120, "C5", _after_s4(size)),  # -> 120@1x1
             Flatten(),
             Dense(84, name="F6"),
             act(),
             *([Dropout(dropout, name="DROPOUT")] if dropout else []),
             Dense(classes, name="OUTPUT"),
         ],
-        input_shape=(channels, rows, columns),
+        input_shape=(channels, *pair("size", size, 16)),
         classes=classes,
         seed=seed,
     )
@@ -347,8 +343,20 @@ def _basic_block(name: str, filters: int, narrows: bool) -> Residual:
     )
 
 
+def _after_s4(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of S4's map, for an input of this size."""
+    rows, columns = (((side - 4) // 2 - 4) // 2 for side in pair("size", size, 16))
+    return rows, columns
+
+
 @explained
-def lenet5_1998(*, classes: int = 10, channels: int = 1, seed: int = 0) -> Model:
+def lenet5_1998(
+    *,
+    classes: int = 10,
+    channels: int = 1,
+    size: int | tuple[int, int] = 32,
+    seed: int = 0,
+) -> Model:
     """LeNet-5 as it was published.
 
     60,000 parameters and 340,908 connections: C3 reads what Table I lists, S2 and S4
@@ -364,6 +372,8 @@ def lenet5_1998(*, classes: int = 10, channels: int = 1, seed: int = 0) -> Model
         random.
     channels : int
         Of the input.
+    size : int or (int, int)
+        Rows and columns of the input, at least 16; C5 covers the whole of S4's map.
     seed : int
         Of the initial weights, uniform in +-2.4 / fan-in (appendix A), and of random
         codes.
@@ -395,13 +405,13 @@ def lenet5_1998(*, classes: int = 10, channels: int = 1, seed: int = 0) -> Model
             ScaledTanh(),  # 16@10x10
             Subsampling2d(2, name="S4"),  # -> 16@5x5
             ScaledTanh(),
-            Conv2d(120, 5, init="lecun-1998", name="C5"),  # -> 120@1x1
+            Conv2d(120, _after_s4(size), init="lecun-1998", name="C5"),  # -> 120@1x1
             ScaledTanh(),
             Dense(84, init="lecun-1998", name="F6"),
             ScaledTanh(),
             RadialBasis(classes, codes=codes, name="OUTPUT"),
         ],
-        input_shape=(channels, 32, 32),
+        input_shape=(channels, *pair("size", size, 16)),
         classes=classes,
         seed=seed,
         stage=InputStage.between(-0.1, 1.175),

@@ -62,27 +62,63 @@ def test_the_table_of_c3_is_that_of_the_paper():
         assert sum(channel in channels for channels in networks.TABLE_I) == 10
 
 
-def test_convolutions_have_the_parameters_and_connections_of_the_paper():
-    layers = [
-        lenet5c.Conv2d(6, 5, name="C1"),
-        lenet5c.AvgPool2d(2),
-        lenet5c.Conv2d(16, 5, connections=networks.TABLE_I, name="C3"),
-        lenet5c.AvgPool2d(2),
-        lenet5c.Conv2d(120, 5, name="C5"),
-        lenet5c.Dense(84, name="F6"),
-    ]
-    model = lenet5c.Model(layers, input_shape=(1, 32, 32), classes=84)
-    assert counts(model) == {"C1": 156, "C3": 1_516, "C5": 48_120, "F6": 10_164}
-    connections = {
-        layer.name: layer.multiply_adds(before)
-        + math.prod(after)  # and a bias for each
-        for layer, before, after in lenet5c.layers.walk(layers, (1, 32, 32))
-        if layer.name in counts(model)
-    }
-    expected = {"C1": 122_304, "C3": 151_600, "C5": 48_120, "F6": 10_164}
-    assert connections == expected
+PUBLISHED = {  # trainable parameters, connections with those of biases
+    "C1": (156, 122_304),
+    "S2": (12, 5_880),
+    "C3": (1_516, 151_600),
+    "S4": (32, 2_000),
+    "C5": (48_120, 48_120),
+    "F6": (10_164, 10_164),
+    "OUTPUT": (0, 840),
+}
+
+
+def test_lenet5_1998_has_the_parameters_and_connections_of_the_paper():
+    model = lenet5c.lenet5_1998()
+    found = {}
+    for layer, before, after in lenet5c.layers.walk(model.layers, model.input_shape):
+        if layer.name not in PUBLISHED:
+            assert isinstance(layer, lenet5c.ScaledTanh)
+            continue
+        shapes = layer.parameter_shapes(before)
+        connections = layer.multiply_adds(before)
+        if isinstance(layer, lenet5c.Subsampling2d):  # it reads each input of a window
+            connections *= layer.kernel_size**2
+        connections += math.prod(after) if "bias" in shapes else 0
+        found[layer.name] = (sum(map(math.prod, shapes.values())), connections)
+    assert found == PUBLISHED
+    assert model.parameter_count == sum(n for n, _ in found.values()) == 60_000
+    assert sum(n for _, n in found.values()) == 340_908
     table = model.summary().splitlines()
     assert any(line.split()[-2:] == ["1,516", "150,000"] for line in table)
+
+
+def test_the_codes_of_lenet5_1998_are_the_printed_digits():
+    codes = np.array(networks.DIGIT_CODES)
+    assert codes.shape == (10, 84)
+    assert set(codes.ravel()) == {-1, 1}
+    seven = codes[7].reshape(12, 7)
+    assert ["".join(" #"[int(v > 0)] for v in row).rstrip() for row in seven] == [
+        *("#######", "     ##", "     ##", "    ##", "   ##", "   ##"),
+        *("  ##", "  ##", "  ##", "  ##", "", ""),
+    ]
+    model = lenet5c.lenet5_1998()
+    np.testing.assert_array_equal(model.buffers["OUTPUT.codes"], codes)
+    others = [lenet5c.lenet5_1998(classes=26, seed=s).buffers for s in (0, 0, 1)]
+    first, again, other = (each["OUTPUT.codes"] for each in others)
+    assert first.shape == (26, 84)
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_lenet5_1998_sees_bytes_as_the_paper_has_them():
+    model = lenet5c.lenet5_1998()
+    images = np.zeros((2, 28, 28), np.uint8)
+    images[:, 0, 0] = 255
+    model.fit(images, [3, 5], epochs=1, recipe="1998")
+    scale, offset, background, *_ = model.stage.for_core()
+    assert (offset, 255 * scale + offset) == pytest.approx((-0.1, 1.175))
+    assert background == pytest.approx(-0.1)
 
 
 def test_mlp_has_one_hidden_layer_of_100():
@@ -113,6 +149,7 @@ def test_networks_by_name_are_the_functions():
         "mlp": lenet5c.mlp,
         "cnn3": lenet5c.cnn3,
         "resnet18": lenet5c.resnet18,
+        "lenet5-1998": lenet5c.lenet5_1998,
     }
 
 
@@ -245,7 +282,8 @@ def test_size_is_an_option_of_every_network(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "least"), [("lenet5", 16), ("mlp", 1), ("cnn3", 18), ("resnet18", 1)]
+    ("name", "least"),
+    [("lenet5", 16), ("lenet5-1998", 16), ("mlp", 1), ("cnn3", 18), ("resnet18", 1)],
 )
 def test_too_small_a_size_is_refused_with_the_smallest_that_works(name, least):
     make = networks.NETWORKS[name]

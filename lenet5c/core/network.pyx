@@ -39,6 +39,9 @@ from lenet5c.core.places import as_run, places, runs_layerwise
 cdef extern from "Python.h":
     int PyBUF_FORMAT
 
+cdef enum:
+    SMALL = 1 << 18  # parameters: to wake threads for their update would take longer
+
 lanes_per_block = LANES
 compiler = LENET5C_COMPILER.decode()
 version = LENET5C_VERSION.decode()
@@ -373,7 +376,7 @@ cdef class Network:
                     length = sqrt(squares(call.gradient, n))
                     if length > clip_norm:
                         scale_vector(call.gradient, n, <float>(clip_norm / length))
-                run_update(&u, rates[batch], threads)
+                run_update(&u, rates[batch], 1 if n < SMALL else threads)
                 if average is not None:
                     run_average(
                         &average[0], &parameters[0], average.shape[0], 1 - decays[batch],

@@ -179,7 +179,7 @@ class _Run:
 
     def _train_epoch(self, epoch: int) -> None:
         """Its batches from `self.batch` on, then what comes at its end."""
-        options, state = self.options, self.state
+        state = self.state
         if self.batch == 0:
             self.epoch_began = time.perf_counter()
             self.model.passes += 1  # one that was begun counts

@@ -6,6 +6,7 @@ import json
 import math
 import pickle
 import subprocess
+from typing import Any
 
 import numpy as np
 import pytest
@@ -987,3 +988,60 @@ def test_steps_are_bounded(options, images, labels):
         model = lenet5c.lenet5(activation="relu", seed=seed, **make)
         model.fit(x, y, **fit)
         assert model.evaluate(images, labels).accuracy > 0.9
+
+
+# Small batches, several in a call
+
+
+def settings(which: str) -> dict[str, Any]:
+    """Of `fit`, with objects of its own."""
+    return {
+        "SGD": {"batch_size": 1},
+        "AdamW, clipped": {
+            **{"batch_size": 3, "clip_norm": 0.1, "optimizer": lenet5c.AdamW()},
+            **{"label_smoothing": 0.1, "augment": lenet5c.Augment()},
+        },
+        "SDLM, averaged": {
+            **{"batch_size": 2, "optimizer": lenet5c.SDLM(samples=20)},
+            **{"weight_average": 0.9, "class_weight": "balanced", "loss": "map"},
+        },
+    }[which] | {"epochs": 2, "seed": 3, "schedule": "cosine"}
+
+
+@pytest.mark.parametrize("which", ["SGD", "AdamW, clipped", "SDLM, averaged"])
+def test_batches_that_go_together_come_to_the_bits_of_one_at_a_time(
+    which, small_images, labels
+):
+    """A callback that sees each batch has them one at a time."""
+    found = []
+    for callbacks, threads in (([], 1), ([], 2), ([OnBatch()], 1)):
+        model = lenet5c.lenet5()
+        images = small_images[:39]
+        options = settings(which) | {"callbacks": callbacks, "threads": threads}
+        history = model.fit(images, labels[:39], **options)
+        steps = -(-39 // options["batch_size"]) * 2
+        assert options.get("optimizer", None) is None or (
+            options["optimizer"].steps == steps
+        )
+        found.append((model.state_vector.tobytes(), history.loss, history.accuracy))
+        if callbacks:
+            assert callbacks[0].calls == steps
+    assert found[0] == found[1] == found[2]
+
+
+class OnBatch:
+    def __init__(self):
+        self.calls = 0
+
+    def on_batch_end(self, state):
+        self.calls += 1
+
+
+def test_a_loss_that_is_not_finite_ends_batches_that_go_together(small_images, labels):
+    model = lenet5c.lenet5()
+    optimizer = lenet5c.SGD(1e30)
+    with pytest.raises(lenet5c.TrainingError, match=r"in epoch 1, batch \d+;"):
+        model.fit(
+            small_images, labels, optimizer=optimizer, batch_size=1, clip_norm=1e30
+        )
+    assert np.isfinite(model.state_vector).all()

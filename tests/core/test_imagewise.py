@@ -1,0 +1,159 @@
+"""Batches of a few images, which go one by one."""
+
+import math
+
+import numpy as np
+import pytest
+
+import lenet5c
+from lenet5c import (
+    AvgPool2d,
+    Conv2d,
+    Dense,
+    Dropout,
+    LeakyReLU,
+    MaxPool2d,
+    RadialBasis,
+    ScaledTanh,
+    Subsampling2d,
+    Tanh,
+)
+from lenet5c._support.cores import core
+from lenet5c.functional import AS_IT_IS
+from lenet5c.graph import for_core, lower
+
+NETWORKS = {
+    "lenet5": (lenet5c.lenet5().layers, (1, 32, 32)),
+    "lenet5-1998": (lenet5c.lenet5_1998().layers, (1, 32, 32)),
+    "narrow": (
+        [
+            *(Conv2d(3, (2, 5), padding=1), LeakyReLU(0.1), MaxPool2d(2, 1)),
+            *(Conv2d(19, 3, bias=False), Tanh(), Dropout(0.3), Dense(17)),
+            *(ScaledTanh(), RadialBasis(5)),
+        ],
+        (2, 7, 6),
+    ),
+    "wide": (
+        [
+            *(Conv2d(33, 5, padding=2), Tanh(), Subsampling2d(3, 2)),
+            *(Conv2d(20, 7), Tanh(), AvgPool2d(2), Dense(3)),
+        ],
+        (3, 30, 41),
+    ),
+    "tiny": ([Conv2d(1, 1), Tanh(), Conv2d(2, 1), Dense(3)], (1, 1, 1)),
+}
+
+
+def built(name, images):
+    """The network, planned for so many images one by one, and something to train on."""
+    layers, shape = NETWORKS[name]
+    *_, (_, _, last) = lenet5c.layers.walk(layers, shape)
+    classes = math.prod(last)
+    model = lenet5c.Model(layers, input_shape=shape, classes=classes, seed=3)
+    nodes = for_core(lower(model.layers, shape, training=True), input_gradient=True)
+    rng = np.random.default_rng(7)
+    x = rng.normal(size=(9, *shape)).astype(np.float32)
+    labels = rng.integers(classes, size=9).astype(np.int32)
+    network = core.Network(nodes, shape, False, images=images)
+    return network, (model.state_vector, x, AS_IT_IS), labels
+
+
+def gradient_of(network, arguments, labels, indices, threads=1, **options):
+    gradient = np.full(network.parameter_count, np.nan, np.float32)
+    indices = np.asarray(indices, np.intp)
+    found = network.loss_and_gradient(
+        *arguments, indices, labels, gradient, threads, **options
+    )
+    return found, gradient
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "narrow"])
+@pytest.mark.parametrize("count", [1, 2, 5, 8])
+def test_a_few_images_are_as_those_of_a_block(name, count):
+    """But for the order of sums (and, in "narrow", for what dropout leaves out)."""
+    found = [
+        gradient_of(*built(name, images), np.arange(count)) for images in (0, count)
+    ]
+    (of_block, gradient), (of_images, other) = found
+    assert of_images == pytest.approx(of_block, rel=1e-5)
+    most = np.abs(gradient).max()
+    np.testing.assert_allclose(other, gradient, rtol=0, atol=2e-5 * most)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_same_bits_for_any_number_of_threads(name):
+    network, *rest = built(name, 8)
+    options = {"seed": 4, "epoch": 2, "smoothing": 0.1}
+    expected = gradient_of(network, *rest, [5, 1, 8, 0, 2, 2, 7], **options)
+    for threads in (2, 3, 7, 16):
+        found = gradient_of(network, *rest, [5, 1, 8, 0, 2, 2, 7], threads, **options)
+        assert found[0] == expected[0]
+        np.testing.assert_array_equal(found[1], expected[1])
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_gradient_can_be_added_to(name):
+    network, arguments, labels = built(name, 8)
+    whole = gradient_of(network, arguments, labels, np.arange(6))[1]
+    parts = np.zeros(network.parameter_count, np.float32)
+    for part, add in ((np.arange(4), False), (np.arange(4, 6), True)):
+        network.loss_and_gradient(
+            *arguments, part, labels, parts, 1, mean_over=6, add=add
+        )
+    most = np.abs(whole).max()
+    np.testing.assert_allclose(parts, whole, rtol=0, atol=1e-5 * most)
+
+
+def test_what_an_earlier_call_left_behind_a_map_changes_nothing():
+    """Registers reach behind maps: what lies there is multiplied by 0."""
+    network, (state, x, stage), labels = built("wide", 1)
+    expected = gradient_of(network, (state, x, stage), labels, [3])[1]
+    nothing = np.full_like(state, np.nan)
+    for count in (9, 1):  # a block and an image of a network that has diverged
+        gradient_of(network, (nothing, x, stage), labels, np.arange(count))
+    found = gradient_of(network, (state, x, stage), labels, [3])[1]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_augmentation_is_that_of_a_block():
+    """An image is changed by its number and the pass alone."""
+    found = [
+        gradient_of(
+            *built("lenet5", images),
+            [4, 6],
+            augment=lenet5c.Augment(noise=0.1).for_core(lenet5c.lenet5().stage),
+            seed=3,
+            epoch=5,
+        )[1]
+        for images in (0, 2)
+    ]
+    most = np.abs(found[0]).max()
+    np.testing.assert_allclose(found[1], found[0], rtol=0, atol=2e-5 * most)
+
+
+def test_dropout_leaves_out_its_share_of_each_image():
+    """Forward and backward the same, and no two images or passes alike."""
+    layers = [Dropout(0.4, name="D")]
+    network = core.Network(
+        for_core(lower(layers, (1, 40, 50), training=True), True),
+        (1, 40, 50),
+        False,
+        images=2,
+    )
+    ones = np.ones((2, 1, 40, 50), np.float32)
+    dx = np.empty((2, 2000), np.float32)
+    nothing = np.empty(0, np.float32)
+    network.backward(nothing, ones, AS_IT_IS, ones.reshape(2, -1), nothing, dx, 1)
+    kept = dx > 0
+    assert np.unique(dx).tolist() == pytest.approx([0, 1 / 0.6])
+    assert kept.mean() == pytest.approx(0.6, abs=0.03)
+    assert (kept[0] == kept[1]).mean() == pytest.approx(0.52, abs=0.05)
+
+
+def test_what_has_no_kernel_for_one_image_is_refused_by_name():
+    layers = [Conv2d(2, 3, stride=2, name="HALVED"), Dense(3, name="OUTPUT")]
+    nodes = for_core(lower(layers, (1, 9, 9), training=True))
+    message = "^the core has no kernel for one image alone of conv2d 'HALVED'$"
+    with pytest.raises(ValueError, match=message):
+        core.Network(nodes, (1, 9, 9), False, images=1)
+    core.Network(nodes, (1, 9, 9), False)  # blocks then
