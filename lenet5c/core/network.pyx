@@ -319,7 +319,7 @@ cdef class Network:
         const int[::1] labels not None, float[::1] gradient not None, rule,
         list state not None, Py_ssize_t steps, const double[::1] rates not None,
         const double[::1] decays not None, int threads, *, float[::1] average=None,
-        float clip_norm=INFINITY, const float[::1] weights=None, float smoothing=0,
+        double clip_norm=INFINITY, const float[::1] weights=None, float smoothing=0,
         augment=None, uint64_t seed=0, uint64_t epoch=0,
         loss=(CROSS_ENTROPY, INFINITY),
     ):
@@ -379,8 +379,8 @@ cdef class Network:
                 run_update(&u, rates[batch], 1 if n < SMALL else threads)
                 if average is not None:
                     run_average(
-                        &average[0], &parameters[0], average.shape[0], 1 - decays[batch],
-                        threads,
+                        &average[0], &parameters[0], average.shape[0],
+                        1 - <float>decays[batch], threads,
                     )
             batch += 1
         self.scratches.append(space)
