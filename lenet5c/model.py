@@ -346,7 +346,7 @@ class Model(Displayed):
         callbacks: Sequence[Callback] = (),
         verbose: bool = False,
         recipe: str | Recipe | None = None,
-        loss: str | Loss = "cross-entropy",
+        loss: str | Loss | None = None,
         label_smoothing: float | None = None,
         weight_average: float | None = None,
         clip_norm: float | None = None,
@@ -971,22 +971,26 @@ class Model(Displayed):
 
         Parameters
         ----------
-        pixels, codes, gradient, threads, loss, weights, smoothing, augment, seed, epoch
-            As in `loss_of_batch`.
+        pixels : (N, C, H, W) uint8 or float32, C-contiguous
         indices : (B,) intp
             The images of all batches.
         batch_size : int
             Of all batches but the last.
+        codes, gradient
+            As in `loss_of_batch`.
         optimizer : Optimizer
             With a `rule`, and prepared.
         rates : sequence of float
             The learning rate of each batch.
+        threads : int
         average : (state,) float32 or None, changed
             The moving average of parameters and buffers.
         decays : sequence of float
             That of `average`, of each batch.
         clip_norm : float or None
             The largest norm of a gradient.
+        loss, weights, smoothing, augment, seed, epoch
+            As in `loss_of_batch`.
 
         Returns
         -------

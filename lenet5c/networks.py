@@ -76,8 +76,8 @@ DIGIT_CODES = tuple(
     )
     for bitmap in BITMAPS
 )
-"""Codes of the ten digits, 84 numbers each: bitmaps of printed digits, +1 where they are
-black and -1 where they are white (LeCun, Bottou, Bengio, Haffner 1998, Fig. 3)."""
+"""Codes of the ten digits, 84 numbers each: bitmaps of printed digits, where black is 1
+and white -1 (LeCun, Bottou, Bengio, Haffner 1998, Fig. 3)."""
 
 POOLINGS = {"avg": AvgPool2d, "max": MaxPool2d}
 

@@ -290,14 +290,13 @@ class TrainingOptions:
         ),
     )
     loss: Loss = option(
-        "cross-entropy",
+        None,
         _by(as_loss),
         same=_text,
         flag=_training(
             "what is made small; mle is for networks that end with RadialBasis "
-            "(default: cross-entropy)",
+            f"(default: {USUAL.loss})",
             choices=LOSSES,
-            default="cross-entropy",
         ),
     )
     label_smoothing: float = option(

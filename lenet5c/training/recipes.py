@@ -13,6 +13,7 @@ from typing import Any
 from lenet5c._support.checks import whole
 from lenet5c._support.habits import choose
 from lenet5c.data.augment import Augment
+from lenet5c.training.losses import Loss
 from lenet5c.training.optimizers import SDLM, SGD, AdamW, Optimizer
 from lenet5c.training.schedules import Schedule
 
@@ -42,7 +43,7 @@ class Recipe:
     batch_size : int
     optimizer : function
         Makes a new optimizer for each training.
-    schedule, augment, label_smoothing, weight_average, clip_norm
+    schedule, augment, label_smoothing, weight_average, clip_norm, loss
         As in `Model.fit`.
 
     Examples
@@ -60,6 +61,7 @@ class Recipe:
     label_smoothing: float = 0.0
     weight_average: float = 0.0
     clip_norm: float | None = 1.0
+    loss: str | Loss = "cross-entropy"
 
     def value(self, name: str) -> Any:
         """Return what it has for the argument `name` of `fit`; None for nothing.
@@ -84,7 +86,13 @@ class Recipe:
 # A network that is not named here takes the careful one.
 # At 0.1 networks of ReLU without batch normalisation lose their way: on the digits cnn3
 # diverged or stayed at chance with one seed in two.
-SGD_RATES = {"lenet5": 0.1, "mlp": 0.05, "cnn3": 0.02, "resnet18": 0.1}
+SGD_RATES = {
+    "lenet5": 0.1,
+    "mlp": 0.05,
+    "cnn3": 0.02,
+    "resnet18": 0.1,
+    "lenet5-1998": 0.02,
+}
 """The learning rate of SGD, by network."""
 CAREFUL_RATE = 0.02
 
@@ -96,13 +104,14 @@ RECIPES: dict[str, Recipe] = {
         augment=Augment(shift=1.5, rotate=8, scale=0.1, elastic=15),
     ),
     # LeCun, Bottou, Bengio, Haffner 1998, "Gradient-based learning applied to document
-    # recognition", section III.B.
+    # recognition", section III.B, but for mu (docs/lenet5_1998.md)
     "1998": Recipe(
         epochs=20,
         batch_size=1,
-        optimizer=SDLM,
+        optimizer=partial(SDLM, mu=1.0),
         schedule="lenet5-1998",
         clip_norm=None,
+        loss="map",
     ),
 }
 """The recipes that ``fit(recipe=...)`` takes by name."""
@@ -129,6 +138,7 @@ RECIPES_OF: dict[str, Recipe] = {
         optimizer=partial(SGD, SGD_RATES["resnet18"], weight_decay=5e-4),
         augment=Augment(shift=2, rotate=10, scale=0.1),
     ),
+    "lenet5-1998": RECIPES["1998"],
 }
 """The recipes of ``lenet5c compare``, by network: tuned on held-out training images of
 MNIST; what was tried is in docs/compare.md."""

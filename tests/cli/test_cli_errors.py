@@ -101,7 +101,7 @@ def test_what_was_meant_is_said(arguments, meant, help_of, capsys):
         ("train -e 3", "unrecognized arguments: -e 3 (`lenet5c train --help`"),
         ("info more", "unrecognized arguments: more (`lenet5c info --help`"),
         ("--json info", "--json; options follow the command (`lenet5c --help`"),
-        ("train --network vgg", "resnet18) (`lenet5c train --help`"),
+        ("train --network vgg", "lenet5-1998) (`lenet5c train --help`"),
         ("train --epochs", "--epochs: expected one argument (`lenet5c train --help`"),
         ("train --batch-size -1", "not '-1' (`lenet5c train --help`"),
         ("predict", "required: MODEL, FILE (`lenet5c predict --help`"),

@@ -123,7 +123,7 @@ def test_each_network_has_a_recipe_and_a_line_in_the_article(network):
     assert built.parameter_count == pytest.approx(article.parameters, rel=0.05)
     assert 0.97 < article.accuracy < 1
     assert 60 < article.training_seconds <= 600
-    assert RECIPES_OF.keys() == comparison.ARTICLE.keys()
+    assert RECIPES_OF.keys() - comparison.ARTICLE.keys() == {"lenet5-1998"}
 
 
 def test_a_network_by_name_is_trained_with_its_recipe(quick):
@@ -348,7 +348,10 @@ def test_a_model_file_is_measured_once_and_blank_where_it_is_not_trained(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--networks", "vgg"], "--networks: expected lenet5, mlp, cnn3, resnet18, a"),
+        (
+            ["--networks", "vgg"],
+            "--networks: expected lenet5, mlp, cnn3, resnet18, lenet5-1998, a",
+        ),
         (["--networks", "none.py:f"], "--networks: none.py:f: there is no file"),
         (["--networks", "none.lenet5c"], "got 'none.lenet5c'"),
         (["--networks", "mlp,"], "--networks: expected different names"),

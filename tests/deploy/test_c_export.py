@@ -320,7 +320,7 @@ def test_no_two_networks_can_have_a_name_in_common():
     """No name ends in another one, so the networks a and a_b have none in common."""
     names = identifiers() | {"pixels", "tanh_table"}
     assert {"conv", "max_pool_padded", "H", "predict", "workspace"} <= names
-    parts = {"weight", "bias", "multiplier", "scales"}
+    parts = {"weight", "bias", "multiplier", "scales", "codes"}
     text = Path(export_c.__file__).read_text()
     assert set(re.findall(r'of_layer\([\w.]+, "(\w+)"\)', text)) <= parts
     for name in names:
