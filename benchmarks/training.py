@@ -1,6 +1,7 @@
 """Training speed against PyTorch, in turns on the same machine and threads.
 
-    python benchmarks/training.py [--threads 2] [--rounds 7] [--no-peer]
+    python benchmarks/training.py [--threads 2] [--rounds 7] [--batches 1,2,4,8]
+        [--no-peer]
 
 lenet5c: a whole `fit` call on uint8 images, packing included. PyTorch: the same
 network, batch and optimizer on float32 images that are ready in memory; eager, and
@@ -23,7 +24,7 @@ from common import (
 
 import lenet5c
 
-BATCHES = (32, 64, 256)
+BATCHES = "32,64,256"
 
 
 def ours(batch_size: int, threads: int):
@@ -48,7 +49,7 @@ def pytorch(batch_size: int, threads: int, compiled: bool):
     from torch import nn
 
     torch.set_num_threads(threads)
-    images, labels = noise(4096)
+    images, labels = noise(min(4096, 256 * batch_size))
     x = torch.zeros(len(images), 1, 32, 32)
     x[:, 0, 2:30, 2:30] = torch.from_numpy(images) / 255
     y = torch.from_numpy(labels)
@@ -73,16 +74,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--batches", default=BATCHES, help=f"default: {BATCHES}")
     parser.add_argument("--no-peer", action="store_true", help="lenet5c alone")
     arguments = parser.parse_args()
     threads = arguments.threads
     print(machine())
     peak = peak_gflops(threads)
     print(f"multiply-add peak, {threads} threads: {peak:.0f} GFLOP/s\n")
-    rows = [("batch", "lenet5c img/s", "GFLOP/s", "of peak")]
+    rows = [("batch", "lenet5c img/s", "us/img", "GFLOP/s", "of peak")]
     if not arguments.no_peer:
         rows[0] += ("PyTorch img/s", "ratio", "compiled img/s", "ratio")
-    for batch_size in BATCHES:
+    for batch_size in map(int, arguments.batches.split(",")):
         mine = ours(batch_size, threads)
         peers = []
         if not arguments.no_peer:
@@ -102,6 +104,7 @@ def main() -> None:
         row = [
             str(batch_size),
             f"{speed:,.0f}",
+            f"{1e6 / speed:.1f}",
             f"{gflops:.0f}",
             f"{gflops / peak:.0%}",
         ]
