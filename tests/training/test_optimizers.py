@@ -254,9 +254,13 @@ def test_options_have_the_documented_defaults():
     assert repr(lenet5c.SDLM()) == "SDLM(learning_rate=0.0005, mu=0.02, samples=500)"
 
 
-@pytest.mark.parametrize(("samples", "mu"), [(0, 0.1), (2.5, 0.1), (None, 0.1), (5, 0)])
-def test_sdlm_refuses_no_samples_and_no_mu_by_name(samples, mu):
-    with pytest.raises((TypeError, ValueError), match="^samples: " if mu else "^mu: "):
+@pytest.mark.parametrize(
+    ("samples", "mu"),
+    [(0, 0.1), (2.5, 0.1), (None, 0.1), (5, 0), (5, 1e-50), (5, 1e39)],
+)
+def test_sdlm_refuses_no_samples_and_a_mu_beyond_float32_by_name(samples, mu):
+    argument = "samples" if mu == 0.1 else "mu"
+    with pytest.raises((TypeError, ValueError), match=f"^{argument}: "):
         lenet5c.SDLM(samples=samples, mu=mu)
 
 
