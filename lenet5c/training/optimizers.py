@@ -313,7 +313,8 @@ class SDLM(Optimizer):
         At least 0. The rate of a parameter whose h is 0 is this over mu.
     mu : float
         Keeps the rates of parameters small on which the loss hardly depends. 0.02 is
-        the paper's; ``recipe="1998"`` has 1, as LeNet-5 does not learn with less.
+        the paper's; ``recipe="1998"`` has 1, as `lenet5_1998` does not learn with that
+        (docs/lenet5_1998.md).
     samples : int
         How many images h is estimated from; all, if there are not so many.
 
