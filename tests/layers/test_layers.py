@@ -451,8 +451,8 @@ def test_codes_that_are_none_are_refused(codes, error, said):
 
 
 def test_codes_of_another_length_than_the_input_are_refused():
-    layers = [RadialBasis(2, codes=np.zeros((2, 3)))]
-    with pytest.raises(ValueError, match=r"codes: expected 4 numbers .* got 3"):
+    layers = [RadialBasis(2, codes=np.zeros((2, 3)), name="OUT")]
+    with pytest.raises(ValueError, match=r"^OUT: codes: expected 4 numbers .* got 3"):
         lenet5c.Model(layers, input_shape=(4, 1, 1), classes=2)
 
 
