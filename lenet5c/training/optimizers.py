@@ -363,15 +363,21 @@ class SDLM(Optimizer):
         from lenet5c.training.curvature import gauss_newton_diagonal
 
         self.prepare(model.parameter_vector)
-        h = gauss_newton_diagonal(
-            *(model, pixels, order[: self.samples]),
-            weights=weights,
-            loss=loss,
-            augment=augment,
-            seed=seed,
-            epoch=epoch,
-            threads=threads,
-        )
+        with np.errstate(over="ignore", invalid="ignore"):
+            h = gauss_newton_diagonal(
+                *(model, pixels, order[: self.samples]),
+                weights=weights,
+                loss=loss,
+                augment=augment,
+                seed=seed,
+                epoch=epoch,
+                threads=threads,
+            )
+        if not np.isfinite(h).all():
+            raise ValueError(
+                "optimizer: expected second derivatives that float32 can hold, got "
+                f"infinite ones for {self!r}: images or weights are too large"
+            )
         np.copyto(self.state[0], 1 / (np.float32(self.mu) + h))
 
     def rule(self) -> tuple[str | float, ...]:

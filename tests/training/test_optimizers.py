@@ -356,6 +356,15 @@ def test_before_a_pass_sdlm_takes_its_rates_from_the_first_images(small_images):
     np.testing.assert_allclose(optimizer.state[0], 1 / (0.02 + h), rtol=1e-6)
 
 
+def test_second_derivatives_beyond_float32_are_refused(small_images, labels):
+    images = small_images.astype(np.float32) * np.float32(1e20)
+    model = lenet5c.lenet5()
+    before = model.parameter_vector.copy()
+    with pytest.raises(ValueError, match=r"^optimizer: .* images or weights"):
+        model.fit(images, labels, optimizer="sdlm")
+    np.testing.assert_array_equal(model.parameter_vector, before)
+
+
 def test_sdlm_makes_no_step_without_rates_for_these_parameters(small_images, labels):
     batch = small_images[:16], labels[:16]
     pixels, order = small_images[:, np.newaxis], np.arange(len(small_images))
