@@ -627,8 +627,8 @@ def _fingerprint(model: Trainable) -> dict[str, Any]:
         "version": __version__,
         "layers": [layer_to_dict(layer) for layer in model.layers],
         "input_shape": list(model.input_shape),
-        "codes": {
-            layer.name: hash_of(model.buffers[f"{layer.name}.codes"])
+        **{
+            f"codes of {layer.name}": hash_of(model.buffers[f"{layer.name}.codes"])
             for layer, *_ in walk(model.layers, model.input_shape)
             if isinstance(layer, RadialBasis)
         },

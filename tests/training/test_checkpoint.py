@@ -780,14 +780,14 @@ def dense() -> lenet5c.Model:
 
 def test_a_network_with_other_codes_is_another_one(small_images, labels, tmp_path):
     def network(codes):
-        layers = [lenet5c.Dense(4), lenet5c.RadialBasis(10, codes=codes)]
+        layers = [lenet5c.Dense(4), lenet5c.RadialBasis(10, codes=codes, name="R")]
         return lenet5c.Model(layers, input_shape=(1, 12, 12))
 
     codes = np.random.default_rng(0).choice([-1, 1], (2, 10, 4))
     options = {"epochs": 1, "checkpoint": tmp_path, "resume": True}
     network(codes[0]).fit(small_images, labels, **options)
     network(codes[0]).fit(small_images, labels, **options)
-    with pytest.raises(ValueError, match="other settings: codes: expected"):
+    with pytest.raises(ValueError, match="other settings: codes of R: expected"):
         network(codes[1]).fit(small_images, labels, **options)
 
 
