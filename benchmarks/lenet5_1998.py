@@ -49,7 +49,8 @@ def numbers(plan: Plan) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", choices=SEEDS, default=[*SEEDS])
-    parser.add_argument("--seeds", type=int, help="default: 5, of the others 3")
+    usual = ", ".join(f"{count} of {name}" for name, count in SEEDS.items())
+    parser.add_argument("--seeds", type=int, help=f"default: {usual}")
     parser.add_argument("--epochs", type=int, help="default: 20")
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--folder", type=Path)

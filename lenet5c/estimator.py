@@ -111,10 +111,12 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Rows of X are taken as square images; what is missing to a square is filled. Images
     (n_samples, H, W) and (n_samples, C, H, W) are taken as they are. Small ones are
     enlarged (`image_size`). They are centred in the network's input and may not be
-    larger: 32x32 for "lenet5" and "resnet18", 28x28 for "mlp" and "cnn3".
+    larger: 32x32 for "lenet5", "lenet5-1998" and "resnet18", 28x28 for "mlp" and
+    "cnn3".
 
     All values are standardised with one mean and one deviation, those of the training
-    data; around an image is the mean. So it makes no difference whether pixels go to
+    data; around an image is the mean. That is so for a network with an input stage of
+    its own, too, as "lenet5-1998" has. So it makes no difference whether pixels go to
     255 or to 1, as long as they do so in every call. For features of different units
     put a StandardScaler in front.
 
@@ -123,7 +125,8 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    network : {"lenet5", "mlp", "cnn3", "resnet18"} or function, default="lenet5"
+    network : {"lenet5", "mlp", "cnn3", "resnet18", "lenet5-1998"} or function, \
+            default="lenet5"
         A function is called with ``classes=``, ``channels=`` and ``seed=`` and returns
         a `lenet5c.Model`.
     activation : {"tanh", "scaled-tanh", "relu", "sigmoid", "leaky-relu"} or None, \

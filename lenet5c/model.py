@@ -405,7 +405,7 @@ class Model(Displayed):
         recipe : str, Recipe or None
             What the arguments that are None mean: "default", "best" or
             "1998" (lenet5c.recipes).
-        loss : str or Loss
+        loss : str, Loss or None
             What is made small: "cross-entropy", "mle" or "map", or an object of
             lenet5c.losses. It is what the history has as `loss`; validation and
             `evaluate` report the cross-entropy.

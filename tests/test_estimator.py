@@ -146,6 +146,22 @@ def test_values_are_standardised_with_one_mean_and_one_deviation(three):
     np.testing.assert_allclose(images.reshape(90, 4), expected, atol=1e-3)
 
 
+def test_an_input_stage_of_the_network_gives_way_to_the_standardisation(digits):
+    """`lenet5_1998` has one, which floats from 0 to 16 would be no good for."""
+    X, y = digits
+
+    def network(classes, channels, seed):
+        model = lenet5c.lenet5_1998(classes=classes, channels=channels, seed=seed)
+        shape = model.input_shape
+        return lenet5c.Model(model.layers, input_shape=shape, seed=seed)
+
+    found = [
+        quick(network=each, max_iter=1).fit(X, y).predict_proba(X[:9])
+        for each in ("lenet5-1998", network)
+    ]
+    np.testing.assert_array_equal(*found)
+
+
 def test_features_stand_on_the_smallest_square_around_which_is_the_mean(three):
     X = np.hstack([three[0], three[0][:, :1]])
     clf = quick(image_size=None).fit(X, three[1])

@@ -14,9 +14,6 @@ PROGRAM = Path(__file__).parent.parent / "benchmarks" / "lenet5_1998.py"
 pytestmark = pytest.mark.skipif(
     not PROGRAM.exists(), reason="the tests are without their source tree"
 )
-whole = pytest.mark.skipif(
-    not hasattr(lenet5c, "lenet5_1998"), reason="lenet5_1998 is not there yet"
-)
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +21,6 @@ def _benchmarks(monkeypatch):
     monkeypatch.syspath_prepend(PROGRAM.parent)
 
 
-@whole
 def test_the_networks_have_as_many_weights_as_the_papers():
     from published.networks import NETWORKS
 
@@ -68,7 +64,6 @@ def test_a_pass_that_was_trained_again_counts_once(tmp_path):
     assert [line["loss"] for line in one.passes(tmp_path)] == [0, 3, 4]
 
 
-@whole
 def test_the_experiments_run_and_what_is_done_is_not_done_again(tmp_path):
     pytest.importorskip("rich")
     pytest.importorskip("matplotlib")

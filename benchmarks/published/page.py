@@ -329,7 +329,8 @@ def networks_sections(
         texts={0},
     )
     words = (
-        "All are trained as LeNet-5 is, one pattern at a time with second-order rates, "
+        "All are trained as LeNet-5 is, one pattern at a time, 1000-10 and 500-150-10 "
+        "eight, with second-order rates, "
         f"for {counted(plan.epochs, 'pass')}. Units are scaled tanh, and all but "
         "LeNet-5 have softmax and cross-entropy, which is a choice: the paper does not "
         "say."

@@ -71,8 +71,8 @@ class RadialBasis(Layer):
         inputs = math.prod(shape)
         if self.codes is not None and np.shape(self.codes)[1] != inputs:
             raise ValueError(
-                f"codes: expected {inputs} numbers for each output, as the input has, "
-                f"got {np.shape(self.codes)[1]}"
+                f"{self.name or 'RadialBasis'}: codes: expected {inputs} numbers for "
+                f"each output, as the input has, got {np.shape(self.codes)[1]}"
             )
         return (self.outputs, 1, 1)
 

@@ -34,9 +34,11 @@ class History(Displayed):
     ----------
     loss, accuracy : list of float
         Mean over the epoch's images, each seen by the weights of its time, with the
-        augmentation, label smoothing and weights of images that training had.
+        augmentation, label smoothing and weights of images that training had. The loss
+        is the one that was minimised.
     validation_loss, validation_accuracy : list of float
-        After the epoch; empty without validation.
+        After the epoch; empty without validation. The loss is the cross-entropy,
+        whatever was minimised.
     learning_rate : list of float
         Of the epoch's last batch.
     seconds : list of float

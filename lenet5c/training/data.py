@@ -13,7 +13,7 @@ from lenet5c.interfaces import Trainable
 from lenet5c.training.options import ClassWeight, TrainingOptions, Validation
 from lenet5c.training.schedules import ReduceOnPlateau
 
-__all__ = ["HeldOut", "TrainingData"]
+__all__ = ["HeldOut", "TrainingData", "hash_of"]
 
 Vector = NDArray[np.float32]
 
@@ -103,17 +103,17 @@ class TrainingData(NamedTuple):
         return {
             "classes": self.classes.tolist(),
             "images": _told(pixels),
-            "labels": _hash_of(self.codes),
-            "training images": _hash_of(self.train),
+            "labels": hash_of(self.codes),
+            "training images": hash_of(self.train),
             "weights of images": (
-                None if self.weights is None else _hash_of(self.weights)
+                None if self.weights is None else hash_of(self.weights)
             ),
             "validation images": (
                 None
                 if held_out is None or held_out.pixels is pixels
                 else _told(held_out.pixels)
             ),
-            "validation labels": None if held_out is None else _hash_of(held_out.codes),
+            "validation labels": None if held_out is None else hash_of(held_out.codes),
         }
 
 
@@ -268,10 +268,11 @@ def _class_weights(
 
 
 def _told(pixels: NDArray[Any]) -> str:
-    return f"{pixels.shape} {pixels.dtype} {_hash_of(pixels)}"
+    return f"{pixels.shape} {pixels.dtype} {hash_of(pixels)}"
 
 
-def _hash_of(array: NDArray[Any]) -> str:
+def hash_of(array: NDArray[Any]) -> str:
+    """32 hexadecimal digits that tell an array's numbers from others."""
     import hashlib  # here: loads OpenSSL, which not every training needs
 
     content = np.ascontiguousarray(array).data.cast("B")

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from lenet5c._support.cores import core, isa
 from lenet5c._support.warn import callers_level
 from lenet5c.interfaces import Trainable
-from lenet5c.layers import BatchNorm2d, layer_to_dict, walk
+from lenet5c.layers import BatchNorm2d, RadialBasis, layer_to_dict, walk
 from lenet5c.report.history import History
 from lenet5c.training.callbacks import (
     Callback,
@@ -24,7 +24,7 @@ from lenet5c.training.callbacks import (
     epoch_function,
     logger,
 )
-from lenet5c.training.data import TrainingData
+from lenet5c.training.data import TrainingData, hash_of
 from lenet5c.training.optimizers import Optimizer
 from lenet5c.training.options import TrainingOptions
 from lenet5c.training.schedules import ReduceOnPlateau, Watch
@@ -230,13 +230,10 @@ class _Run:
         """How many batches one call takes: several where they are so small that Python
         would take a good part of the time, and up to the next check of the weights."""
         options = self.options
-        folder = self.folder
-        saves = folder is not None and folder.every_seconds is not None
         if (
             options.batch_size > SMALL_BATCH
             or options.accumulate > 1
             or self.each_batch
-            or saves
             or type(options.optimizer).step is not Optimizer.step
         ):
             return 1
@@ -630,4 +627,9 @@ def _fingerprint(model: Trainable) -> dict[str, Any]:
         "version": __version__,
         "layers": [layer_to_dict(layer) for layer in model.layers],
         "input_shape": list(model.input_shape),
+        **{
+            f"codes of {layer.name}": hash_of(model.buffers[f"{layer.name}.codes"])
+            for layer, *_ in walk(model.layers, model.input_shape)
+            if isinstance(layer, RadialBasis)
+        },
     }

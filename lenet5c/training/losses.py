@@ -194,7 +194,7 @@ def as_loss(loss: Any) -> Loss:
         return make()
     if isinstance(loss, Loss) and type(loss) is not Loss:
         return loss
-    known = isinstance(loss, type) and issubclass(loss, Loss)
+    known = isinstance(loss, type) and loss in LOSSES.values()
     hint = f"; write {loss.__name__}()" if known else ""
     raise TypeError(
         f"loss: expected a name or one of lenet5c.losses, got {loss!r}{hint}"

@@ -312,7 +312,9 @@ class SDLM(Optimizer):
     learning_rate : float
         At least 0. The rate of a parameter whose h is 0 is this over mu.
     mu : float
-        Above 0: keeps the rates of parameters finite on which the loss hardly depends.
+        Keeps the rates of parameters small on which the loss hardly depends. 0.02 is
+        the paper's; ``recipe="1998"`` has 1, as `lenet5_1998` does not learn with that
+        (docs/lenet5_1998.md).
     samples : int
         How many images h is estimated from; all, if there are not so many.
 
@@ -337,9 +339,7 @@ class SDLM(Optimizer):
         self, learning_rate: float = 5e-4, *, mu: float = 0.02, samples: int = 500
     ) -> None:
         super().__init__(learning_rate)
-        self.mu = number("mu", mu, 0, math.inf)
-        if self.mu == 0:
-            raise ValueError("mu: expected x > 0, got 0")
+        self.mu = number("mu", mu, 1e-30, 1e30)  # so that 1 / mu is one of float32
         self.samples = whole("samples", samples, 1, 2**63)
 
     def check(self, model: "Trainable") -> None:
@@ -363,15 +363,21 @@ class SDLM(Optimizer):
         from lenet5c.training.curvature import gauss_newton_diagonal
 
         self.prepare(model.parameter_vector)
-        h = gauss_newton_diagonal(
-            *(model, pixels, order[: self.samples]),
-            weights=weights,
-            loss=loss,
-            augment=augment,
-            seed=seed,
-            epoch=epoch,
-            threads=threads,
-        )
+        with np.errstate(over="ignore", invalid="ignore"):
+            h = gauss_newton_diagonal(
+                *(model, pixels, order[: self.samples]),
+                weights=weights,
+                loss=loss,
+                augment=augment,
+                seed=seed,
+                epoch=epoch,
+                threads=threads,
+            )
+        if not np.isfinite(h).all():
+            raise ValueError(
+                "optimizer: expected second derivatives that float32 can hold, got "
+                f"infinite ones for {self!r}: images or weights are too large"
+            )
         np.copyto(self.state[0], 1 / (np.float32(self.mu) + h))
 
     def rule(self) -> tuple[str | float, ...]:

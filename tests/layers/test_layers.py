@@ -311,7 +311,7 @@ def test_channels_that_a_map_has_not_are_refused():
         wide.output_shape((2**14 + 1, 1, 1))
 
 
-@pytest.mark.parametrize("init", ["he", "lecun", "glorot"])
+@pytest.mark.parametrize("init", ["he", "lecun", "glorot", "lecun-1998"])
 def test_filters_of_a_table_start_by_their_own_channels(init):
     table = [range(400), [7], range(0, 400, 4)]
     layers = [Conv2d(3, 3, connections=table, init=init, name="C3")]
@@ -321,8 +321,12 @@ def test_filters_of_a_table_start_by_their_own_channels(init):
         part = weight[start : start + listed]
         start += listed
         fan_in, fan_out = listed * 9, 501 / 400 * 9
-        variance = {"he": 2, "lecun": 1, "glorot": 2 * fan_in / (fan_in + fan_out)}
-        limit = math.sqrt(3 * variance[init] / fan_in)
+        limit = {
+            "he": math.sqrt(6 / fan_in),
+            "lecun": math.sqrt(3 / fan_in),
+            "glorot": math.sqrt(6 / (fan_in + fan_out)),
+            "lecun-1998": 2.4 / fan_in,
+        }[init]
         assert 0.6 * limit < np.abs(part).max() <= limit * (1 + 1e-6)
 
 
@@ -447,8 +451,8 @@ def test_codes_that_are_none_are_refused(codes, error, said):
 
 
 def test_codes_of_another_length_than_the_input_are_refused():
-    layers = [RadialBasis(2, codes=np.zeros((2, 3)))]
-    with pytest.raises(ValueError, match=r"codes: expected 4 numbers .* got 3"):
+    layers = [RadialBasis(2, codes=np.zeros((2, 3)), name="OUT")]
+    with pytest.raises(ValueError, match=r"^OUT: codes: expected 4 numbers .* got 3"):
         lenet5c.Model(layers, input_shape=(4, 1, 1), classes=2)
 
 

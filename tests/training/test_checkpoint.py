@@ -202,6 +202,33 @@ def test_inside_of_an_epoch_it_goes_on_at_the_next_batch(
     assert (first, second) == (expected[:6], expected[5:])
 
 
+def test_small_batches_go_together_between_checkpoints(small_images, labels, tmp_path):
+    """And a training goes on from inside of an epoch to the same bits."""
+
+    class KillAtCall(KillAt):
+        each_batch = False
+
+    def run(folder, kill_at):
+        calls = KillAtCall(kill_at)
+        model = network()
+        with suppress(Killed):
+            model.fit(
+                *(small_images, labels),
+                epochs=2,
+                batch_size=2,
+                checkpoint=Checkpoint(tmp_path / folder, 0),
+                resume=True,
+                callbacks=[calls],
+            )
+        return digest_of(model), kill_at - calls.left
+
+    expected, calls = run("a", 99)
+    assert calls == 5  # of 60 batches
+    run("b", 4)
+    assert names(tmp_path / "b") == [16, 30, 32]
+    assert run("b", 99) == (expected, 2)
+
+
 def test_a_finished_training_is_returned_as_it_was(small_images, labels, tmp_path):
     expected, history, _ = train(
         "everything", small_images, labels, checkpoint=tmp_path
@@ -749,6 +776,19 @@ def test_what_early_stopping_or_a_callback_ended_does_not_go_on(
 
 def dense() -> lenet5c.Model:
     return lenet5c.Model([lenet5c.Dense(10)], input_shape=(1, 12, 12))
+
+
+def test_a_network_with_other_codes_is_another_one(small_images, labels, tmp_path):
+    def network(codes):
+        layers = [lenet5c.Dense(4), lenet5c.RadialBasis(10, codes=codes, name="R")]
+        return lenet5c.Model(layers, input_shape=(1, 12, 12))
+
+    codes = np.random.default_rng(0).choice([-1, 1], (2, 10, 4))
+    options = {"epochs": 1, "checkpoint": tmp_path, "resume": True}
+    network(codes[0]).fit(small_images, labels, **options)
+    network(codes[0]).fit(small_images, labels, **options)
+    with pytest.raises(ValueError, match="other settings: codes of R: expected"):
+        network(codes[1]).fit(small_images, labels, **options)
 
 
 OTHERS = {

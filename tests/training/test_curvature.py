@@ -107,7 +107,7 @@ def test_same_bits_on_any_number_of_threads():
         np.testing.assert_array_equal(found, expected)
 
 
-def test_it_depends_on_no_label_and_changes_nothing():
+def test_it_changes_nothing():
     model, images = lenet()
     before = model.state_vector.copy()
     gauss_newton_diagonal(model, images, np.arange(9))

@@ -131,6 +131,8 @@ def test_names_and_objects():
         as_loss("mpa")
     with pytest.raises(TypeError, match=r"loss: .* write MaximumAPosteriori\(\)"):
         as_loss(losses.MaximumAPosteriori)
+    with pytest.raises(TypeError, match=r"losses.Loss'>$"):  # which nobody can write
+        as_loss(losses.Loss)
     for other in (None, 3, losses.Loss()):
         with pytest.raises(TypeError, match="loss: expected a name or one of"):
             as_loss(other)

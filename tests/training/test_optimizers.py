@@ -254,9 +254,13 @@ def test_options_have_the_documented_defaults():
     assert repr(lenet5c.SDLM()) == "SDLM(learning_rate=0.0005, mu=0.02, samples=500)"
 
 
-@pytest.mark.parametrize(("samples", "mu"), [(0, 0.1), (2.5, 0.1), (None, 0.1), (5, 0)])
-def test_sdlm_refuses_no_samples_and_no_mu_by_name(samples, mu):
-    with pytest.raises((TypeError, ValueError), match="^samples: " if mu else "^mu: "):
+@pytest.mark.parametrize(
+    ("samples", "mu"),
+    [(0, 0.1), (2.5, 0.1), (None, 0.1), (5, 0), (5, 1e-50), (5, 1e39)],
+)
+def test_sdlm_refuses_no_samples_and_a_mu_beyond_float32_by_name(samples, mu):
+    argument = "samples" if mu == 0.1 else "mu"
+    with pytest.raises((TypeError, ValueError), match=f"^{argument}: "):
         lenet5c.SDLM(samples=samples, mu=mu)
 
 
@@ -350,6 +354,15 @@ def test_before_a_pass_sdlm_takes_its_rates_from_the_first_images(small_images):
     optimizer.before_epoch(model, pixels, order)
     h = gauss_newton_diagonal(model, pixels, order)
     np.testing.assert_allclose(optimizer.state[0], 1 / (0.02 + h), rtol=1e-6)
+
+
+def test_second_derivatives_beyond_float32_are_refused(small_images, labels):
+    images = small_images.astype(np.float32) * np.float32(1e20)
+    model = lenet5c.lenet5()
+    before = model.parameter_vector.copy()
+    with pytest.raises(ValueError, match=r"^optimizer: .* images or weights"):
+        model.fit(images, labels, optimizer="sdlm")
+    np.testing.assert_array_equal(model.parameter_vector, before)
 
 
 def test_sdlm_makes_no_step_without_rates_for_these_parameters(small_images, labels):

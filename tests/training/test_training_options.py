@@ -746,8 +746,9 @@ def test_the_recipe_of_1998_is_one_image_at_a_time(small_images, labels):
         *(images, labels[:30]),
         epochs=6,
         batch_size=1,
-        optimizer=lenet5c.SDLM(5e-4, mu=0.02, samples=500),
+        optimizer=lenet5c.SDLM(5e-4, mu=1, samples=500),
         schedule="lenet5-1998",
+        loss="map",
         clip_norm=math.inf,
         seed=1,
     )
