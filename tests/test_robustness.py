@@ -406,6 +406,31 @@ def test_ctrl_c_ends_a_batch_in_the_middle(threads, interrupt_after):
 
 
 @needs_timer
+@pytest.mark.parametrize("threads", [1, 3])
+def test_ctrl_c_ends_batches_that_go_together_between_two_steps(
+    threads, interrupt_after
+):
+    """And the optimizer knows how many there were."""
+    images, labels = random_images(300, 0), np.arange(300) % 10
+    codes, indices = labels.astype(np.int32), np.arange(2_000_000) % 300
+
+    def train(model, optimizer, batches):
+        optimizer.prepare(model.parameter_vector)
+        gradient, rates = np.empty_like(model.parameter_vector), [1e-3] * batches
+        part = (images[:, None], indices[: 2 * batches], 2, codes)
+        model.train_batches(*part, gradient, optimizer, rates, threads)
+
+    model, optimizer = lenet5c.lenet5(), lenet5c.AdamW()
+    interrupt_after(0.1)
+    with pytest.raises(KeyboardInterrupt):
+        train(model, optimizer, 1_000_000)
+    assert optimizer.steps > 0
+    again = lenet5c.lenet5()
+    train(again, lenet5c.AdamW(), optimizer.steps)
+    np.testing.assert_array_equal(again.state_vector, model.state_vector)
+
+
+@needs_timer
 def test_ctrl_c_moves_all_running_statistics_or_none(interrupt_after):
     images, labels = random_images(200, 0), (np.arange(200) % 10).astype(np.int32)
     model = slow_network(norm=True)
