@@ -1083,10 +1083,13 @@ class OnBatch:
 
 
 def test_a_loss_that_is_not_finite_ends_batches_that_go_together(small_images, labels):
-    model = lenet5c.lenet5()
-    optimizer = lenet5c.SGD(1e30)
-    with pytest.raises(lenet5c.TrainingError, match=r"in epoch 1, batch \d+;"):
-        model.fit(
-            small_images, labels, optimizer=optimizer, batch_size=1, clip_norm=1e30
-        )
-    assert np.isfinite(model.state_vector).all()
+    """After the same batch, and as many steps, as one at a time."""
+    found = []
+    for callbacks in ([], [OnBatch()]):
+        model, optimizer = lenet5c.lenet5(), lenet5c.SGD(1e30)
+        options = {"batch_size": 1, "clip_norm": 1e30, "callbacks": callbacks}
+        with pytest.raises(TrainingError, match=r"in epoch 1, batch \d+;") as raised:
+            model.fit(small_images, labels, optimizer=optimizer, **options)
+        assert np.isfinite(model.state_vector).all()
+        found.append((str(raised.value), optimizer.steps, model.state_vector.tobytes()))
+    assert found[0] == found[1]
