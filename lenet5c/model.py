@@ -975,7 +975,7 @@ class Model(Displayed):
         indices : (B,) intp
             The images of all batches.
         batch_size : int
-            Of all batches but the last.
+            Of all batches but the last, which has what is left.
         codes, gradient
             As in `loss_of_batch`.
         optimizer : Optimizer
@@ -1010,31 +1010,35 @@ class Model(Displayed):
         >>> len(found), optimizer.steps
         (3, 3)
         """
-        with self.gate:
-            found: list[tuple[float, int]] = self._network.train(
-                self.state_vector,
-                pixels,
-                self.stage.for_core(),
-                indices,
-                batch_size,
-                codes,
-                gradient,
-                optimizer.rule(),
-                optimizer.state,
-                optimizer.steps,
-                np.asarray(rates, np.float64),
-                np.asarray(decays, np.float64),
-                threads,
-                average=average,
-                clip_norm=math.inf if clip_norm is None else clip_norm,
-                weights=weights,
-                smoothing=smoothing,
-                augment=None if augment is None else augment.for_core(self.stage),
-                seed=seed,
-                epoch=epoch,
-                loss=CROSS_ENTROPY if loss is None else loss.for_core(),
-            )
-        optimizer.steps += len(found)
+        found: list[tuple[float, int]] = []
+        try:
+            with self.gate:
+                self._network.train(
+                    found,
+                    self.state_vector,
+                    pixels,
+                    self.stage.for_core(),
+                    indices,
+                    batch_size,
+                    codes,
+                    gradient,
+                    optimizer.rule(),
+                    optimizer.state,
+                    optimizer.steps,
+                    np.asarray(rates, np.float64),
+                    np.asarray(decays, np.float64),
+                    threads,
+                    average=average,
+                    clip_norm=math.inf if clip_norm is None else clip_norm,
+                    weights=weights,
+                    smoothing=smoothing,
+                    augment=None if augment is None else augment.for_core(self.stage),
+                    seed=seed,
+                    epoch=epoch,
+                    loss=CROSS_ENTROPY if loss is None else loss.for_core(),
+                )
+        finally:  # Ctrl-C ends it between two steps
+            optimizer.steps += sum(math.isfinite(loss) for loss, _ in found)
         return found
 
     @explained

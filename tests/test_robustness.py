@@ -3,6 +3,7 @@
 What could hang runs in a process of its own, with a time after which it has failed.
 """
 
+import gc
 import os
 import signal
 import subprocess
@@ -403,6 +404,32 @@ def test_ctrl_c_ends_a_batch_in_the_middle(threads, interrupt_after):
     assert found[0] == expected[0]
     for name, values in expected[1].items():
         np.testing.assert_array_equal(found[1][name], values, err_msg=name)
+
+
+@needs_timer
+@pytest.mark.parametrize("threads", [1, 3])
+def test_ctrl_c_ends_batches_that_go_together_between_two_steps(
+    threads, interrupt_after
+):
+    """And the optimizer knows how many there were."""
+    images, labels = random_images(300, 0), np.arange(300) % 10
+    codes, indices = labels.astype(np.int32), np.arange(100_000) % 300
+
+    def train(model, optimizer, batches):
+        optimizer.prepare(model.parameter_vector)
+        gradient, rates = np.empty_like(model.parameter_vector), [1e-3] * batches
+        part = (images[:, None], indices[: 2 * batches], 2, codes)
+        model.train_batches(*part, gradient, optimizer, rates, threads)
+
+    model, optimizer = lenet5c.lenet5(), lenet5c.AdamW()
+    gc.collect()  # what a callback of a weak reference raises is lost
+    interrupt_after(0.1)
+    with pytest.raises(KeyboardInterrupt):
+        train(model, optimizer, 50_000)
+    assert optimizer.steps > 0
+    again = lenet5c.lenet5()
+    train(again, lenet5c.AdamW(), optimizer.steps)
+    np.testing.assert_array_equal(again.state_vector, model.state_vector)
 
 
 @needs_timer

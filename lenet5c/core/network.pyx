@@ -314,8 +314,8 @@ cdef class Network:
         return found
 
     def train(
-        self, float[::1] parameters not None, images not None, stage not None,
-        const Py_ssize_t[::1] indices not None, Py_ssize_t batch_size,
+        self, list found not None, float[::1] parameters not None, images not None,
+        stage not None, const Py_ssize_t[::1] indices not None, Py_ssize_t batch_size,
         const int[::1] labels not None, float[::1] gradient not None, rule,
         list state not None, Py_ssize_t steps, const double[::1] rates not None,
         const double[::1] decays not None, int threads, *, float[::1] average=None,
@@ -326,26 +326,25 @@ cdef class Network:
         """Steps on some batches, one after the other: what `loss_and_gradient`, `norm`,
         `update` and `move_average` do, to the same bits.
 
+        found : list, added to: (loss, correct) of each batch, as soon as it is known. The
+            step follows at once, unless the loss is not finite: then that was the last
+            batch. So it says how many steps there were, if Ctrl-C ends the call, too.
         parameters : (state,) float32, changed; running statistics in them move
-        indices : (B,) intp, the images of all batches, each of `batch_size` but the last
+        indices : (B,) intp, the images of all batches, each of `batch_size`; the last one
+            has what is left
         gradient : (parameters,) float32, written
         rule, state, steps : as in `update`; `steps` is how many there were
         rates : (batches,) float64, learning rate of each batch
         decays : (batches,) float64, those of `move_average` if there is an `average`
         clip_norm : the largest norm of a gradient
         Others are as in `loss_and_gradient`.
-
-        Returns
-        -------
-        list of (loss, correct), one for each batch; the last step was not taken if its
-        loss is not finite.
         """
         cdef Call call
         cdef Augment settings
         cdef Update u
-        cdef Py_ssize_t first
         cdef Py_ssize_t n = self.plan.parameters
-        cdef int batch = 0
+        cdef Py_ssize_t last = rates.shape[0] - 1
+        cdef Py_ssize_t batch
         cdef double length
         cdef Scratch space = self.take_scratch()
         self.begin(&call, parameters, images, stage)
@@ -356,10 +355,17 @@ cdef class Network:
         set_update(&u, rule, parameters[:n], gradient, state)
         if average is not None:
             same_length(average.shape[0], self.state_count, average.shape[0])
-        found = []
-        for first from 0 <= first < indices.shape[0] by batch_size:
-            call.indices = &indices[first]
-            call.count = min(batch_size, indices.shape[0] - first)
+            same_length(decays.shape[0], rates.shape[0], rates.shape[0])
+        if batch_size < 1 or not 0 <= last * batch_size < indices.shape[0]:
+            raise ValueError(
+                f"{indices.shape[0]} images are not {rates.shape[0]} batches of "
+                f"{batch_size}"
+            )
+        for batch in range(rates.shape[0]):
+            call.indices = &indices[batch * batch_size]
+            call.count = batch_size
+            if batch == last:
+                call.count = indices.shape[0] - last * batch_size
             call.loss_scale = 1 / <float>call.count
             before = self.buffers_of(call.running)
             try:
@@ -367,8 +373,9 @@ cdef class Network:
             except BaseException:
                 self.put_back(call.running, before)
                 raise
-            found.append(result_of(&space.c, call.count, call.count))
-            if not isfinite(<double>found[batch][0]):
+            result = result_of(&space.c, call.count, call.count)
+            found.append(result)
+            if not isfinite(<double>result[0]):
                 break
             u.step = steps + batch + 1
             with nogil:
@@ -382,9 +389,7 @@ cdef class Network:
                         &average[0], &parameters[0], average.shape[0],
                         1 - <float>decays[batch], threads,
                     )
-            batch += 1
         self.scratches.append(space)
-        return found
 
     cdef int set_training(
         self, Call *call, Augment *settings, const int[::1] labels, float[::1] gradient,

@@ -41,6 +41,7 @@ GUESSING = 0.99  # of the loss of guessing: what comes so near has learned nothi
 MIN_STEPS = 20  # of a training that should have learned something
 SAFE_EVERY = 16  # batches between two copies of weights that are known to be good
 SMALL_BATCH = 8  # images: so few take less time than Python does for a batch
+CALL_PRODUCTS = 1 << 26  # of the batches of one call, which take some 10 ms
 
 
 class TrainingError(ArithmeticError):
@@ -228,7 +229,9 @@ class _Run:
 
     def _together(self) -> int:
         """How many batches one call takes: several where they are so small that Python
-        would take a good part of the time, and up to the next check of the weights."""
+        would take a good part of the time, and up to the next check of the weights.
+        Nobody else has the weights meanwhile, and neither the clock nor a bar is looked
+        at: large networks take one."""
         options = self.options
         if (
             options.batch_size > SMALL_BATCH
@@ -237,7 +240,9 @@ class _Run:
             or type(options.optimizer).step is not Optimizer.step
         ):
             return 1
-        return SAFE_EVERY - self.step % SAFE_EVERY
+        products = max(1, self.model.multiply_adds * options.batch_size)
+        most = max(1, CALL_PRODUCTS // products)
+        return min(most, SAFE_EVERY - self.step % SAFE_EVERY)
 
     def _before_epoch(self, order: NDArray[np.intp]) -> None:
         """What the optimizer does before a pass, which may look at its first images."""
@@ -282,7 +287,8 @@ class _Run:
             if not math.isfinite(loss):
                 self._refuse(f"the loss became {loss}")
             self.step += 1
-            self.loss_sum += loss * len(indices[i * size : (i + 1) * size])
+            last = i == len(rates) - 1
+            self.loss_sum += loss * (len(indices) - i * size if last else size)
             self.correct_sum += correct
 
     def _keep_safe(self) -> None:

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 import lenet5c
 from lenet5c import (
@@ -11,6 +13,7 @@ from lenet5c import (
     Conv2d,
     Dense,
     Dropout,
+    GlobalAvgPool2d,
     LeakyReLU,
     MaxPool2d,
     RadialBasis,
@@ -45,12 +48,15 @@ NETWORKS = {
 
 
 def built(name, images):
+    return network_of(*NETWORKS[name], images, input_gradient=True)
+
+
+def network_of(layers, shape, images, *, input_gradient):
     """The network, planned for so many images one by one, and something to train on."""
-    layers, shape = NETWORKS[name]
     *_, (_, _, last) = lenet5c.layers.walk(layers, shape)
     classes = math.prod(last)
     model = lenet5c.Model(layers, input_shape=shape, classes=classes, seed=3)
-    nodes = for_core(lower(model.layers, shape, training=True), input_gradient=True)
+    nodes = for_core(lower(model.layers, shape, training=True), input_gradient)
     rng = np.random.default_rng(7)
     x = rng.normal(size=(9, *shape)).astype(np.float32)
     labels = rng.integers(classes, size=9).astype(np.int32)
@@ -113,6 +119,63 @@ def test_what_an_earlier_call_left_behind_a_map_changes_nothing():
         gradient_of(network, (nothing, x, stage), labels, np.arange(count))
     found = gradient_of(network, (state, x, stage), labels, [3])[1]
     np.testing.assert_array_equal(found, expected)
+
+
+@st.composite
+def odd_networks(draw):
+    """(layers, input shape): kernels as wide as their maps, tables, small maps."""
+    some = st.integers
+    shape = C, H, W = draw(st.tuples(some(1, 4), some(1, 9), some(1, 23)))
+    layers = []
+    for _ in range(draw(some(1, 3))):
+        padding = draw(some(0, 3))
+        F = draw(st.sampled_from([1, 2, 4, 5, 8, 15, 16, 17, 33]))
+        kernel = KH, KW = (
+            draw(some(1, min(7, H + 2 * padding))),
+            draw(some(1, min(19, W + 2 * padding))),
+        )
+        listed = st.sets(some(0, C - 1), min_size=1).map(sorted)
+        table = draw(st.none() | st.lists(listed, min_size=F, max_size=F))
+        layers.append(Conv2d(F, kernel, padding=padding, connections=table))
+        C, H, W = F, H + 2 * padding - KH + 1, W + 2 * padding - KW + 1
+        layers.append(draw(st.sampled_from([Tanh, ScaledTanh, LeakyReLU]))())
+        if draw(st.booleans()) and min(H, W) > 1:
+            window, stride = draw(some(2, min(3, H, W))), draw(some(1, 3))
+            pool = draw(st.sampled_from([AvgPool2d, MaxPool2d, Subsampling2d]))
+            layers.append(pool(window, stride))
+            H, W = (H - window) // stride + 1, (W - window) // stride + 1
+    if draw(st.booleans()):
+        layers.append(GlobalAvgPool2d())
+    layers.append(draw(st.sampled_from([Dense, RadialBasis]))(draw(some(2, 20))))
+    return layers, shape
+
+
+LISTED = Conv2d(99, 3, padding=1, connections=((0,), (1,), (0, 1)) * 33)
+PADDED = Conv2d(4, (1, 4), padding=2)
+
+
+@given(odd_networks(), st.integers(1, 8), st.booleans())
+@example(([Conv2d(1, 1), PADDED, Dense(2)], (1, 8, 3)), 1, False)
+@example(([Conv2d(2, 1), PADDED, Dense(2)], (1, 8, 3)), 1, False)
+@example(([LISTED, GlobalAvgPool2d(), Dense(3)], (2, 30, 30)), 1, False)
+@example(([Conv2d(2, (1, 601), padding=300), Dense(2)], (1, 1, 1)), 2, True)
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_odd_shapes_are_as_in_a_block(network, count, input_gradient):
+    """And what numbers that are not finite left behind in the arena is not read."""
+    found = []
+    for images in (0, 8):
+        core_network, (state, x, stage), labels = network_of(
+            *network, images, input_gradient=input_gradient
+        )
+        nothing = np.full_like(state, np.nan), np.full_like(x, np.nan), stage
+        for before in (9, 8, 1):
+            gradient_of(core_network, nothing, labels, np.arange(before))
+        numbers = np.arange(count)
+        found.append(gradient_of(core_network, (state, x, stage), labels, numbers))
+    (of_block, gradient), (of_images, other) = found
+    assert of_images[0] == pytest.approx(of_block[0], rel=1e-3)
+    most = np.abs(gradient).max()  # distances of thousands lose digits of their softmax
+    np.testing.assert_allclose(other, gradient, rtol=0, atol=5e-3 * max(most, 1e-5))
 
 
 def test_augmentation_is_that_of_a_block():

@@ -1029,6 +1029,51 @@ def test_batches_that_go_together_come_to_the_bits_of_one_at_a_time(
     assert found[0] == found[1] == found[2]
 
 
+def test_the_last_batch_of_those_that_go_together_may_be_the_largest(
+    small_images, labels
+):
+    """An image that is left is not normalised alone: it joins the batch before."""
+    found = []
+    for callbacks in ([], [OnBatch()]):
+        model = lenet5c.lenet5(batch_norm=True)
+        options = {"batch_size": 4, "epochs": 2, "callbacks": callbacks}
+        history = model.fit(small_images[:9], labels[:9], **options)
+        found.append((model.state_vector.tobytes(), history.loss, history.accuracy))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("network", "together"), [(lenet5c.lenet5, True), (lenet5c.resnet18, False)]
+)
+def test_batches_go_together_where_they_take_little_time(
+    network, together, small_images, labels, monkeypatch
+):
+    """Meanwhile nobody else has the weights, and no clock is looked at."""
+    calls = []
+    monkeypatch.setattr(
+        lenet5c.Model, "loss_of_batch", lambda *_, **__: calls.append(1) or (1.0, 0)
+    )
+    model = network()
+    model.fit(small_images[:6], labels[:6], batch_size=3, epochs=1)
+    assert len(calls) == (0 if together else 2)
+
+
+@pytest.mark.parametrize(("rates", "batch_size"), [(4, 4), (0, 4), (3, 0), (2, -1)])
+def test_images_that_are_not_so_many_batches_are_refused(
+    rates, batch_size, small, small_images, labels
+):
+    before = small.state_vector.copy()
+    codes, gradient = labels.astype(np.int32), np.empty_like(small.parameter_vector)
+    optimizer = lenet5c.SGD()
+    optimizer.prepare(small.parameter_vector)
+    batches = (small_images[:, np.newaxis], np.arange(12), batch_size, codes)
+    message = f"^12 images are not {rates} batches of {batch_size}$"
+    with pytest.raises(ValueError, match=message):
+        small.train_batches(*batches, gradient, optimizer, [0.1] * rates, 1)
+    np.testing.assert_array_equal(small.state_vector, before)
+    assert optimizer.steps == 0
+
+
 class OnBatch:
     def __init__(self):
         self.calls = 0
@@ -1038,10 +1083,13 @@ class OnBatch:
 
 
 def test_a_loss_that_is_not_finite_ends_batches_that_go_together(small_images, labels):
-    model = lenet5c.lenet5()
-    optimizer = lenet5c.SGD(1e30)
-    with pytest.raises(lenet5c.TrainingError, match=r"in epoch 1, batch \d+;"):
-        model.fit(
-            small_images, labels, optimizer=optimizer, batch_size=1, clip_norm=1e30
-        )
-    assert np.isfinite(model.state_vector).all()
+    """After the same batch, and as many steps, as one at a time."""
+    found = []
+    for callbacks in ([], [OnBatch()]):
+        model, optimizer = lenet5c.lenet5(), lenet5c.SGD(1e30)
+        options = {"batch_size": 1, "clip_norm": 1e30, "callbacks": callbacks}
+        with pytest.raises(TrainingError, match=r"in epoch 1, batch \d+;") as raised:
+            model.fit(small_images, labels, optimizer=optimizer, **options)
+        assert np.isfinite(model.state_vector).all()
+        found.append((str(raised.value), optimizer.steps, model.state_vector.tobytes()))
+    assert found[0] == found[1]

@@ -156,7 +156,10 @@ cdef inline int plan_block(Plan *plan, Op *op, Conv *conv) except -1:
         op.x_padding = padding_of(
             conv.sizes.channels * conv.sizes.height, conv.sizes.width, P, P
         )
-        op.padded_lanes = <Py_ssize_t>op.x_padding.rows * op.x_padding.padded_width
+        op.padded_lanes = max(
+            op.padded_lanes,
+            <Py_ssize_t>op.x_padding.rows * op.x_padding.padded_width,
+        )
         conv.sizes.width += 2 * P
     op.forward = correlation_forward
     op.backward_input = correlation_backward_input

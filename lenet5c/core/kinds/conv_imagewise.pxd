@@ -9,7 +9,7 @@ from lenet5c.core.kernels.activation cimport activation_backward, activation_for
 from lenet5c.core.kernels.image cimport (
     Connections, ImageConv, filter_product, filter_taps, filters_pay, image_product,
     image_taps, leave_columns, map_sums, product_tile_of, registers_of, spread_rows,
-    taps_tile_of,
+    taps_tile_of, zero_row,
 )
 from lenet5c.core.kinds.conv_layerwise cimport Conv
 from lenet5c.core.lanes cimport LANES, lanes
@@ -124,15 +124,16 @@ cdef inline void image_conv_forward(
     cdef const ImageConv *p = image_of(op)
     cdef const Conv *conv = <const Conv *>op.own
     cdef float *positions = <float *>(here.own + op.scratch)
+    cdef float *padded = <float *>(here.arena + op.padded)
     cdef int P = p.padding
     cdef int H = p.height - 2 * P
     cdef int W = p.width - 2 * P
     if P:
         spread_rows(
-            x, <float *>(here.arena + op.padded), p.y.x_channel, P * p.width + P, p.width,
-            p.y.channels, H, W,
+            x, padded, p.y.x_channel, P * p.width + P, p.width, p.y.channels, H, W
         )
-        x = <const float *>(here.arena + op.padded)
+        zero_row(padded + p.y.channels * p.y.x_channel, LANES)  # as `zero_behind`
+        x = padded
     if p.taps.by_filters:
         filter_product(
             &p.y, x, call.parameters + op.weight, bias_of(op, call), y, p.taps.width,

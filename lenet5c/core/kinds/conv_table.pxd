@@ -63,8 +63,10 @@ cdef inline int plan_conv_table(Plan *plan, Op *op, dict node) except -1:
     if P:
         op.x_padding = padding_of(C * H, W, P, P)
         op.scratch_lanes = max(
-            <Py_ssize_t>op.x_padding.rows, <Py_ssize_t>H + 2 * P
-        ) * op.x_padding.padded_width
+            op.scratch_lanes,
+            max(<Py_ssize_t>op.x_padding.rows, <Py_ssize_t>H + 2 * P)
+            * op.x_padding.padded_width,
+        )
         conv.sizes.width += 2 * P
     op.forward = table_forward
     op.backward_input = table_backward_input
