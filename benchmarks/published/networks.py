@@ -126,8 +126,8 @@ class Network(NamedTuple):
     options: dict[str, Any]
 
 
-# After two passes 300-10 has a test error of 5.3 % with a mu of 0.1, 5.6 % with 0.02 and
-# 8.5 % with 1; LeNet-1 has 3.0, 4.0 and 5.3 % (seed 0).
+# After two passes 300-10 has a test error of 5.3 % with a mu of 0.1, of 5.6 % with 0.02
+# and 8.5 % with 1; LeNet-1 has 3.0, 4.0 and 5.3 % (seed 0).
 SOFTMAX = replace(
     lenet5c.recipes.RECIPES["1998"],
     optimizer=partial(lenet5c.SDLM, mu=0.1),
