@@ -19,24 +19,32 @@ from lenet5c.core.threads cimport Work, ends, lenet5c_thread
 
 
 cdef enum:
+    THREAD_PRODUCTS = 1 << 17  # that are worth a thread: waking it takes as long
     PRODUCTS_10 = 16  # of an image, in the time of 10 cycles of a block as it is estimated
 
 
-cdef inline int images_one_by_one(const Plan *plan) noexcept:
+cdef inline int images_one_by_one(Plan *plan) noexcept:
     """The most images of a batch that go one by one: 0, if an op cannot, or as many as
-    cost less than a block."""
-    cdef double products = 0
+    cost less than a block; and what one costs."""
     cdef int i
+    plan.image_products = 1
     for i in range(plan.count):
         if plan.ops[i].image_forward == NULL:
             return 0
-        products += plan.ops[i].image_products
-    products = max(products, 1.0)
-    return <int>min(<double>MOST_IMAGES, PRODUCTS_10 * plan.cycles / (10 * products))
+        plan.image_products += plan.ops[i].image_products
+    return <int>min(
+        <double>MOST_IMAGES, PRODUCTS_10 * plan.cycles / (10 * plan.image_products)
+    )
+
+
+cdef inline int threads_of_images(const Plan *plan, Py_ssize_t count) noexcept nogil:
+    """How many threads have enough to do with so many images."""
+    cdef double worth = count * plan.image_products / THREAD_PRODUCTS
+    return <int>max(1.0, min(<double>count, worth))
 
 
 cdef inline int plan_images(Plan *plan, list nodes, int images) except -1:
-    """So many of them, whatever it costs."""
+    """So many of them, each on a thread of its own, whatever it costs."""
     cdef int i
     for i in range(plan.count):
         if plan.ops[i].image_forward == NULL and images > 0:
@@ -45,6 +53,7 @@ cdef inline int plan_images(Plan *plan, list nodes, int images) except -1:
                 f"{nodes[i]['name']!r}"
             )
     plan.images = images
+    plan.image_products = THREAD_PRODUCTS
     return 0
 
 

@@ -12,7 +12,9 @@ from lenet5c.core.arguments cimport same_length, set_augment, set_stage
 from lenet5c.core.blockwise cimport run_blockwise
 from lenet5c.core.compiler cimport LENET5C_COMPILER, LENET5C_VERSION
 from lenet5c.core.cost cimport weight_bytes
-from lenet5c.core.imagewise cimport plan_images, run_imagewise, runs_imagewise
+from lenet5c.core.imagewise cimport (
+    plan_images, run_imagewise, runs_imagewise, threads_of_images,
+)
 from lenet5c.core.kernels.augment cimport Augment
 from lenet5c.core.kernels.histogram cimport count_bytes
 from lenet5c.core.kernels.loss cimport CROSS_ENTROPY, softmax_cross_entropy
@@ -542,7 +544,7 @@ cdef int threads_of(const Plan *plan, const Call *call, int threads) noexcept no
     if plan.layerwise:
         return threads
     if runs_imagewise(plan, call):
-        return max(1, min(<Py_ssize_t>threads, call.count))
+        return min(threads, threads_of_images(plan, call.count))
     cdef Py_ssize_t blocks = blocks_of(call.count)
     return max(1, min(threads, blocks * parts_of_block(plan, call, threads)))
 

@@ -269,6 +269,7 @@ cdef struct Plan:
     Py_ssize_t norms
     Py_ssize_t shard_floats, shards, shard_blocks
     int images  # imagewise: the most of a batch
+    double image_products  # of an image's forward pass
     Py_ssize_t image_floats  # of what an image adds to the gradient
     double cycles  # of a block in prediction (cost.pxd)
     int parts  # the most threads that share a block; 0: as many as pays
