@@ -57,21 +57,6 @@ cdef inline int plan_images(Plan *plan, list nodes, int images) except -1:
     return 0
 
 
-cdef inline list image_reducing_tasks(const Plan *plan):
-    """Tasks (op, 0, start, count), cut as the kind wants it."""
-    cdef const Op *op
-    cdef int i
-    tasks = []
-    for i in range(plan.count):
-        op = &plan.ops[i]
-        if op.image_reduce != NULL:
-            tasks += [
-                (i, 0, start, min(op.image_step, op.image_length - start))
-                for start in range(0, op.image_length, op.image_step)
-            ]
-    return tasks
-
-
 cdef inline bint runs_imagewise(const Plan *plan, const Call *call) noexcept nogil:
     return call.gradient != NULL and call.count <= plan.images
 

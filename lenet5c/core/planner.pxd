@@ -4,7 +4,7 @@ from libc.stdlib cimport calloc, free
 
 from lenet5c.core.cost cimport block_cycles, op_cycles
 from lenet5c.core.ends cimport block_loss, load_block
-from lenet5c.core.imagewise cimport image_reducing_tasks, images_one_by_one
+from lenet5c.core.imagewise cimport images_one_by_one
 from lenet5c.core.kernels.activation cimport activation_number
 from lenet5c.core.kinds.table cimport Kind, kind_of
 from lenet5c.core.lanes cimport odd_lines
@@ -50,9 +50,9 @@ cdef inline int plan_rest(Plan *plan, dict places) except -1:
     plan_shards(plan)
     plan.cycles = block_cycles(plan)
     plan.packing = task_array(packing_tasks(plan), &plan.packing_tasks)
-    plan.reducing = task_array(reducing_tasks(plan), &plan.reducing_tasks)
+    plan.reducing = task_array(reducing_tasks(plan, False), &plan.reducing_tasks)
     plan.images = images_one_by_one(plan)
-    tasks = image_reducing_tasks(plan)
+    tasks = reducing_tasks(plan, True)
     plan.image_reducing = task_array(tasks, &plan.image_reducing_tasks)
     return 0
 

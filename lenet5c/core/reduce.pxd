@@ -96,17 +96,20 @@ cdef inline void join_sums(
         level -= 1
 
 
-cdef inline list reducing_tasks(const Plan *plan):
+cdef inline list reducing_tasks(const Plan *plan, bint imagewise):
     """Tasks (op, 0, start, count), cut as the kind wants it."""
     cdef const Op *op
+    cdef Py_ssize_t length, step
     cdef int i
     tasks = []
     for i in range(plan.count):
         op = &plan.ops[i]
-        if op.reduce != NULL:
+        length = op.image_length if imagewise else op.reduce_length
+        step = op.image_step if imagewise else op.reduce_step
+        if length > 0:
             tasks += [
-                (i, 0, start, min(op.reduce_step, op.reduce_length - start))
-                for start in range(0, op.reduce_length, op.reduce_step)
+                (i, 0, start, min(step, length - start))
+                for start in range(0, length, step)
             ]
     return tasks
 

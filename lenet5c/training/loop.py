@@ -40,7 +40,7 @@ Vector = NDArray[np.float32]
 GUESSING = 0.99  # of the loss of guessing: what comes so near has learned nothing
 MIN_STEPS = 20  # of a training that should have learned something
 SAFE_EVERY = 16  # batches between two copies of weights that are known to be good
-SMALL_BATCH = 8  # images: so few take less time than Python does for a batch
+SMALL_BATCH = 8  # images: of larger batches Python takes a small part of the time
 CALL_PRODUCTS = 1 << 26  # of the batches of one call, which take some 10 ms
 
 
@@ -128,7 +128,8 @@ class _Run:
         self.lines = lines
         watching = [c for c in callbacks if getattr(c, "on_batch_end", None)]
         self.on_batch = [c.on_batch_end for c in watching]
-        self.each_batch = any(getattr(c, "each_batch", True) for c in watching)
+        each_batch = any(getattr(c, "each_batch", True) for c in watching)
+        self.together = self._most_together(each_batch)
         self.on_epoch = [f for c in callbacks if (f := epoch_function(c))]
         # what random numbers are of: a seed, and a pass of all that it is for
         self.seed = options.seed or 0
@@ -222,27 +223,28 @@ class _Run:
         if self.batch == 0:
             self._before_epoch(order)
         while self.batch < self.state.batches:
-            count = min(self._together(), self.state.batches - self.batch)
+            until_check = SAFE_EVERY - self.step % SAFE_EVERY
+            left = self.state.batches - self.batch
+            count = min(self.together, until_check, left)
             end = self.batch + count
             last = end == self.state.batches
             yield order[self.batch * size : None if last else end * size], count
 
-    def _together(self) -> int:
-        """How many batches one call takes: several where they are so small that Python
-        would take a good part of the time, and up to the next check of the weights.
-        Nobody else has the weights meanwhile, and neither the clock nor a bar is looked
-        at: large networks take one."""
+    def _most_together(self, each_batch: bool) -> int:
+        """How many batches one call takes at the most: several where they are so small
+        that Python would take a good part of the time. Nobody else has the weights
+        meanwhile, and neither the clock nor a bar is looked at: large networks take
+        one."""
         options = self.options
         if (
             options.batch_size > SMALL_BATCH
             or options.accumulate > 1
-            or self.each_batch
+            or each_batch
             or type(options.optimizer).step is not Optimizer.step
         ):
             return 1
         products = max(1, self.model.multiply_adds * options.batch_size)
-        most = max(1, CALL_PRODUCTS // products)
-        return min(most, SAFE_EVERY - self.step % SAFE_EVERY)
+        return max(1, CALL_PRODUCTS // products)
 
     def _before_epoch(self, order: NDArray[np.intp]) -> None:
         """What the optimizer does before a pass, which may look at its first images."""

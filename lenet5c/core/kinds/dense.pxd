@@ -14,9 +14,9 @@ from libc.string cimport memcpy
 
 from lenet5c.core.kernels.activation cimport activation_backward, activation_forward
 from lenet5c.core.kernels.correlate cimport Correlation, pack_weights
-from lenet5c.core.kernels.image cimport (
+from lenet5c.core.kernels.image cimport registers_of
+from lenet5c.core.kernels.image_dense cimport (
     image_dense_backward_input, image_dense_backward_params, image_dense_forward,
-    registers_of,
 )
 from lenet5c.core.kernels.pack cimport transpose_block
 from lenet5c.core.kernels.weight_gradient cimport add_rows

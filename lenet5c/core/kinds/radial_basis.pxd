@@ -6,7 +6,8 @@ Computed as they are written: 2 w x - w^2 - x^2 would lose the digits that count
 """
 
 from lenet5c.core.kernels.activation cimport activation_backward
-from lenet5c.core.kernels.image cimport last_lanes, registers_of
+from lenet5c.core.kernels.image cimport registers_of
+from lenet5c.core.kernels.image_dense cimport last_lanes
 from lenet5c.core.lanes cimport (
     LANES, lanes, lanes_load, lanes_set, lanes_store, lanes_sum,
 )
