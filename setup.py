@@ -71,6 +71,8 @@ if os.environ.get("LENET5C_LANES"):
     MACROS.append(("LENET5C_LANES", os.environ["LENET5C_LANES"]))
     COMPILE.append("-Wno-psabi")
 
+SHARED = "lenet5c._cython"  # what Cython's modules share: one copy of its memoryviews
+
 EMPTY = "int main(void) { return 0; }"  # a program, to try the compiler
 
 
@@ -84,10 +86,13 @@ class BuildCores(build_ext):
         threads = self.openmp_flags()
         if self.compiles(["-pthread"]):
             threads.append("-pthread")
-        version = ("LENET5C_VERSION", f'"{self.distribution.get_version()}"')
+        macros = [
+            ("LENET5C_VERSION", f'"{self.distribution.get_version()}"'),
+            ("CYTHON_CLINE_IN_TRACEBACK", "0"),  # lines of the sources alone
+        ]
         for extension in self.extensions:
-            if extension.name != "lenet5c._cpu":
-                extension.define_macros.append(version)
+            if extension.name not in ("lenet5c._cpu", SHARED):
+                extension.define_macros += macros
                 extension.extra_compile_args += optional + threads
                 extension.extra_link_args += threads
         super().build_extensions()
@@ -169,16 +174,22 @@ def extensions():
         "cdivision": True,
         "embedsignature": True,
     }
-    network, cpu, embed = cythonize(
+    network, cpu, embed, cython = cythonize(
         [
             Extension("lenet5c.core.network", ["lenet5c/core/network.pyx"]),
             Extension("lenet5c._cpu", ["lenet5c/core/cpu.pyx"]),
             Extension("lenet5c.embed", ["lenet5c/embed.pyx"]),
+            Extension(SHARED, [SHARED.replace(".", "/") + ".c"]),
         ],
         compiler_directives=directives,
         build_dir="build/cython",
+        shared_utility_qualified_name=SHARED,
     )
-    cpu.extra_compile_args = ["-O2", "-g0", "-fvisibility=hidden"]
+    cpu.extra_compile_args = cython.extra_compile_args = [
+        "-O2",
+        "-g0",
+        "-fvisibility=hidden",
+    ]
     embed.sources.append("csrc/lenet5c.c")
     embed.depends += [
         f"csrc/{name}.h" for name in ("lenet5c", "lenet5c_api", "elementary", "threads")
@@ -192,7 +203,7 @@ def extensions():
     ]
     embed.extra_compile_args = ["-O3", "-g0", "-fvisibility=hidden"]
     cores = [core(name, flags, network.sources[0]) for name, flags in CORES.items()]
-    return [*cores, cpu, embed]
+    return [*cores, cpu, embed, cython]
 
 
 if __name__ == "__main__":

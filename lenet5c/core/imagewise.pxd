@@ -8,7 +8,6 @@ the gradient has a place by its position in the batch, as what a shard adds has 
 from libc.string cimport memcpy, memset
 
 from lenet5c.core.ends cimport describe_block
-from lenet5c.core.kernels.augment cimport pack_augmented
 from lenet5c.core.kernels.pack cimport first_lanes, into_first_lanes, pack_image
 from lenet5c.core.lanes cimport LANES, lanes
 from lenet5c.core.memory cimport arena_of
@@ -146,14 +145,14 @@ cdef inline void load_image(
 ) noexcept nogil:
     """Image `number` of the batch as floats [C][H][W]; changed at random as in a block."""
     cdef lanes *x = here.arena + plan.kept[0]
-    describe_block(call, number, 1, block)
+    cdef Call upto
     if call.augment != NULL:
-        pack_augmented(
-            &call.images, block.indices, 1, call.augment, call.key, x,
-            here.own + plan.image_rows, plan.H, plan.W,
-        )
+        upto = call[0]
+        upto.count = number + 1  # a block with this image alone
+        plan.load(plan, &upto, here.own, number, x, block)
         first_lanes(x, plan.sizes[0])
     else:
+        describe_block(call, number, 1, block)
         pack_image(&call.images, block.indices[0], <float *>x, plan.H, plan.W)
 
 

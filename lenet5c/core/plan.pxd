@@ -15,7 +15,7 @@ from libc.stdlib cimport calloc
 from libc.string cimport memset
 
 from lenet5c.core.kernels.augment cimport Augment
-from lenet5c.core.kernels.correlate cimport Correlation, packed_size
+from lenet5c.core.kernels.correlate cimport Correlation, correlate, packed_size
 from lenet5c.core.kernels.pack cimport Images
 from lenet5c.core.lanes cimport LANES, lanes, odd_lines
 from lenet5c.core.threads cimport (
@@ -397,5 +397,6 @@ cdef inline Py_ssize_t image_row(Py_ssize_t n) noexcept nogil:
 
 cdef inline void plan_packed(Plan *plan, Correlation *p, int elements=1) noexcept:
     """A place for the packed weights, each element's on a cache line."""
+    p.run = correlate
     p.packed = plan.packed
     plan.packed += elements * packed_size(p)

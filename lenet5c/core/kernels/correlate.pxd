@@ -32,6 +32,13 @@ cdef enum:
     PASS_CHANNELS = 128
 
 
+cdef struct Correlation
+
+ctypedef void (*Correlate)(
+    const Correlation *p, const lanes *x, const float *packed, const float *bias,
+    lanes *y, const lanes *z, int activation, bint forward, int part, int parts,
+) noexcept nogil
+
 cdef struct Correlation:
     # y[f, oy, ox] = sum over c, r, k of
     #     w[f, c, r, k] * x[c, top + oy * step + r, x_start + ox * step + k]
@@ -50,6 +57,7 @@ cdef struct Correlation:
     int side  # outputs along the side of a tile (winograd.pxd)
     Bands bands
     int combined  # rows of the kernel that an element combines, `w_row` apart
+    Correlate run  # `correlate`: a pointer, so that there is one copy of all its tiles
 
 
 cdef inline Py_ssize_t packed_size(const Correlation *p) noexcept nogil:

@@ -34,6 +34,13 @@ cdef struct Connections:
     int *source  # the map that it reads
     int *pair  # whose weights it takes
 
+cdef struct Product
+
+# A pointer, so that both passes of a convolution share the code of all tiles.
+ctypedef void (*Multiply)(
+    const Product *p, const float *x, const float *weight, float *y
+) noexcept nogil
+
 cdef struct Product:
     # y[f, p] = sum over c, r, k of w[f, c, r, k] x[c, p + r W + k]
     int filters, channels, rows, taps
@@ -44,6 +51,7 @@ cdef struct Product:
     # x may have `top` rows of zeros before its `height` rows, and zeros behind them
     int top, height
     Connections table
+    Multiply run
 
 
 cdef inline int registers_of(Py_ssize_t n) noexcept nogil:

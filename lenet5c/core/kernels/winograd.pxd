@@ -24,7 +24,7 @@ which M takes the fewest cycles.
 from libc.string cimport memset
 
 from lenet5c.core.kernels.activation cimport activation_backward, activation_forward
-from lenet5c.core.kernels.correlate cimport Correlation, correlate, packed_size
+from lenet5c.core.kernels.correlate cimport Correlation, packed_size
 from lenet5c.core.kernels.toom_cook cimport (
     gradient_elements, input_elements, input_gradient_rows, output_rows, shares_of_rows,
 )
@@ -479,7 +479,7 @@ cdef inline void winograd_forward(
                     v + b * across * p.channels + c, v_stride, p.channels, scratch, M,
                 )
         for i in range(elements):
-            correlate(
+            product.run(
                 &product, v + i * v_stride, packed + i * stride, NULL, m + i * m_stride,
                 NULL, 0, True, 0, 1,
             )
@@ -536,7 +536,7 @@ cdef inline void winograd_backward(
                     m + b * across * p.filters + f, m_stride, p.filters, scratch, M,
                 )
         for i in range(elements):
-            correlate(
+            product.run(
                 &product, m + i * m_stride, packed + i * stride, NULL, v + i * v_stride,
                 NULL, 0, True, part, parts,
             )

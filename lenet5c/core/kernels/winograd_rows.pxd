@@ -591,45 +591,52 @@ cdef inline void element_gradients(
                         ] += sums[f * TX + t]
 
 
-cdef inline void rows_params_by(
-    const Convolution *p, const Bands *bands, const lanes *x, const lanes *dy,
-    float *dweight, lanes *scratch, int TF, int TX,
+cdef inline void element_gradients_of(
+    const Convolution *p, const lanes *v, Py_ssize_t v_stride, const lanes *dm,
+    Py_ssize_t dm_stride, int bands, float *dweight, int filter0, int known_filters,
+    int elements, int E,
 ) noexcept nogil:
-    """The weights' gradient in tiles of TF filters and TX taps; F >= TF and KW >= TX."""
-    cdef Py_ssize_t v_stride = input_stride(p)
-    cdef Py_ssize_t dm_stride = odd_lines(<Py_ssize_t>TF * p.out_w)
-    cdef int count = bands.eights + bands.sixes
-    cdef int several = bands_per_pass(p, bands)
-    cdef int elements = elements_of(bands)
-    cdef lanes *zeros = scratch
-    cdef lanes *v = zeros + max(p.width, p.out_w)
-    cdef lanes *dm = v + 8 * several * v_stride
-    cdef int first, end, eights, band, f, filter0
-    memset(zeros, 0, max(p.width, p.out_w) * sizeof(lanes))
-    for first from 0 <= first < count by several:
-        end = min(first + several, count)
-        eights = max(0, min(end, bands.eights) - first)
-        for band in range(first, end):
-            transform_band(p, bands, band, x, v + 8 * (band - first) * v_stride, zeros)
-        for f from 0 <= f < p.filters by TF:
-            filter0 = min(f, p.filters - TF)
-            for band in range(first, end):
-                transform_gradient_band(
-                    p, bands, band, dy, filter0, TF, dm + 8 * (band - first) * dm_stride,
-                    dm_stride, p.out_w, 0, zeros,
-                )
-            if eights > 0:
-                element_gradients(
-                    p, v, v_stride, dm, dm_stride, eights, dweight, filter0, f - filter0,
-                    elements, 8, TF, TX,
-                )
-            if eights < end - first:
-                element_gradients(
-                    p, v + 8 * eights * v_stride, v_stride, dm + 8 * eights * dm_stride,
-                    dm_stride, end - first - eights,
-                    dweight + <Py_ssize_t>(elements - 6) * p.channels * p.kernel_w,
-                    filter0, f - filter0, elements, 6, TF, TX,
-                )
+    """`element_gradients` with the tile that was planned; F >= TF and KW >= TX."""
+    if p.tile == TALL:
+        element_gradients(
+            p, v, v_stride, dm, dm_stride, bands, dweight, filter0, known_filters,
+            elements, E, TILE_TALL_F, TILE_TALL_X,
+        )
+    elif p.tile == PAIR:
+        element_gradients(
+            p, v, v_stride, dm, dm_stride, bands, dweight, filter0, known_filters,
+            elements, E, TILE_PAIR_F, TILE_PAIR_X,
+        )
+    elif p.tile == THREE:
+        element_gradients(
+            p, v, v_stride, dm, dm_stride, bands, dweight, filter0, known_filters,
+            elements, E, TILE_THREE_F, TILE_THREE_X,
+        )
+    elif p.tile == FOUR:
+        element_gradients(
+            p, v, v_stride, dm, dm_stride, bands, dweight, filter0, known_filters,
+            elements, E, TILE_FOUR_F, TILE_FOUR_X,
+        )
+    elif p.tile == FIVE:
+        element_gradients(
+            p, v, v_stride, dm, dm_stride, bands, dweight, filter0, known_filters,
+            elements, E, TILE_FIVE_F, TILE_FIVE_X,
+        )
+    elif p.tile == SLIM:
+        element_gradients(
+            p, v, v_stride, dm, dm_stride, bands, dweight, filter0, known_filters,
+            elements, E, TILE_SLIM_F, TILE_SLIM_X,
+        )
+    elif p.tile == WIDE:
+        element_gradients(
+            p, v, v_stride, dm, dm_stride, bands, dweight, filter0, known_filters,
+            elements, E, TILE_WIDE_F, TILE_WIDE_X,
+        )
+    else:
+        element_gradients(
+            p, v, v_stride, dm, dm_stride, bands, dweight, filter0, known_filters,
+            elements, E, 1, 1,
+        )
 
 
 cdef inline void rows_backward_params(
@@ -643,22 +650,40 @@ cdef inline void rows_backward_params(
     dweight  (F, E, C, KW)     float, added to; E the elements of 8 and those of 6
     dbias    (F,)              float, added to, or NULL
     """
-    if p.tile == TALL:
-        rows_params_by(p, bands, x, dy, dweight, scratch, TILE_TALL_F, TILE_TALL_X)
-    elif p.tile == PAIR:
-        rows_params_by(p, bands, x, dy, dweight, scratch, TILE_PAIR_F, TILE_PAIR_X)
-    elif p.tile == THREE:
-        rows_params_by(p, bands, x, dy, dweight, scratch, TILE_THREE_F, TILE_THREE_X)
-    elif p.tile == FOUR:
-        rows_params_by(p, bands, x, dy, dweight, scratch, TILE_FOUR_F, TILE_FOUR_X)
-    elif p.tile == FIVE:
-        rows_params_by(p, bands, x, dy, dweight, scratch, TILE_FIVE_F, TILE_FIVE_X)
-    elif p.tile == SLIM:
-        rows_params_by(p, bands, x, dy, dweight, scratch, TILE_SLIM_F, TILE_SLIM_X)
-    elif p.tile == WIDE:
-        rows_params_by(p, bands, x, dy, dweight, scratch, TILE_WIDE_F, TILE_WIDE_X)
-    else:
-        rows_params_by(p, bands, x, dy, dweight, scratch, 1, 1)
+    cdef int TF = tile_filters(p.tile)
+    cdef Py_ssize_t v_stride = input_stride(p)
+    cdef Py_ssize_t dm_stride = odd_lines(<Py_ssize_t>TF * p.out_w)
+    cdef int count = bands.eights + bands.sixes
+    cdef int several = bands_per_pass(p, bands)
+    cdef int elements = elements_of(bands)
+    cdef lanes *zeros = scratch
+    cdef lanes *v = zeros + max(p.width, p.out_w)
+    cdef lanes *dm = v + 8 * several * v_stride
+    cdef int first, end, band, begin, stop, E, f, filter0
+    memset(zeros, 0, max(p.width, p.out_w) * sizeof(lanes))
+    for first from 0 <= first < count by several:
+        end = min(first + several, count)
+        for band in range(first, end):
+            transform_band(p, bands, band, x, v + 8 * (band - first) * v_stride, zeros)
+        for f from 0 <= f < p.filters by TF:
+            filter0 = min(f, p.filters - TF)
+            for band in range(first, end):
+                transform_gradient_band(
+                    p, bands, band, dy, filter0, TF, dm + 8 * (band - first) * dm_stride,
+                    dm_stride, p.out_w, 0, zeros,
+                )
+            begin = first
+            while begin < end:  # bands of 8 elements, then those of 6
+                E = band_elements(bands, begin)
+                stop = min(end, bands.eights) if E == 8 else end
+                element_gradients_of(
+                    p, v + 8 * (begin - first) * v_stride, v_stride,
+                    dm + 8 * (begin - first) * dm_stride, dm_stride, stop - begin,
+                    dweight + <Py_ssize_t>(0 if E == 8 else elements - 6)
+                    * p.channels * p.kernel_w,
+                    filter0, f - filter0, elements, E,
+                )
+                begin = stop
     if dbias != NULL:
         bias_gradient(dy, dbias, p.filters, p.out_h * p.out_w)
 

@@ -53,6 +53,7 @@ cdef inline int plan_image_conv(
     p.y.w_row = KW
     p.y.w_tap = 1
     p.y.height = H
+    p.y.run = image_product
     if of_filters != NULL:
         p.y.table = p.taps.table = of_filters[0]
     p.y.tile = product_tile_of(&p.y)
@@ -140,7 +141,7 @@ cdef inline void image_conv_forward(
             positions + p.sums, positions + p.work, conv.sizes.out_h, conv.sizes.out_w,
         )
     else:
-        image_product(&p.y, x, call.parameters + op.weight, positions)
+        p.y.run(&p.y, x, call.parameters + op.weight, positions)
         leave_columns(
             positions, p.y.y_filter, p.width, y, bias_of(op, call), p.y.filters,
             conv.sizes.out_h, conv.sizes.out_w,
@@ -185,7 +186,7 @@ cdef inline void image_conv_input(
     cdef const float *spread = <const float *>(here.own + op.scratch)
     cdef float *positions = <float *>(here.own + op.scratch) + p.work
     cdef int P = p.padding
-    image_product(
+    p.dx.run(
         &p.dx, spread, call.parameters + op.weight + p.y.w_channel - 1, positions
     )
     leave_columns(

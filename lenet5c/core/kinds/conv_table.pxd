@@ -402,7 +402,7 @@ cdef inline void table_backward_task(
     x += block * op.x_block
     dx = gradient_of(plan, space, op.source, batch) + block * op.x_block
     target = arena if op.adds else dx
-    table_backward_input(op, call, &here, x, NULL, dy + block * op.y_block, target)
+    op.backward_input(op, call, &here, x, NULL, dy + block * op.y_block, target)
     if op.adds:
         add_map(dx, target, op.inputs)
 

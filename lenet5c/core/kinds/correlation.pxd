@@ -5,7 +5,7 @@
 
 from libc.string cimport memset
 
-from lenet5c.core.kernels.correlate cimport correlate, pad_columns
+from lenet5c.core.kernels.correlate cimport pad_columns
 from lenet5c.core.lanes cimport lanes
 from lenet5c.core.plan cimport Call, Here, Op, Padding, bias_of
 
@@ -33,7 +33,7 @@ cdef inline void correlation_forward(
             return
         parts = 1
         pad_map(&op.x_padding, x, here.arena + op.padded)
-    correlate(
+    op.y_product.run(
         &op.y_product, padded_input(op, here, x), call.packed + op.y_product.packed,
         bias_of(op, call), y, NULL, op.activation, True, here.part, parts,
     )
@@ -55,7 +55,7 @@ cdef inline void correlation_backward_input(
         pad_map(&op.dy_padding, dy, here.own + op.scratch)
         dy = here.own + op.scratch
     for i in range(op.dx_parts):
-        correlate(
+        op.dx_products[i].run(
             &op.dx_products[i], dy, call.packed + op.dx_products[i].packed, NULL,
             dx + op.dx_products[i].y_start, x + op.dx_products[i].y_start, op.below, False,
             here.part, parts,
