@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from lenet5c.training.checkpoint import Checkpoint
     from lenet5c.training.loop import TrainingError
     from lenet5c.training.optimizers import SDLM, SGD, AdamW
+    from lenet5c.training.ranks import RankError
 
 __all__ = [
     "SDLM",
@@ -79,6 +80,7 @@ __all__ = [
     "MaxPool2d",
     "Model",
     "RadialBasis",
+    "RankError",
     "ReLU",
     "Residual",
     "ScaledTanh",
@@ -138,6 +140,7 @@ HOMES = {
         "training.optimizers": ("SDLM", "SGD", "AdamW"),
         "files.container": ("FileFormatError",),
         "training.loop": ("TrainingError",),
+        "training.ranks": ("RankError",),
     }.items()
     for name in names
 }

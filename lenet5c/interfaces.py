@@ -206,6 +206,7 @@ class Trainable(Network, Protocol):
         seed: int = 0,
         epoch: int = 0,
         measure: bool = False,
+        ranks: Any = None,
     ) -> tuple[float, int]: ...
     def train_batches(
         self,

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from lenet5c.training.losses import Loss
     from lenet5c.training.optimizers import Optimizer
     from lenet5c.training.options import ClassWeight, Validation
+    from lenet5c.training.ranks import Ranks
     from lenet5c.training.recipes import Recipe
     from lenet5c.training.schedules import Schedule
 
@@ -358,6 +359,7 @@ class Model(Displayed):
         checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
         resume: bool = False,
         log: str | os.PathLike[str] | None = None,
+        comm: Any = None,
     ) -> History:
         """Train on images and their labels, from the present weights on.
 
@@ -452,6 +454,11 @@ class Model(Displayed):
         log : path or None
             File of JSON Lines, one object an epoch: new, or continued with `resume`.
 
+        comm : mpi4py.MPI.Comm or None
+            Processes that train this model together, all with the same arguments, to
+            the weights of one alone: docs/mpi.md. Rank 0 has callbacks, progress, log
+            and checkpoints to itself.
+
         Returns
         -------
         History
@@ -463,6 +470,8 @@ class Model(Displayed):
         OSError
             If `checkpoint` or `log` cannot be written, or another training writes to
             `checkpoint`; as well before anything changes.
+        RankError
+            If another process of `comm` fails, or says nothing for 20 seconds.
         TrainingError
             If the loss stops being finite.
 
@@ -879,6 +888,7 @@ class Model(Displayed):
         seed: int = 0,
         epoch: int = 0,
         measure: bool = False,
+        ranks: Ranks | None = None,
     ) -> tuple[float, int]:
         """Mean loss of the images at `indices`, and how many are right; the gradient is
         written.
@@ -909,6 +919,8 @@ class Model(Displayed):
         measure : bool
             Whether the running statistics of batch normalisation, `buffers`, move
             towards those of this batch.
+        ranks : Ranks or None
+            Processes that share the batch; all have the same arguments and results.
 
         Returns
         -------
@@ -940,6 +952,7 @@ class Model(Displayed):
             epoch=epoch,
             running=self.state_vector if measure else None,
             loss=CROSS_ENTROPY if loss is None else loss.for_core(),
+            ranks=ranks,
         )
         return found, correct
 

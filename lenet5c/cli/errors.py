@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from lenet5c.training.loop import TrainingError
+from lenet5c.training.ranks import RankError
 
 DONE, CHECK_FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -21,7 +22,7 @@ def explain(error: Exception) -> str:
             said += f", in {name.absolute().parent}; `lenet5c train` writes a model "
             said += "into the folder that it is started in"
         return said
-    expected = (CommandError, TrainingError, ValueError, TypeError, OSError)
+    expected = (CommandError, TrainingError, RankError, ValueError, TypeError, OSError)
     if isinstance(error, (*expected, ImportError)):
         return text
     return f"{type(error).__name__}: {text} (--debug shows where)"

@@ -104,7 +104,11 @@ class Settings:
         return replace(usual or Augment(), **changes)
 
     def fit(
-        self, model: Model, data: Dataset, callbacks: Sequence[Callback] = ()
+        self,
+        model: Model,
+        data: Dataset,
+        callbacks: Sequence[Callback] = (),
+        comm: Any = None,
     ) -> History:
         """Train `model` on the training images of `data`; return its history."""
         images, labels = data.train
@@ -119,4 +123,4 @@ class Settings:
             options["checkpoint"] = Checkpoint(
                 options["checkpoint"], self.options.get("checkpoint_seconds")
             )
-        return model.fit(images, labels, callbacks=callbacks, **options)
+        return model.fit(images, labels, callbacks=callbacks, comm=comm, **options)

@@ -33,6 +33,7 @@ EXAMPLES = (
     "lenet5c train --data FOLDER --size 64 --channels 3",
     "lenet5c train --data mine.csv --from lenet5.lenet5c --learning-rate 0.01",
     "lenet5c train --data mnist --epochs 50 --checkpoint run --resume",
+    "mpiexec -n 2 lenet5c train --data mnist --mpi",
 )
 
 DEFAULT_MODEL = "lenet5.lenet5c"
@@ -59,6 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"one trained so far is in FILE{UNFINISHED}",
     )
     groups = add_flags(parser)
+    groups["training"].add_argument(
+        "--mpi",
+        action="store_true",
+        help="train as one of the processes that mpiexec has started: the same "
+        "weights, whatever their number",
+    )
     groups["regularisation"].add_argument(
         "--dropout",
         type=SHARE,
@@ -96,6 +103,16 @@ class Outcome:
 
 
 def run(args: argparse.Namespace) -> int:
+    if not args.mpi:
+        return _run(args, None)
+    from lenet5c.cli.ranks import all_ranks
+
+    with all_ranks(args.debug) as comm:
+        return _run(args, comm)
+
+
+def _run(args: argparse.Namespace, comm: Any) -> int:
+    """Train, as one of the processes of `comm`, of which rank 0 writes the model."""
     output = writable_path(args.output)
     settings = _settings(args)
     start = None if args.start is None else load(args.start)
@@ -112,9 +129,9 @@ def run(args: argparse.Namespace) -> int:
     model.trained_on = lasting(args.data)
     with ProgressBar() as bar:
         try:
-            history = _fit(settings, model, data, bar, output)
+            history = _fit(settings, model, data, bar, output, comm)
         except KeyboardInterrupt:
-            if bar.last is None:
+            if bar.last is None or (comm and comm.Get_rank()):
                 raise
             unfinished = output.with_name(output.name + UNFINISHED)
             model.save(unfinished)
@@ -126,6 +143,8 @@ def run(args: argparse.Namespace) -> int:
                 * bool(args.checkpoint)
             )
             return INTERRUPTED
+    if comm is not None and comm.Get_rank() > 0:
+        return DONE
     replaced = output.exists()
     model.save(output)
     outcome = Outcome(
@@ -221,11 +240,16 @@ def _check_validation(args: argparse.Namespace, data: Dataset) -> None:
 
 
 def _fit(
-    settings: Settings, model: Model, data: Dataset, bar: ProgressBar, output: Path
+    settings: Settings,
+    model: Model,
+    data: Dataset,
+    bar: ProgressBar,
+    output: Path,
+    comm: Any,
 ) -> History:
     """Train; errors name the option that they are about."""
     try:
-        return settings.fit(model, data, callbacks=[bar])
+        return settings.fit(model, data, [bar], comm)
     except TrainingError as error:
         raise TrainingError(f"{error}. {output} is not written") from error
     except (ValueError, TypeError) as error:

@@ -14,6 +14,7 @@ from lenet5c.core.plan cimport (
     run_loops, slices_of,
 )
 from lenet5c.core.prepare cimport preparing_tasks, run_preparing
+from lenet5c.core.ranks cimport shard_of_rank
 from lenet5c.core.reduce cimport finished_sums, join_sums, run_reducing
 from lenet5c.core.threads cimport Work, ends, lenet5c_thread
 
@@ -31,7 +32,11 @@ cdef inline int next_loop(void *of, Work *work) noexcept nogil:
     cdef const Plan *plan = loop.plan
     cdef const Call *call = loop.call
     cdef int microbatches = (call.count + MICROBATCH - 1) // MICROBATCH
+    if loop.number == 0:
+        loop.number = call.loops_done
     loop.number += 1
+    if loop.number == call.loops_end:
+        return -1
     if loop.number == 1:
         work[0] = prepare
         return preparing_tasks(plan, call)
@@ -45,7 +50,8 @@ cdef inline int next_loop(void *of, Work *work) noexcept nogil:
     loop.finished = finished_sums(loop.microbatch, microbatches)
     if loop.number % 3 == 2:
         work[0] = run_shard
-        return loop.batch.shards
+        loop.first_shard = shard_of_rank(call, &loop.batch, call.rank)
+        return shard_of_rank(call, &loop.batch, call.rank + 1) - loop.first_shard
     if loop.number % 3 == 0:
         work[0] = reduce
         return plan.reducing_tasks
@@ -98,9 +104,10 @@ cdef inline void run_block_forward(const void *of, int number) noexcept nogil:
     )
 
 
-cdef inline void run_shard(const void *of, int shard) noexcept nogil:
+cdef inline void run_shard(const void *of, int number) noexcept nogil:
     """Forward, loss and backward of a shard's blocks, one by one."""
     cdef const Loop *loop = <const Loop *>of
+    cdef int shard = loop.first_shard + number
     cdef const Plan *plan = loop.plan
     cdef const Workspace *space = loop.space
     cdef Here here = here_alone(arena_of(space))

@@ -26,9 +26,12 @@ from lenet5c.core.kinds.table cimport kinds_with
 from lenet5c.core.lanes cimport LANES, lanes
 from lenet5c.core.layerwise cimport run_layerwise
 from lenet5c.core.memory cimport aligned_free, aligned_zeros, clear_sums, release, reserve
-from lenet5c.core.plan cimport WHOLE_BATCH, Block, Call, Plan, Workspace, blocks_of
+from lenet5c.core.plan cimport (
+    MICROBATCH, WHOLE_BATCH, Batch, Block, Call, Plan, Workspace, batch_of, blocks_of,
+)
 from lenet5c.core.planner cimport block_sizes, free_plan, plan_ops, plan_rest
 from lenet5c.core.random cimport subkey
+from lenet5c.core.ranks cimport carry
 from lenet5c.core.shared cimport parts_of_block, run_shared
 from lenet5c.core.step cimport ADAMW, SDLM, SGD, Update, run_average, run_update
 from lenet5c.core.threads cimport (
@@ -273,7 +276,7 @@ cdef class Network:
         float[::1] gradient not None, int threads, *, const float[::1] weights=None,
         float smoothing=0, Py_ssize_t mean_over=0, bint add=False, augment=None,
         uint64_t seed=0, uint64_t epoch=0, float[::1] running=None,
-        loss=(CROSS_ENTROPY, INFINITY),
+        loss=(CROSS_ENTROPY, INFINITY), ranks=None,
     ):
         """Mean loss of a batch, how many labels are right, and the gradient, written.
 
@@ -291,6 +294,8 @@ cdef class Network:
         seed, epoch : of the random numbers of augmentation and dropout
         running : `parameters` if the running statistics in them are to move
         loss : (Objective, j) (kernels/loss.pxd)
+        ranks : the processes that compute this together, each with these arguments, or
+            None: its `rank` of `size`, and what `exchange` does (training/ranks.py)
         """
         cdef Call call
         cdef Augment settings
@@ -307,7 +312,10 @@ cdef class Network:
         call.add = add
         cdef bytes before = self.buffers_of(call.running)
         try:
-            self.run(&call, space, threads)
+            if ranks is not None and self.is_shared(&call):
+                self.run_on_ranks(&call, space, threads, ranks)
+            else:
+                self.run(&call, space, threads)
         except BaseException:
             self.put_back(call.running, before)
             raise
@@ -478,6 +486,7 @@ cdef class Network:
         if parameters is not None and state:
             call.parameters = &parameters[0]
         call.ops = self.plan.count
+        call.ranks = 1
         if images is None:
             return 0
         if images.itemsize == 1:
@@ -525,6 +534,57 @@ cdef class Network:
             clear_sums(&space.c, &self.plan)
             self.scratches.append(space)
             return -1
+        return 0
+
+    cdef bint is_shared(self, const Call *call) noexcept:
+        """Whether ranks have parts of it, rather than each the whole: layerwise what they
+        would have to tell is more than they would save, and of a few images as well."""
+        return not self.plan.layerwise and not runs_imagewise(&self.plan, call)
+
+    cdef int run_on_ranks(self, Call *call, Scratch space, int threads, ranks) except -1:
+        """`run`, as one of several processes; between the loops of a microbatch's shards
+        and those of its sums they tell each other what they found."""
+        cdef int microbatches = (call.count + MICROBATCH - 1) // MICROBATCH
+        cdef int number
+        call.rank, call.ranks = ranks.rank, ranks.size
+        call.loops_end = 3
+        try:
+            for number in range(microbatches):
+                self.run(call, space, threads)
+                self.exchange(call, space, number, ranks)
+                call.loops_done = call.loops_end - 1
+                call.loops_end += 3
+            self.run(call, space, threads)
+        except BaseException:
+            clear_sums(&space.c, &self.plan)
+            raise
+        return 0
+
+    cdef int exchange(
+        self, const Call *call, Scratch space, int number, ranks
+    ) except -1:
+        """What each rank has of a microbatch, to all ranks."""
+        cdef Batch batch = batch_of(&self.plan, call, number)
+        cdef Py_ssize_t end = 0
+        cdef int rank
+        cdef unsigned char[::1] wire
+        ends = []
+        for rank in range(call.ranks):
+            end += carry(&self.plan, call, &space.c, &batch, rank, NULL, True)
+            ends.append(end)
+        wire = ranks.room(end)
+        starts = [0, *ends]
+        carry(
+            &self.plan, call, &space.c, &batch, call.rank,
+            <char *>&wire[starts[call.rank]], True,
+        )
+        ranks.exchange(ends)
+        for rank in range(call.ranks):
+            if rank != call.rank and starts[rank] < ends[rank]:
+                carry(
+                    &self.plan, call, &space.c, &batch, rank,
+                    <char *>&wire[starts[rank]], False,
+                )
         return 0
 
 
@@ -673,6 +733,7 @@ cdef class Trainer:
         self.call.parameters = &parameters[0]
         self.call.running = &parameters[0]
         self.call.gradient = &gradient[0]
+        self.call.ranks = 1
         self.call.ops = plan.count
         self.call.loss, self.call.rubbish = loss
         _, self.call.images.height, self.call.images.width = shape

@@ -62,6 +62,8 @@ cdef struct Call:
     float *losses
     unsigned char *correct
     int ops  # how many of them run
+    int rank, ranks  # this process, of how many that share the shards (ranks.pxd)
+    int loops_done, loops_end  # blockwise: the loops between them run; 0: to the end
     Watch *watch  # may end it; or NULL
 
 cdef struct Block:
@@ -123,6 +125,7 @@ cdef struct Loop:
     int microbatch  # its number; layerwise in training 0, of the batch
     Batch batch
     int number  # blockwise: of this loop, from 1
+    int first_shard  # blockwise: of this process
     int finished  # and how many sums are finished with the microbatch
     int phase  # layerwise or with shared blocks, as all that follows
     int i, stage  # of the op, and of what comes before its backward pass
@@ -233,6 +236,9 @@ cdef struct Op:
     Reduce reduce  # adds a microbatch's gradient to the batch's
     Py_ssize_t reduce_length, reduce_step  # how its tasks are cut
     Py_ssize_t norm  # offset of two numbers a channel, in `Call.norms`
+    # what is kept of each image for the weights' gradient, in the microbatch's rows:
+    # where the input and the output's gradient begin, and floats to the next image
+    Py_ssize_t x_rows, x_row, dy_rows, dy_row
 
     # memory, in lanes
     Py_ssize_t padded_lanes, padded  # kept from forward to backward, and where

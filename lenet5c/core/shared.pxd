@@ -47,7 +47,7 @@ cdef inline int parts_of_block(
     cdef int parts = min(most, threads // max(1, blocks))
     cdef double alone = plan.cycles * (3 if training else 1)
     cdef double loops = <double>LOOP_CYCLES * plan.count * (2 if training else 1)
-    if parts < 2 or (training and plan.shard_blocks > 1):
+    if parts < 2 or call.ranks > 1 or (training and plan.shard_blocks > 1):
         return 1
     if plan.parts:
         return parts

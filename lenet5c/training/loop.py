@@ -3,7 +3,7 @@
 import math
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -31,6 +31,7 @@ from lenet5c.training.schedules import ReduceOnPlateau, Watch
 
 if TYPE_CHECKING:
     from lenet5c.training.folder import CheckpointFolder
+    from lenet5c.training.ranks import Ranks
     from lenet5c.training.saved import Saved
 
 __all__ = ["TrainingError", "fit"]
@@ -70,8 +71,20 @@ def fit(
     options.loss.check(model.layers, options.label_smoothing)
     options.optimizer.check(model)
     with ExitStack() as stack:
-        folder = found = None
-        if options.checkpoint is not None:
+        ranks = None
+        if options.comm is not None and options.comm.Get_size() > 1:
+            from lenet5c.training.ranks import Ranks
+
+            ranks = stack.enter_context(Ranks(options.comm))
+            ranks.same(_shared(model, data, options))
+        first = ranks is None or ranks.rank == 0
+        folder = None
+
+        def newest() -> "Saved | None":
+            """The checkpoint to go on from; rank 0 alone has to do with the folder."""
+            nonlocal folder
+            if options.checkpoint is None:
+                return None
             from lenet5c.training.folder import CheckpointFolder
             from lenet5c.training.saved import checked
 
@@ -82,11 +95,14 @@ def fit(
             folder = stack.enter_context(CheckpointFolder(options.checkpoint))
             found = folder.newest(same, options.resume, check)
             _check_epochs(found, options.epochs)
+            return found
+
+        found = newest() if ranks is None else ranks.first(newest)
         kept = None if found is None else (found.stage, found.source)
         stage, source = data.input_of(model, kept)
         data.check(stage)
         lines = None
-        if options.log is not None:
+        if options.log is not None and first:
             done = 0 if found is None else len(found.history)
             lines = stack.enter_context(JsonLines(options.log, done))
         # all arguments are good: from here on the model changes
@@ -94,11 +110,11 @@ def fit(
             model.set_input(stage, source, data.classes)
         options.optimizer.prepare(model.parameter_vector)
         callbacks = options.callbacks
-        if options.verbose:
+        if options.verbose and first:
             from lenet5c._support.progress import ProgressBar
 
             callbacks = [stack.enter_context(ProgressBar()), *callbacks]
-        run = _Run(model, data, options, batches, callbacks, folder, lines)
+        run = _Run(model, data, options, batches, callbacks, folder, lines, ranks)
         if found is not None:
             run.restore(found)
         return run.train()
@@ -120,15 +136,18 @@ class _Run:
         callbacks: Sequence[Callback],
         folder: "CheckpointFolder | None",
         lines: JsonLines | None,
+        ranks: "Ranks | None",
     ) -> None:
         self.model = model
         self.data = data
         self.options = options
         self.folder = folder
         self.lines = lines
+        self.ranks = ranks
         watching = [c for c in callbacks if getattr(c, "on_batch_end", None)]
         self.on_batch = [c.on_batch_end for c in watching]
         each_batch = any(getattr(c, "each_batch", True) for c in watching)
+        self.each_batch = each_batch
         self.together = self._most_together(each_batch)
         self.on_epoch = [f for c in callbacks if (f := epoch_function(c))]
         # what random numbers are of: a seed, and a pass of all that it is for
@@ -197,7 +216,7 @@ class _Run:
             stopped = False
             if self.on_batch:
                 self._update(rate)
-                stopped = call(self.on_batch, state)
+                stopped = self._call(self.on_batch, self.each_batch)
             last = self.batch == state.batches
             if stopped or (self._out_of_time() and not last):
                 self._check_weights()
@@ -347,6 +366,7 @@ class _Run:
                 seed=self.seed,
                 epoch=self.passes + self.state.epoch,
                 measure=True,
+                ranks=self.ranks,
             )
             loss += part_loss
             correct += part_correct
@@ -364,10 +384,22 @@ class _Run:
             state.seconds = time.perf_counter() - self.began
             self._record(seconds)
             self._tell(seconds)
-            stopped = call(self.on_epoch, state)
+            stopped = self._call(self.on_epoch, bool(self.options.callbacks))
         self.batch, self.loss_sum, self.correct_sum = 0, 0.0, 0
         self.stopped = stopped
         self._save()
+
+    def _call(self, functions: list[Callable[..., Any]], may_stop: bool) -> bool:
+        """Call them, in rank 0; whether one stops the training, in all processes."""
+        if self.ranks is not None and self.ranks.rank > 0 and not may_stop:
+            return False
+        if not may_stop:
+            return call(functions, self.state)
+        return self._first(lambda: call(functions, self.state))
+
+    def _first(self, make: Callable[[], bool]) -> bool:
+        """What it says, in rank 0 for all processes."""
+        return make() if self.ranks is None else self.ranks.first(make)
 
     def _finished(self) -> bool:
         stopping = self.options.early_stopping
@@ -491,13 +523,17 @@ class _Run:
         )
 
     def _out_of_time(self) -> bool:
-        seconds = time.perf_counter() - self.began
-        return self.step > 0 and seconds >= self.options.max_seconds
+        most = self.options.max_seconds
+        if self.step == 0 or most == math.inf:
+            return False
+        return self._first(lambda: time.perf_counter() - self.began >= most)
 
     def _time_to_save(self) -> bool:
-        if self.folder is None or self.folder.every_seconds is None:
+        checkpoint = self.options.checkpoint
+        if checkpoint is None or checkpoint.every_seconds is None:
             return False
-        return time.perf_counter() - self.saved >= self.folder.every_seconds
+        seconds = checkpoint.every_seconds
+        return self._first(lambda: time.perf_counter() - self.saved >= seconds)
 
     def _save(self) -> None:
         """Write a checkpoint, if they are asked for."""
@@ -580,6 +616,25 @@ class _Run:
         if self.best is not None:
             vectors["best"] = self.best
         return vectors
+
+
+def _shared(
+    model: Trainable, data: TrainingData, options: TrainingOptions
+) -> dict[str, Any]:
+    """What all processes of a training have to have alike."""
+    checkpoint = options.checkpoint
+    return {
+        "core": isa,
+        **_fingerprint(model),
+        **data.fingerprint(),
+        **options.fingerprint(),
+        "epochs": options.epochs,
+        "max_seconds": options.max_seconds,
+        "number of callbacks": len(options.callbacks),
+        "checkpoint": None if checkpoint is None else checkpoint.every_seconds,
+        "weights": hash_of(model.state_vector),
+        "passes": model.passes,
+    }
 
 
 def _batch_count(model: Trainable, images: int, size: int) -> int:

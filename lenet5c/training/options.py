@@ -168,6 +168,15 @@ def _checkpoint(name: str, value: Any) -> "Checkpoint | None":
     return as_checkpoint(value)
 
 
+def _comm(name: str, value: Any) -> Any:
+    if value is not None and not hasattr(value, "Get_rank"):
+        raise TypeError(
+            f"{name}: expected an mpi4py communicator, as MPI.COMM_WORLD, or None, got "
+            f"{value!r}"
+        )
+    return value
+
+
 def _file(name: str, value: Any) -> Path | None:
     if value is not None and not isinstance(value, (str, os.PathLike)):
         raise TypeError(f"{name}: expected a path or None, got {value!r}")
@@ -388,6 +397,8 @@ class TrainingOptions:
             "write a line of JSON an epoch, as for `report --history`", metavar="FILE"
         ),
     )
+
+    comm: Any = option(None, _comm)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "recipe", as_recipe(self.recipe))

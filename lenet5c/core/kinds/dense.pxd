@@ -28,7 +28,7 @@ from lenet5c.core.lanes cimport (
 )
 from lenet5c.core.plan cimport (
     MICROBATCH, SLICE, Batch, Call, Here, Op, Plan, Task, Workspace, bias_of, image_row,
-    new_parts, own, plan_image_floats, plan_packed, plan_parameters,
+    new_parts, plan_image_floats, plan_packed, plan_parameters,
 )
 from lenet5c.core.reduce cimport add_shards
 from lenet5c.core.tile cimport cheapest_tile, multiply_tile
@@ -37,14 +37,10 @@ cdef enum:
     LEAF = 32  # images that are added up in their order
     LEAVES = MICROBATCH // LEAF
 
-cdef struct Rows:
-    Py_ssize_t x, dy  # offsets in the microbatch's rows
-
 
 cdef inline int plan_dense(Plan *plan, Op *op, dict node) except -1:
     """y = weight x + bias: a correlation of one row with I taps."""
     cdef Correlation *p = &op.y_product
-    cdef Rows *rows = <Rows *>own(op, sizeof(Rows))
     cdef int inputs = op.inputs
     cdef int outputs = op.outputs
     op.splits = True
@@ -56,10 +52,11 @@ cdef inline int plan_dense(Plan *plan, Op *op, dict node) except -1:
     p.w_filter = inputs
     p.w_tap = 1
     plan_packed(plan, p)
-    rows.x = plan.rows
-    plan.rows += MICROBATCH * input_row(inputs)
-    rows.dy = plan.rows
-    plan.rows += MICROBATCH * output_row(outputs)
+    op.x_rows = plan.rows
+    op.x_row = input_row(inputs)
+    op.dy_rows = op.x_rows + MICROBATCH * op.x_row
+    op.dy_row = output_row(outputs)
+    plan.rows = op.dy_rows + MICROBATCH * op.dy_row
     op.pack = pack_weights
     op.forward = correlation_forward
     op.backward_params = dense_params
@@ -153,13 +150,14 @@ cdef inline void dense_params(
     const Op *op, const Here *here, const lanes *x, const lanes *dy
 ) noexcept nogil:
     """Keep a block's inputs and output gradients, one row an image."""
-    cdef const Rows *rows = <const Rows *>op.own
     if here.part > 0:  # it is little
         return
-    cdef int x_row = input_row(op.inputs)
-    cdef int dy_row = output_row(op.outputs)
-    transpose_block(x, 1, here.rows + rows.x + here.row * x_row, x_row, op.inputs)
-    transpose_block(dy, 1, here.rows + rows.dy + here.row * dy_row, dy_row, op.outputs)
+    transpose_block(
+        x, 1, here.rows + op.x_rows + here.row * op.x_row, op.x_row, op.inputs
+    )
+    transpose_block(
+        dy, 1, here.rows + op.dy_rows + here.row * op.dy_row, op.dy_row, op.outputs
+    )
 
 
 cdef inline void reduce_dense(
@@ -167,9 +165,8 @@ cdef inline void reduce_dense(
     const Batch *batch, const Task *task,
 ) noexcept nogil:
     """Add a microbatch's gradient to the batch's."""
-    cdef const Rows *rows = <const Rows *>op.own
     dense_backward_params(
-        space.rows + rows.x, space.rows + rows.dy, call.gradient + op.weight,
+        space.rows + op.x_rows, space.rows + op.dy_rows, call.gradient + op.weight,
         call.gradient + op.bias if op.biased else NULL, batch.images, op.inputs,
         op.outputs, task.start,
     )

@@ -1,0 +1,213 @@
+"""Several processes train one network, and say each other what they found: over MPI.
+
+All have the same model, data and options, and do the same steps to the same bits. What
+differs is whose shards of a batch a process computes (core/ranks.pxd), and that rank 0
+alone shows progress, calls callbacks, looks at the clock, and writes checkpoints.
+"""
+
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+__all__ = ["RankError", "Ranks"]
+
+Found = TypeVar("Found")
+
+TAG = 18_000  # of messages; the one after it is of signs of life
+TRAININGS = 1000  # before a tag comes again
+SIGN_SECONDS = 4.0  # between two signs of life
+SILENCE = 20.0  # seconds after which a rank is given up
+SPIN_SECONDS = 1e-3  # to wait without sleep: longer than ranks differ in a step
+LOOKS = 64  # between two looks for signs of life
+
+
+class RankError(RuntimeError):
+    """Another process of the training has failed, or says nothing any more.
+
+    Examples
+    --------
+    >>> error = lenet5c.RankError("rank 1 has said nothing for 20 s")
+    >>> isinstance(error, RuntimeError)
+    True
+    """
+
+
+class Ranks:
+    """The processes of one training. A context: it is left when the training ends.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Comm
+        Its messages with tags from 18,000 to 19,999 are the training's.
+    """
+
+    _trainings = 0
+
+    def __init__(self, comm: Any) -> None:
+        from mpi4py import MPI
+
+        self._mpi = MPI
+        self._comm = comm
+        self.rank: int = comm.Get_rank()
+        self.size: int = comm.Get_size()
+        self._others = [rank for rank in range(self.size) if rank != self.rank]
+        Ranks._trainings += 1  # as many in all processes: no message is of another one
+        self._tag = TAG + 2 * (Ranks._trainings % TRAININGS)
+        self._names: Sequence[str] = [""] * self.size
+        self._heard = dict.fromkeys(self._others, time.monotonic())
+        self._sent: list[Any] = []
+        self._wire = bytearray()
+        self._over = threading.Event()
+        self._lock = threading.Lock()  # of `_sent`
+
+    def __enter__(self) -> "Ranks":
+        # another thread may speak only if the library allows that
+        if self._mpi.Query_thread() == self._mpi.THREAD_MULTIPLE:
+            threading.Thread(target=self._show_life, daemon=True).start()
+        name = f"process {os.getpid()} on {platform.node()}"
+        self._names = self._tell_all(name)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._over.set()
+        if error is not None:
+            self._sign(f"{type(error).__name__}: {error}")
+
+    def same(self, what: Mapping[str, Any]) -> None:
+        """Raise a ValueError in all processes if one has another value of something."""
+        told = self._tell_all(dict(what))
+        for rank, other in enumerate(told):
+            for name, value in other.items():
+                if value != told[0].get(name):
+                    raise ValueError(
+                        f"comm: expected the same {name} in all processes, got "
+                        f"{told[0].get(name)!r:.200} in rank 0 and {value!r:.200} in "
+                        f"rank {rank}"
+                    )
+
+    def first(self, make: Callable[[], Found]) -> Found:
+        """What `make` returns in rank 0, or raises, there and in all others."""
+        if self.rank > 0:
+            told: tuple[Found, Exception | None] = self._receive(0)
+            found, error = told
+            if error is not None:
+                raise error
+            return found
+        try:
+            result = make()
+        except Exception as failed:
+            self._say((None, failed), self._others)
+            raise
+        self._say((result, None), self._others)
+        return result
+
+    def room(self, count: int) -> bytearray:
+        """What `exchange` is about, of so many bytes at least."""
+        if count > len(self._wire):
+            self._wire = bytearray(count)
+        return self._wire
+
+    def exchange(self, ends: Sequence[int]) -> None:
+        """Give the others this process' part of `room`, and take theirs.
+
+        Parameters
+        ----------
+        ends : sequence of int
+            Where the part of each rank ends; the next one begins there.
+        """
+        wire = memoryview(self._wire)
+        starts = [0, *ends]
+        parts = [wire[a:b] for a, b in zip(starts, ends, strict=False)]
+        byte = self._mpi.BYTE
+        waiting = {
+            rank: [self._comm.Irecv([parts[rank], byte], rank, self._tag)]
+            for rank in self._others
+            if parts[rank]
+        }
+        if parts[self.rank]:
+            for rank in self._others:
+                sent = self._comm.Isend([parts[self.rank], byte], rank, self._tag)
+                waiting.setdefault(rank, []).append(sent)
+        self._wait(
+            lambda: [
+                rank
+                for rank, requests in waiting.items()
+                if not self._mpi.Request.Testall(requests)
+            ]
+        )
+
+    def _tell_all(self, value: Any) -> list[Any]:
+        """Everybody's value, by rank."""
+        self._say(value, self._others)
+        return [
+            value if rank == self.rank else self._receive(rank)
+            for rank in range(self.size)
+        ]
+
+    def _say(self, value: Any, ranks: Iterable[int], sign: int = 0) -> None:
+        with self._lock:  # what is on its way has to stay in memory
+            self._sent = [request for request in self._sent if not request.Test()]
+            for rank in ranks:
+                self._sent.append(self._comm.isend(value, rank, self._tag + sign))
+
+    def _receive(self, rank: int) -> Any:
+        found: list[Any] = []
+
+        def missing() -> list[int]:
+            message = self._comm.improbe(rank, self._tag)
+            if message is None:
+                return [rank]
+            found.append(message.recv())
+            return []
+
+        self._wait(missing)
+        return found[0]
+
+    def _show_life(self) -> None:
+        """Say now and then that this process runs, whatever it does."""
+        while not self._over.wait(SIGN_SECONDS):
+            self._sign(None)
+
+    def _sign(self, failed: str | None) -> None:
+        self._say(failed, self._others, sign=1)
+
+    def _hear(self) -> None:
+        """Take the signs of life that have come; raise what one has failed with."""
+        for rank in self._others:
+            while (message := self._comm.improbe(rank, self._tag + 1)) is not None:
+                failed = message.recv()
+                self._heard[rank] = time.monotonic()
+                if failed is not None:
+                    raise RankError(f"rank {rank} ({self._names[rank]}): {failed}")
+
+    def _wait(self, missing: Callable[[], list[int]]) -> None:
+        """Wait until there are no ranks missing."""
+        began = time.monotonic()
+        looks = 0
+        while ranks := missing():
+            looks += 1
+            now = time.monotonic()
+            if now - began > SPIN_SECONDS:
+                time.sleep(5e-5)
+            if looks % LOOKS:
+                continue
+            self._hear()
+            silent = [
+                rank for rank in ranks if now - max(began, self._heard[rank]) > SILENCE
+            ]
+            if silent:
+                raise RankError(
+                    " and ".join(
+                        f"rank {rank} ({self._names[rank]})" for rank in silent
+                    )
+                    + f" said nothing for {SILENCE:g} s: stopped, or cut off"
+                )
