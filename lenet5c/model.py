@@ -56,7 +56,6 @@ if TYPE_CHECKING:
     from lenet5c.training.losses import Loss
     from lenet5c.training.optimizers import Optimizer
     from lenet5c.training.options import ClassWeight, Validation
-    from lenet5c.training.ranks import Ranks
     from lenet5c.training.recipes import Recipe
     from lenet5c.training.schedules import Schedule
 
@@ -888,7 +887,7 @@ class Model(Displayed):
         seed: int = 0,
         epoch: int = 0,
         measure: bool = False,
-        ranks: Ranks | None = None,
+        ranks: Any = None,
     ) -> tuple[float, int]:
         """Mean loss of the images at `indices`, and how many are right; the gradient is
         written.
@@ -919,8 +918,9 @@ class Model(Displayed):
         measure : bool
             Whether the running statistics of batch normalisation, `buffers`, move
             towards those of this batch.
-        ranks : Ranks or None
-            Processes that share the batch; all have the same arguments and results.
+        ranks : object or None
+            The processes that share the batch, as `fit` makes it of its `comm`; all have
+            the same arguments and results.
 
         Returns
         -------

@@ -22,6 +22,8 @@ ON_DEMAND = {"estimator"}
 EXTRAS = {
     "cli.comparison_chart": {"matplotlib"},
     "cli.output": {"rich"},
+    "cli.ranks": {"mpi4py"},
+    "training.ranks": {"mpi4py"},
     "_support.progress": {"IPython", "rich"},
     "convert.onnx": {"onnx"},
     "convert.onnx_values": {"onnx"},

@@ -568,22 +568,22 @@ cdef class Network:
         cdef Py_ssize_t end = 0
         cdef int rank
         cdef unsigned char[::1] wire
-        ends = []
+        bounds = []
         for rank in range(call.ranks):
             end += carry(&self.plan, call, &space.c, &batch, rank, NULL, True)
-            ends.append(end)
+            bounds.append(end)
         wire = ranks.room(end)
-        starts = [0, *ends]
+        begins = [0, *bounds]
         carry(
             &self.plan, call, &space.c, &batch, call.rank,
-            <char *>&wire[starts[call.rank]], True,
+            <char *>&wire[begins[call.rank]], True,
         )
-        ranks.exchange(ends)
+        ranks.exchange(bounds)
         for rank in range(call.ranks):
-            if rank != call.rank and starts[rank] < ends[rank]:
+            if rank != call.rank and begins[rank] < bounds[rank]:
                 carry(
                     &self.plan, call, &space.c, &batch, rank,
-                    <char *>&wire[starts[rank]], False,
+                    <char *>&wire[begins[rank]], False,
                 )
         return 0
 

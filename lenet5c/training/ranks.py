@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
-__all__ = ["RankError", "Ranks"]
+__all__ = ["RankError"]
 
 Found = TypeVar("Found")
 

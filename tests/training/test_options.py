@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import inspect
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ from lenet5c.training.recipes import (
 )
 
 # Not for the command line: what is no text, and the bar, which is always there.
-WITHOUT_FLAG = {"callbacks", "sample_weight", "verbose"}
+WITHOUT_FLAG = {"callbacks", "comm", "sample_weight", "verbose"}
 # Flags of what options are made of.
 PARTS = {"learning_rate", "momentum", "weight_decay", "checkpoint_seconds"}
 
@@ -88,6 +89,7 @@ def test_fit_passes_every_option_on(monkeypatch):
         "checkpoint": lenet5c.Checkpoint("folder"),
         "resume": True,
         "log": "run.jsonl",
+        "comm": SimpleNamespace(Get_rank=lambda: 0),
     }
     monkeypatch.setattr(loop, "fit", lambda *arguments: arguments)
     model = lenet5c.mlp()

@@ -1,0 +1,283 @@
+"""Several processes train to the bits of one; what fails in one ends all, by name."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import mpi_trainings
+import numpy as np
+import pytest
+from conftest import python_environment
+
+import lenet5c
+from lenet5c.training import ranks
+
+pytest.importorskip("mpi4py")
+MPIEXEC = shutil.which("mpiexec")
+pytestmark = pytest.mark.skipif(MPIEXEC is None, reason="there is no mpiexec")
+
+
+@contextmanager
+def started(count: int, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """What mpiexec runs; none of it is left behind."""
+    environment = python_environment()
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    environment["STARTED_BY"] = str(os.getpid())
+    process = subprocess.Popen(
+        [MPIEXEC, "-n", str(count), sys.executable, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                for each in ranks_running():
+                    os.kill(each, signal.SIGKILL)
+                process.kill()
+
+
+def run(count: int, *arguments: object) -> tuple[int, str, str]:
+    with started(count, *arguments) as process:
+        out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def ranks_running() -> list[int]:
+    """The processes of mpiexec, by rank, where the system tells."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            environment = (entry / "environ").read_bytes()
+            program = (entry / "cmdline").read_bytes().partition(b"\0")[0].decode()
+            rank = re.search(rb"\0PMI_RANK=(\d+)\0", environment)
+            ours = f"STARTED_BY={os.getpid()}\0".encode() in environment
+            if rank and ours and program == sys.executable:
+                found[int(rank[1])] = int(entry.name)
+    return [found[rank] for rank in sorted(found)]
+
+
+def script(text: str) -> Path:
+    path = Path("script.py")
+    path.write_text(
+        "import numpy as np, lenet5c\n"
+        "from mpi4py import MPI\n"
+        "from mpi_trainings import *\n"
+        "comm = MPI.COMM_WORLD\nrank = comm.Get_rank()\n" + text,
+        encoding="utf-8",
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, str]:
+    return {
+        name: mpi_trainings.digest(train(threads=1))
+        for name, train in mpi_trainings.TRAININGS.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("count", "threads"), [(1, 2), (2, 1), (2, 2), (3, 1), (4, 2), (7, 1)]
+)
+def test_same_bits_for_any_number_of_ranks_and_threads(count, threads, alone):
+    code, out, err = run(count, mpi_trainings.__file__, threads)
+    assert code == 0, err
+    found = json.loads(out)
+    assert len(found) == count
+    for of_rank in found:
+        assert of_rank == alone
+
+
+def test_ranks_share_the_shards_of_a_batch():
+    """Two processes that are played by threads of one: each computes its half alone."""
+
+    class Half:
+        """A rank whose partner has nothing to say: its part of the sum stays zero."""
+
+        def __init__(self, rank):
+            self.rank, self.size, self.wire = rank, 2, bytearray()
+
+        def room(self, count):
+            self.wire = bytearray(count)
+            return self.wire
+
+        def exchange(self, ends):
+            pass
+
+    model = mpi_trainings.small()
+    pixels = mpi_trainings.IMAGES[:128, np.newaxis]
+    codes = mpi_trainings.LABELS.astype(np.int32)
+    model.set_input(
+        lenet5c.data.images.InputStage.between(0, 1), (16, 16), np.arange(10)
+    )
+    gradients = []
+    for part in (None, Half(0), Half(1)):
+        gradient = np.empty(model.parameter_count, np.float32)
+        loss, _ = model.loss_of_batch(
+            pixels, np.arange(128), codes, gradient, 1, ranks=part
+        )
+        gradients.append((loss, gradient))
+    (whole, all_of_it), (first, lower), (second, upper) = gradients
+    assert first > 0
+    assert second > 0
+    np.testing.assert_allclose(first + second, whole, rtol=1e-5)
+    np.testing.assert_allclose(lower + upper, all_of_it, atol=1e-6)
+    assert np.abs(lower).max() > 1e-4
+    assert np.abs(upper).max() > 1e-4
+
+
+def test_resumes_on_another_number_of_ranks():
+    text = """
+class Stop:
+    def on_batch_end(self, state):
+        return state.epoch == 2 and state.batch == 3
+import sys
+train = TRAININGS["adamw"]
+stop = [Stop()] if sys.argv[1] == "stop" else []
+model = train(epochs=4, callbacks=stop, comm=comm, threads=1, seed=1,
+              checkpoint="run", resume=True)
+if rank == 0:
+    print(digest(model))
+"""
+    path = script(text)
+    whole = mpi_trainings.TRAININGS["adamw"](epochs=4, threads=1, seed=1)
+    code, _, err = run(3, path, "stop")
+    assert code == 0, err
+    # what stopped it is part of the checkpoint; go on from one before
+    newest = sorted(Path("run").glob("checkpoint-*.safetensors"))[-1]
+    newest.unlink()
+    code, out, err = run(2, path, "go on")
+    assert code == 0, err
+    assert out.strip() == mpi_trainings.digest(whole)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("LABELS[7] += rank", "expected the same labels in all processes"),
+        ("IMAGES[3, 3, 3] += rank", "expected the same images in all processes"),
+        ("options['batch_size'] = 50 + rank", "expected the same batch_size in all"),
+        ("options['epochs'] = 2 + rank", "expected the same epochs in all processes"),
+    ],
+)
+def test_processes_that_differ_are_told_apart(change, said):
+    path = script(
+        f"options = {{}}\n{change}\n"
+        "try:\n"
+        "    TRAININGS['sgd'](comm=comm, **options)\n"
+        "except ValueError as error:\n"
+        "    print(str(error).replace(chr(10), ' '))\n"
+    )
+    code, out, err = run(2, path)
+    assert code == 0, err
+    assert out.count(f"comm: {said}") == 2, out
+
+
+def test_what_fails_in_one_rank_is_said_in_the_others():
+    path = script(
+        "class Fail:\n"
+        "    def on_epoch_end(self, state):\n"
+        "        raise OSError('the disk is full')\n"
+        "try:\n"
+        "    TRAININGS['sgd'](comm=comm, callbacks=[Fail()])\n"
+        "except Exception as error:\n"
+        "    print(rank, type(error).__name__, error, flush=True)\n"
+    )
+    code, out, err = run(3, path)
+    assert code == 0, err
+    assert out.count("the disk is full") == 3
+
+
+def test_rank_0_alone_calls_back_and_all_stop():
+    path = script(
+        "calls = []\n"
+        "class Stop:\n"
+        "    def on_batch_end(self, state):\n"
+        "        calls.append(state.batch)\n"
+        "        return state.epoch == 2\n"
+        "model = TRAININGS['sgd'](comm=comm, callbacks=[Stop()], epochs=9)\n"
+        "print(rank, len(calls), digest(model)[:8], flush=True)\n"
+    )
+    code, out, err = run(2, path)
+    assert code == 0, err
+    (zero, calls, bits), (one, none, same) = sorted(map(str.split, out.splitlines()))
+    assert (zero, calls, one, none) == ("0", "11", "1", "0")
+    assert bits == same
+
+
+@contextmanager
+def training_for_ever(folder: str) -> Iterator[subprocess.Popen[str]]:
+    """Three processes, that have written checkpoints."""
+    with started(
+        3,
+        *("-m", "lenet5c", "train", "--mpi", "--threads", 1, "--epochs", 9999),
+        *("--checkpoint", folder, "--checkpoint-seconds", 0.05),
+    ) as process:
+        end = time.monotonic() + 60
+        while len(list(Path(folder).glob("*.safetensors"))) < 2:
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        yield process
+
+
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/environ").exists(), reason="the ranks are found in /proc"
+)
+
+
+@needs_proc
+def test_a_rank_that_is_killed_ends_all_and_leaves_checkpoints_whole():
+    with training_for_ever("run") as process:
+        os.kill(ranks_running()[1], signal.SIGKILL)
+        began = time.monotonic()
+        process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert time.monotonic() - began < 30
+    code, _, err = run(
+        2,
+        *("-m", "lenet5c", "train", "--mpi", "--epochs", 9999, "--max-seconds", 0.1),
+        *("--checkpoint", "run", "--resume", "--checkpoint-seconds", 0.05),
+    )
+    assert code == 0, err
+    assert "damaged" not in err
+
+
+@needs_proc
+def test_a_rank_that_stops_is_named_by_the_others():
+    with training_for_ever("run") as process:
+        stopped = ranks_running()[1]
+        os.kill(stopped, signal.SIGSTOP)
+        began = time.monotonic()
+        _, err = process.communicate(timeout=60)
+        assert time.monotonic() - began < 30
+    assert process.returncode != 0
+    assert f"rank 1 (process {stopped} on " in err
+    assert f"said nothing for {ranks.SILENCE:g} s" in err
+
+
+def test_the_command_says_an_error_once():
+    code, out, err = run(3, "-m", "lenet5c", "train", "--mpi", "--data", "nowhere")
+    assert code == 2
+    assert out == ""
+    assert err.count("lenet5c: error: ") == 1
+    assert "rank 0: --data: 'nowhere' does not exist" in err
+
+
+def test_comm_has_to_be_a_communicator():
+    with pytest.raises(
+        TypeError, match=r"comm: expected an mpi4py communicator.*got 2"
+    ):
+        mpi_trainings.TRAININGS["sgd"](comm=2)
