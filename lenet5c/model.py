@@ -919,8 +919,8 @@ class Model(Displayed):
             Whether the running statistics of batch normalisation, `buffers`, move
             towards those of this batch.
         ranks : object or None
-            The processes that share the batch, as `fit` makes it of its `comm`; all have
-            the same arguments and results.
+            The processes that share the batch, as `fit` makes it of its `comm`; all
+            have the same arguments and results.
 
         Returns
         -------
