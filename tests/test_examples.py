@@ -88,9 +88,8 @@ def test_pictures_are_scored_from_an_array_and_from_a_folder(tmp_path, digits, i
         folder = tmp_path / "pictures" / str(number % 3)
         folder.mkdir(parents=True, exist_ok=True)
         pil.fromarray(image).save(folder / f"{number}.png")
-    run(
-        "score_pictures.py", tmp_path, "digits.lenet5c", "pictures", "--output", "f.csv"
-    )
+    pictures = "score_pictures.py", tmp_path, "digits.lenet5c", "pictures"
+    run(*pictures, "--output", "f.csv")
     found = labels_in(tmp_path / "f.csv")
     assert [found[str(number)] for number in range(60)] == expected
     (tmp_path / "pictures" / "broken.png").write_bytes(b"none")
