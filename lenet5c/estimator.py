@@ -398,7 +398,7 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         The first call fixes the classes, the shape of the images and what they are
         standardised with. The learning rate stays the same; momentum lives on from
-        call to call. There is no validation.
+        call to call, and begins anew after `fit`. There is no validation.
 
         Parameters
         ----------
