@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5c._support.threads import Gate, resolve_threads
+from lenet5c._support.threads import Gate, resolve_threads, sharing
 from lenet5c.data.images import InputStage
 from lenet5c.layers import walk
 
@@ -202,8 +202,11 @@ class Engine:
         split, cycles = images_for_core(count, costs)
         if only:
             split = count if only == "core" else 0
-        if threads is None:
-            threads = resolve_threads() if cycles > ONE_THREAD else 1
+        if threads is None and cycles > ONE_THREAD:
+            with sharing():
+                share = resolve_threads()
+                return self._run_part(kept, pixels, y, share, probabilities, only)
+        threads = threads or 1
         predictor = self._predictor(kept) if split < count else None
         if predictor is None:
             split = count

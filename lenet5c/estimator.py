@@ -188,9 +188,10 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     random_state : int, RandomState instance or None, default=None
         Of the initial weights, the order of the samples, and what is held out.
     n_jobs : int or None, default=None
-        Threads. None takes what OpenMP, CPU affinity and CPU quota allow at the time
-        of the call, so the share that joblib leaves to a worker; -1 the same. The
-        number changes no bit of the result.
+        Threads. None takes what OpenMP, CPU affinity and CPU quota allow, so the share
+        that joblib leaves to a worker, or this call's share among threads that train;
+        -1 is as many as at the time of the call. The number changes no bit of the
+        result.
     verbose : bool, default=False
         Whether to show the progress on stderr.
 
@@ -382,6 +383,7 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             stopping,
         )
         self._asked = epochs
+        self._optimizer = self._new_optimizer()  # its state is twice the weights' size
         return self
 
     @explained
@@ -396,7 +398,7 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         The first call fixes the classes, the shape of the images and what they are
         standardised with. The learning rate stays the same; momentum lives on from
-        call to call. There is no validation.
+        call to call, and begins anew after `fit`. There is no validation.
 
         Parameters
         ----------
@@ -586,7 +588,8 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             optimizer = self._optimizer
             kept, steps = optimizer.state, optimizer.steps
             optimizer.prepare(model.parameter_vector)
-            optimizer.state, optimizer.steps = kept, steps
+            if steps:
+                optimizer.state, optimizer.steps = kept, steps
 
     def _checked(
         self,
@@ -889,10 +892,10 @@ class LeNet5Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             logits: NDArray[np.float32] = self.model_.forward(images, threads=threads)
         return logits
 
-    def _threads(self) -> int:
+    def _threads(self) -> int | None:
         """n_jobs as threads; -1 is all there are, -2 one less, and so on."""
         if self.n_jobs is None:
-            return resolve_threads()
+            return None
         jobs = whole("n_jobs", self.n_jobs, -1024, 1024)
         if jobs < 0:
             return max(1, resolve_threads() + 1 + jobs)

@@ -18,7 +18,7 @@ from lenet5c._support.checks import as_array, number, whole
 from lenet5c._support.cores import core
 from lenet5c._support.habits import Elsewhere, explained, no_attribute
 from lenet5c._support.text import counted
-from lenet5c._support.threads import Gate, alone, resolve_threads
+from lenet5c._support.threads import Gate, alone, resolve_threads, sharing
 from lenet5c.data.augment import Augment
 from lenet5c.data.images import InputStage, as_images, encode_labels
 from lenet5c.display import Displayed, Table, drawing, size_of
@@ -396,7 +396,9 @@ class Model(Displayed):
             to call: the second call of a model has another order than the first, while
             a new model repeats it all. A number repeats itself in each call.
         threads : int or None
-            None takes what OpenMP, CPU affinity and CPU quota allow.
+            None takes what OpenMP, CPU affinity and CPU quota allow, shared with what
+            other threads of the program train meanwhile; one in a process that
+            multiprocessing started, unless OMP_NUM_THREADS is set.
         callbacks : sequence
             Functions called with a TrainingState after each epoch, or objects with
             methods ``on_batch_end`` and ``on_epoch_end``. Returning True ends the
@@ -637,14 +639,14 @@ class Model(Displayed):
         """
         pixels = self._pixels(images)
         _, codes = encode_labels(labels, len(pixels), self.class_count, self.classes)
-        return self.evaluate_at(pixels, codes, None, resolve_threads(threads))
+        return self.evaluate_at(pixels, codes, None, threads)
 
     def evaluate_at(
         self,
         pixels: NDArray[Any],
         codes: NDArray[np.int32],
         indices: NDArray[np.intp] | None,
-        threads: int,
+        threads: int | None,
     ) -> Evaluation:
         """What `evaluate` finds for the images at `indices`, a few at a time.
 
@@ -657,7 +659,7 @@ class Model(Displayed):
             Class numbers of all N images.
         indices : intp array or None
             None stands for all N images.
-        threads : int
+        threads : int or None
 
         Returns
         -------
@@ -1385,6 +1387,7 @@ class Model(Displayed):
     def _training(self, optimizer: Optimizer) -> Iterator[None]:
         """Both, to oneself; a RuntimeError if another call trains with one of them."""
         with (
+            sharing(),
             alone(
                 self,
                 "model: expected one training at a time, got a second one while the "

@@ -244,6 +244,26 @@ def test_the_same_call_gives_the_same_bits_after_any_other(images):
         np.testing.assert_array_equal(model.forward(images[:n]), expected[n])
 
 
+@pytest.mark.parametrize(("given", "taken"), [(None, 4), (8, 8)])
+def test_a_long_prediction_takes_its_share_of_the_cpus(monkeypatch, given, taken):
+    of, seen = lenet5c._support.threads, []
+    monkeypatch.setattr(of, "_sharing", {0})  # another thread that predicts
+    monkeypatch.setattr(of, "_usable_cpus", lambda: 8)
+    monkeypatch.setattr(of, "_quota", lambda: 8)
+    monkeypatch.setattr(of.core, "max_threads", lambda: 8)
+    model = lenet5c.lenet5()
+    run_core = model._engine._run_core
+
+    def watched(kept, pixels, y, threads, *rest):
+        seen.append((threads, len(of._sharing)))
+        return run_core(kept, pixels, y, threads, *rest)
+
+    monkeypatch.setattr(model._engine, "_run_core", watched)
+    model.predict(np.zeros((1024, 28, 28), np.uint8), threads=given)
+    assert seen == [(taken, 1 if given else 2)]
+    assert of._sharing == {0}
+
+
 def test_more_images_than_a_call_takes(model):
     many = np.random.default_rng(0).integers(
         0, 256, (IMAGES_A_CALL + 5, 28, 28), dtype=np.uint8

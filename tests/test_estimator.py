@@ -820,9 +820,10 @@ def test_workers_share_the_cores(run_python):
     done = run_python(
         """if True:
         import joblib
+        from lenet5c._support.threads import resolve_threads
         from lenet5c.estimator import LeNet5Classifier
         def threads():
-            return LeNet5Classifier()._threads()
+            return resolve_threads(LeNet5Classifier()._threads())
         with joblib.parallel_config("loky", inner_max_num_threads=1):
             print(joblib.Parallel(n_jobs=2)(joblib.delayed(threads)() for _ in "ab"))
         """,

@@ -18,10 +18,10 @@ import lenet5c
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def run(example: str, folder: Path, **env: str) -> str:
+def run(example: str, folder: Path, *arguments: str, **env: str) -> str:
     """What the example prints."""
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / example)],
+        [sys.executable, str(EXAMPLES / example), *arguments],
         cwd=folder,
         env=python_environment() | env,
         capture_output=True,
@@ -47,6 +47,16 @@ def test_scikit_learn_searches_and_cross_validates(tmp_path):
     assert float(re.search(r"cross-validation (\S+)%", said)[1]) >= 85
 
 
+def test_many_trainings_are_the_same_by_joblib_and_by_dask(tmp_path):
+    pytest.importorskip("sklearn")
+    pytest.importorskip("distributed")
+    said = run("many_trainings.py", tmp_path, "--epochs", "1")
+    assert re.findall(r"^0\.\S+", said, re.M) == ["0.01", "0.03", "0.1", "0.3"]
+    best = (tmp_path / "best.lenet5c").read_bytes()
+    assert run("many_trainings.py", tmp_path, "--epochs", "1", "--dask") == said
+    assert (tmp_path / "best.lenet5c").read_bytes() == best
+
+
 @pytest.fixture
 def digits(tmp_path, images, labels):
     """A model in `digits.lenet5c` whose classes are letters."""
@@ -57,6 +67,34 @@ def digits(tmp_path, images, labels):
     expected = model.predict(images)
     assert len(set(expected)) > 3
     return model
+
+
+def labels_in(table: Path) -> dict[str, str]:
+    """What score_pictures.py wrote: the label by number or file."""
+    rows = [line.split(",") for line in table.read_text().splitlines()]
+    assert all(0.1 < float(sure) <= 1 for *_, sure in rows)
+    return {Path(name).stem: label for name, label, _ in rows}
+
+
+def test_pictures_are_scored_from_an_array_and_from_a_folder(tmp_path, digits, images):
+    pytest.importorskip("distributed")
+    pil = pytest.importorskip("PIL.Image")
+    np.save(tmp_path / "many.npy", np.tile(images, (300, 1, 1)))  # two batches
+    run("score_pictures.py", tmp_path, "digits.lenet5c", "many.npy", "--workers", "1")
+    expected = digits.predict(images).tolist()
+    found = labels_in(tmp_path / "labels.csv")
+    assert [found[str(number)] for number in range(18_000)] == 300 * expected
+    for number, image in enumerate(images):
+        folder = tmp_path / "pictures" / str(number % 3)
+        folder.mkdir(parents=True, exist_ok=True)
+        pil.fromarray(image).save(folder / f"{number}.png")
+    pictures = "score_pictures.py", tmp_path, "digits.lenet5c", "pictures"
+    run(*pictures, "--output", "f.csv")
+    found = labels_in(tmp_path / "f.csv")
+    assert [found[str(number)] for number in range(60)] == expected
+    (tmp_path / "pictures" / "broken.png").write_bytes(b"none")
+    with pytest.raises(AssertionError, match=r"broken\.png"):
+        run(*pictures)
 
 
 def command_of(file: str) -> str:

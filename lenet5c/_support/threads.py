@@ -1,6 +1,7 @@
 """How many threads a call runs on, and what several of them may do to one object."""
 
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +10,11 @@ from weakref import WeakSet
 from lenet5c._support.checks import whole
 from lenet5c._support.cores import core
 
-__all__ = ["Gate", "alone", "resolve_threads"]
+__all__ = ["Gate", "alone", "resolve_threads", "sharing"]
 
 _in_use: dict[int, object] = {}  # who has an object to itself, by the object's id
 _gates: "WeakSet[Gate]" = WeakSet()
+_sharing: set[int] = set()  # threads of Python's that are in a long call, by identity
 
 
 class Gate(type(threading.RLock())):  # type: ignore[misc]
@@ -31,6 +33,7 @@ class Gate(type(threading.RLock())):  # type: ignore[misc]
 def _after_fork() -> None:
     """The parent's other threads are not here: what they held is free."""
     _in_use.clear()
+    _sharing.clear()
     for gate in _gates:
         if not gate._is_owned():
             gate._at_fork_reinit()
@@ -59,6 +62,20 @@ def alone(thing: object, otherwise: str) -> Iterator[None]:
             del _in_use[id(thing)]
 
 
+@contextmanager
+def sharing() -> Iterator[None]:
+    """Be one of those among whom `resolve_threads` shares out the CPUs; a call inside
+    of another one, in the same thread, counts once."""
+    me = threading.get_ident()
+    inner = me in _sharing
+    try:
+        _sharing.add(me)
+        yield
+    finally:
+        if not inner:
+            _sharing.discard(me)
+
+
 def resolve_threads(threads: int | None = None) -> int:
     """How many threads to run on.
 
@@ -66,8 +83,11 @@ def resolve_threads(threads: int | None = None) -> int:
     ----------
     threads : int or None
         A number of at least 1 is taken as it is. None takes OpenMP's limit at the time
-        of the call (``OMP_NUM_THREADS``, threadpoolctl, joblib), but no more than the
-        CPUs that this process may use and the CPU quota of its control group allows.
+        of the call (``OMP_NUM_THREADS``, threadpoolctl, joblib), but no more than this
+        call's share of the CPUs: those that the process may use and the CPU quota of
+        its control group allows, over the threads of Python's that are `sharing`. In a
+        process that multiprocessing started it is 1, unless OpenMP's limit was set:
+        such processes come several at a time, and none knows how many.
 
     Raises
     ------
@@ -75,8 +95,18 @@ def resolve_threads(threads: int | None = None) -> int:
         If `threads` is not a positive whole number.
     """
     if threads is None:
-        return max(1, min(int(core.max_threads()), _usable_cpus(), _quota()))
+        limit, cpus = int(core.max_threads()), min(_usable_cpus(), _quota())
+        if limit >= cpus and _is_worker() and "OMP_NUM_THREADS" not in os.environ:
+            return 1
+        callers = len(_sharing | {threading.get_ident()})
+        return max(1, min(limit, cpus // callers))
     return whole("threads", threads, 1, 1024)
+
+
+def _is_worker() -> bool:
+    """Whether multiprocessing started this process; it has been imported then."""
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and process.parent_process() is not None
 
 
 def _usable_cpus() -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lenet5c._support.cores import core, isa
+from lenet5c._support.threads import resolve_threads
 from lenet5c._support.warn import callers_level
 from lenet5c.interfaces import Trainable
 from lenet5c.layers import BatchNorm2d, RadialBasis, layer_to_dict, walk
@@ -166,6 +167,7 @@ class _Run:
         self.best_step: int | None = None
         self.parameters = model.state_vector
         self.gradient = np.empty_like(model.parameter_vector)
+        self.threads = resolve_threads(options.threads)
         self.safe = self.parameters.copy()
         self.average = self.parameters.copy() if options.weight_average else None
         self.best = self.parameters.copy() if options.early_stopping else None
@@ -242,6 +244,8 @@ class _Run:
         if self.batch == 0:
             self._before_epoch(order)
         while self.batch < self.state.batches:
+            if self.step % SAFE_EVERY == 0:  # others may have come or gone
+                self.threads = resolve_threads(self.options.threads)
             until_check = SAFE_EVERY - self.step % SAFE_EVERY
             left = self.state.batches - self.batch
             count = min(self.together, until_check, left)
@@ -277,7 +281,7 @@ class _Run:
             augment=options.augment,
             seed=self.seed,
             epoch=self.passes + self.state.epoch,
-            threads=options.threads,
+            threads=self.threads,
         )
 
     def _train_batches(self, indices: NDArray[np.intp], rates: Sequence[float]) -> None:
@@ -292,7 +296,7 @@ class _Run:
             self.gradient,
             options.optimizer,
             rates,
-            options.threads,
+            self.threads,
             average=self.average,
             decays=[self._decay(self.step + i) for i in range(1, len(rates) + 1)],
             clip_norm=options.clip_norm,
@@ -336,12 +340,12 @@ class _Run:
                 self.gradient *= np.float32(options.clip_norm / norm)
         with self.model.gate:
             options.optimizer.step(
-                self.model.parameter_vector, self.gradient, rate, options.threads
+                self.model.parameter_vector, self.gradient, rate, self.threads
             )
         self.step += 1
         if self.average is not None:
             decay = self._decay(self.step)
-            core.move_average(self.average, self.parameters, decay, options.threads)
+            core.move_average(self.average, self.parameters, decay, self.threads)
         self.loss_sum += loss * len(indices)
         self.correct_sum += correct
 
@@ -356,7 +360,7 @@ class _Run:
                 indices[start : start + size],
                 data.codes,
                 self.gradient,
-                options.threads,
+                self.threads,
                 weights=data.weights,
                 loss=options.loss,
                 smoothing=options.label_smoothing,
@@ -443,10 +447,10 @@ class _Run:
 
     def _measure(self) -> None:
         """Loss and accuracy of the images held out, and what hangs on them."""
-        options, state = self.options, self.state
+        state = self.state
         if self.data.held_out is None:
             return
-        result = self.model.evaluate_at(*self.data.held_out, options.threads)
+        result = self.model.evaluate_at(*self.data.held_out, self.threads)
         state.validation_loss = result.loss
         state.validation_accuracy = result.accuracy
         if self._take_notice(result.loss, self.step) and self.best is not None:

@@ -96,6 +96,10 @@ class Optimizer:
             self.steps = 0
             self._owner = owner, address, size  # last: Ctrl-C may come in between
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickle and copy keep: not the parameters of the steps so far."""
+        return vars(self) | {"_owner": None}
+
     def check(self, model: "Trainable") -> None:
         """Refuse a network that it cannot train; before anything changes.
 

@@ -130,6 +130,11 @@ def _seed(name: str, value: Any) -> int | None:
     return None if value is None else whole(name, value, 0, 2**63)
 
 
+def _threads(_: str, value: Any) -> int | None:
+    """None stays: the share of the CPUs changes while a training runs."""
+    return None if value is None else resolve_threads(value)
+
+
 def _seconds(name: str, value: Any) -> float:
     return math.inf if value is None else number(name, value, 0, math.inf)
 
@@ -279,9 +284,9 @@ class TrainingOptions:
             "S",
         ),
     )
-    threads: int = option(
+    threads: int | None = option(
         None,
-        _by(resolve_threads),
+        _threads,
         flag=_training("default: one for each CPU", COUNT, "T"),
     )
     callbacks: list[Callback] = option((), _by(checked_callbacks))

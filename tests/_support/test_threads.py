@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from lenet5c._support import threads
 from lenet5c._support.cores import core
-from lenet5c._support.threads import resolve_threads
+from lenet5c._support.threads import resolve_threads, sharing
 
 needs_openmp = pytest.mark.skipif(not core.openmp, reason="built without OpenMP")
 needs_affinity = pytest.mark.skipif(
@@ -127,3 +128,95 @@ def test_a_missing_or_unreadable_quota_is_no_limit(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="control groups are Linux's")
 def test_none_is_within_the_affinity():
     assert resolve_threads() <= len(os.sched_getaffinity(0))
+
+
+@pytest.fixture
+def eight(monkeypatch):
+    """8 CPUs, and no limit of OpenMP's below them."""
+    monkeypatch.setattr(threads, "_usable_cpus", lambda: 8)
+    monkeypatch.setattr(threads, "_quota", lambda: 1024)
+    monkeypatch.setattr(core, "max_threads", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+
+def beside(others, look):
+    """What `look` returns while so many other threads share the CPUs."""
+    came, end = threading.Barrier(others + 1), threading.Event()
+
+    def share():
+        with sharing():
+            came.wait(60)
+            end.wait(60)
+
+    started = [threading.Thread(target=share) for _ in range(others)]
+    for thread in started:
+        thread.start()
+    came.wait(60)
+    try:
+        return look()
+    finally:
+        end.set()
+        for thread in started:
+            thread.join()
+
+
+@pytest.mark.parametrize(("others", "share"), [(0, 8), (1, 4), (2, 2), (7, 1), (9, 1)])
+def test_calls_at_the_same_time_share_the_cpus(eight, others, share):
+    assert beside(others, resolve_threads) == share
+    assert resolve_threads() == 8
+
+
+def test_a_share_is_no_more_than_openmps_limit(eight, monkeypatch):
+    monkeypatch.setattr(core, "max_threads", lambda: 3)
+    assert beside(1, resolve_threads) == 3
+    assert beside(3, resolve_threads) == 2
+
+
+def test_a_number_is_no_share(eight):
+    assert beside(3, lambda: resolve_threads(8)) == 8
+
+
+def test_a_call_inside_of_another_shares_nothing(eight):
+    with sharing():
+        with sharing():
+            assert resolve_threads() == 8
+        assert beside(1, resolve_threads) == 4
+
+
+def test_an_error_ends_the_sharing(eight):
+    with pytest.raises(KeyError), sharing():
+        raise KeyError
+    assert not threads._sharing
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # that is the test
+def test_a_forked_child_shares_with_nobody(eight):
+    def in_child():
+        child = os.fork()
+        if child == 0:
+            os._exit(resolve_threads())
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    assert beside(3, in_child) == 8
+
+
+IN_WORKER = """
+import multiprocessing, sys
+from lenet5c._support import threads
+from lenet5c._support.cores import core
+
+threads._usable_cpus = threads._quota = lambda: 8
+core.max_threads = lambda: int(sys.argv[1]) if len(sys.argv) > 1 else 8
+if __name__ == "__main__":
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        print(threads.resolve_threads(), pool.apply(threads.resolve_threads))
+        print(pool.apply(threads.resolve_threads, (5,)))
+"""
+
+
+def test_a_process_of_multiprocessings_takes_one_thread_or_as_told(run_python):
+    unset = "import os; os.environ.pop('OMP_NUM_THREADS', None)\n"
+    assert run_python(unset + IN_WORKER).stdout.split() == ["8", "1", "5"]
+    assert run_python(IN_WORKER, OMP_NUM_THREADS="8").stdout.split() == ["8", "8", "5"]
+    limited = unset + "import sys; sys.argv.append('3')\n" + IN_WORKER
+    assert run_python(limited).stdout.split() == ["3", "3", "5"]

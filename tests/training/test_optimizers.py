@@ -1,6 +1,7 @@
 """Optimizers: the fused steps equal the formulas in float64, and PyTorch's."""
 
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -437,3 +438,13 @@ def test_native_steps_refuse_sdlm_which_needs_passes(small_images):
         ):
             model.trainer(optimizer)
         optimizer.before_epoch(model, small_images[:, np.newaxis], np.arange(9))
+
+
+def test_a_pickle_has_the_state_and_not_the_parameters():
+    optimizer = lenet5c.SGD(momentum=0.9)
+    run(optimizer, 0.1)
+    pickled = pickle.dumps(optimizer)
+    assert len(pickled) < 1.1 * optimizer.state[0].nbytes
+    again = pickle.loads(pickled)
+    assert again.steps == STEPS
+    np.testing.assert_array_equal(again.state, optimizer.state)

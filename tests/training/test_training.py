@@ -49,6 +49,31 @@ def test_same_bits_for_any_number_of_threads(optimizer, digest):
     assert digests[1] != before
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"), [(None, [8] * 16 + [4] * 16), (3, [3] * 32)]
+)
+def test_the_share_of_the_cpus_follows_who_else_trains(
+    small, small_images, labels, monkeypatch, given, expected
+):
+    of = lenet5c._support.threads
+    monkeypatch.setattr(of, "_sharing", set())
+    monkeypatch.setattr(of, "_usable_cpus", lambda: 8)
+    monkeypatch.setattr(of, "_quota", lambda: 8)
+    monkeypatch.setattr(of.core, "max_threads", lambda: 8)
+    taken = []
+    loss_of_batch = type(small).loss_of_batch
+
+    def watched(self, pixels, indices, codes, gradient, count, **options):
+        taken.append(count)
+        if len(taken) == 10:  # another thread begins to train
+            of._sharing.add(0)
+        return loss_of_batch(self, pixels, indices, codes, gradient, count, **options)
+
+    monkeypatch.setattr(type(small), "loss_of_batch", watched)
+    small.fit(small_images[:32], labels[:32], epochs=16, batch_size=16, threads=given)
+    assert taken == expected
+
+
 @pytest.mark.parametrize("batch_size", [256, 257, 700])
 def test_same_bits_where_a_batch_is_summed_in_several_parts(batch_size, digest):
     images, labels = random_set(1_500, (12, 12))
