@@ -61,6 +61,7 @@ from lenet5c.layers import (
 from lenet5c.layers.base import Shape
 from lenet5c.model import Model, load
 from lenet5c.networks import cnn3, lenet5, lenet5_1998, mlp
+from lenet5c.training.optimizers import SGD, AdamW
 
 __all__ = ["CHECKS", "FAILED", "OK", "SLOW", "Result", "results", "run_as_child"]
 
@@ -68,10 +69,11 @@ OK, SLOW, FAILED = "ok", "slow", "failed"
 HANG = 60  # seconds without an answer; a check takes one or two
 IMAGES = 19  # more than a block of any core, and the last one is not full
 # Errors of float32, some times the largest found: of outputs, by the largest of them;
-# of a gradient, by the products that it adds up; of a loss.
+# of a gradient, by the products that it adds up; of a loss; of weights after a step.
 OUTPUT = 2e-5
 GRADIENT = 2e-5
 LOSS = 1e-5
+WEIGHT = 1e-6
 FORK = 20  # seconds for what a forked child does in a tenth of one
 # Images of LeNet-5 a second on one thread of a Zen 4, trained in batches of 64 and
 # predicted in those of 1000; other machines may take so many times as long.
@@ -328,6 +330,10 @@ LARGE: dict[str, tuple[Callable[[], Model], int]] = {  # and how many images
     "lenet5, three images": (partial(lenet5, activation="relu", pooling="max"), 3),
     "lenet5-1998": (lenet5_1998, 5),
     "lenet5, normalised": (partial(lenet5, batch_norm=True), 18),
+    "three microbatches": (
+        partial(Model, [Conv2d(3, 3), Tanh(), Dense(10)], input_shape=(1, 8, 9)),
+        600,
+    ),
     "mlp": (mlp, 18),
     "mlp, wide": (partial(mlp, hidden=400), 18),
     "residual blocks": (_residual, 19),
@@ -530,6 +536,39 @@ def _patterns(count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     return (patterns[labels] + noise).astype(np.uint8), labels
 
 
+def _optimizers() -> str:
+    """Two steps of each, by their formulas (docs of `SGD` and `AdamW`)."""
+
+    def sgd(w: Any, g: Any, v: Any, _: Any, step: int) -> Any:
+        d = g + 0.02 * w
+        v[:] = 0.9 * v + d
+        return w - 0.1 * (d + 0.9 * v)
+
+    def adamw(w: Any, g: Any, m: Any, v: Any, step: int) -> Any:
+        m[:] = 0.9 * m + 0.1 * g
+        v[:] = 0.99 * v + 0.01 * g**2
+        moved = m / (1 - 0.9**step) / (np.sqrt(v / (1 - 0.99**step)) + 1e-4)
+        return w - 0.01 * (0.1 * w + moved)
+
+    images, labels = _patterns(20)
+    worst = 0.0
+    for optimizer, formula in (
+        (SGD(0.1, weight_decay=0.02), sgd),
+        (AdamW(0.01, beta2=0.99, eps=1e-4, weight_decay=0.1), adamw),
+    ):
+        model = lenet5()
+        w = model.parameter_vector.astype(np.float64)
+        first, second = np.zeros_like(w), np.zeros_like(w)
+        for step in (1, 2):
+            _, found = model.loss_and_gradients(images, labels)
+            g = np.concatenate([part.ravel() for part in found.values()])
+            w = formula(w, g.astype(np.float64), first, second, step)
+            model.train_step(images, labels, optimizer)
+            what = f"{type(optimizer).__name__}: weights after step {step}"
+            worst = max(worst, _error(what, model.parameter_vector, w, WEIGHT))
+    return f"largest error {worst:.2f} of what is allowed"
+
+
 def _training() -> str:
     images, labels = _patterns(640)
     said = []
@@ -691,6 +730,7 @@ CHECKS: dict[str, Check] = {
     },
     "networks": Check(_networks, FLOAT64, True),
     "C runtime": Check(_runtime, "outputs with float64 and the core", True),
+    "optimizers": Check(_optimizers, "weights after two steps with float64", True),
     "training": Check(_training, "loss at the end with that of the beginning", True),
     "threads": Check(_threads, f"{BITS}, on 1 and more", True),
     "fork": Check(_fork, f"{BITS}, in a forked child", False),
