@@ -1,10 +1,10 @@
 """The textbook in plain NumPy and float64: to learn from, and to compare with.
 
-It knows nothing of the package, and the package nothing of it: the tests hold every
-kernel against it. Functions have the names and signatures of `lenet5c.functional`, and
-each has its formula first; a backward pass stands below its forward pass. `dy` is the
-gradient of a number, the loss, by y; a backward pass makes of it those by x, weight and
-bias.
+It knows nothing of the package. The tests hold every kernel against it, and so does
+`lenet5c selftest`; nothing else imports it. Functions have the names and signatures of
+`lenet5c.functional`, and each has its formula first; a backward pass stands below its
+forward pass. `dy` is the gradient of a number, the loss, by y; a backward pass makes of
+it those by x, weight and bias.
 
 A network is a list of (kind, options) such as
 ``("conv2d", {"name": "C1", "filters": 6, "kernel_size": 5})`` with its parameters in a

@@ -27,6 +27,7 @@ from lenet5c.cli import (
     info,
     predict,
     report,
+    selftest,
     train,
 )
 from lenet5c.cli.errors import BAD_USAGE, CHECK_FAILED, DONE, INTERRUPTED, explain
@@ -60,6 +61,7 @@ COMMANDS: tuple[Command, ...] = (
     compare,
     bench,
     info,
+    selftest,
     config,
 )
 

@@ -22,25 +22,30 @@ def print_json(document: dict[str, Any]) -> None:
     print(json.dumps(document, indent=2))
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table, its first column to the left and the others to the right.
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1
+) -> None:
+    """Print a table, its first `left` columns to the left, the others to the right.
 
     rich draws it on a terminal; elsewhere it is plain aligned text.
     """
     widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
     if sys.stdout.isatty() and len(rows) <= MAX_ROWS_DRAWN:
         try:
-            _draw_table(columns, rows, sum(widths) + 2 * len(widths))
+            _draw_table(columns, rows, sum(widths) + 2 * len(widths), left)
             return
         except ImportError:
             pass
     for row in (columns, *rows):
-        cells = map(str.rjust, row[1:], widths[1:])
-        print(row[0].ljust(widths[0]), *cells, sep="  ")
+        cells = [
+            *map(str.ljust, row[:left], widths),
+            *map(str.rjust, row[left:], widths[left:]),
+        ]
+        print(*cells, sep="  ")
 
 
 def _draw_table(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], width: int
+    columns: Sequence[str], rows: Sequence[Sequence[str]], width: int, left: int
 ) -> None:
     from rich import box
     from rich.console import Console
@@ -57,7 +62,7 @@ def _draw_table(
     for column in columns:
         table.add_column(
             Text(column),
-            justify="right" if table.columns else "left",
+            justify="left" if len(table.columns) < left else "right",
             overflow="fold",
         )
     for row in rows:
