@@ -293,9 +293,24 @@ def test_wrong_requests_get_4xx_and_one_line_and_the_service_goes_on(start, netw
     for status, _ in answers:
         counted[status] = counted.get(status, 0) + 1
     assert service.counts() == counted
+    status, answer = service.ask(encoded(np.zeros((1001, 1000), np.uint8)), "image/png")
+    expected = "expected a picture of at most 1,000,000 pixels, got 1000x1001"
+    assert (status, answer) == (422, {"error": expected})
     assert service.ask(images[0].tobytes())[1]["class"] == model.predict(images[:1])[0]
     statuses = [r["status"] for r in service.stop() if r["path"] != "/metrics"]
-    assert sorted(statuses) == sorted([200, *(status for status, _ in answers)])
+    assert sorted(statuses) == sorted([200, 422, *(status for status, _ in answers)])
+
+
+def test_what_is_broken_behind_an_answer_closes_the_connection(narrow):
+    head = b"POST /nowhere HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", narrow.port), 10) as connection:
+        connection.sendall(head)
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert (answer.status, "POST /nowhere" in answer.read().decode()) == (404, True)
+        connection.sendall(b"no chunk\r\n")
+        assert connection.recv(1) == b""
+    assert "Traceback" not in narrow.log.read_text()
 
 
 def test_who_leaves_in_the_middle_of_a_body_gives_the_place_back(narrow, network):
