@@ -11,7 +11,7 @@ import itertools
 import os
 import sys
 from collections.abc import Callable, Generator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -230,7 +230,7 @@ def class_folders(folder: Path) -> list[Path]:
     return [Path(entry) for entry in _entries(folder) if entry.is_dir()]
 
 
-def read_picture(path: Path, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
+def read_picture(path: Any, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
     """A picture as (C, H, W) uint8, made as large as fits into `size`, (rows, columns).
 
     It keeps its aspect, so that one side may be shorter. It is turned as its camera
@@ -240,7 +240,7 @@ def read_picture(path: Path, size: tuple[int, int], channels: int) -> NDArray[np
 
     Parameters
     ----------
-    path : Path
+    path : Path, or picture of Pillow
     size : (int, int)
     channels : int
         1 or 3.
@@ -269,7 +269,8 @@ def read_picture(path: Path, size: tuple[int, int], channels: int) -> NDArray[np
     image, operations = pillow_modules()
     height, width = size
     try:
-        with image.open(path) as opened:
+        given = isinstance(path, image.Image)
+        with nullcontext(path) if given else image.open(path) as opened:
             # a JPEG is decoded at an 8th of its size if that is enough
             opened.draft(None, (2 * max(size), 2 * max(size)))
             picture = operations.exif_transpose(opened)
@@ -313,7 +314,7 @@ def _paper(drawn: Any) -> str:
     return "black" if light and alpha.mean() < 0.5 else "white"
 
 
-def _no_picture(path: Path, error: Exception) -> str:
+def _no_picture(path: Any, error: Exception) -> str:
     return f"{path}: expected a PNG or JPEG picture: {error}"
 
 

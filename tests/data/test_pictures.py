@@ -148,6 +148,15 @@ def test_a_picture_is_turned_as_its_camera_says(tmp_path):
     assert found[0, :, :-4].max() == 0
 
 
+def test_a_picture_of_pillow_is_read_as_its_file(tmp_path):
+    pixels = np.random.default_rng(2).integers(0, 256, (60, 90, 3), np.uint8)
+    for name in ("a.png", "a.jpg"):
+        expected = read(tmp_path, pixels, name=name)
+        with Image.open(tmp_path / name) as opened:
+            found = pictures.read_picture(opened, (28, 28), 1)
+        assert (found == expected).all()
+
+
 def test_what_is_transparent_is_white(tmp_path):
     pixels = np.zeros((28, 28, 4), np.uint8)
     pixels[:14, :, 3] = 255
