@@ -1,6 +1,7 @@
 """fit(): epochs and batches. It is given the model and imports none of it."""
 
 import math
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -167,7 +168,7 @@ class _Run:
         self.best_step: int | None = None
         self.parameters = model.state_vector
         self.gradient = np.empty_like(model.parameter_vector)
-        self.threads = resolve_threads(options.threads)
+        self.threads = self._threads()
         self.safe = self.parameters.copy()
         self.average = self.parameters.copy() if options.weight_average else None
         self.best = self.parameters.copy() if options.early_stopping else None
@@ -245,13 +246,20 @@ class _Run:
             self._before_epoch(order)
         while self.batch < self.state.batches:
             if self.step % SAFE_EVERY == 0:  # others may have come or gone
-                self.threads = resolve_threads(self.options.threads)
+                self.threads = self._threads()
             until_check = SAFE_EVERY - self.step % SAFE_EVERY
             left = self.state.batches - self.batch
             count = min(self.together, until_check, left)
             end = self.batch + count
             last = end == self.state.batches
             yield order[self.batch * size : None if last else end * size], count
+
+    def _threads(self) -> int:
+        """How many it may use now: a share of the CPUs, where ranks are on a machine."""
+        threads = resolve_threads(self.options.threads)
+        if self.ranks is None or self.options.threads is not None:
+            return threads
+        return max(1, min(threads, (os.cpu_count() or 1) // self.ranks.neighbours))
 
     def _most_together(self, each_batch: bool) -> int:
         """How many batches one call takes at the most: several where they are so small

@@ -57,7 +57,8 @@ class Ranks:
         self._others = [rank for rank in range(self.size) if rank != self.rank]
         Ranks._trainings += 1  # as many in all processes: no message is of another one
         self._tag = TAG + 2 * (Ranks._trainings % TRAININGS)
-        self._names: Sequence[str] = [""] * self.size
+        self._names: Sequence[str] = ["not heard of yet"] * self.size
+        self.neighbours = 1  # processes on this machine
         self._heard = dict.fromkeys(self._others, time.monotonic())
         self._sent: list[Any] = []
         self._wire = bytearray()
@@ -68,8 +69,10 @@ class Ranks:
         # another thread may speak only if the library allows that
         if self._mpi.Query_thread() == self._mpi.THREAD_MULTIPLE:
             threading.Thread(target=self._show_life, daemon=True).start()
-        name = f"process {os.getpid()} on {platform.node()}"
-        self._names = self._tell_all(name)
+        node = platform.node()
+        told = self._tell_all((os.getpid(), node))
+        self._names = [f"process {process} on {its}" for process, its in told]
+        self.neighbours = sum(its == node for _, its in told)
         return self
 
     def __exit__(
