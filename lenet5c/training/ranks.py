@@ -11,6 +11,7 @@ import platform
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 
@@ -23,6 +24,7 @@ TRAININGS = 1000  # before a tag comes again
 SIGN_SECONDS = 4.0  # between two signs of life
 SILENCE = 20.0  # seconds after which a rank is given up
 SPIN_SECONDS = 1e-3  # to wait without sleep: longer than ranks differ in a step
+FAREWELL = 1.0  # seconds to take what is on its way after an error
 LOOKS = 64  # between two looks for signs of life
 
 
@@ -66,6 +68,7 @@ class Ranks:
         self.neighbours = 1  # processes on this machine
         self._listened = time.monotonic()
         self._heard = dict.fromkeys(self._others, self._listened)
+        self._failed: set[int] = set()  # ranks that have said so
         self._quiet: set[int] = set()  # ranks that cannot show life
         self._wire = bytearray()
         self._over = threading.Event()
@@ -106,6 +109,28 @@ class Ranks:
             self._life.join()
         if error is not None:
             self._sign(f"{type(error).__name__}: {error}")
+            self._take_the_rest()
+
+    def _take_the_rest(self) -> None:
+        """Take what comes until all others have failed as well: an MPI may end with an
+        error if there are messages that nobody took."""
+        end = time.monotonic() + FAREWELL
+        status, byte = self._mpi.Status(), self._mpi.BYTE
+        coming: list[Any] = []
+        while time.monotonic() < end:
+            with suppress(RankError):
+                self._hear()
+            while message := self._comm.Improbe(
+                self._mpi.ANY_SOURCE, self._tag, status
+            ):
+                data = bytearray(status.Get_count(byte))
+                coming.append(message.Irecv([data, byte]))
+            coming = [request for request in coming if not request.Test()]
+            if not coming and self._failed.issuperset(self._others):
+                break
+            time.sleep(1e-3)
+        with self._lock:
+            self._pending.extend(coming)
 
     def same(self, what: Mapping[str, Any]) -> None:
         """Raise a ValueError in all processes if one has another value of something."""
@@ -230,6 +255,7 @@ class Ranks:
                 number, failed = message.recv()
                 self._heard[rank] = self._listened
                 if failed is not None and number == self._number:
+                    self._failed.add(rank)
                     raise RankError(f"rank {rank} ({self._names[rank]}): {failed}")
 
     def _wait(self, missing: Callable[[], list[int]]) -> None:
