@@ -317,6 +317,23 @@ def test_nothing_is_received_or_said_after_an_error():
     assert "threads [1, 1]" in out
 
 
+def test_a_program_that_goes_on_after_errors_ends_well():
+    path = script(
+        "class Break:\n"
+        "    def on_batch_end(self, state):\n"
+        "        if state.epoch == 2: raise KeyboardInterrupt\n"
+        "try:\n"
+        "    TRAININGS['sgd'](comm=comm, callbacks=[Break()])\n"
+        "except (KeyboardInterrupt, lenet5c.RankError) as error:\n"
+        "    said = comm.gather(type(error).__name__)\n"
+        "if rank == 0: print(said)\n"
+    )
+    for _ in range(6):  # which messages are on their way differs
+        code, out, err = run(3, path)
+        assert code == 0, err
+        assert out == "['KeyboardInterrupt', 'RankError', 'RankError']\n"
+
+
 def test_signs_of_life_are_taken_by_ranks_that_never_wait_long():
     path = script(
         "import time\n"
