@@ -65,19 +65,20 @@ def fit(
     model: Trainable, images: ArrayLike, labels: ArrayLike, options: TrainingOptions
 ) -> History:
     """Train `model`; documented at `Model.fit`."""
-    data = TrainingData.of(model, images, labels, options)
-    options = options.for_images(len(data.train))
-    batches = _batch_count(model, len(data.train), options.batch_size)
-    _check_batch_norm(model, options, len(data.train))
-    _check_schedule(options, batches)
-    options.loss.check(model.layers, options.label_smoothing)
-    options.optimizer.check(model)
     with ExitStack() as stack:
         ranks = None
         if options.comm is not None and options.comm.Get_size() > 1:
             from lenet5c.training.ranks import Ranks
 
             ranks = stack.enter_context(Ranks(options.comm))
+        data = TrainingData.of(model, images, labels, options)
+        options = options.for_images(len(data.train))
+        batches = _batch_count(model, len(data.train), options.batch_size)
+        _check_batch_norm(model, options, len(data.train))
+        _check_schedule(options, batches)
+        options.loss.check(model.layers, options.label_smoothing)
+        options.optimizer.check(model)
+        if ranks is not None:
             ranks.same(_shared(model, data, options))
         first = ranks is None or ranks.rank == 0
         folder = None
@@ -146,6 +147,7 @@ class _Run:
         self.folder = folder
         self.lines = lines
         self.ranks = ranks
+        self.speaks = ranks is None or ranks.rank == 0
         watching = [c for c in callbacks if getattr(c, "on_batch_end", None)]
         self.on_batch = [c.on_batch_end for c in watching]
         each_batch = any(getattr(c, "each_batch", True) for c in watching)
@@ -187,7 +189,7 @@ class _Run:
             self._end_with(self._best_weights())
             raise
         self._end_with(self._best_weights())
-        if self.step >= MIN_STEPS and self.history.loss:
+        if self.step >= MIN_STEPS and self.history.loss and self.speaks:
             self._warn_of_guessing()
         return self.history
 
@@ -388,6 +390,9 @@ class _Run:
         """Measure, record, tell, decide whether to go on, save."""
         state = self.state
         self._check_weights()
+        if self.ranks is not None:  # a callback may have changed those of rank 0
+            name = f"weights after epoch {state.epoch}"
+            self.ranks.same({name: hash_of(self.parameters)})
         seconds = time.perf_counter() - self.epoch_began
         self._update(rate)
         state.images_per_second = state.total_images / seconds
@@ -395,7 +400,8 @@ class _Run:
             self._measure()
             state.seconds = time.perf_counter() - self.began
             self._record(seconds)
-            self._tell(seconds)
+            if self.speaks:
+                self._tell(seconds)
             stopped = self._call(self.on_epoch, bool(self.options.callbacks))
         self.batch, self.loss_sum, self.correct_sum = 0, 0.0, 0
         self.stopped = stopped
@@ -549,11 +555,13 @@ class _Run:
 
     def _save(self) -> None:
         """Write a checkpoint, if they are asked for."""
-        if self.folder is None:
+        if self.options.checkpoint is None:
             return
         vectors = self._vectors()
         if not all(np.isfinite(vector).all() for vector in vectors.values()):
             self._refuse("the optimizer's state became infinite")
+        if self.folder is None:  # it is that of another rank
+            return
         from lenet5c.training.saved import Saved
 
         now = time.perf_counter()
@@ -579,7 +587,7 @@ class _Run:
     def restore(self, found: "Saved") -> None:
         """Go on where the checkpoint was written: the opposite of `_save`. It has been
         checked, so nothing can fail here and leave the model half changed."""
-        if found.core != isa:
+        if found.core != isa and self.speaks:
             logger().warning(
                 "the checkpoint was written on the core %.20r, training goes on on %s: "
                 "the weights will differ in their last bits from those of an unbroken "
@@ -587,7 +595,7 @@ class _Run:
                 found.core,
                 isa,
             )
-        if found.epochs != self.options.epochs:
+        if found.epochs != self.options.epochs and self.speaks:
             logger().info(
                 "the checkpoint is of a training of %d epochs, which goes on to %d",
                 found.epochs,
@@ -635,6 +643,8 @@ def _shared(
 ) -> dict[str, Any]:
     """What all processes of a training have to have alike."""
     checkpoint = options.checkpoint
+    watching = [c for c in options.callbacks if getattr(c, "on_batch_end", None)]
+    each_batch = [c for c in watching if getattr(c, "each_batch", True)]
     return {
         "core": isa,
         **_fingerprint(model),
@@ -643,6 +653,7 @@ def _shared(
         "epochs": options.epochs,
         "max_seconds": options.max_seconds,
         "number of callbacks": len(options.callbacks),
+        "number of callbacks with on_batch_end": len(each_batch),
         "checkpoint": None if checkpoint is None else checkpoint.every_seconds,
         "weights": hash_of(model.state_vector),
         "passes": model.passes,

@@ -6,12 +6,14 @@ alone shows progress, calls callbacks, looks at the clock, and writes checkpoint
 """
 
 import os
+import pickle
 import platform
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 __all__ = ["RankError"]
 
@@ -22,6 +24,7 @@ TRAININGS = 1000  # before a tag comes again
 SIGN_SECONDS = 4.0  # between two signs of life
 SILENCE = 20.0  # seconds after which a rank is given up
 SPIN_SECONDS = 1e-3  # to wait without sleep: longer than ranks differ in a step
+FAREWELL = 1.0  # seconds to take what is on its way after an error
 LOOKS = 64  # between two looks for signs of life
 
 
@@ -45,7 +48,11 @@ class Ranks:
         Its messages with tags from 18,000 to 19,999 are the training's.
     """
 
-    _trainings = 0
+    # Requests of all trainings, with their memory: MPI reads and writes it until they
+    # are done, which may be after the training that made them.
+    _pending: ClassVar[list[Any]] = []
+    _lock = threading.Lock()  # of `_pending`
+    _counter: int | None = None  # MPI's key of a communicator's number of trainings
 
     def __init__(self, comm: Any) -> None:
         from mpi4py import MPI
@@ -55,24 +62,40 @@ class Ranks:
         self.rank: int = comm.Get_rank()
         self.size: int = comm.Get_size()
         self._others = [rank for rank in range(self.size) if rank != self.rank]
-        Ranks._trainings += 1  # as many in all processes: no message is of another one
-        self._tag = TAG + 2 * (Ranks._trainings % TRAININGS)
+        self._number = self._count()  # the same in all: no message is of another one
+        self._tag = TAG + 2 * (self._number % TRAININGS)
         self._names: Sequence[str] = ["not heard of yet"] * self.size
         self.neighbours = 1  # processes on this machine
-        self._heard = dict.fromkeys(self._others, time.monotonic())
-        self._sent: list[Any] = []
+        self._listened = time.monotonic()
+        self._heard = dict.fromkeys(self._others, self._listened)
+        self._failed: set[int] = set()  # ranks that have said so
+        self._quiet: set[int] = set()  # ranks that cannot show life
         self._wire = bytearray()
         self._over = threading.Event()
-        self._lock = threading.Lock()  # of `_sent`
+        self._life = threading.Thread(target=self._show_life, daemon=True)
+
+    def _count(self) -> int:
+        """How many trainings the communicator has had, with this one."""
+        if Ranks._counter is None:
+            Ranks._counter = self._mpi.Comm.Create_keyval()
+        number: int = (self._comm.Get_attr(Ranks._counter) or 0) + 1
+        self._comm.Set_attr(Ranks._counter, number)
+        return number
 
     def __enter__(self) -> "Ranks":
         # another thread may speak only if the library allows that
-        if self._mpi.Query_thread() == self._mpi.THREAD_MULTIPLE:
-            threading.Thread(target=self._show_life, daemon=True).start()
+        speaks = self._mpi.Query_thread() == self._mpi.THREAD_MULTIPLE
         node = platform.node()
-        told = self._tell_all((os.getpid(), node))
-        self._names = [f"process {process} on {its}" for process, its in told]
-        self.neighbours = sum(its == node for _, its in told)
+        try:
+            if speaks:
+                self._life.start()
+            told = self._tell_all((os.getpid(), node, speaks))
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
+        self._names = [f"process {process} on {its}" for process, its, _ in told]
+        self.neighbours = sum(its == node for _, its, _ in told)
+        self._quiet = {rank for rank in self._others if not told[rank][2]}
         return self
 
     def __exit__(
@@ -82,8 +105,32 @@ class Ranks:
         traceback: TracebackType | None,
     ) -> None:
         self._over.set()
+        if self._life.is_alive():  # it must not speak when MPI has ended
+            self._life.join()
         if error is not None:
             self._sign(f"{type(error).__name__}: {error}")
+            self._take_the_rest()
+
+    def _take_the_rest(self) -> None:
+        """Take what comes until all others have failed as well: an MPI may end with an
+        error if there are messages that nobody took."""
+        end = time.monotonic() + FAREWELL
+        status, byte = self._mpi.Status(), self._mpi.BYTE
+        coming: list[Any] = []
+        while time.monotonic() < end:
+            with suppress(RankError):
+                self._hear()
+            while message := self._comm.Improbe(
+                self._mpi.ANY_SOURCE, self._tag, status
+            ):
+                data = bytearray(status.Get_count(byte))
+                coming.append(message.Irecv([data, byte]))
+            coming = [request for request in coming if not request.Test()]
+            if not coming and self._failed.issuperset(self._others):
+                break
+            time.sleep(1e-3)
+        with self._lock:
+            self._pending.extend(coming)
 
     def same(self, what: Mapping[str, Any]) -> None:
         """Raise a ValueError in all processes if one has another value of something."""
@@ -108,7 +155,7 @@ class Ranks:
         try:
             result = make()
         except Exception as failed:
-            self._say((None, failed), self._others)
+            self._say((None, _as_sent(failed)), self._others)
             raise
         self._say((result, None), self._others)
         return result
@@ -131,22 +178,36 @@ class Ranks:
         starts = [0, *ends]
         parts = [wire[a:b] for a, b in zip(starts, ends, strict=False)]
         byte = self._mpi.BYTE
-        waiting = {
-            rank: [self._comm.Irecv([parts[rank], byte], rank, self._tag)]
+        received = {
+            rank: self._comm.Irecv([parts[rank], byte], rank, self._tag)
             for rank in self._others
             if parts[rank]
         }
-        if parts[self.rank]:
-            for rank in self._others:
-                sent = self._comm.Isend([parts[self.rank], byte], rank, self._tag)
-                waiting.setdefault(rank, []).append(sent)
-        self._wait(
-            lambda: [
-                rank
-                for rank, requests in waiting.items()
-                if not self._mpi.Request.Testall(requests)
-            ]
-        )
+        waiting = {rank: [request] for rank, request in received.items()}
+        try:
+            if parts[self.rank]:
+                for rank in self._others:
+                    sent = self._comm.Isend([parts[self.rank], byte], rank, self._tag)
+                    waiting.setdefault(rank, []).append(sent)
+            self._wait(
+                lambda: [
+                    rank
+                    for rank, requests in waiting.items()
+                    if not self._mpi.Request.Testall(requests)
+                ]
+            )
+        except BaseException:
+            self._leave(waiting.values())
+            raise
+
+    def _leave(self, waiting: Iterable[list[Any]]) -> None:
+        """Take back what has been asked for; what MPI may still read or write stays."""
+        for requests in waiting:
+            for request in requests:
+                if request != self._mpi.REQUEST_NULL:
+                    request.Cancel()
+            with self._lock:
+                self._pending.extend(requests)
 
     def _tell_all(self, value: Any) -> list[Any]:
         """Everybody's value, by rank."""
@@ -157,20 +218,23 @@ class Ranks:
         ]
 
     def _say(self, value: Any, ranks: Iterable[int], sign: int = 0) -> None:
-        with self._lock:  # what is on its way has to stay in memory
-            self._sent = [request for request in self._sent if not request.Test()]
+        message = self._number, value
+        with self._lock:
+            self._pending[:] = [one for one in self._pending if not one.Test()]
             for rank in ranks:
-                self._sent.append(self._comm.isend(value, rank, self._tag + sign))
+                sent = self._comm.isend(message, rank, self._tag + sign)
+                self._pending.append(sent)
 
     def _receive(self, rank: int) -> Any:
         found: list[Any] = []
 
         def missing() -> list[int]:
-            message = self._comm.improbe(rank, self._tag)
-            if message is None:
-                return [rank]
-            found.append(message.recv())
-            return []
+            while (message := self._comm.improbe(rank, self._tag)) is not None:
+                number, value = message.recv()
+                if number == self._number:
+                    found.append(value)
+                    return []
+            return [rank]
 
         self._wait(missing)
         return found[0]
@@ -185,17 +249,23 @@ class Ranks:
 
     def _hear(self) -> None:
         """Take the signs of life that have come; raise what one has failed with."""
+        self._listened = time.monotonic()
         for rank in self._others:
             while (message := self._comm.improbe(rank, self._tag + 1)) is not None:
-                failed = message.recv()
-                self._heard[rank] = time.monotonic()
-                if failed is not None:
+                number, failed = message.recv()
+                self._heard[rank] = self._listened
+                if failed is not None and number == self._number:
+                    self._failed.add(rank)
                     raise RankError(f"rank {rank} ({self._names[rank]}): {failed}")
 
     def _wait(self, missing: Callable[[], list[int]]) -> None:
         """Wait until there are no ranks missing."""
         began = time.monotonic()
         looks = 0
+        if (
+            began - self._listened > SIGN_SECONDS
+        ):  # short waits as well: else they pile up
+            self._hear()
         while ranks := missing():
             looks += 1
             now = time.monotonic()
@@ -205,7 +275,10 @@ class Ranks:
                 continue
             self._hear()
             silent = [
-                rank for rank in ranks if now - max(began, self._heard[rank]) > SILENCE
+                rank
+                for rank in ranks
+                if now - max(began, self._heard[rank]) > SILENCE
+                and rank not in self._quiet
             ]
             if silent:
                 raise RankError(
@@ -214,3 +287,12 @@ class Ranks:
                     )
                     + f" said nothing for {SILENCE:g} s: stopped, or cut off"
                 )
+
+
+def _as_sent(error: Exception) -> Exception:
+    """The error, if pickle can make it anew; if not, one with its text."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RankError(f"rank 0: {type(error).__name__}: {error}")
+    return error

@@ -170,6 +170,17 @@ if rank == 0:
         ("IMAGES[3, 3, 3] += rank", "expected the same images in all processes"),
         ("options['batch_size'] = 50 + rank", "expected the same batch_size in all"),
         ("options['epochs'] = 2 + rank", "expected the same epochs in all processes"),
+        (
+            "class At: on_batch_end = on_epoch_end = lambda self, state: None\n"
+            "if rank: del At.on_batch_end\n"
+            "options['callbacks'] = [At()]",
+            "expected the same number of callbacks with on_batch_end in all",
+        ),
+        (  # the text says so after an epoch
+            "def change(state): state.model.parameter_vector[:9] = 0\n"
+            "options['callbacks'] = [change]",
+            "expected the same weights after epoch 2 in all",
+        ),
     ],
 )
 def test_processes_that_differ_are_told_apart(change, said):
@@ -215,6 +226,163 @@ def test_rank_0_alone_calls_back_and_all_stop():
     (zero, calls, bits), (one, none, same) = sorted(map(str.split, out.splitlines()))
     assert (zero, calls, one, none) == ("0", "11", "1", "0")
     assert bits == same
+
+
+def test_an_error_that_pickle_cannot_make_anew_is_said_by_its_text():
+    path = script(
+        "class Odd(Exception):\n"
+        "    def __init__(self, what, why):\n"
+        "        super().__init__(f'{what} {why}')\n"
+        "def fail(state):\n"
+        "    raise Odd('the disk', 'is full')\n"
+        "try:\n"
+        "    TRAININGS['sgd'](comm=comm, callbacks=[fail])\n"
+        "except Exception as error:\n"
+        "    said = comm.allgather(f'{type(error).__name__}: {error}')\n"
+        "if rank == 0: print(*said, sep='\\n')\n"
+    )
+    code, out, err = run(2, path)
+    assert code == 0, err
+    assert out.splitlines() == [
+        "Odd: the disk is full",
+        "RankError: rank 0: Odd: the disk is full",
+    ]
+
+
+def test_images_that_one_rank_refuses_end_all_at_once_and_the_next_training_runs():
+    path = script(
+        "import time\n"
+        "began = time.monotonic()\n"
+        "good = LABELS.copy()\n"
+        "if rank == 1: LABELS.resize(599, refcheck=False)\n"
+        "import mpi_trainings\n"
+        "mpi_trainings.LABELS = LABELS if rank == 1 else good\n"
+        "try:\n"
+        "    TRAININGS['sgd'](comm=comm)\n"
+        "except Exception as error:\n"
+        "    soon = time.monotonic() - began < 10\n"
+        "    print(f'{soon} {type(error).__name__}: {error} ', end='', flush=True)\n"
+        "mpi_trainings.LABELS = good\n"
+        "print(digest(TRAININGS['sgd'](comm=comm)) + ' ', end='', flush=True)\n"
+    )
+    code, out, err = run(3, path)
+    assert code == 0, err
+    assert out.count("True RankError: rank ") == 2
+    assert out.count("True ValueError: labels: expected one for each of the 600") == 1
+    assert out.count(mpi_trainings.digest(mpi_trainings.TRAININGS["sgd"]())) == 3
+
+
+def test_communicators_count_their_own_trainings():
+    path = script(
+        "half = comm.Split(rank == 2)\n"
+        "for each in (half, comm, MPI.COMM_SELF, comm):\n"
+        "    model = TRAININGS['few images'](comm=each)\n"
+        "    model = TRAININGS['sgd'](comm=each)\n"
+        "print(digest(model) + ' ', end='', flush=True)\n"
+    )
+    code, out, err = run(3, path)
+    assert code == 0, err
+    assert out.count(mpi_trainings.digest(mpi_trainings.TRAININGS["sgd"]())) == 3
+
+
+def test_nothing_is_received_or_said_after_an_error():
+    path = script(
+        "import threading\n"
+        "from lenet5c.training import ranks\n"
+        "ranks.SIGN_SECONDS, ranks.SILENCE = 0.1, 1.0\n"
+        "one = ranks.Ranks(comm)\n"
+        "try:\n"
+        "    with one:\n"
+        "        if rank == 1: raise OSError\n"
+        "        wire = one.room(16)\n"
+        "        one.exchange([8, 16])\n"
+        "except (OSError, RuntimeError):\n"
+        "    pass\n"
+        "comm.Barrier()\n"
+        "if rank == 1: comm.Send([b'12345678', MPI.BYTE], 0, one._tag)\n"
+        "comm.Barrier()\n"
+        "if rank == 0:\n"
+        "    print('wire', any(wire))\n"
+        "    try:\n"
+        "        ranks.Ranks(comm).__enter__()\n"
+        "    except lenet5c.RankError as error:\n"
+        "        print(error)\n"
+        "count = comm.allgather(threading.active_count())\n"
+        "if rank == 0: print('threads', count)\n"
+    )
+    code, out, err = run(2, path)
+    assert code == 0, err
+    assert "wire False" in out
+    assert "rank 1 (not heard of yet) said nothing for 1 s" in out
+    assert "threads [1, 1]" in out
+
+
+def test_a_program_that_goes_on_after_errors_ends_well():
+    path = script(
+        "class Break:\n"
+        "    def on_batch_end(self, state):\n"
+        "        if state.epoch == 2: raise KeyboardInterrupt\n"
+        "try:\n"
+        "    TRAININGS['sgd'](comm=comm, callbacks=[Break()])\n"
+        "except (KeyboardInterrupt, lenet5c.RankError) as error:\n"
+        "    said = comm.gather(type(error).__name__)\n"
+        "if rank == 0: print(said)\n"
+    )
+    for _ in range(6):  # which messages are on their way differs
+        code, out, err = run(3, path)
+        assert code == 0, err
+        assert out == "['KeyboardInterrupt', 'RankError', 'RankError']\n"
+
+
+def test_signs_of_life_are_taken_by_ranks_that_never_wait_long():
+    path = script(
+        "import time\n"
+        "from lenet5c.training import ranks\n"
+        "ranks.SIGN_SECONDS, ranks.LOOKS = 0.05, 1 << 30\n"
+        "with ranks.Ranks(comm) as one:\n"
+        "    for _ in range(40):\n"
+        "        time.sleep(0.025)\n"
+        "        one.same({})\n"
+        "    comm.Barrier()\n"
+        "left = 0\n"
+        "while (message := comm.improbe(1 - rank, one._tag + 1)) is not None:\n"
+        "    message.recv()\n"
+        "    left += 1\n"
+        "print(max(comm.allgather(left)), '', end='', flush=True)\n"
+    )
+    code, out, err = run(2, path)
+    assert code == 0, err
+    assert max(map(int, out.split())) < 10
+
+
+def test_a_rank_that_cannot_show_life_is_waited_for():
+    path = script(
+        "import time\n"
+        "from lenet5c.training import ranks\n"
+        "ranks.SIGN_SECONDS, ranks.SILENCE = 0.1, 0.5\n"
+        "def slow(state): time.sleep(1.5)\n"
+        "TRAININGS['sgd'](comm=comm, callbacks=[slow], epochs=1)\n"
+        "many = MPI.Query_thread() == MPI.THREAD_MULTIPLE\n"
+        "print(f'{many} ', end='', flush=True)\n"
+    )
+    text = "import mpi4py\nmpi4py.rc.thread_level = 'serialized'\n"
+    path.write_text(text + path.read_text(encoding="utf-8"), encoding="utf-8")
+    code, out, err = run(2, path)
+    assert code == 0, err
+    assert out.count("False ") == 2
+
+
+def test_rank_0_alone_warns_and_logs():
+    path = script(
+        "import logging, warnings\n"
+        "logging.basicConfig(level=logging.INFO, format='LOG %(message)s')\n"
+        "IMAGES[:] = rng.integers(0, 256, IMAGES.shape)\n"
+        "model = TRAININGS['sgd'](comm=comm, optimizer=lambda: SGD(1e-30), epochs=3)\n"
+    )
+    code, _, err = run(3, path)
+    assert code == 0, err
+    assert err.count("nothing was learned") == 1
+    assert err.count("LOG ") == 3
 
 
 @contextmanager
