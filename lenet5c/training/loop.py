@@ -255,7 +255,7 @@ class _Run:
             yield order[self.batch * size : None if last else end * size], count
 
     def _threads(self) -> int:
-        """How many it may use now: a share of the CPUs, where ranks are on a machine."""
+        """How many it may use now: a share of the CPUs, where ranks share them."""
         threads = resolve_threads(self.options.threads)
         if self.ranks is None or self.options.threads is not None:
             return threads
