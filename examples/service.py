@@ -240,10 +240,11 @@ class Connection(H11Protocol):
         if self.conn.our_state is h11.IDLE:  # otherwise the app does it
             record(status, 0, self.client, {})
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):  # none has begun
-            line = json.dumps({"error": str(refused(0, expected, given).detail)})
-            kind = [("Content-Type", "application/json"), ("Connection", "close")]
-            head = h11.Response(status_code=status, headers=kind)
-            for event in (head, h11.Data(data=line.encode()), h11.EndOfMessage()):
+            line = json.dumps({"error": refused(0, expected, given).detail}).encode()
+            headers = [("Content-Type", "application/json"), ("Connection", "close")]
+            headers.append(("Content-Length", str(len(line))))
+            head = h11.Response(status_code=status, headers=headers)
+            for event in (head, h11.Data(data=line), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event))
         self.transport.close()
 
@@ -255,9 +256,7 @@ class Server(uvicorn.Server):
         self.server_state.default_headers.append((b"connection", b"close"))
         for server in self.servers:
             for listening in server.sockets:
-                with contextlib.suppress(
-                    OSError
-                ):  # where the kernel has no such filter
+                with contextlib.suppress(OSError):  # the kernel has no such filter
                     refuse_handshakes(listening)
         await asyncio.sleep(SETTLE)
         await super().shutdown(sockets)
@@ -292,6 +291,13 @@ def main() -> None:
     add("--seconds", type=float, default=10, help="for a head, a body, an answer")
     add("--prepare", action="store_true", help="find the sign on each picture")
     args = parser.parse_args()
+    for name, least in ("threads", 1), ("waiting", 0), ("bytes", 1), ("pixels", 1):
+        if (given := getattr(args, name)) < least:
+            parser.error(f"--{name}: expected {least} or more, got {given}")
+    if not 0 <= args.port <= 65535:
+        parser.error(f"--port: expected 0 to 65535, got {args.port}")
+    if not args.seconds > 0:
+        parser.error(f"--seconds: expected more than 0, got {args.seconds:g}")
     try:
         service = Service(args)
     except (OSError, TypeError, ValueError) as error:

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import pickle
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -72,15 +73,12 @@ def bits(seed: int) -> bytes:
     return trained(seed).parameter_vector.tobytes()
 
 
-def own_threads() -> int:
-    return len(os.listdir("/proc/self/task"))
-
-
 def threads_of_a_training(seed: int) -> tuple[int, int]:
-    """The process, and by how many threads it grows."""
-    before = own_threads()
+    """The process, and how many threads it starts, without those of the engine's."""
+    before = set(os.listdir("/proc/self/task"))
     trained(seed)
-    return os.getpid(), own_threads() - before
+    started = set(os.listdir("/proc/self/task")) - before
+    return os.getpid(), len(started - {str(t.native_id) for t in threading.enumerate()})
 
 
 def fails(_: int) -> None:

@@ -66,7 +66,7 @@ from lenet5c.training.optimizers import SGD, AdamW
 __all__ = ["CHECKS", "FAILED", "OK", "SLOW", "Result", "results", "run_as_child"]
 
 OK, SLOW, FAILED = "ok", "slow", "failed"
-HANG = 60  # seconds without an answer; a check takes one or two
+HANG = 180  # seconds without an answer; a check takes one or two if left alone
 IMAGES = 19  # more than a block of any core, and the last one is not full
 # Errors of float32, some times the largest found: of outputs, by the largest of them;
 # of a gradient, by the products that it adds up; of a loss; of weights after a step.
@@ -74,7 +74,7 @@ OUTPUT = 2e-5
 GRADIENT = 2e-5
 LOSS = 1e-5
 WEIGHT = 1e-6
-FORK = 20  # seconds for what a forked child does in a tenth of one
+FORK = 60  # seconds for what a forked child does in a tenth of one
 # Images of LeNet-5 a second on one thread of a Zen 4, trained in batches of 64 and
 # predicted in those of 1000; other machines may take so many times as long.
 RECORDED = {
