@@ -262,9 +262,7 @@ class Ranks:
         """Wait until there are no ranks missing."""
         began = time.monotonic()
         looks = 0
-        if (
-            began - self._listened > SIGN_SECONDS
-        ):  # short waits as well: else they pile up
+        if began - self._listened > SIGN_SECONDS:  # or else they pile up
             self._hear()
         while ranks := missing():
             looks += 1
