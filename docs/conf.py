@@ -5,6 +5,7 @@ the C functions those of csrc/*.h, the gallery the programs in examples/gallery.
 """
 
 import contextlib
+import os
 import re
 import sys
 import sysconfig
@@ -98,6 +99,7 @@ python_maximum_signature_line_length = 88
 toc_object_entries_show_parents = "hide"
 
 hawkmoth_root = str(ROOT / "csrc")
+hawkmoth_compiler = os.environ.get("CC", "cc")  # whose system headers are read
 hawkmoth_clang = [f"-I{sysconfig.get_path('include')}"]  # lenet5c_api.h reads Python.h
 
 sphinx_gallery_conf = {
