@@ -454,7 +454,6 @@ class Model(Displayed):
             those returned, unless `max_seconds` or `epochs` ended it, now larger.
         log : path or None
             File of JSON Lines, one object an epoch: new, or continued with `resume`.
-
         comm : mpi4py.MPI.Comm or None
             Processes that train this model together, all with the same arguments, to
             the weights of one alone: docs/mpi.md. Rank 0 has callbacks, progress, log

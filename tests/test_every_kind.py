@@ -45,12 +45,13 @@ from lenet5c import (
     reference,
 )
 from lenet5c._support.cores import core
+from lenet5c.cli.textbook import as_reference
 from lenet5c.deploy import c_export as export_c
 from lenet5c.deploy import page as export_page
 from lenet5c.deploy import quantize
 from lenet5c.functional import AS_IT_IS
 from lenet5c.graph import for_core, lower
-from lenet5c.layers import LAYERS, Layer, layer_to_dict, walk
+from lenet5c.layers import LAYERS, Layer, walk
 from lenet5c.training.curvature import gauss_newton_diagonal
 
 CC = shutil.which("gcc") or shutil.which("clang") or shutil.which("cc")
@@ -464,16 +465,6 @@ class Gradients:
         products = [self.expected[key] * along[key] for key in along] + [self.dx * dx]
         scale = math.sqrt(sum(np.square(each).sum() for each in products))
         assert abs(sum(each.sum() for each in products) - expected) < 1e-5 * scale
-
-
-def as_reference(layers: Sequence[Layer]) -> list[tuple[str, dict[str, Any]]]:
-    found = []
-    for layer in layers:
-        options = layer_to_dict(layer)
-        for branch in ("layers", "shortcut") if isinstance(layer, Residual) else ():
-            options[branch] = as_reference(getattr(layer, branch))
-        found.append((options.pop("kind"), options))
-    return found
 
 
 # ---- Consumers: each checks a case, or raises what it is refused with

@@ -80,7 +80,7 @@ def fit(
         options.optimizer.check(model)
         if ranks is not None:
             ranks.same(_shared(model, data, options))
-        first = ranks is None or ranks.rank == 0
+        speaks = ranks is None or ranks.rank == 0
         folder = None
 
         def newest() -> "Saved | None":
@@ -105,7 +105,7 @@ def fit(
         stage, source = data.input_of(model, kept)
         data.check(stage)
         lines = None
-        if options.log is not None and first:
+        if options.log is not None and speaks:
             done = 0 if found is None else len(found.history)
             lines = stack.enter_context(JsonLines(options.log, done))
         # all arguments are good: from here on the model changes
@@ -113,7 +113,7 @@ def fit(
             model.set_input(stage, source, data.classes)
         options.optimizer.prepare(model.parameter_vector)
         callbacks = options.callbacks
-        if options.verbose and first:
+        if options.verbose and speaks:
             from lenet5c._support.progress import ProgressBar
 
             callbacks = [stack.enter_context(ProgressBar()), *callbacks]
@@ -150,9 +150,8 @@ class _Run:
         self.speaks = ranks is None or ranks.rank == 0
         watching = [c for c in callbacks if getattr(c, "on_batch_end", None)]
         self.on_batch = [c.on_batch_end for c in watching]
-        each_batch = any(getattr(c, "each_batch", True) for c in watching)
-        self.each_batch = each_batch
-        self.together = self._most_together(each_batch)
+        self.each_batch = any(getattr(c, "each_batch", True) for c in watching)
+        self.together = self._most_together()
         self.on_epoch = [f for c in callbacks if (f := epoch_function(c))]
         # what random numbers are of: a seed, and a pass of all that it is for
         self.seed = options.seed or 0
@@ -263,7 +262,7 @@ class _Run:
             return threads
         return max(1, min(threads, (os.cpu_count() or 1) // self.ranks.neighbours))
 
-    def _most_together(self, each_batch: bool) -> int:
+    def _most_together(self) -> int:
         """How many batches one call takes at the most: several where they are so small
         that Python would take a good part of the time. Nobody else has the weights
         meanwhile, and neither the clock nor a bar is looked at: large networks take
@@ -272,7 +271,7 @@ class _Run:
         if (
             options.batch_size > SMALL_BATCH
             or options.accumulate > 1
-            or each_batch
+            or self.each_batch
             or type(options.optimizer).step is not Optimizer.step
         ):
             return 1
@@ -409,11 +408,9 @@ class _Run:
 
     def _call(self, functions: list[Callable[..., Any]], may_stop: bool) -> bool:
         """Call them, in rank 0; whether one stops the training, in all processes."""
-        if self.ranks is not None and self.ranks.rank > 0 and not may_stop:
-            return False
-        if not may_stop:
-            return call(functions, self.state)
-        return self._first(lambda: call(functions, self.state))
+        if may_stop:
+            return self._first(lambda: call(functions, self.state))
+        return self.speaks and call(functions, self.state)
 
     def _first(self, make: Callable[[], bool]) -> bool:
         """What it says, in rank 0 for all processes."""

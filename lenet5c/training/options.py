@@ -402,7 +402,6 @@ class TrainingOptions:
             "write a line of JSON an epoch, as for `report --history`", metavar="FILE"
         ),
     )
-
     comm: Any = option(None, _comm)
 
     def __post_init__(self) -> None:

@@ -16,11 +16,12 @@ from int8_networks import NETWORKS, network
 
 import lenet5c
 from lenet5c import BatchNorm2d, Conv2d, Dense, ReLU, datasets, reference
+from lenet5c.cli.textbook import as_reference
 from lenet5c.data.images import InputStage
 from lenet5c.deploy import c_export as export_c
 from lenet5c.deploy.c_export import _c_text, _float_text
 
-from ..runtime.test_runtime import BRANCHING, as_reference, branching_model
+from ..runtime.test_runtime import BRANCHING, branching_model
 
 CC = shutil.which("gcc") or shutil.which("clang") or shutil.which("cc")
 pytestmark = pytest.mark.skipif(CC is None, reason="no C compiler")

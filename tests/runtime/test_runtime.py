@@ -42,8 +42,9 @@ from lenet5c import (
     Tanh,
     reference,
 )
+from lenet5c.cli.textbook import as_reference
 from lenet5c.data.images import InputStage
-from lenet5c.layers import LAYERS, layer_to_dict
+from lenet5c.layers import LAYERS
 from lenet5c.layers.listed import INITIAL
 
 SOURCE = Path(lenet5c.get_include(), "lenet5c.c")
@@ -455,18 +456,6 @@ def branching_model(name: str) -> Model:
             if value.ndim == 1:
                 value[:] = rng.uniform(0.2, 2, value.shape)
     return model
-
-
-def as_reference(layers: Any) -> list[tuple[str, dict[str, Any]]]:
-    found = []
-    for layer in layers:
-        options = layer_to_dict(layer)
-        if isinstance(layer, Residual):
-            branches = ("layers", "shortcut")
-            options |= {b: as_reference(getattr(layer, b)) for b in branches}
-        if not isinstance(layer, Dropout):
-            found.append((options.pop("kind"), options))
-    return found
 
 
 @pytest.mark.parametrize("name", BRANCHING)

@@ -211,6 +211,28 @@ def test_what_fails_in_one_rank_is_said_in_the_others():
     assert out.count("the disk is full") == 3
 
 
+def test_processes_of_one_machine_share_its_cpus():
+    """Unless `threads` says how many each has."""
+    path = script(
+        "import os\n"
+        "os.cpu_count = lambda: 7\n"
+        "from lenet5c.training import loop\n"
+        "loop.resolve_threads = lambda threads: threads or 7\n"
+        "model, seen = small(), set()\n"
+        "loss_of_batch = model.loss_of_batch\n"
+        "def watched(*given, **options):\n"
+        "    seen.add(given[4])\n"
+        "    return loss_of_batch(*given[:4], 1, **options)\n"
+        "model.loss_of_batch = watched\n"
+        "for threads in None, 5:\n"
+        "    model.fit(IMAGES, LABELS, epochs=1, threads=threads, comm=comm)\n"
+        "print(sorted(seen), flush=True)\n"
+    )
+    code, out, err = run(2, path)
+    assert code == 0, err
+    assert out.splitlines() == ["[3, 5]"] * 2
+
+
 def test_rank_0_alone_calls_back_and_all_stop():
     path = script(
         "calls = []\n"
