@@ -4,9 +4,6 @@ process, no more threads than CPUs, small pickles, errors that reach the caller.
 import multiprocessing
 import os
 import pickle
-import signal
-import sys
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -15,6 +12,7 @@ import cloudpickle
 import joblib
 import numpy as np
 import pytest
+from many_jobs import bits, data, diverges, fails, threads_of_a_training, trained
 
 import lenet5c
 from lenet5c import LeNet5Classifier
@@ -27,8 +25,6 @@ SEEDS = range(4)
 BACKENDS = ["loky", "threading", "multiprocessing"]
 DESCRIPTION = 4096  # bytes of a pickle beside the weights, at the most
 
-START_SECONDS = 90  # of Dask's cluster, at the most
-
 # Dask warns of slow machines from its own threads, where an error would end its loop.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -37,78 +33,19 @@ needs_proc = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _by_value() -> Iterator[None]:
-    """Workers cannot import this file: they are sent what is in it."""
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    yield
-    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
-
-
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
-    """Two workers of Dask's, processes with a thread each; joblib's backend "dask".
-
-    A cluster that comes to no end of its start, as on a machine that stood still
-    meanwhile, is not this package's.
-    """
-
-    def too_long(*_: object) -> None:
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, too_long)
-    signal.alarm(START_SECONDS)
-    try:
-        cluster = distributed.LocalCluster(
+    """Two workers of Dask's, processes with a thread each; joblib's backend "dask"."""
+    with (
+        distributed.LocalCluster(
             n_workers=2,
             threads_per_worker=1,
             host="127.0.0.1",
             dashboard_address=None,
-        )
-        client = distributed.Client(cluster)
-    except (TimeoutError, RuntimeError) as error:
-        pytest.skip(f"Dask's cluster did not start: {error!r}")
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-    with cluster, client:
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
         yield client
-
-
-def data() -> tuple[np.ndarray, np.ndarray]:
-    """Images (256, 28, 28), each class with a pattern of its own, and their labels."""
-    random = np.random.default_rng(7)
-    patterns = random.integers(0, 200, (10, 28, 28))
-    labels = np.arange(256) % 10
-    noise = random.integers(0, 56, (256, 28, 28))
-    return (patterns[labels] + noise).astype(np.uint8), labels
-
-
-def trained(seed: int, **options: Any) -> lenet5c.Model:
-    model = lenet5c.lenet5(seed=seed)
-    model.fit(*data(), **{"epochs": 2, "seed": seed} | options)
-    return model
-
-
-def bits(seed: int) -> bytes:
-    return trained(seed).parameter_vector.tobytes()
-
-
-def threads_of_a_training(seed: int) -> tuple[int, int]:
-    """The process, and how many threads it starts, without those of the engine's."""
-    before = set(os.listdir("/proc/self/task"))
-    trained(seed)
-    started = set(os.listdir("/proc/self/task")) - before
-    return os.getpid(), len(started - {str(t.native_id) for t in threading.enumerate()})
-
-
-def fails(_: int) -> None:
-    images, labels = data()
-    lenet5c.lenet5().fit(images, labels[:200])
-
-
-def diverges(_: int) -> None:
-    trained(0, optimizer=lenet5c.SGD(1e30), clip_norm=1e30)
 
 
 # The same bits
