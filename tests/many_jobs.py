@@ -1,5 +1,5 @@
-"""What workers do in test_many_trainings.py: a file that they can import, as they cannot
-one of tests, whose name depends on how these were started.
+"""What workers do in test_many_trainings.py: a file that they can import, as they
+cannot one of tests, whose name depends on how these were started.
 """
 
 import os

@@ -69,6 +69,7 @@ def ranks_running() -> list[int]:
 
 
 def script(text: str) -> Path:
+    """A program of all ranks. What several print is one string: pieces may mix."""
     path = Path("script.py")
     path.write_text(
         "import numpy as np, lenet5c\n"
@@ -189,7 +190,7 @@ def test_processes_that_differ_are_told_apart(change, said):
         "try:\n"
         "    TRAININGS['sgd'](comm=comm, **options)\n"
         "except ValueError as error:\n"
-        "    print(str(error).replace(chr(10), ' '))\n"
+        "    print(f'{error}\\n', end='')\n"
     )
     code, out, err = run(2, path)
     assert code == 0, err
@@ -204,7 +205,7 @@ def test_what_fails_in_one_rank_is_said_in_the_others():
         "try:\n"
         "    TRAININGS['sgd'](comm=comm, callbacks=[Fail()])\n"
         "except Exception as error:\n"
-        "    print(rank, type(error).__name__, error, flush=True)\n"
+        "    print(f'{type(error).__name__}: {error}\\n', end='', flush=True)\n"
     )
     code, out, err = run(3, path)
     assert code == 0, err
@@ -226,7 +227,7 @@ def test_processes_of_one_machine_share_its_cpus():
         "model.loss_of_batch = watched\n"
         "for threads in None, 5:\n"
         "    model.fit(IMAGES, LABELS, epochs=1, threads=threads, comm=comm)\n"
-        "print(sorted(seen), flush=True)\n"
+        "print(f'{sorted(seen)}\\n', end='', flush=True)\n"
     )
     code, out, err = run(2, path)
     assert code == 0, err
@@ -241,7 +242,7 @@ def test_rank_0_alone_calls_back_and_all_stop():
         "        calls.append(state.batch)\n"
         "        return state.epoch == 2\n"
         "model = TRAININGS['sgd'](comm=comm, callbacks=[Stop()], epochs=9)\n"
-        "print(rank, len(calls), digest(model)[:8], flush=True)\n"
+        "print(f'{rank} {len(calls)} {digest(model)}\\n', end='', flush=True)\n"
     )
     code, out, err = run(2, path)
     assert code == 0, err
