@@ -101,6 +101,21 @@ def test_same_bits_for_any_number_of_ranks_and_threads(count, threads, alone):
         assert of_rank == alone
 
 
+def test_parts_of_the_images_are_put_together(alone):
+    path = script(
+        "part = slice(600 * rank // 3, 600 * (rank + 1) // 3)\n"
+        "images = np.concatenate(comm.allgather(IMAGES[part]))\n"
+        "labels = np.concatenate(comm.allgather(LABELS[part]))\n"
+        "model = small()\n"
+        "model.fit(images, labels, epochs=2, batch_size=64, comm=comm, threads=1)\n"
+        "found = comm.gather(digest(model))\n"
+        "if rank == 0: print(*found)\n"
+    )
+    code, out, err = run(3, path)
+    assert code == 0, err
+    assert out.split() == [alone["sgd"]] * 3
+
+
 def test_ranks_share_the_shards_of_a_batch():
     """Two processes that are played by threads of one: each computes its half alone."""
 
