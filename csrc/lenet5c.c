@@ -30,6 +30,8 @@
 /* What computes. */
 #include "runtime/op.h"
 #include "runtime/instruction_sets.h" /* kernels.h, kernels_product.h, kernels_pool.h */
+#include "runtime/int8_op.h"
+#include "runtime/int8_sets.h" /* int8_kernels.h */
 
 /* What reads the file. */
 #include "runtime/json.h"
@@ -54,10 +56,12 @@
 #include "runtime/dropout.h"
 #include "runtime/residual.h"
 #include "runtime/network.h" /* kinds.def */
+#include "runtime/int8_plan.h"
 #include "runtime/input.h"
 #include "runtime/classes.h"
 
 /* What lenet5c.h declares. */
 #include "runtime/open.h"
+#include "runtime/int8_predict.h"
 #include "runtime/predict.h"
 #include "runtime/api.h"

@@ -130,7 +130,10 @@ LENET5C_API int lenet5c_classes(const lenet5c_model *model);
 /** The label of class k as text in UTF-8; NULL if there is no such class. */
 LENET5C_API const char *lenet5c_class_name(const lenet5c_model *model, int k);
 
-/** The instruction set that was chosen: "avx512", "avx2", "vector" or "scalar". */
+/**
+ * The instruction set that was chosen: "avx512", "avx2", "vector" or "scalar", of a model in
+ * integers "avx512vnni", "avxvnni", "avx2", "sse2" or "portable".
+ */
 LENET5C_API const char *lenet5c_instruction_set(const lenet5c_model *model);
 
 /** Bytes of scratch that a thread needs for predicting, at any alignment. */
@@ -185,6 +188,15 @@ LENET5C_API int lenet5c_predict_u8(const lenet5c_model *model, void *workspace,
 LENET5C_API int lenet5c_predict_f32(const lenet5c_model *model, void *workspace,
     const float *pixels, const lenet5c_layout *layout, int *classes, float *probabilities,
     float *logits);
+
+/**
+ * The scores of a model in 8-bit integers, which are the same on all machines: LENET5C_BAD_NETWORK
+ * for a model in floats. Otherwise as lenet5c_predict_u8().
+ *
+ * - scores: (count, classes) written
+ */
+LENET5C_API int lenet5c_scores(const lenet5c_model *model, void *workspace,
+    const uint8_t *pixels, const lenet5c_layout *layout, int32_t *scores);
 
 /**
  * The class number of one image of the size that the network was trained on, (channels,

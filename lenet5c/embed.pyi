@@ -28,6 +28,7 @@ class Predictor:
         probabilities: NDArray[np.float32] | None,
         threads: int,
         part: int = 16,
+        scores: NDArray[np.int32] | None = None,
     ) -> bool: ...
     @property
     def content(self) -> bytes: ...

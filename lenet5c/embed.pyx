@@ -39,6 +39,8 @@ cdef extern from "lenet5c.h" nogil:
     int c_predict_f32 "lenet5c_predict_f32"(
         const lenet5c_model *, void *, const float *, const lenet5c_layout *, int *,
         float *, float *)
+    int c_scores "lenet5c_scores"(
+        const lenet5c_model *, void *, const uint8_t *, const lenet5c_layout *, int32_t *)
     int c_classify "lenet5c_classify"(const lenet5c_model *, void *, const uint8_t *)
     const char *c_instruction_set "lenet5c_instruction_set"(const lenet5c_model *)
     enum: LENET5C_BAD_PIXELS
@@ -96,6 +98,7 @@ cdef struct Many:
     lenet5c_layout layout  # 0: no gaps
     float *logits  # or NULL
     float *probabilities  # or NULL
+    int32_t *scores  # in place of both, or NULL
     char *workspaces  # one for each thread
     size_t workspace_size
     bint refused  # some pixels; any thread may say so
@@ -238,7 +241,8 @@ cdef class Predictor:
     workspace_size : int
         Bytes of scratch that a native program has to give to each of its threads.
     instruction_set : str
-        "avx512", "avx2" or "vector".
+        "avx512", "avx2" or "vector"; of a network in integers "avx512vnni", "avxvnni",
+        "avx2", "sse2" or "portable".
 
     Raises
     ------
@@ -346,7 +350,7 @@ cdef class Predictor:
 
     def predict_many(
         self, images not None, float[:, ::1] logits, float[:, ::1] probabilities,
-        int threads, int part=16,
+        int threads, int part=16, int32_t[:, ::1] scores=None,
     ):
         """Write the logits and probabilities of many images; nothing is checked.
 
@@ -358,6 +362,8 @@ cdef class Predictor:
         threads : int
         part : int
             How many images a thread takes at a time.
+        scores : (N, classes) int32, written; or None
+            Of a network in integers, from uint8, in place of logits and probabilities.
 
         Returns
         -------
@@ -395,6 +401,8 @@ cdef class Predictor:
             many.logits = &logits[0, 0]
         if probabilities is not None:
             many.probabilities = &probabilities[0, 0]
+        if scores is not None:
+            many.scores = &scores[0, 0]
         threads = max(1, min(threads, parts))
         scratch.reserve(self.workspace_size, threads)
         many.workspaces = scratch.memory
@@ -520,7 +528,12 @@ cdef void predict_part(const void *of, int number) noexcept nogil:
         logits = many.logits + start * many.classes
     if many.probabilities != NULL:
         probabilities = many.probabilities + start * many.classes
-    if many.bytes != NULL:
+    if many.scores != NULL:
+        code = c_scores(
+            many.model, workspace, many.bytes + at, &layout,
+            many.scores + start * many.classes,
+        )
+    elif many.bytes != NULL:
         code = c_predict_u8(
             many.model, workspace, many.bytes + at, &layout, NULL, probabilities, logits
         )

@@ -54,7 +54,8 @@ const char *lenet5c_class_name(const lenet5c_model *model, int k)
 
 const char *lenet5c_instruction_set(const lenet5c_model *model)
 {
-    return model ? model->kernels->name : NULL;
+    if (!model) return NULL;
+    return model->int8.kernels ? model->int8.kernels->name : model->kernels->name;
 }
 
 size_t lenet5c_workspace_size(const lenet5c_model *model)

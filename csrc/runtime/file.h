@@ -3,7 +3,8 @@
 struct file {
     const unsigned char *bytes, *payload;
     size_t size;
-    uint64_t floats; /* of the payload */
+    uint64_t payload_size; /* bytes */
+    int is_int8;           /* integers, or else floats */
     struct text entries;
     int tensors;
     struct text network, input_stage, classes;
@@ -73,7 +74,8 @@ static int check_metadata(struct file *file, struct text metadata)
     if (get_object(metadata, keys, values) != 0x7f) return LENET5C_BAD_HEADER;
     for (int i = 0; i < 7; i++)
         if (!begins_with(values[i], '"')) return LENET5C_BAD_HEADER;
-    if (!string_is(values[1], "lenet5c") || !string_is(values[2], "2"))
+    file->is_int8 = string_is(values[2], "3");
+    if (!string_is(values[1], "lenet5c") || !(file->is_int8 || string_is(values[2], "2")))
         return LENET5C_BAD_HEADER;
     if (!is_training(inside(values[6]))) return LENET5C_BAD_HEADER;
     file->network = inside(values[3]);
@@ -87,30 +89,39 @@ static int check_metadata(struct file *file, struct text metadata)
 
 static const char *const tensor_keys[] = {"dtype", "shape", "data_offsets", NULL};
 
-/* The tensor at `entry` begins where the last one ended: file->floats, which is moved on.
- */
+/* Bytes of a number of that type; 0 if the file has none of it. */
+static unsigned size_of_dtype(const struct file *file, struct text dtype)
+{
+    if (!file->is_int8) return string_is(dtype, "F32") ? 4 : 0;
+    return string_is(dtype, "I8") ? 1 : string_is(dtype, "I32") ? 4 : 0;
+}
+
+/* The tensor at `entry` begins where the last one ended: file->payload_size, which is moved
+ * on. */
 static int check_tensor(struct file *file, struct text entry)
 {
     struct text values[3], item;
     int first = 1, count = 0;
-    uint64_t floats = 1;
+    uint64_t size = 1;
+    unsigned bytes;
     int64_t value;
-    if (get_object(entry, tensor_keys, values) != 7 || !string_is(values[0], "F32") ||
-        !begins_with(values[1], '[') || !begins_with(values[2], '['))
+    if (get_object(entry, tensor_keys, values) != 7 ||
+        !(bytes = size_of_dtype(file, values[0])) || !begins_with(values[1], '[') || !begins_with(values[2], '['))
         return LENET5C_BAD_HEADER;
     for (; next_item(&values[1], &first, NULL, &item); count++) {
         if (count == MAX_DIMENSIONS || !get_whole(item, &value) || value < 1)
             return LENET5C_BAD_HEADER;
-        if ((uint64_t)value > MAX_FLOATS / floats) return LENET5C_BAD_NETWORK;
-        floats *= (uint64_t)value;
+        if ((uint64_t)value > MAX_FLOATS / size) return LENET5C_BAD_NETWORK;
+        size *= (uint64_t)value;
     }
+    size *= bytes;
     for (first = 1, count = 0; next_item(&values[2], &first, NULL, &item); count++) {
         if (!get_whole(item, &value) || value < 0 || count == 2 ||
-            (uint64_t)value != 4 * (file->floats + (count ? floats : 0)))
+            (uint64_t)value != file->payload_size + (count ? size : 0))
             return LENET5C_BAD_HEADER;
     }
     if (count != 2) return LENET5C_BAD_HEADER;
-    file->floats += floats;
+    file->payload_size += size;
     return LENET5C_OK;
 }
 
@@ -135,16 +146,14 @@ static int check_header(struct file *file, const void *bytes, size_t size)
     code = check_metadata(file, item);
     if (code) return code;
     file->entries = header;
-    file->floats = 0;
+    file->payload_size = 0;
     file->tensors = 0;
     while (next_item(&header, &first, &key, &item)) {
         code = check_tensor(file, item);
         if (code) return code;
         file->tensors++;
     }
-    return (size - 8 - length) / 4 == file->floats && (size - 8 - length) % 4 == 0
-               ? LENET5C_OK
-               : LENET5C_BAD_SIZE;
+    return size - 8 - length == file->payload_size ? LENET5C_OK : LENET5C_BAD_SIZE;
 }
 
 /* The 64 digits of the SHA-256 of a file in which its own digits, at DIGITS, are zeros. */
@@ -168,7 +177,8 @@ static int check_payload(const struct file *file)
         file_sha256(file->bytes, file->size, digits);
         if (memcmp(file->bytes + DIGITS, digits, 65) != 0) return LENET5C_BAD_CHECKSUM;
     }
-    for (const unsigned char *p = file->payload; p < file->payload + 4 * file->floats;
+    if (file->is_int8) return LENET5C_OK; /* the plan looks at each number */
+    for (const unsigned char *p = file->payload; p < file->payload + file->payload_size;
         p += 4)
         if ((p[3] & 0x7f) == 0x7f && p[2] & 0x80) return LENET5C_BAD_VALUE;
     return LENET5C_OK;

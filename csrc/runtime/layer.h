@@ -66,6 +66,13 @@ static int is_init(struct text t)
            string_is(t, "lecun") || string_is(t, "lecun-1998");
 }
 
+/* Whether it can name a layer. */
+static int is_name(struct text t)
+{
+    const int length = begins_with(t, '"') ? string_length(t) : 0;
+    return length >= 1 && length <= MAX_NAME;
+}
+
 /* Whether it is a share of one, below it. */
 static int is_rate(struct text t)
 {

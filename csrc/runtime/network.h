@@ -12,13 +12,10 @@ static int read_layer(struct text t, struct layer *layer)
 {
     struct options given;
     unsigned known;
-    int length;
     given.seen = get_object(t, option_names, given.values);
     if (!(given.seen & BIT(NAME)) || !(given.seen & BIT(KIND))) return 0;
     layer->name = given.values[NAME];
-    if (!begins_with(layer->name, '"')) return 0;
-    length = string_length(layer->name);
-    if (length < 1 || length > MAX_NAME) return 0;
+    if (!is_name(layer->name)) return 0;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (string_is(given.values[KIND], kinds[i]->name)) layer->kind = kinds[i];
     if (!layer->kind) return 0;
@@ -77,7 +74,7 @@ static int plan_layers(struct planner *plan)
     int sizes[3];
     if (get_object(plan->file->network, keys, values) != 3 ||
         !begins_with(values[1], '[') || get_sizes(values[0], 1, 3, sizes) != 3 ||
-        !is_map(sizes[0], sizes[1], sizes[2]) || plan->file->floats > MAX_FLOATS)
+        !is_map(sizes[0], sizes[1], sizes[2]) || plan->file->payload_size / 4 > MAX_FLOATS)
         return LENET5C_BAD_NETWORK;
     m->input.channels = sizes[0];
     m->input.height = plan->height = sizes[1];
@@ -90,7 +87,7 @@ static int plan_layers(struct planner *plan)
     if (!index_tensors(plan) || !plan_list(plan, values[1])) return LENET5C_BAD_NETWORK;
     if (plan->memory && !sort_names(&plan->layers)) return LENET5C_BAD_NETWORK;
     if (!plan->computes || plan->parameters != plan->file->tensors ||
-        plan->floats != plan->file->floats)
+        plan->payload_size != plan->file->payload_size)
         return LENET5C_BAD_NETWORK;
     if (plan->hcw || plan->height * plan->width > 1) add_flatten(plan);
     m->output = (ptrdiff_t)plan->maps[plan->map].begin;

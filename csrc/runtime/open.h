@@ -10,8 +10,11 @@ static int make_plan(
     take(&plan, sizeof *model);
     model->op_count = 0;
     model->kernels = choose_kernels();
-    model->ops = take(&plan, (uint64_t)op_count * sizeof *model->ops);
-    code = plan_layers(&plan);
+    if (file->is_int8)
+        model->int8.ops = take(&plan, (uint64_t)op_count * sizeof *model->int8.ops);
+    else
+        model->ops = take(&plan, (uint64_t)op_count * sizeof *model->ops);
+    code = file->is_int8 ? plan_int8(&plan) : plan_layers(&plan);
     if (!code) code = plan_input(&plan);
     if (!code) code = plan_classes(&plan);
     *used = plan.used;
@@ -25,7 +28,9 @@ static int count_memory(const struct file *file, lenet5c_model *counted, uint64_
     memset(counted, 0, sizeof *counted);
     code = make_plan(file, NULL, counted, needed);
     if (code) return code;
-    *needed += (uint64_t)counted->op_count * sizeof(struct op) + 2 * ALIGNMENT;
+    *needed += (uint64_t)counted->op_count *
+               (file->is_int8 ? sizeof(struct int8_op) : sizeof(struct op));
+    *needed += 2 * ALIGNMENT;
     if (*needed > most || counted->workspace > most / 2 / sizeof(float))
         return LENET5C_NO_MEMORY;
     return LENET5C_OK;
@@ -47,6 +52,7 @@ static int open_in(const struct file *file, const lenet5c_model *counted, void *
     if (code) return code;
     memset(made, 0, sizeof *made);
     made->op_count = counted->op_count;
+    made->int8 = counted->int8; /* how large the workspace's parts are */
     code = make_plan(file, place, made, &used);
     if (!code) *model = made;
     return code;

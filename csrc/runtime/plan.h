@@ -18,6 +18,7 @@ struct lenet5c_model {
     uint64_t weights;   /* bytes, as they are packed */
     struct op *ops;
     struct names classes;
+    struct int8_model int8;
     void *owned; /* what lenet5c_close gives back, or NULL */
 };
 
@@ -44,7 +45,7 @@ struct planner {
     uint64_t dense_weights; /* that images share, in floats */
     int computes;           /* whether there is a layer that computes something */
     int parameters;
-    uint64_t floats;      /* of all parameters */
+    uint64_t payload_size; /* bytes of all parameters */
     struct names layers;  /* so far */
     struct names tensors; /* of the file */
     struct text *entries; /* what it says of each */

@@ -33,20 +33,14 @@ static int predict(const lenet5c_model *m, void *workspace, const uint8_t *bytes
 {
     lenet5c_layout layout;
     float *maps;
-    int groups;
-    if (!m || !workspace || !(bytes || floats) || !given || given->count < 0)
-        return LENET5C_BAD_ARGUMENT;
+    int groups, code;
+    if (!m || !workspace || !(bytes || floats) || !given) return LENET5C_BAD_ARGUMENT;
     layout = *given;
-    if (layout.height < 1 || layout.width < 1 || layout.height > m->input.height ||
-        layout.width > m->input.width)
-        return LENET5C_BAD_IMAGE;
-    if (!layout.image_step && !layout.channel_step && !layout.row_step &&
-        !layout.column_step) {
-        layout.column_step = 1;
-        layout.row_step = layout.width;
-        layout.channel_step = layout.height * layout.row_step;
-        layout.image_step = m->input.channels * layout.channel_step;
-    }
+    code = complete_layout(m, &layout);
+    if (code) return code;
+    if (m->int8.kernels)
+        return predict_int8(
+            m, workspace, bytes, &layout, classes, probabilities, logits, NULL);
     maps = (float *)(void *)align(workspace);
     groups = layout.count / m->together + (layout.count % m->together > 0);
     for (int group = 0; group < groups; group++) {
@@ -57,17 +51,11 @@ static int predict(const lenet5c_model *m, void *workspace, const uint8_t *bytes
                 maps, end - first))
             return LENET5C_BAD_PIXELS;
         for (int n = first; n < end; n++) {
-            const size_t k = (size_t)m->classes.count;
             float *y = maps + (n - first) * m->apart + m->output;
             int best = 0;
             for (int i = 1; i < m->classes.count; i++)
                 if (y[i] > y[best]) best = i;
-            if (classes) classes[n] = best;
-            if (logits) memcpy(logits + (size_t)n * k, y, k * sizeof(float));
-            if (probabilities) {
-                m->kernels->softmax(y, m->classes.count, y[best]);
-                memcpy(probabilities + (size_t)n * k, y, k * sizeof(float));
-            }
+            write_results(m, n, best, y, classes, probabilities, logits);
         }
     }
     return LENET5C_OK;
@@ -83,6 +71,20 @@ int lenet5c_predict_f32(const lenet5c_model *model, void *workspace, const float
     const lenet5c_layout *layout, int *classes, float *probabilities, float *logits)
 {
     return predict(model, workspace, NULL, pixels, layout, classes, probabilities, logits);
+}
+
+int lenet5c_scores(const lenet5c_model *model, void *workspace, const uint8_t *pixels,
+    const lenet5c_layout *layout, int32_t *scores)
+{
+    lenet5c_layout complete;
+    int code;
+    if (!model || !workspace || !pixels || !layout || !scores) return LENET5C_BAD_ARGUMENT;
+    if (!model->int8.kernels) return LENET5C_BAD_NETWORK;
+    complete = *layout;
+    code = complete_layout(model, &complete);
+    return code ? code
+                : predict_int8(
+                      model, workspace, pixels, &complete, NULL, NULL, NULL, scores);
 }
 
 int lenet5c_classify(const lenet5c_model *model, void *workspace, const uint8_t *image)

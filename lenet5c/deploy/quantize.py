@@ -10,14 +10,15 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lenet5c._support.threads import resolve_threads, sharing
 from lenet5c.core.places import place
-from lenet5c.data.images import as_images, encode_labels
-from lenet5c.deploy import page
+from lenet5c.data.images import InputStage, as_images, encode_labels
+from lenet5c.deploy import int8_file, page
 from lenet5c.deploy.c_export import export_int8
 from lenet5c.deploy.int8 import (
     BY_TABLE,
@@ -32,8 +33,12 @@ from lenet5c.deploy.int8 import (
 )
 from lenet5c.deploy.steps import Step, of_channels, steps_of
 from lenet5c.display import Displayed, Table, drawing, size_of
+from lenet5c.files.atomic import write_atomically
 from lenet5c.interfaces import Network
 from lenet5c.layers.base import Shape
+
+if TYPE_CHECKING:
+    from lenet5c.embed import Predictor
 
 __all__ = [
     "LayerError",
@@ -42,6 +47,7 @@ __all__ = [
 ]
 
 MIN_WEIGHT_SCALE = 2.0**-16  # of the largest one in the layer
+IMAGES_OF_ONE_THREAD = 64
 NUMBERS_AT_ONCE = 1 << 20  # of the largest matrix that is made of the images
 
 
@@ -161,6 +167,8 @@ class QuantizedModel(Displayed):
     classes : (classes,) array
     stage : InputStage
         Of the model that it was made from.
+    passes : int
+        How many epochs that was trained.
     trained_on : str or None
         The name of the training data, as of that model.
 
@@ -170,6 +178,8 @@ class QuantizedModel(Displayed):
     >>> small
     <QuantizedModel of 7 steps, 64,374 bytes, 10 classes>
     """
+
+    _predictor: "Predictor | None" = None
 
     def __init__(self, model: Network, calibration_images: ArrayLike) -> None:
         if not model.stage.takes_bytes:
@@ -185,10 +195,9 @@ class QuantizedModel(Displayed):
         self.source = model.source
         self.classes = model.classes.copy()
         self.stage, self.trained_on = model.stage, model.trained_on
-        self._float = model
-        stage_scale, offset, background, *_ = model.stage.for_core()
-        reals = np.append(np.arange(256) * stage_scale + offset, background)
-        self.input_scale = float(np.abs(reals).max()) / MAX_INT8 or 1.0
+        self.passes = model.passes
+        self._float: Network | None = model
+        self.input_scale, reals = _scale_of_input(model.stage)
         table = np.rint(reals / self.input_scale).astype(np.int8)
         self.table, self.background = table[:256], int(table[256])
         self.layers: list[QuantizedLayer] = []
@@ -200,6 +209,20 @@ class QuantizedModel(Displayed):
             self.layers.append(layer)
             scales.append(layer.scale)
         self.scale = scales[-1]
+
+    @classmethod
+    def of_file(cls, contents: int8_file.Contents) -> "QuantizedModel":
+        """What a file holds."""
+        self = cls.__new__(cls)
+        self.input_shape, self.source = contents.input_shape, contents.source
+        self.classes, self.stage = contents.classes, contents.stage
+        self.passes, self.trained_on = contents.passes, contents.trained_on
+        self._float = None
+        self.table, self.background = contents.table[:256], int(contents.table[256])
+        self.layers = list(contents.layers)
+        self.scale = self.layers[-1].scale
+        self.input_scale = _scale_of_input(self.stage)[0]
+        return self
 
     @property
     def weight_bytes(self) -> int:
@@ -254,9 +277,7 @@ class QuantizedModel(Displayed):
         """
         pixels = _as_bytes("images", images, self.input_shape)
         scores = np.empty((len(pixels), len(self.classes)), np.int32)
-        for part in self._parts(len(pixels)):
-            *_, last = self._maps(pixels[part])
-            scores[part] = last.reshape(len(last), -1)
+        self._run(pixels, None, scores)
         return scores
 
     def predict(self, images: ArrayLike) -> NDArray[Any]:
@@ -284,6 +305,72 @@ class QuantizedModel(Displayed):
         """
         labels: NDArray[Any] = self.classes[self.scores(images).argmax(axis=1)]
         return labels
+
+    def predict_proba(self, images: ArrayLike) -> NDArray[np.float32]:
+        """Probabilities, (N, classes) float32: the softmax of the scores times `scale`.
+
+        Parameters
+        ----------
+        images : array
+            uint8, as `Model.predict` takes them.
+
+        Returns
+        -------
+        (N, classes) float32
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the images are not uint8 or do not fit.
+
+        Examples
+        --------
+        >>> model.quantize(images[:200]).predict_proba(images[:5]).argmax(axis=1)
+        array([1, 3, 5, 6, 7])
+        """
+        pixels = _as_bytes("images", images, self.input_shape)
+        found = np.empty((len(pixels), len(self.classes)), np.float32)
+        self._run(pixels, found, None)
+        return found
+
+    def predictor(self) -> "Predictor":
+        """For one image a call, and for native programs: see `Model.predictor`.
+
+        Returns
+        -------
+        lenet5c.embed.Predictor
+
+        Examples
+        --------
+        >>> classify = model.quantize(images[:200]).predictor()
+        >>> classify(images[1])
+        3
+        """
+        from lenet5c.embed import Predictor
+
+        content = b"".join(int8_file.parts(self))
+        return Predictor(content, self.classes.tolist(), self.stage)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to `path`, atomically; `lenet5c.load` and the C runtime open it.
+
+        Parameters
+        ----------
+        path : str or path-like
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written; an old one is left as it was.
+
+        Examples
+        --------
+        >>> small = model.quantize(images[:200])
+        >>> small.save("digits_int8.lenet5c")
+        >>> lenet5c.load("digits_int8.lenet5c")
+        <QuantizedModel of 7 steps, 64,374 bytes, 10 classes>
+        """
+        write_atomically(path, int8_file.parts(self))
 
     def report(self, images: ArrayLike, labels: ArrayLike) -> QuantizationReport:
         """What is lost against the float model, on these images.
@@ -427,7 +514,27 @@ class QuantizedModel(Displayed):
         return Table(title, columns, rows, texts=3)
 
     def _drawn(self) -> str:
+        if self._float is None:  # the file has steps, which are no layers
+            return ""
         return drawing(self._float.layers, self.input_shape)
+
+    def _run(
+        self,
+        pixels: NDArray[np.uint8],
+        probabilities: NDArray[np.float32] | None,
+        scores: NDArray[np.int32] | None,
+    ) -> None:
+        """By the C runtime, which has these integers as they do not change."""
+        if not len(pixels):
+            return
+        if self._predictor is None:
+            self._predictor = self.predictor()
+        pixels = np.ascontiguousarray(pixels)
+        with sharing():
+            threads = resolve_threads() if len(pixels) > IMAGES_OF_ONE_THREAD else 1
+            self._predictor.predict_many(
+                pixels, None, probabilities, threads, scores=scores
+            )
 
     def _steps(self) -> list[Step]:
         return [layer.step for layer in self.layers]
@@ -465,6 +572,13 @@ def _as_bytes(argument: str, images: ArrayLike, shape: Shape) -> NDArray[np.uint
     if pixels.dtype != np.uint8:
         raise TypeError(f"{argument}: expected uint8 pixels, got {pixels.dtype}")
     return pixels
+
+
+def _scale_of_input(stage: InputStage) -> tuple[float, NDArray[np.float64]]:
+    """The unit of the input; what bytes stand for, and what surrounds an image."""
+    scale, offset, background, *_ = stage.for_core()
+    reals = np.append(np.arange(256) * scale + offset, background)
+    return float(np.abs(reals).max()) / MAX_INT8 or 1.0, reals
 
 
 def _quantized(

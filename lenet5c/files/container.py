@@ -2,12 +2,12 @@
 
     8 bytes   length of the header, little-endian
     header    JSON in UTF-8, at most 16 MiB, padded with spaces
-    payload   the tensors, little-endian float32, in the order of the header, no gaps
+    payload   the tensors, little-endian, in the order of the header, no gaps
 
 The header begins with `{"__metadata__":{"sha256":"` and 64 hexadecimal digits: the
 SHA-256 of the whole file in which these 64 digits are zeros. So it covers the payload
 and the header alike, and any flipped bit is found. The metadata also hold `format`
-"lenet5c" and `format_version` "2". Any reader of safetensors can open such a file.
+"lenet5c" and `format_version`, "2" of a model in float32, "3" of one in integers. Any reader of safetensors can open such a file.
 
 Reading never runs code from the file, reads it once, and takes no more memory than the
 file is long, plus a quarter.
@@ -21,7 +21,7 @@ import os
 import re
 import reprlib
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +30,8 @@ from numpy.typing import NDArray
 from lenet5c.files.atomic import write_atomically
 
 __all__ = [
+    "INT8",
+    "MODEL",
     "FileFormatError",
     "Form",
     "FormatVersionError",
@@ -37,19 +39,23 @@ __all__ = [
     "file_parts",
     "open_regular",
     "parse_json",
+    "read_any",
     "read_file",
     "write_file",
 ]
 
-Tensor = NDArray[np.float32]
+Tensor = NDArray[Any]
+FLOAT32 = {"F32": np.dtype("<f4")}
 
 
 class Form(NamedTuple):
-    """What a file says it is, in its metadata, and how long its header may be."""
+    """What a file says it is, in its metadata, how long its header may be, and which
+    numbers its tensors have."""
 
     name: str
     version: str
     max_header_bytes: int
+    dtypes: Mapping[str, np.dtype[Any]] = FLOAT32
 
     @property
     def marks(self) -> dict[str, str]:
@@ -58,12 +64,14 @@ class Form(NamedTuple):
 
 
 MODEL = Form("lenet5c", "2", 16 << 20)  # 50,000 labels of 300 letters
+INT8 = MODEL._replace(
+    version="3", dtypes={"I8": np.dtype(np.int8), "I32": np.dtype("<i4")}
+)
 MAX_DIMENSIONS = 8
 LENGTH_BYTES = 8
 ALIGNMENT = 8  # of the payload in the file, as in other writers of safetensors
 START = b'{"__metadata__":{"sha256":"'
 BLANK = b"0" * 64
-FLOAT32 = np.dtype("<f4")
 NO_FILES = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 SURROGATE = re.compile("[\\ud800-\\udfff]")
 
@@ -102,8 +110,9 @@ def write_file(
     Parameters
     ----------
     path : str or path-like
-    tensors : mapping of str to float32 array
-        Any byte order and strides; no empty arrays, finite values only.
+    tensors : mapping of str to array
+        Of the numbers of the form; any byte order and strides; no empty arrays, finite
+        values only.
     metadata : mapping of str to str
         `sha256`, `format` and `format_version` are taken.
     form : Form
@@ -127,7 +136,7 @@ def file_parts(
 ) -> list[bytes | memoryview]:
     """The file that `write_file` writes, in parts that follow each other."""
     header = _header(tensors, metadata, form)
-    payload = [_bytes_of(array) for array in tensors.values()]
+    payload = [_bytes_of(array, form) for array in tensors.values()]
     digest = _sha256([header, *payload]).encode()
     at = LENGTH_BYTES + len(START)
     header = header[:at] + digest + header[at + len(digest) :]
@@ -144,11 +153,19 @@ def header_of(
 def read_file(
     path: str | os.PathLike[str], form: Form = MODEL
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read a file that `write_file` wrote.
+    """Read a file that `write_file` wrote: see `read_any`."""
+    return read_any(path, [form])[1:]
+
+
+def read_any(
+    path: str | os.PathLike[str], forms: Sequence[Form]
+) -> tuple[Form, dict[str, Tensor], dict[str, str]]:
+    """Read a file that `write_file` wrote, of one of these forms.
 
     Returns
     -------
-    tensors : dict of str to float32 array
+    form : Form
+    tensors : dict of str to array
         In the order of the file; writable views of one array.
     metadata : dict of str to str
         As it was given.
@@ -163,7 +180,7 @@ def read_file(
     name = os.fspath(path)
     with open_regular(name) as file:
         try:
-            return _read(file, os.fstat(file.fileno()).st_size, form)
+            return _read(file, os.fstat(file.fileno()).st_size, forms)
         except FileFormatError as error:
             error.args = (f"{name}: {error}",)
             raise
@@ -198,10 +215,10 @@ def _header(
         _check_text("tensors: name", name)
         if name == "__metadata__":
             raise ValueError(f"tensors: no tensor can have the name {name!r}")
-        _check_array(name, array)
-        end = begin + array.size * FLOAT32.itemsize
+        dtype = _check_array(name, array, form)
+        end = begin + array.size * form.dtypes[dtype].itemsize
         header[name] = {
-            "dtype": "F32",
+            "dtype": dtype,
             "shape": list(array.shape),
             "data_offsets": [begin, end],
         }
@@ -226,10 +243,17 @@ def _check_text(what: str, value: object) -> None:
         raise ValueError(f"{what}: expected text that UTF-8 can encode, got {value!r}")
 
 
-def _check_array(name: str, array: object) -> None:
-    if not isinstance(array, np.ndarray) or array.dtype.newbyteorder("<") != FLOAT32:
+def _check_array(name: str, array: object, form: Form) -> str:
+    """What the file calls its numbers, if they can be stored."""
+    names = [
+        name
+        for name, dtype in form.dtypes.items()
+        if isinstance(array, np.ndarray) and array.dtype.newbyteorder("<") == dtype
+    ]
+    if not isinstance(array, np.ndarray) or not names:
         found = getattr(array, "dtype", type(array).__name__)
-        raise TypeError(f"tensor {name!r}: expected a float32 array, got {found}")
+        wanted = " or ".join(dtype.name for dtype in form.dtypes.values())
+        raise TypeError(f"tensor {name!r}: expected a {wanted} array, got {found}")
     if array.size == 0 or array.ndim > MAX_DIMENSIONS:
         raise ValueError(
             f"tensor {name!r}: expected at most {MAX_DIMENSIONS} dimensions, none of "
@@ -239,11 +263,13 @@ def _check_array(name: str, array: object) -> None:
         raise ValueError(
             f"tensor {name!r}: expected finite values, got NaN or infinity"
         )
+    return names[0]
 
 
-def _bytes_of(array: NDArray[Any]) -> memoryview:
+def _bytes_of(array: NDArray[Any], form: Form) -> memoryview:
     """The bytes of the array as the file holds them; copied only if they are not so."""
-    return np.ascontiguousarray(array, FLOAT32).reshape(-1).view(np.uint8).data
+    dtype = form.dtypes[_check_array("", array, form)]
+    return np.ascontiguousarray(array, dtype).reshape(-1).view(np.uint8).data
 
 
 def _sha256(parts: Iterable[bytes | memoryview]) -> str:
@@ -256,12 +282,12 @@ def _sha256(parts: Iterable[bytes | memoryview]) -> str:
 
 
 def _read(
-    file: io.BufferedReader, size: int, form: Form
-) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and metadata of an open file of `size` bytes."""
+    file: io.BufferedReader, size: int, forms: Sequence[Form]
+) -> tuple[Form, dict[str, Tensor], dict[str, str]]:
+    """Form, tensors and metadata of an open file of `size` bytes."""
     length_bytes = file.read(LENGTH_BYTES)
     length = int.from_bytes(length_bytes, "little")
-    least, most = len(START) + len(BLANK), form.max_header_bytes
+    least, most = len(START) + len(BLANK), forms[0].max_header_bytes
     if len(length_bytes) < LENGTH_BYTES or not least <= length <= most:
         raise FileFormatError(
             "expected a model file, which starts with the length of its header, "
@@ -278,23 +304,23 @@ def _read(
         raise FileFormatError(
             f"expected a header that is a JSON object, found {reprlib.repr(entries)}"
         )
-    metadata = _metadata(entries.pop("__metadata__", None), form)
+    form, metadata = _metadata(entries.pop("__metadata__", None), forms)
     if not header.startswith(START):
         raise FileFormatError(
             f"expected a header that starts with {START!r}, "
             f"found {header[: len(START)]!r}"
         )
-    layout = _layout(entries)
-    count = sum(math.prod(shape) for shape in layout.values())
-    expected = LENGTH_BYTES + length + count * FLOAT32.itemsize
+    layout = _layout(entries, form)
+    count = sum(dtype.itemsize * math.prod(shape) for dtype, shape in layout.values())
+    expected = LENGTH_BYTES + length + count
     if size != expected:
         problem = "is truncated" if size < expected else "has trailing bytes"
         raise FileFormatError(
             f"the file {problem}: expected {expected} bytes, found {size}"
         )
 
-    values = np.empty(count, FLOAT32)
-    payload = values.view(np.uint8).data
+    values = np.empty(count, np.uint8)
+    payload = values.data
     if (got := file.readinto(payload)) != len(payload):
         raise FileFormatError(
             f"expected a payload of {len(payload)} bytes, found {got}"
@@ -307,7 +333,7 @@ def _read(
         raise FileFormatError(
             f"the file is damaged: expected the SHA-256 {noted!r:.70}, found {digest!r}"
         )
-    return _views(np.asarray(values, np.float32), layout), metadata
+    return form, _views(values, layout), metadata
 
 
 def parse_json(what: str, text: bytes | str) -> Any:
@@ -364,8 +390,8 @@ def fields(what: str, found: object, *names: str) -> list[Any]:
     return [found[name] for name in names]
 
 
-def _metadata(found: object, form: Form) -> dict[str, str]:
-    """The metadata with `sha256`, without what marks the format."""
+def _metadata(found: object, forms: Sequence[Form]) -> tuple[Form, dict[str, str]]:
+    """Which form it is; the metadata with `sha256`, without what marks the format."""
     if not isinstance(found, dict):
         raise FileFormatError(
             f"expected a model file with '__metadata__', found {reprlib.repr(found)}"
@@ -376,13 +402,15 @@ def _metadata(found: object, form: Form) -> dict[str, str]:
                 f"metadata: expected texts, found {reprlib.repr({name: text})}"
             )
     metadata = dict(found)
+    versions = {form.version: form for form in forms}
+    form = versions.get(str(metadata.get("format_version")), forms[0])
     for name, value in form.marks.items():
         if (got := metadata.pop(name, None)) != value:
             hint = _other_version(name, got, form)
             raise (FormatVersionError if hint else FileFormatError)(
                 f"{name}: expected {value!r}, found {reprlib.repr(got)}{hint}"
             )
-    return metadata
+    return form, metadata
 
 
 def _other_version(name: str, got: object, form: Form) -> str:
@@ -394,29 +422,33 @@ def _other_version(name: str, got: object, form: Form) -> str:
     return ": a later lenet5c wrote it; install that"
 
 
-def _layout(entries: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """The shapes by name, once offsets and shapes are known to fit each other."""
-    layout: dict[str, tuple[int, ...]] = {}
+Layout = dict[str, tuple[np.dtype[Any], tuple[int, ...]]]
+
+
+def _layout(entries: dict[str, Any], form: Form) -> Layout:
+    """Types and shapes by name, once offsets and shapes are known to fit each other."""
+    layout: Layout = {}
     begin = 0
     for name, entry in entries.items():
         tensor = f"tensor {reprlib.repr(name)}"
         dtype, shape, offsets = fields(tensor, entry, "dtype", "shape", "data_offsets")
-        if dtype != "F32":
+        if not isinstance(dtype, str) or dtype not in form.dtypes:
+            wanted = " or ".join(map(repr, form.dtypes))
             raise FileFormatError(
-                f"{tensor}: expected the dtype 'F32', found {reprlib.repr(dtype)}"
+                f"{tensor}: expected the dtype {wanted}, found {reprlib.repr(dtype)}"
             )
         if not _whole_numbers(shape, 1) or len(shape) > MAX_DIMENSIONS:
             raise FileFormatError(
                 f"{tensor}: expected a shape of at most {MAX_DIMENSIONS} whole "
                 f"numbers of at least 1, found {reprlib.repr(shape)}"
             )
-        expected = [begin, begin + math.prod(shape) * FLOAT32.itemsize]
+        expected = [begin, begin + math.prod(shape) * form.dtypes[dtype].itemsize]
         if not _whole_numbers(offsets, 0) or offsets != expected:
             raise FileFormatError(
                 f"{tensor}: expected the data_offsets {reprlib.repr(expected)}, for "
                 f"its shape, no gap and no overlap, found {reprlib.repr(offsets)}"
             )
-        layout[name] = tuple(shape)
+        layout[name] = form.dtypes[dtype], tuple(shape)
         begin = offsets[1]
     return layout
 
@@ -427,12 +459,13 @@ def _whole_numbers(values: object, least: int) -> bool:
     )
 
 
-def _views(values: Tensor, layout: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+def _views(values: NDArray[np.uint8], layout: Layout) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     begin = 0
-    for name, shape in layout.items():
-        end = begin + math.prod(shape)
-        tensors[name] = values[begin:end].reshape(shape)
+    for name, (dtype, shape) in layout.items():
+        end = begin + dtype.itemsize * math.prod(shape)
+        found = values[begin:end].view(dtype).reshape(shape)
+        tensors[name] = np.asarray(found, dtype.newbyteorder("="))
         if not np.isfinite(tensors[name]).all():
             raise FileFormatError(
                 f"tensor {name!r}: expected finite values, found others"

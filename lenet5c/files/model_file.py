@@ -4,9 +4,10 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,13 +37,36 @@ History = Mapping[str, list[float]]
 __all__ = [
     "Contents",
     "check_classes",
+    "checked",
     "checked_data_name",
     "data_name",
     "header_of",
     "metadata_of",
+    "metadata_with",
+    "naming",
+    "parts_of",
     "read",
     "write",
 ]
+
+
+class Described(Protocol):
+    """What files of all sorts say of a model beside its network."""
+
+    @property
+    def stage(self) -> InputStage: ...
+    @property
+    def source(self) -> tuple[int, int]: ...
+    @property
+    def classes(self) -> NDArray[Any]: ...
+    @property
+    def fitted(self) -> bool: ...
+    @property
+    def passes(self) -> int: ...
+    @property
+    def trained_on(self) -> str | None: ...
+    @property
+    def history(self) -> History: ...
 
 
 class Contents(NamedTuple):
@@ -79,6 +103,15 @@ class Contents(NamedTuple):
 
 def metadata_of(contents: Contents) -> dict[str, str]:
     """All but the tensors, as texts of JSON."""
+    network = {
+        "input_shape": list(contents.input_shape),
+        "layers": [layer_to_dict(layer) for layer in contents.layers],
+    }
+    return metadata_with(network, contents)
+
+
+def metadata_with(network: Mapping[str, Any], contents: Described) -> dict[str, str]:
+    """All but the tensors, as texts of JSON, of a network that is described so."""
     stage = contents.stage
     if contents.classes.dtype.kind == "U":
         _check_room(len(contents.classes), contents.classes.dtype.itemsize // 4)
@@ -93,10 +126,7 @@ def metadata_of(contents: Contents) -> dict[str, str]:
         }
         _checked_history(training["history"])  # what users have put there
     metadata = {
-        "network": {
-            "input_shape": list(contents.input_shape),
-            "layers": [layer_to_dict(layer) for layer in contents.layers],
-        },
+        "network": network,
         "input_stage": {
             "mean": stage.mean,
             "deviation": stage.deviation,
@@ -118,7 +148,7 @@ def _rounded(value: float) -> float | None:
     return float(f"{value:.7g}") if math.isfinite(value) else None
 
 
-def data_name(model: Network | Contents) -> str | None:
+def data_name(model: Network | Described) -> str | None:
     """What files say that the model was trained on; None for a path that no text can
     hold."""
     data = model.trained_on
@@ -161,20 +191,37 @@ def read(path: str | os.PathLike[str]) -> Contents:
         If it cannot be read.
     """
     tensors, metadata = read_file(path)
+    with naming(path):
+        return checked(tensors, metadata)
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """What is wrong in it, as a FileFormatError that begins with the file's name."""
     try:
-        return _checked(tensors, metadata)
+        yield
     except (TypeError, ValueError, OverflowError) as error:
         raise FileFormatError(f"{os.fspath(path)}: {error}") from error
 
 
-def _checked(
+def checked(
     tensors: dict[str, NDArray[np.float32]], metadata: dict[str, str]
 ) -> Contents:
+    """What a model file holds, or an error of another type that says what is wrong."""
+    network, described = parts_of(metadata)
+    shape, layers = fields("network", network, "input_shape", "layers")
+    if not isinstance(layers, list):
+        raise ValueError(f"layers: expected a list, got {layers!r:.80}")
+    layers = [layer_from_dict(values) for values in layers]
+    _check_sizes(layers, shape, tensors)
+    return Contents(layers, tuple(shape), tensors, *described)
+
+
+def parts_of(metadata: dict[str, str]) -> tuple[Any, tuple[Any, ...]]:
+    """What `metadata_with` was given: the network, and the rest in the order of
+    `Contents`."""
     network, stage, labels, training = fields(
         "metadata", metadata, "network", "input_stage", "classes", "training"
-    )
-    shape, layers = fields(
-        "network", parse_json("network", network), "input_shape", "layers"
     )
     *values, source, fitted = fields(
         "input_stage",
@@ -182,10 +229,6 @@ def _checked(
         *("mean", "deviation", "background", "pixels", "source", "fitted"),
     )
     classes = check_classes(parse_json("classes", labels))
-    if not isinstance(layers, list):
-        raise ValueError(f"layers: expected a list, got {layers!r:.80}")
-    layers = [layer_from_dict(values) for values in layers]
-    _check_sizes(layers, shape, tensors)
     if None in values[:3]:
         raise ValueError(f"input_stage: expected numbers, got {values!r:.80}")
     if not isinstance(source, list):
@@ -197,10 +240,7 @@ def _checked(
     if isinstance(said, dict) and "history" in said:
         lists = _checked_history(said.pop("history"))
     passes, data = fields("training", said, "passes", "data")
-    return Contents(
-        layers,
-        tuple(shape),
-        tensors,
+    return parse_json("network", network), (
         InputStage.checked(*values),
         pair("source", source, 1),
         classes,
