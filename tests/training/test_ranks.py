@@ -31,6 +31,13 @@ def started(count: int, *arguments: object) -> Iterator[subprocess.Popen[str]]:
     environment = python_environment()
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     environment["STARTED_BY"] = str(os.getpid())
+    # Open MPI starts no more processes than CPUs, and none for root, unless told to
+    environment["PRTE_MCA_rmaps_default_mapping_policy"] = ":oversubscribe"
+    environment["OMPI_MCA_rmaps_base_oversubscribe"] = "1"
+    for name in ("OMPI", "PRTE"):
+        environment |= {
+            f"{name}_ALLOW_RUN_AS_ROOT{end}": "1" for end in ("", "_CONFIRM")
+        }
     process = subprocess.Popen(
         [MPIEXEC, "-n", str(count), sys.executable, *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -61,7 +68,7 @@ def ranks_running() -> list[int]:
         with suppress(OSError):
             environment = (entry / "environ").read_bytes()
             program = (entry / "cmdline").read_bytes().partition(b"\0")[0].decode()
-            rank = re.search(rb"\0PMI_RANK=(\d+)\0", environment)
+            rank = re.search(rb"\0(?:PMI|OMPI_COMM_WORLD)_RANK=(\d+)\0", environment)
             ours = f"STARTED_BY={os.getpid()}\0".encode() in environment
             if rank and ours and program == sys.executable:
                 found[int(rank[1])] = int(entry.name)
