@@ -537,6 +537,22 @@ def test_the_command_says_an_error_once():
     assert "rank 0: --data: 'nowhere' does not exist" in err
 
 
+def test_communicators_that_cannot_train_are_refused():
+    path = script(
+        "between = comm.Split(rank).Create_intercomm(0, comm, 1 - rank)\n"
+        "for each in MPI.COMM_NULL, between, MPI.Comm:\n"
+        "    try:\n"
+        "        TRAININGS['sgd'](comm=each)\n"
+        "    except (TypeError, ValueError) as error:\n"
+        "        print(f'{error}\\n', end='', flush=True)\n"
+    )
+    code, out, err = run(2, path)
+    assert code == 0, err
+    assert out.count("comm: expected a communicator of which this process is one") == 2
+    assert out.count("comm: expected a communicator of one group of processes") == 2
+    assert out.count("comm: expected an mpi4py communicator, as MPI.COMM_WORLD") == 2
+
+
 def test_comm_has_to_be_a_communicator():
     with pytest.raises(
         TypeError, match=r"comm: expected an mpi4py communicator.*got 2"
