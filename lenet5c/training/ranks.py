@@ -15,6 +15,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 
+from lenet5c._support.threads import cpu_quota, usable_cpus
+
 __all__ = ["RankError"]
 
 Found = TypeVar("Found")
@@ -73,7 +75,7 @@ class Ranks:
         self._number = self._count()  # the same in all: no message is of another one
         self._tag = TAG + 2 * (self._number % TRAININGS)
         self._names: Sequence[str] = ["not heard of yet"] * self.size
-        self.neighbours = 1  # processes on this machine
+        self.share = 1  # of the CPUs, among the processes on this machine
         self._listened = time.monotonic()
         self._heard: dict[int, float] = {}  # when; of none until all have come
         self._failed: set[int] = set()  # ranks that have said so
@@ -97,13 +99,15 @@ class Ranks:
         try:
             if speaks:
                 self._life.start()
-            told = self._tell_all((os.getpid(), node, speaks))
+            told = self._tell_all((os.getpid(), node, speaks, usable_cpus()))
         except BaseException as error:
             self.__exit__(type(error), error, None)
             raise
         self._heard = dict.fromkeys(self._others, time.monotonic())
-        self._names = [f"process {process} on {its}" for process, its, _ in told]
-        self.neighbours = sum(its == node for _, its, _ in told)
+        self._names = [f"process {process} on {its}" for process, its, *_ in told]
+        cpus = [its_cpus for _, its, _, its_cpus in told if its == node]
+        usable = min(len(set().union(*cpus)), cpu_quota())
+        self.share = max(1, usable // len(cpus))
         self._quiet = {rank for rank in self._others if not told[rank][2]}
         return self
 

@@ -234,12 +234,21 @@ def test_what_fails_in_one_rank_is_said_in_the_others():
     assert out.count("the disk is full") == 3
 
 
-def test_processes_of_one_machine_share_its_cpus():
+@pytest.mark.parametrize(
+    ("cpus", "quota", "share"),
+    [
+        ("range(7)", 99, 3),
+        ("range(7)", 4, 2),  # of a container
+        ("range(4 * rank, 4 * rank + 4)", 99, 4),  # each is bound to its own
+        ("[rank]", 99, 1),
+    ],
+)
+def test_processes_of_one_machine_share_its_cpus(cpus, quota, share):
     """Unless `threads` says how many each has."""
     path = script(
-        "import os\n"
-        "os.cpu_count = lambda: 7\n"
-        "from lenet5c.training import loop\n"
+        "from lenet5c.training import loop, ranks\n"
+        f"ranks.usable_cpus = lambda: set({cpus})\n"
+        f"ranks.cpu_quota = lambda: {quota}\n"
         "loop.resolve_threads = lambda threads: threads or 7\n"
         "model, seen = small(), set()\n"
         "loss_of_batch = model.loss_of_batch\n"
@@ -253,7 +262,7 @@ def test_processes_of_one_machine_share_its_cpus():
     )
     code, out, err = run(2, path)
     assert code == 0, err
-    assert out.splitlines() == ["[3, 5]"] * 2
+    assert out.splitlines() == [f"[{share}, 5]"] * 2
 
 
 def test_rank_0_alone_calls_back_and_all_stop():
