@@ -37,7 +37,7 @@ set_target_properties(
                              C_VISIBILITY_PRESET hidden)
 target_compile_definitions(lenet5c_runtime PRIVATE LENET5C_API=)
 
-# Without optimisation a prediction takes 15 times as long: -O2 in Debug too, and where there
+# Without optimisation a prediction takes 15 times and more: -O2 in Debug too, and where there
 # is no build type. The flags of the other build types stand before these and are kept.
 # Warnings (-w) are for the project's own files.
 if(NOT MSVC)
