@@ -131,8 +131,8 @@ LENET5C_API int lenet5c_classes(const lenet5c_model *model);
 LENET5C_API const char *lenet5c_class_name(const lenet5c_model *model, int k);
 
 /**
- * The instruction set that was chosen: "avx512", "avx2", "vector" or "scalar", of a model in
- * integers "avx512vnni", "avxvnni", "avx2", "sse2" or "portable".
+ * The instruction set that was chosen: "avx512", "avx2", "vector" or "scalar", of a model
+ * in integers "avx512vnni", "avxvnni", "avx2", "sse2" or "portable".
  */
 LENET5C_API const char *lenet5c_instruction_set(const lenet5c_model *model);
 
@@ -190,8 +190,8 @@ LENET5C_API int lenet5c_predict_f32(const lenet5c_model *model, void *workspace,
     float *logits);
 
 /**
- * The scores of a model in 8-bit integers, which are the same on all machines: LENET5C_BAD_NETWORK
- * for a model in floats. Otherwise as lenet5c_predict_u8().
+ * The scores of a model in 8-bit integers, which are the same on all machines:
+ * LENET5C_BAD_NETWORK for a model in floats. Otherwise as lenet5c_predict_u8().
  *
  * - scores: (count, classes) written
  */

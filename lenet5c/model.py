@@ -1580,8 +1580,19 @@ def _history_of(contents: Contents) -> History:
 
 
 @explained
-def load(path: str | os.PathLike[str]) -> Model:
-    """Read a model that `Model.save` wrote.
+def load_floats(path: str | os.PathLike[str]) -> Model:
+    """`load`, for what needs a model in floats: a ValueError for one in integers."""
+    model = load(path)
+    if isinstance(model, Model):
+        return model
+    raise ValueError(
+        f"{os.fspath(path)}: expected a model in floats, got one in 8-bit integers, as "
+        "QuantizedModel.save writes them"
+    )
+
+
+def load(path: str | os.PathLike[str]) -> Model | QuantizedModel:
+    """Read a model that `Model.save` or `QuantizedModel.save` wrote.
 
     Parameters
     ----------
@@ -1589,7 +1600,7 @@ def load(path: str | os.PathLike[str]) -> Model:
 
     Returns
     -------
-    Model
+    Model or QuantizedModel
         With the weights, the classes and the normalisation that it was saved with.
 
     Raises
@@ -1607,7 +1618,6 @@ def load(path: str | os.PathLike[str]) -> Model:
     True
     """
     from lenet5c.deploy import int8_file
-    from lenet5c.deploy.quantize import QuantizedModel
     from lenet5c.files import model_file
     from lenet5c.files.container import INT8, MODEL, FileFormatError, read_any
 

@@ -106,7 +106,8 @@ static int check_tensor(struct file *file, struct text entry)
     unsigned bytes;
     int64_t value;
     if (get_object(entry, tensor_keys, values) != 7 ||
-        !(bytes = size_of_dtype(file, values[0])) || !begins_with(values[1], '[') || !begins_with(values[2], '['))
+        !(bytes = size_of_dtype(file, values[0])) || !begins_with(values[1], '[') ||
+        !begins_with(values[2], '['))
         return LENET5C_BAD_HEADER;
     for (; next_item(&values[1], &first, NULL, &item); count++) {
         if (count == MAX_DIMENSIONS || !get_whole(item, &value) || value < 1)

@@ -1,4 +1,5 @@
-/* The arithmetic of networks in 8-bit integers, included once for each instruction set, with
+/* The arithmetic of networks in 8-bit integers, included once for each instruction set,
+ * with
  *
  *     LENET5C_V          numbers of 32 bits in a register: 16, 8, 4 or 1
  *     LENET5C_SET(name)  `name` with the instruction set's name after it
@@ -11,11 +12,11 @@
  *
  * and, where they are fast,
  *
- *     LENET5C_RESCALE(a, m, b, n, s)  (a m + b n + 2^(s-1)) / 2^s for s >= 32, rounded down,
- *                             of which a number beyond 32 bits may lose some
- *     LENET5C_LEAST(a, b), LENET5C_MOST(a, b)  of two numbers, lane by lane
- *     LENET5C_WIDE(from), LENET5C_NARROW(to, v)  loads and stores V elements
- *     LENET5C_FOUR(p, r, to)  what follows four registers of rescaled numbers, as elements
+ *     LENET5C_RESCALE(a, m, b, n, s)  (a m + b n + 2^(s-1)) / 2^s for s >= 32, rounded
+ * down, of which a number beyond 32 bits may lose some LENET5C_LEAST(a, b), LENET5C_MOST(a,
+ * b)  of two numbers, lane by lane LENET5C_WIDE(from), LENET5C_NARROW(to, v)  loads and
+ * stores V elements LENET5C_FOUR(p, r, to)  what follows four registers of rescaled
+ * numbers, as elements
  */
 
 #define V LENET5C_V
@@ -186,11 +187,13 @@ LENET5C_TARGET static void LENET5C_SET(int8_end)(
     const ptrdiff_t column = p->y_column;
     unsigned char elements[(LENET5C_INT8_SUMS + 3) * V * sizeof(ELEMENT)];
     const unsigned char *from = elements;
+    const int count = T * R;
+    if (p->shift)
+        LENET5C_SET(int8_rescale_sums)(sums, p->multiplier + block * V, T, R, p->shift);
     if (p->is_raw) {
+        if (p->shift) finish(p, sums, count);
         from = (const unsigned char *)sums;
     } else {
-        const int count = T * R;
-        LENET5C_SET(int8_rescale_sums)(sums, p->multiplier + block * V, T, R, p->shift);
 #if defined(LENET5C_FOUR)
         for (int i = 0; i < count; i += 4) LENET5C_FOUR(p, sums + i, elements + i * V);
 #else
@@ -230,8 +233,8 @@ INLINE void LENET5C_SET(int8_tile)(const struct int8_op *p, const unsigned char 
     const ptrdiff_t column = p->x_column, next = p->block_weights;
     int rows = p->rows;
     vec sums[LENET5C_INT8_SUMS + 3];
-    LENET5C_UNROLL for (int t = 0; t < T; t++)
-        LENET5C_UNROLL for (int r = 0; r < R; r++) sums[t * R + r] = load(bias + r * V);
+    LENET5C_UNROLL for (int t = 0; t < T; t++) LENET5C_UNROLL for (int r = 0; r < R; r++)
+        sums[t * R + r] = load(bias + r * V);
     for (; rows > 0; rows--, x += p->x_row) {
         const unsigned char *from = x;
         int groups = p->groups;
@@ -269,7 +272,8 @@ static const struct int8_tile LENET5C_SET(int8_tiles)[] = {
     LENET5C_INT8_TILES(LENET5C_INT8_TILE)};
 #undef LENET5C_INT8_TILE
 
-/* Convolution of a map that has its padding. The last tile of a row may do columns again. */
+/* Convolution of a map that has its padding. The last tile of a row may do columns again.
+ */
 static void LENET5C_SET(int8_conv)(const struct int8_op *p, unsigned char *maps)
 {
     const int size = p->is_raw ? (int)sizeof(int32_t) : (int)sizeof(ELEMENT);

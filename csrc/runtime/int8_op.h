@@ -48,9 +48,9 @@ struct int8_op {
     int channels, height, width; /* of the input */
     int filters, out_h, out_w;   /* of the output */
     int kh, kw, stride, padding;
-    int activation; /* an int8_kind, or -1 */
-    int is_raw;     /* writes scores, of 32 bits */
-    int shift;
+    int activation;                           /* an int8_kind, or -1 */
+    int is_raw;                               /* writes scores, of 32 bits */
+    int shift;                                /* 0: nothing is rescaled */
     const int32_t *multiplier, *bias, *scale; /* filled up to registers */
     const signed char *tanh8;
     /* convolution */

@@ -32,8 +32,8 @@ struct int8_planner {
         int channels, height, width;
     } places[MAX_MAPS];
     int place_count;
-    uint64_t most;    /* bytes of the largest map */
-    uint64_t padded;  /* and of one that is padded */
+    uint64_t most;   /* bytes of the largest map */
+    uint64_t padded; /* and of one that is padded */
 };
 
 static int32_t int32_at(const unsigned char *bytes, ptrdiff_t k)
@@ -60,8 +60,8 @@ static const unsigned char *int8_tensor(struct int8_planner *of, struct text nam
 }
 
 /* `count` multipliers, filled up with zeros; `together` times in a register. */
-static int take_multipliers(struct int8_planner *of, struct int8_op *op, struct text name,
-    int count, int together)
+static int take_multipliers(
+    struct int8_planner *of, struct int8_op *op, struct text name, int count, int together)
 {
     const int shape[] = {count}, part = of->kernels->lanes / together;
     const unsigned char *from = int8_tensor(of, name, ".multiplier", "I32", shape, 1);
@@ -146,7 +146,8 @@ static void choose_int8_tile(const struct int8_kernels *kernels, struct int8_op 
         const int64_t runs = (int64_t)((op->columns + tile->columns - 1) / tile->columns) *
                              ((blocks + r - 1) / r);
         const int64_t cost = runs * ((sums < 8 ? 8 : sums) + 2);
-        if (tile->columns > op->columns || cost > least) continue;
+        if (tile->columns > op->columns || cost >= least || (op->together > 1 && r > 1))
+            continue;
         least = cost;
         op->tile = tile;
         op->blocks = (blocks + r - 1) / r * r;
@@ -154,7 +155,8 @@ static void choose_int8_tile(const struct int8_kernels *kernels, struct int8_op 
 }
 
 /* How many columns share a register: filters that are few leave room for several. */
-static int int8_columns_together(const struct int8_kernels *kernels, const struct int8_op *op)
+static int int8_columns_together(
+    const struct int8_kernels *kernels, const struct int8_op *op)
 {
     int best = 1;
     double least = 0;
@@ -195,7 +197,7 @@ static int plan_int8_conv(struct int8_planner *of, struct int8_op *op, struct te
     op->y_column = (ptrdiff_t)op->filters * (op->is_raw ? 4 : kernels->element);
     choose_int8_tile(kernels, op);
     return pack_int8(of, op, weights, biases) &&
-           (op->is_raw || take_multipliers(of, op, name, op->filters, op->together));
+           (!op->shift || take_multipliers(of, op, name, op->filters, op->together));
 }
 
 /* What is done to each channel. */
@@ -209,6 +211,10 @@ static int plan_int8_scale(struct int8_planner *of, struct int8_op *op, struct t
     if (!weights || !biases) return 0;
     op->scale = scale = take(of->plan, filled);
     op->bias = bias = take(of->plan, filled);
+    if (scale) {
+        memset(scale, 0, filled);
+        memset(bias, 0, filled);
+    }
     for (int c = 0; scale && c < channels; c++) {
         scale[c] = int8_at(weights, c);
         bias[c] = int32_at(biases, c);
@@ -246,12 +252,14 @@ static int read_places(const struct int8_planner *of, struct text list, int *pla
 /* Whether the sizes of a step are those that its kind has; sets those of its output. */
 static int size_int8(struct int8_op *op, int kind)
 {
-    const int is_pool = kind == INT8_AVERAGE || kind == INT8_MAXIMUM || kind == INT8_SUBSAMPLE;
+    const int is_pool =
+        kind == INT8_AVERAGE || kind == INT8_MAXIMUM || kind == INT8_SUBSAMPLE;
     const int64_t border = 2 * (int64_t)op->padding;
     if (kind != INT8_CONV && !is_pool && (op->kh != 1 || op->kw != 1 || op->stride != 1))
         return 0;
     if (kind != INT8_CONV && kind != INT8_MAXIMUM && op->padding > 0) return 0;
-    if (kind == INT8_MAXIMUM && (2 * op->padding > op->kh || 2 * op->padding > op->kw)) return 0;
+    if (kind == INT8_MAXIMUM && (2 * op->padding > op->kh || 2 * op->padding > op->kw))
+        return 0;
     if (op->kh > op->height + border || op->kw > op->width + border) return 0;
     op->out_h = (int)((op->height + border - op->kh) / op->stride) + 1;
     op->out_w = (int)((op->width + border - op->kw) / op->stride) + 1;
@@ -303,13 +311,14 @@ static int plan_int8_step(struct int8_planner *of, struct text t, int is_last)
     made.kh = kernel[0];
     made.kw = kernel[1];
     if (!size_int8(&made, kind)) return 0;
-    if (count == 2 && memcmp(&of->places[places[0]], &of->places[places[1]],
-                          sizeof of->places[0]) != 0)
+    if (count == 2 &&
+        memcmp(&of->places[places[0]], &of->places[places[1]], sizeof of->places[0]) != 0)
         return 0;
     made.is_raw = is_last;
     made.shift = (int)shift;
-    has_multiplier = !(kind == INT8_AVERAGE || kind == INT8_MAXIMUM || kind == INT8_RELU ||
-                       kind == INT8_FLATTEN || (kind == INT8_CONV && is_last && shift == 0));
+    has_multiplier =
+        !(kind == INT8_AVERAGE || kind == INT8_MAXIMUM || kind == INT8_RELU ||
+            kind == INT8_FLATTEN || (kind == INT8_CONV && is_last && shift == 0));
     if (has_multiplier ? shift < 1 || shift > INT8_MAX_SHIFT : shift != 0) return 0;
     made.activation = -1;
     takes_activation = has_multiplier && (kind == INT8_CONV || kind == INT8_SCALE ||
@@ -319,8 +328,9 @@ static int plan_int8_step(struct int8_planner *of, struct text t, int is_last)
     }
     if (!begins_with(values[INT8_ACTIVATION], 'n')) {
         const int activation = int8_kind_of(values[INT8_ACTIVATION]);
-        if (!takes_activation || (activation != INT8_TANH && activation != INT8_TANH_SCALED &&
-                                     activation != INT8_SIGMOID && activation != INT8_RELU))
+        if (!takes_activation ||
+            (activation != INT8_TANH && activation != INT8_TANH_SCALED &&
+                activation != INT8_SIGMOID && activation != INT8_RELU))
             return 0;
         made.activation = activation;
     }
@@ -339,9 +349,8 @@ static int plan_int8_step(struct int8_planner *of, struct text t, int is_last)
     if (kind == INT8_CONV ? !plan_int8_conv(of, &made, values[INT8_NAME])
         : kind == INT8_SCALE || kind == INT8_SUBSAMPLE
             ? !plan_int8_scale(of, &made, values[INT8_NAME])
-            : has_multiplier &&
-                  !take_multipliers(
-                      of, &made, values[INT8_NAME], kind == INT8_ADD ? 2 : 1, 1))
+            : has_multiplier && !take_multipliers(of, &made, values[INT8_NAME],
+                                    kind == INT8_ADD ? 2 : 1, 1))
         return 0;
     *add_int8_op(of->plan, &spare) = made;
     size = (uint64_t)made.filters * (uint64_t)made.out_h * (uint64_t)made.out_w;
@@ -374,8 +383,9 @@ static int plan_int8(struct planner *plan)
     int64_t table_at;
     uint64_t element = (uint64_t)of.kernels->element;
     m->int8.kernels = of.kernels;
-    if (get_object(plan->file->network, keys, values) != 3 || !begins_with(values[1], '[') ||
-        get_sizes(values[0], 1, 3, sizes) != 3 || !is_map(sizes[0], sizes[1], sizes[2]))
+    if (get_object(plan->file->network, keys, values) != 3 ||
+        !begins_with(values[1], '[') || get_sizes(values[0], 1, 3, sizes) != 3 ||
+        !is_map(sizes[0], sizes[1], sizes[2]))
         return LENET5C_BAD_NETWORK;
     m->input.channels = of.places[0].channels = sizes[0];
     m->input.height = of.places[0].height = sizes[1];
@@ -404,7 +414,8 @@ static int plan_int8(struct planner *plan)
             return LENET5C_BAD_NETWORK;
     }
     if (!m->op_count || (plan->memory && !sort_names(&plan->layers)) ||
-        plan->parameters != plan->file->tensors || plan->payload_size != plan->file->payload_size)
+        plan->parameters != plan->file->tensors ||
+        plan->payload_size != plan->file->payload_size)
         return LENET5C_BAD_NETWORK;
     plan->channels = m->int8.channels * m->int8.pixels;
     m->int8.place_size = int8_room(of.most * element);

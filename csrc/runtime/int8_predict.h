@@ -66,7 +66,8 @@ static int predict_int8(const lenet5c_model *m, void *workspace, const uint8_t *
     float *const y = (float *)(void *)(maps + m->int8.logits);
     if (!bytes) return LENET5C_BAD_PIXELS;
     for (int n = 0; n < layout->count; n++) {
-        const int32_t *const found = run_int8(m, bytes + n * layout->image_step, layout, maps);
+        const int32_t *const found =
+            run_int8(m, bytes + n * layout->image_step, layout, maps);
         int best = 0;
         for (int k = 0; k < count; k++) {
             const int32_t score = int8_score(m, found, k);

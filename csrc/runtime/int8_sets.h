@@ -4,9 +4,18 @@
  * 16 bits and with products rounded: 127 tanh(t / 256) by least squares for each piece, and
  * the last digits by search, until all 1,599 arguments are right. */
 static const int16_t tanh8_pieces[3][64] __attribute__((aligned(64))) = {
-    {-32259, -32223, -32178, -32119, -32045, -31949, -31826, -31670, -31469, -31214, -30890, -30478, -29957, -29300, -28477, -27451, -26184, -24633, -22757, -20522, -17903, -14897, -11523, -7836, -3916, 127, 4170, 8090, 11779, 15152, 18159, 20778, 23014, 24889, 26440, 27708, 28733, 29556, 30213, 30734, 31146, 31471, 31726, 31926, 32082, 32205, 32301, 32375, 32434, 32479},
-    {31, 40, 51, 65, 84, 107, 137, 176, 224, 286, 363, 460, 581, 731, 914, 1136, 1398, 1703, 2048, 2424, 2816, 3201, 3549, 3830, 4013, 4076, 4012, 3828, 3547, 3198, 2814, 2422, 2047, 1703, 1398, 1136, 915, 731, 582, 460, 363, 286, 224, 176, 138, 108, 84, 66, 51, 40},
-    {-29, -34, -33, -31, 9, -25, 14, 19, 22, 23, 9, 35, 68, 55, 86, 116, 112, 134, 166, 182, 181, 172, 140, 84, 30, -71, -129, -174, -178, -230, -219, -223, -176, -177, -156, -115, -116, -108, -101, -54, -79, -71, -64, -41, -55, -23, -49, -47, -46, -5},
+    {-32259, -32223, -32178, -32119, -32045, -31949, -31826, -31670, -31469, -31214, -30890,
+        -30478, -29957, -29300, -28477, -27451, -26184, -24633, -22757, -20522, -17903,
+        -14897, -11523, -7836, -3916, 127, 4170, 8090, 11779, 15152, 18159, 20778, 23014,
+        24889, 26440, 27708, 28733, 29556, 30213, 30734, 31146, 31471, 31726, 31926, 32082,
+        32205, 32301, 32375, 32434, 32479},
+    {31, 40, 51, 65, 84, 107, 137, 176, 224, 286, 363, 460, 581, 731, 914, 1136, 1398, 1703,
+        2048, 2424, 2816, 3201, 3549, 3830, 4013, 4076, 4012, 3828, 3547, 3198, 2814, 2422,
+        2047, 1703, 1398, 1136, 915, 731, 582, 460, 363, 286, 224, 176, 138, 108, 84, 66,
+        51, 40},
+    {-29, -34, -33, -31, 9, -25, 14, 19, 22, 23, 9, 35, 68, 55, 86, 116, 112, 134, 166, 182,
+        181, 172, 140, 84, 30, -71, -129, -174, -178, -230, -219, -223, -176, -177, -156,
+        -115, -116, -108, -101, -54, -79, -71, -64, -41, -55, -23, -49, -47, -46, -5},
 };
 
 /* a b / 2^15, rounded: vpmulhrsw */
@@ -21,7 +30,8 @@ static signed char tanh8_of(int t)
 }
 
 #define LENET5C_INT8_SUMS 20
-/* Columns, registers of filters: as many sums as registers hold, and weights beside them. */
+/* Columns, registers of filters: as many sums as registers hold, and weights beside them.
+ */
 /* clang-format off */
 #define LENET5C_INT8_FEW(T)                                                                \
     T(1, 1) T(2, 1) T(3, 1) T(4, 1) T(5, 1) T(6, 1) T(7, 1) T(8, 1) T(10, 1)               \
@@ -37,8 +47,8 @@ static signed char tanh8_of(int t)
 #define LENET5C_UPPER_256(even, odd)                                                       \
     _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa)
 
-__attribute__((target("avx512f"), always_inline)) static inline __m512i
-rescale_512(__m512i a, __m512i m, __m512i b, __m512i n, int s)
+__attribute__((target("avx512f"), always_inline)) static inline __m512i rescale_512(
+    __m512i a, __m512i m, __m512i b, __m512i n, int s)
 {
     const __m512i half = _mm512_set1_epi64((int64_t)1 << (s - 1));
     __m512i even = _mm512_add_epi64(_mm512_mul_epi32(a, m), half);
@@ -51,8 +61,8 @@ rescale_512(__m512i a, __m512i m, __m512i b, __m512i n, int s)
 }
 
 /* tanh8 by the pieces above, of 32 arguments. */
-__attribute__((target("avx512f,avx512bw"), always_inline)) static inline __m512i
-tanh8_512(__m512i t)
+__attribute__((target("avx512f,avx512bw"), always_inline)) static inline __m512i tanh8_512(
+    __m512i t)
 {
     const __m512i most = _mm512_set1_epi16(INT8_TANH_ARGUMENTS);
     const __m512i least = _mm512_set1_epi16(-INT8_TANH_ARGUMENTS);
@@ -149,9 +159,8 @@ __attribute__((target("avx2"), always_inline)) static inline __m256i rescale_256
     ((vec)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(from))))
 #define LENET5C_NARROW(to, v)                                                              \
     _mm_storel_epi64((__m128i *)(void *)(to),                                              \
-        _mm_packus_epi16(                                                                  \
-            _mm_packs_epi32(_mm256_castsi256_si128((__m256i)(v)),                          \
-                _mm256_extracti128_si256((__m256i)(v), 1)),                                \
+        _mm_packus_epi16(_mm_packs_epi32(_mm256_castsi256_si128((__m256i)(v)),             \
+                             _mm256_extracti128_si256((__m256i)(v), 1)),                   \
             _mm_setzero_si128()))
 #define LENET5C_INT8_TILES LENET5C_INT8_FEW
 #include "int8_kernels.h"
@@ -173,9 +182,9 @@ __attribute__((target("avx2"), always_inline)) static inline __m256i rescale_256
 #define LENET5C_WIDE(from)                                                                 \
     ((vec)_mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i *)(const void *)(from))))
 #define LENET5C_NARROW(to, v)                                                              \
-    _mm_storeu_si128((__m128i *)(void *)(to),                                              \
-        _mm_packs_epi32(_mm256_castsi256_si128((__m256i)(v)),                              \
-            _mm256_extracti128_si256((__m256i)(v), 1)))
+    _mm_storeu_si128(                                                                      \
+        (__m128i *)(void *)(to), _mm_packs_epi32(_mm256_castsi256_si128((__m256i)(v)),     \
+                                     _mm256_extracti128_si256((__m256i)(v), 1)))
 #define LENET5C_INT8_TILES LENET5C_INT8_FEW
 #include "int8_kernels.h"
 
@@ -189,13 +198,11 @@ __attribute__((target("avx2"), always_inline)) static inline __m256i rescale_256
 #define LENET5C_GROUP 2
 #define LENET5C_DOT(a, x, w) ((a) + (vec)_mm_madd_epi16((__m128i)(x), (__m128i)(w)))
 #define LENET5C_WIDE(from)                                                                 \
-    ((vec)_mm_srai_epi32(                                                                  \
-        _mm_unpacklo_epi16(_mm_setzero_si128(),                                            \
-            _mm_loadl_epi64((const __m128i *)(const void *)(from))),                       \
+    ((vec)_mm_srai_epi32(_mm_unpacklo_epi16(_mm_setzero_si128(),                           \
+                             _mm_loadl_epi64((const __m128i *)(const void *)(from))),      \
         16))
 #define LENET5C_NARROW(to, v)                                                              \
-    _mm_storel_epi64(                                                                      \
-        (__m128i *)(void *)(to), _mm_packs_epi32((__m128i)(v), (__m128i)(v)))
+    _mm_storel_epi64((__m128i *)(void *)(to), _mm_packs_epi32((__m128i)(v), (__m128i)(v)))
 #define LENET5C_INT8_TILES LENET5C_INT8_FEW
 #include "int8_kernels.h"
 #endif
@@ -254,17 +261,21 @@ static int has_int8_set(const struct int8_kernels *kernels)
     return 1;
 }
 
-/* LENET5C_INT8_SET names one, for tests. */
+/* LENET5C_INT8_SET is a text of the program that names one, for tests. */
+#if defined(LENET5C_INT8_SET)
+extern const char *LENET5C_INT8_SET;
+#endif
+
 static const struct int8_kernels *choose_int8_kernels(void)
 {
     const int count = sizeof int8_sets / sizeof *int8_sets;
     for (int i = 0; i < count; i++) {
         const struct int8_kernels *const kernels = int8_sets[i];
+        int wanted = kernels->lanes <= LENET5C_MAX_LANES;
 #if defined(LENET5C_INT8_SET)
-        if (strcmp(kernels->name, LENET5C_INT8_SET) == 0) return kernels;
-#else
-        if (kernels->lanes <= LENET5C_MAX_LANES && has_int8_set(kernels)) return kernels;
+        wanted = strcmp(kernels->name, LENET5C_INT8_SET) == 0;
 #endif
+        if (wanted && has_int8_set(kernels)) return kernels;
     }
     return int8_sets[count - 1];
 }

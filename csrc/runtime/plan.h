@@ -46,10 +46,10 @@ struct planner {
     int computes;           /* whether there is a layer that computes something */
     int parameters;
     uint64_t payload_size; /* bytes of all parameters */
-    struct names layers;  /* so far */
-    struct names tensors; /* of the file */
-    struct text *entries; /* what it says of each */
-    int depth;            /* how many residual layers the present one is inside of */
+    struct names layers;   /* so far */
+    struct names tensors;  /* of the file */
+    struct text *entries;  /* what it says of each */
+    int depth;             /* how many residual layers the present one is inside of */
 };
 
 static void *take_bytes(struct planner *plan, uint64_t size)

@@ -31,12 +31,12 @@ static int count_parameter(
     return plan->payload_size <= plan->file->payload_size;
 }
 
-/* Where the tensor `layer`.`parameter` lies in the payload, in bytes, if it is of that type and
- * shape; or -1. Without memory that is not known yet: 0. */
+/* Where the tensor `layer`.`parameter` lies in the payload, in bytes, if it is of that type
+ * and shape; or -1. Without memory that is not known yet: 0. */
 static int64_t find_tensor_of(struct planner *plan, struct text layer,
     const char *parameter, const char *dtype, const int *shape, int dimensions)
 {
-    const unsigned bytes = strcmp(dtype, "I8") == 0 ? 1 : 4;
+    const unsigned bytes = dtype[1] == '8' ? 1 : 4; /* I8, or I32 and F32 */
     char text[4 * MAX_NAME + sizeof ".running_mean"];
     struct name name = {text, 0};
     struct text values[3], item;

@@ -13,7 +13,7 @@ from lenet5c.cli.data import add_data, add_split, data_of, split_of
 from lenet5c.cli.errors import CHECK_FAILED, DONE
 from lenet5c.cli.output import print_json, print_table, say
 from lenet5c.data.datasets import Split
-from lenet5c.model import Model, load
+from lenet5c.model import Model, load_floats
 
 NAME = "evaluate"
 SUMMARY = "Test a model: loss, accuracy, and how each class was predicted."
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    model = load(args.model)
+    model = load_floats(args.model)
     source, data = data_of(args, model)
     split = split_of(args, data)
     found = model.evaluate(*split)

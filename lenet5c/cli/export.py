@@ -8,7 +8,7 @@ from lenet5c.cli.arguments import add_model
 from lenet5c.cli.data import add_data, data_of
 from lenet5c.cli.errors import DONE, CommandError
 from lenet5c.cli.output import print_json, writable_path
-from lenet5c.model import load
+from lenet5c.model import load_floats
 
 NAME = "export"
 SUMMARY = "Write a model as ONNX, as C source, or as an HTML page to draw on."
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError("--name belongs to --to c and --to c-int8; others have none")
     if args.title is not None and args.to not in ("page", "page-int8"):
         raise CommandError("--title belongs to --to page and --to page-int8")
-    model = load(args.model)
+    model = load_floats(args.model)
     if path.exists() and path.samefile(args.model):
         raise CommandError(f"--output {output} is the model itself")
     facts: dict[str, Any] = {"model": args.model, "to": args.to, "output": output}

@@ -50,7 +50,7 @@ from lenet5c.layers import (
     ScaledTanh,
     Sigmoid,
 )
-from lenet5c.model import Model, load
+from lenet5c.model import Model, load_floats
 from lenet5c.networks import cnn3, lenet5, mlp
 from lenet5c.training.optimizers import SGD, AdamW
 
@@ -356,7 +356,7 @@ def _file() -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "net.lenet5c")
         model.save(path)
-        again = load(path)
+        again = load_floats(path)
         if again.state_vector.tobytes() != model.state_vector.tobytes():
             raise Wrong("other weights after save and load")
         if (again.predict_proba(images) != model.predict_proba(images)).any():
@@ -370,7 +370,7 @@ def _file() -> str:
                 file.write(content)
             content[at] ^= 1
             try:
-                load(path)
+                load_floats(path)
             except FileFormatError:
                 continue
             raise Wrong(f"byte {at} was changed, and the file is read all the same")

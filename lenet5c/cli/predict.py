@@ -24,7 +24,7 @@ from lenet5c.data.pictures import (
     prepare_many,
     read_picture,
 )
-from lenet5c.model import Model, load
+from lenet5c.model import Model, load_floats
 
 NAME = "predict"
 SUMMARY = "Say what is in an image: the most probable classes."
@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    model = load(args.model)
+    model = load_floats(args.model)
     predictions: list[dict[str, Any]] = []
     rows: list[list[str]] = []
     broken: list[str] = []

@@ -6,7 +6,7 @@ from pathlib import Path
 from lenet5c.cli.data import add_data, add_split, data_of, split_of
 from lenet5c.cli.errors import DONE, CommandError
 from lenet5c.cli.output import print_json, say, writable_path
-from lenet5c.model import Model, load
+from lenet5c.model import Model, load_floats
 from lenet5c.training.options import add_flag
 
 NAME = "report"
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     page = page_path(args.output)
     writable_path(str(page if page.parent.is_dir() else args.output))
     replaced = page.exists()
-    models = {name: load(name) for name in dict.fromkeys(args.models)}
+    models = {name: load_floats(name) for name in dict.fromkeys(args.models)}
     args.model, model = next(iter(models.items()))
     if args.data is None:
         _check_same_data(models)

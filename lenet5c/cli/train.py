@@ -17,7 +17,7 @@ from lenet5c.cli.output import print_json, say, writable_path
 from lenet5c.cli.settings import Settings
 from lenet5c.data.datasets import Dataset
 from lenet5c.interfaces import Evaluation
-from lenet5c.model import Model, load
+from lenet5c.model import Model, load_floats
 from lenet5c.networks import NETWORKS
 from lenet5c.report.history import History
 from lenet5c.training.loop import TrainingError
@@ -116,7 +116,7 @@ def _run(args: argparse.Namespace, comm: Any) -> int:
     """Train, as one of the processes of `comm`, of which rank 0 writes the model."""
     output = writable_path(args.output)
     settings = _settings(args)
-    start = None if args.start is None else load(args.start)
+    start = None if args.start is None else load_floats(args.start)
     data = load_data(args, args.data, start)
     _check_validation(args, data)
     check_labels(args.data, data)

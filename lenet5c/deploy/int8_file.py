@@ -93,7 +93,9 @@ def parts(model: Quantized) -> list[bytes | memoryview]:
 
 def _described(layers: Sequence[QuantizedLayer]) -> list[dict[str, Any]]:
     """Each step, with the places where its maps lie."""
-    last = {source: n for n, layer in enumerate(layers) for source in layer.step.sources}
+    last = {
+        source: n for n, layer in enumerate(layers) for source in layer.step.sources
+    }
     place = [0]  # of each map
     free = set(range(1, PLACES))
     found = []
@@ -124,10 +126,8 @@ def _described(layers: Sequence[QuantizedLayer]) -> list[dict[str, Any]]:
     return found
 
 
-def checked(
-    tensors: Mapping[str, NDArray[Any]], metadata: dict[str, str]
-) -> Contents:
-    """What a file of a network in integers holds, or an error that says what is wrong."""
+def checked(tensors: Mapping[str, NDArray[Any]], metadata: dict[str, str]) -> Contents:
+    """What a file of a network in integers holds, or an error about what is wrong."""
     network, described = parts_of(metadata)
     stage, source, classes, *rest = described
     shape, steps = fields("network", network, "input_shape", "steps")
@@ -148,7 +148,9 @@ def checked(
         layers.append(layer)
         maps[place] = n + 1, layer.step.output_shape
     if left:
-        raise ValueError(f"tensors: expected none but those of the steps, got {list(left)!r:.80}")
+        raise ValueError(
+            f"tensors: expected none but those of the steps, got {list(left)!r:.80}"
+        )
     names = [layer.step.name for layer in layers]
     if len(set(names)) < len(names):
         raise ValueError(f"steps: expected names that differ, got {names!r:.80}")
@@ -271,7 +273,7 @@ def _output_shape(step: Step, shapes: Sequence[Shape]) -> Shape:
         raise ValueError(f"{name}: expected a smaller kernel, got {step.kernel}")
     if kind == "flatten":
         return f, 1, 1
-    _check_size(name, (c, *(side + halves for side in sides)))
+    _check_size(name, (c, sides[0] + halves, sides[1] + halves))
     height, width = (
         (side + halves - k) // step.stride + 1
         for k, side in zip(step.kernel, sides, strict=True)

@@ -352,7 +352,7 @@ class QuantizedModel(Displayed):
         return Predictor(content, self.classes.tolist(), self.stage)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model to `path`, atomically; `lenet5c.load` and the C runtime open it.
+        """Write the model to `path`, atomically, for `lenet5c.load` and the C runtime.
 
         Parameters
         ----------
@@ -388,7 +388,8 @@ class QuantizedModel(Displayed):
         Raises
         ------
         TypeError, ValueError
-            If the images are not uint8 or do not fit, or a label is of no class.
+            If the images are not uint8 or do not fit, a label is of no class, or the
+            network was read from a file, which has no float model.
 
         Examples
         --------
@@ -396,6 +397,12 @@ class QuantizedModel(Displayed):
         >>> abs(report.accuracy - report.float_accuracy) < 0.02
         True
         """
+        floats = self._float
+        if floats is None:
+            raise ValueError(
+                "report: expected a network with the float one that it was made from, "
+                "got one that was read from a file, which has integers alone"
+            )
         pixels = _as_bytes("images", images, self.input_shape)
         _, codes = encode_labels(labels, len(pixels), len(self.classes), self.classes)
         layers = [layer for layer in self.layers if layer.step.kind != "flatten"]
@@ -405,10 +412,10 @@ class QuantizedModel(Displayed):
             maps = zip(self.layers, self._maps(pixels[part]), strict=True)
             kept = [(layer, y) for layer, y in maps if layer.step.kind != "flatten"]
             for column, (layer, y) in enumerate(kept):
-                wanted = self._float.activations(pixels[part], layer.step.last)
+                wanted = floats.activations(pixels[part], layer.step.last)
                 error = y.reshape(wanted.shape) * layer.scale - wanted
                 squares[:, column] += np.square(wanted).sum(), np.square(error).sum()
-            both[0, part] = self._float.forward(pixels[part]).argmax(axis=1)
+            both[0, part] = floats.forward(pixels[part]).argmax(axis=1)
             both[1, part] = y.reshape(len(y), -1).argmax(axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
             decibels = 10 * np.log10(squares[0] / squares[1])
@@ -525,8 +532,6 @@ class QuantizedModel(Displayed):
         scores: NDArray[np.int32] | None,
     ) -> None:
         """By the C runtime, which has these integers as they do not change."""
-        if not len(pixels):
-            return
         if self._predictor is None:
             self._predictor = self.predictor()
         pixels = np.ascontiguousarray(pixels)

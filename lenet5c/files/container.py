@@ -7,7 +7,8 @@
 The header begins with `{"__metadata__":{"sha256":"` and 64 hexadecimal digits: the
 SHA-256 of the whole file in which these 64 digits are zeros. So it covers the payload
 and the header alike, and any flipped bit is found. The metadata also hold `format`
-"lenet5c" and `format_version`, "2" of a model in float32, "3" of one in integers. Any reader of safetensors can open such a file.
+"lenet5c" and `format_version`, "2" of a model in float32, "3" of one in integers. Any
+reader of safetensors can open such a file.
 
 Reading never runs code from the file, reads it once, and takes no more memory than the
 file is long, plus a quarter.
