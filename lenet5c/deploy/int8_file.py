@@ -101,6 +101,8 @@ def _described(layers: Sequence[QuantizedLayer]) -> list[dict[str, Any]]:
     found = []
     for n, layer in enumerate(layers):
         step = layer.step
+        if step.kind not in KINDS:
+            raise ValueError(f"{step.name}: int8 has no step of kind {step.kind!r}")
         if not free:
             raise ValueError(f"{step.name}: expected at most {PLACES} maps at a time")
         place.append(min(free))

@@ -211,7 +211,7 @@ class QuantizedModel(Displayed):
         self.scale = scales[-1]
 
     @classmethod
-    def of_file(cls, contents: int8_file.Contents) -> "QuantizedModel":
+    def _of_file(cls, contents: int8_file.Contents) -> "QuantizedModel":
         """What a file holds."""
         self = cls.__new__(cls)
         self.input_shape, self.source = contents.input_shape, contents.source
