@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lenet5c._support.checks import truth
 from lenet5c.core.places import place
 from lenet5c.data.images import as_images, encode_labels
 from lenet5c.deploy import page
@@ -339,7 +340,13 @@ class QuantizedModel(Displayed):
             self.activation_bytes,
         )
 
-    def export_c(self, path: str | os.PathLike[str], *, name: str = "network") -> None:
+    def export_c(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str = "network",
+        channels_last: bool = False,
+    ) -> None:
         """Write the network as one C99 file, which needs nothing else.
 
         Parameters
@@ -350,6 +357,9 @@ class QuantizedModel(Displayed):
             Its head says how it is called.
         name : str
             What all names in it begin with: a C identifier.
+        channels_last : bool
+            Whether the code takes images (H, W, C), as cameras give them, in place of
+            (C, H, W).
 
         Raises
         ------
@@ -365,7 +375,7 @@ class QuantizedModel(Displayed):
         ...     "#define DIGITS_IMPLEMENTATION" in file.read()  # its head says how
         True
         """
-        export_int8(self, path, name)
+        export_int8(self, path, name, truth("channels_last", channels_last))
 
     def export_page(
         self,
