@@ -124,7 +124,7 @@ def build(chip, folder, images, *flags):
 
 
 def classify(chip, folder, images, *flags, result="int32_t", unit="1"):
-    """Classes (N,), results (N, classes) and ticks (N,) of the exported folder/net.h."""
+    """Classes (N,), results (N, classes) and ticks (N,) of folder/net.h."""
     given = ("-DCOUNTED", f"-DRESULT={result}", f"-DUNIT={unit}", *flags)
     out = run(*chip.runner, build(chip, folder, images, *given))
     lines = [COLOURS.sub("", line) for line in out.splitlines()]

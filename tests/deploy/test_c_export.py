@@ -376,7 +376,8 @@ def test_the_preprocessor_knows_the_sizes(int8, tmp_path):
     sizes = {"CHANNELS": 2, "ROWS": 9, "COLUMNS": 7, "CLASSES": 3}
     unequal = " || ".join(f"NET_{name} != {size}" for name, size in sizes.items())
     (tmp_path / "main.c").write_text(
-        f'#include "net.h"\n#if {unequal} || NET_WORKSPACE_BYTES < 1\n#error "no"\n#endif\n'
+        f'#include "net.h"\n#if {unequal} || !NET_WORKSPACE_BYTES\n#error "no"\n'
+        "#endif\n"
         "typedef char fits[sizeof(net_workspace) <= NET_WORKSPACE_BYTES ? 1 : -1];\n"
     )
     run(CC, *WARNINGS, "-fsyntax-only", tmp_path / "main.c")

@@ -153,11 +153,10 @@ def test_pairs_are_multiplied_where_the_processor_can(chip, used, tmp_path):
 
 def test_constants_of_an_avr_stay_in_flash(tmp_path):
     machine = needs("ATmega328P")
-    quantized, _ = networks("fits an Uno")
+    quantized, images = networks("fits an Uno")
     quantized.export_c(tmp_path / "net.h", name="net")
-    file, _ = compiled(machine, tmp_path)
-    _, numbers = run(machine.size, file).splitlines()
-    text, data, bss = map(int, numbers.split()[:3])
-    assert text > 1000
-    assert data <= 2 * 2 * len(quantized.classes)  # the names of classes
-    assert bss < 1024
+    program = build(machine, tmp_path, images, "-DRESULT=int32_t", "-DUNIT=1")
+    _, numbers = run(machine.size, program).splitlines()
+    _, data, bss = map(int, numbers.split()[:3])
+    assert data < 64  # the names of the classes, two texts of main.c
+    assert bss < 1100
