@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from exported_c import CHIPS, classify, run
+from exported_c import CHIPS, build, classify, run
 from int8_networks import NETWORKS, network
 
 import lenet5c
