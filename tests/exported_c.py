@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 SOURCES = Path(__file__).parent / "deploy" / "chips"
-WARNINGS = ["-Wall", "-Wextra", "-Werror"]
+WARNINGS = ["-Wall", "-Wextra", "-Werror", "-fno-common"]
 COLOURS = re.compile(r"\x1b\[[\d;]*m")  # of simavr
 
 
@@ -70,7 +70,7 @@ def _avr(mcu):
 
 MPS2 = (25, 4 << 20, 64 << 10)  # memory for the images that a test brings along
 CHIPS = {
-    "Cortex-M0": _cortex_m("cortex-m0", "microbit", 64, 256 << 10, 16 << 10),
+    "Cortex-M0": _cortex_m("cortex-m0", "microbit", 16, 256 << 10, 16 << 10),
     "Cortex-M3": _cortex_m("cortex-m3", "mps2-an385", *MPS2),
     "Cortex-M4": _cortex_m("cortex-m4", "mps2-an386", *MPS2),
     "Cortex-M7": _cortex_m("cortex-m7", "mps2-an500", *MPS2),
@@ -136,3 +136,16 @@ def classify(chip, folder, images, *flags, result="int32_t", unit="1"):
     assert len(numbers) == len(images), out[:2000]
     rows = np.array(numbers)
     return rows[:, 0], rows[:, 1:-1], rows[:, -1]
+
+
+def compiled(chip, folder, *flags):
+    """folder/net.h as an object file, and the stack that its functions take."""
+    (folder / "net.c").write_text(
+        '#define NET_IMPLEMENTATION\n#include "net.h"\nnet_workspace workspace;\n'
+    )
+    options = [flag for flag in chip.flags if not flag.startswith(("-T", "-Wl", "-D"))]
+    options += [*flags, *WARNINGS, "-fstack-usage", "-c"]
+    command = [chip.compiler, *options, "net.c", "-o", "net.o"]
+    run(*command, cwd=folder)
+    lines = (folder / "net.su").read_text().splitlines()
+    return folder / "net.o", [int(line.split("\t")[1]) for line in lines]

@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from exported_c import CHIPS, build, classify, run
+from exported_c import CHIPS, build, classify, compiled, run
 from int8_networks import NETWORKS, network
 
 import lenet5c
@@ -103,19 +103,6 @@ def test_probabilities_on_a_cortex_m4f_are_those_of_python(tmp_path):
     expected = model.predict_proba(images)
     np.testing.assert_allclose(got / 1e6, expected, rtol=0, atol=1.2e-5)
     np.testing.assert_array_equal(found, expected.argmax(axis=1))
-
-
-def compiled(chip, folder, *flags):
-    """folder/net.h as an object file, and the stack that its functions take."""
-    (folder / "net.c").write_text(
-        '#define NET_IMPLEMENTATION\n#include "net.h"\nnet_workspace workspace;\n'
-    )
-    options = [flag for flag in chip.flags if not flag.startswith(("-T", "-Wl", "-D"))]
-    warnings = ["-Wall", "-Wextra", "-Werror", "-fstack-usage", "-c"]
-    command = [chip.compiler, *options, *flags, *warnings, "net.c", "-o", "net.o"]
-    run(*command, cwd=folder)
-    lines = (folder / "net.su").read_text().splitlines()
-    return folder / "net.o", [int(line.split("\t")[1]) for line in lines]
 
 
 def test_lenet5_fits_into_80_kilobytes_of_flash_and_8_of_memory(tmp_path):
