@@ -169,9 +169,9 @@ DIGITS_INLINE void digits_leaky(
 /* digits_gather: patch[r][t] = x[r][t], with RUN = KW C numbers in a row of the kernel and
  * rows of x that are `apart`.
  *
- * digits_sums: sums[p][g] = bias[g] + sum over r, t of weight[g][r][t] x[p][r][t], for
- * GROUP filters, which lie `taps` apart and share what is loaded of x, and PIXELS patches
- * x. */
+ * digits_sums: sums[p][g] = bias[g] + sum over r, t of weight[g][r][t] x[p][r][t] for GROUP
+ * filters, which lie `taps` apart and share what is loaded of x, and for PIXELS pixels. A
+ * patch is one row of LENGTH numbers; a map has ROWS, which are `apart`. */
 #if defined(DIGITS_SMLAD)
 /* Of four bytes the first and the third, or the others, as a pair of int16. */
 DIGITS_INLINE digits_word digits_evens(const digits_word bytes)
@@ -270,9 +270,8 @@ DIGITS_INLINE void digits_sums(const digits_tap *x, const int8_t *weight,
 }
 #endif
 
-/* For all filters j and PIXELS pixels p from one on: y[p][j]
- * is the sum, rescaled to [least, most], and by the table its tanh; or, without
- * multipliers, scores[j][p] is the sum. */
+/* For all filters j, and PIXELS pixels p: y[p][j] is the sum, rescaled to [least, most],
+ * and by the table its tanh; or, without multipliers, scores[j][p] is the sum. */
 DIGITS_INLINE void digits_filters(const digits_tap *x, int8_t *y, int32_t *scores,
     const int8_t *weight, const int32_t *bias, const int32_t *multiplier, const int shift,
     const int32_t least, const int32_t most, const int8_t *table, const int pixels,
@@ -315,7 +314,7 @@ DIGITS_INLINE void digits_conv(const int8_t *x, int8_t *y, int32_t *scores, int1
 #else
     const int filters = group, rows = 1, length = taps;
 #endif
-    int k = 0;
+    int at = 0, k = 0; /* where the window begins, and its column of y */
     for (int p = 0; p < all; p += DIGITS_PIXELS) {
         const digits_tap *from = (const digits_tap *)patch;
         int8_t *to = multiplier ? y + p * f : y;
@@ -324,14 +323,14 @@ DIGITS_INLINE void digits_conv(const int8_t *x, int8_t *y, int32_t *scores, int1
         for (int q = 0; q < DIGITS_PIXELS; q++) {
             if (p + q == all) break;
 #if defined(__AVR__)
-            from = x;
+            from = x + at;
 #else
-            digits_gather(x, patch + q * length, apart, kh, run, length);
+            digits_gather(x + at, patch + q * length, apart, kh, run, length);
 #endif
-            x += stride * c;
-            if (++k == ow) { /* the next row */
+            at += stride * c;
+            if (++k == ow) {
                 k = 0;
-                x += stride * (w - ow) * c;
+                at += stride * (w - ow) * c;
             }
         }
         if (p + DIGITS_PIXELS <= all)
