@@ -201,9 +201,10 @@ DIGITS_INLINE void digits_gather(const int8_t *x, int16_t *patch, const int apar
 {
     int8_t *bytes = (int8_t *)patch + length;
     digits_word *pairs = (digits_word *)patch;
+    __asm__("" : "+r"(x)); /* a register of its own, which gcc would not give it */
     DIGITS_UNROLL
     for (int r = 0; r < kh; r++) memcpy(bytes + r * run, x + r * apart, (size_t)run);
-    __asm__("" : "+r"(bytes), "+r"(pairs)); /* are two registers, whatever gcc thinks */
+    __asm__("" : "+r"(bytes), "+r"(pairs));
     DIGITS_UNROLL_BY_4
     for (int t = 0; t < length; t += 4) {
         digits_word four;
