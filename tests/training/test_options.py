@@ -89,7 +89,7 @@ def test_fit_passes_every_option_on(monkeypatch):
         "checkpoint": lenet5c.Checkpoint("folder"),
         "resume": True,
         "log": "run.jsonl",
-        "comm": SimpleNamespace(Get_rank=lambda: 0),
+        "comm": SimpleNamespace(Get_rank=lambda: 0, Is_inter=lambda: False),
     }
     monkeypatch.setattr(loop, "fit", lambda *arguments: arguments)
     model = lenet5c.mlp()
