@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lenet5c._support.checks import as_array, number, whole
+from lenet5c._support.checks import as_array, number, truth, whole
 from lenet5c._support.cores import core
 from lenet5c._support.habits import Elsewhere, explained, no_attribute
 from lenet5c._support.text import counted
@@ -1147,7 +1147,13 @@ class Model(Displayed):
         return QuantizedModel(self, calibration_images)
 
     @explained
-    def export_c(self, path: str | os.PathLike[str], *, name: str = "network") -> None:
+    def export_c(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str = "network",
+        channels_last: bool = False,
+    ) -> None:
         """Write the network as one C99 file, which needs nothing else.
 
         Parameters
@@ -1158,6 +1164,9 @@ class Model(Displayed):
             Its head says how it is called.
         name : str
             What all names in it begin with: a C identifier.
+        channels_last : bool
+            Whether the code takes images (H, W, C), as cameras give them, in place of
+            (C, H, W).
 
         Raises
         ------
@@ -1175,7 +1184,7 @@ class Model(Displayed):
         """
         from lenet5c.deploy.c_export import export_float
 
-        export_float(self, path, name)
+        export_float(self, path, name, truth("channels_last", channels_last))
 
     @explained
     def export_page(

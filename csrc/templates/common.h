@@ -2,7 +2,7 @@
 
 #if defined(__clang__)
 #define DIGITS_UNROLL _Pragma("clang loop unroll(full)")
-#elif defined(__GNUC__)
+#elif defined(__GNUC__) && __GNUC__ >= 8
 #define DIGITS_UNROLL _Pragma("GCC unroll 32")
 #else
 #define DIGITS_UNROLL

@@ -55,19 +55,22 @@ typedef float digits_vec, digits_loose;
 #define DIGITS_SET(c) (c)
 #define DIGITS_FMA(a, b, c) ((a) * (b) + (c))
 
-/* The image (C, ROWS, COLUMNS) in the middle of the map x [H][W][C]. */
+/* The image (C, ROWS, COLUMNS), or (ROWS, COLUMNS, C) if the channels are LAST, in the
+ * middle of the map x [H][W][C]. */
 DIGITS_INLINE void digits_input(const digits_pixel *image, float *x, const int c,
-    const int rows, const int columns, const int h, const int w, const float scale,
-    const float offset, const float background)
+    const int rows, const int columns, const int last, const int h, const int w,
+    const float scale, const float offset, const float background)
 {
     const int top = (h - rows) / 2, left = (w - columns) / 2;
     if (rows < h || columns < w)
         for (int i = 0; i < h * w * c; i++) x[i] = background;
     for (int j = 0; j < c; j++)
         for (int i = 0; i < rows; i++)
-            for (int k = 0; k < columns; k++)
-                x[((top + i) * w + left + k) * c + j] =
-                    (float)image[(j * rows + i) * columns + k] * scale + offset;
+            for (int k = 0; k < columns; k++) {
+                const int at =
+                    last ? (i * columns + k) * c + j : (j * rows + i) * columns + k;
+                x[((top + i) * w + left + k) * c + j] = (float)image[at] * scale + offset;
+            }
 }
 
 /* y[i][k][f] = bias[f] + sum over r, t of
@@ -245,7 +248,7 @@ int digits_predict(
     const float *logits = maps;
     int best = 0;
 
-    digits_input(image, maps, 1, 1, 1, 1, 1, 1.0f, 0.0f, 0.0f); /* here: calls */
+    digits_input(image, maps, 1, 1, 1, 0, 1, 1, 1.0f, 0.0f, 0.0f); /* here: calls */
     for (int i = 1; i < DIGITS_CLASSES; i++)
         if (logits[i] > logits[best]) best = i;
     if (probabilities) {

@@ -15,8 +15,8 @@
  * initialised.
  *
  *     constants  $CONSTANTS bytes, without the names of the classes and the code
- *     workspace  $MEMORY bytes
- *     stack      less than 400 bytes with gcc -O2, for x86-64 and Cortex-M3 or later
+ *     workspace  at most $MEMORY bytes
+ *     stack      less than 300 bytes with gcc -O2, for x86-64 and any Cortex-M
  *
  * Trained on $TRAINED.
  *
@@ -34,7 +34,12 @@ $LAYERS */
 extern "C" {
 #endif
 
-enum { DIGITS_CHANNELS = 1, DIGITS_ROWS = 1, DIGITS_COLUMNS = 1, DIGITS_CLASSES = 1 };
+#define DIGITS_CHANNELS 1
+#define DIGITS_ROWS 1
+#define DIGITS_COLUMNS 1
+#define DIGITS_CLASSES 1
+#define DIGITS_WORKSPACE_BYTES 1
+/* here: limits */
 
 /* here: workspace */
 
@@ -44,7 +49,7 @@ extern const char *const digits_class_names[DIGITS_CLASSES];
 /* The number of the image's class: the one of the largest $SCORE, and the first of
  * them if several are the largest.
  *
- * image          [DIGITS_CHANNELS][DIGITS_ROWS][DIGITS_COLUMNS], $RANGE
+ * image          $ORDER, $RANGE
  * workspace      overwritten
  * $RESULTS[DIGITS_CLASSES], written, or a null pointer
  */

@@ -36,10 +36,15 @@ TAPS = 16  # int8 taps are filled up to a multiple of it
 # Steps that write over what they read.
 IN_PLACE = {"scale", "add", "tanh", "tanh_scaled", "relu", "sigmoid", "leaky"}
 LIMITS: dict[str | None, str] = {  # of int8
-    **dict.fromkeys(BY_TABLE, "-799, 799"),
+    **dict.fromkeys(BY_TABLE, "-1023, 1023"),
     "relu": "0, 127",
     None: "-127, 127",
 }
+SIDES = ("CHANNELS", "ROWS", "COLUMNS")  # of an image
+AVR_ARRAY = 32_767  # bytes that avr-gcc takes in an array
+AVR_FLASH = (
+    65_000  # bytes of constants in reach of 16 bits, beside vectors and the like
+)
 RESERVED = """
     alignas alignof and and_eq asm auto bitand bitor bool break case catch char
     class compl concept const consteval constexpr constinit const_cast continue
@@ -53,9 +58,9 @@ RESERVED = """
     BUFSIZ EOF HUGE_VAL I INFINITY NAN NULL assert complex errno imaginary linux main
     offsetof setjmp stderr stdin stdout unix va_arg va_copy va_end va_start
 """  # keywords of C and C++, names that their headers and compilers define
-# A line that is replaced; a word of the head; a name, or an enumerator's value.
+# A line that is replaced; a word of the head; a name, or a macro and its value.
 FILLED = re.compile(
-    r"^.*(here: \w+).*\n|(\$[A-Z]+)|\b(?:(digits)|DIGITS|LENET5C)(_\w+)?( = 1)?\b", re.M
+    r"^.*(here: \w+).*\n|(\$[A-Z]+)|\b(?:(digits)|DIGITS|LENET5C)(_\w+)?( 1)?\b", re.M
 )
 # What a piece of C defines: a macro, a struct, a function.
 DEFINED = re.compile(
@@ -63,7 +68,9 @@ DEFINED = re.compile(
 )
 
 
-def export_float(model: Network, path: str | os.PathLike[str], name: str) -> None:
+def export_float(
+    model: Network, path: str | os.PathLike[str], name: str, channels_last: bool
+) -> None:
     """What `Model.export_c` does."""
     if not np.isfinite(model.state_vector).all():
         raise ValueError("model: expected finite parameters, got a NaN or infinity")
@@ -73,7 +80,7 @@ def export_float(model: Network, path: str | os.PathLike[str], name: str) -> Non
     stage = ", ".join(_float_text(value) for value in (scale, offset, background))
     model = model.folded()
     code = _Code(name, "float", "float" if of_floats else "uint8_t", model.input_shape)
-    code.call("input", _input_sizes(model), stage, x="image, {x}")
+    code.input(model, channels_last, "image, {x}", stage)
     steps = steps_of(model.layers, model.input_shape)
     _walk(code, steps, lambda step, other: _float_step(code, model, step, other))
     code.flatten(steps[-1].output_shape)
@@ -156,14 +163,18 @@ def _moved(code: "_Code", step: Step) -> bool:
     return True
 
 
-def export_int8(quantized: Quantized, path: str | os.PathLike[str], name: str) -> None:
+def export_int8(
+    quantized: Quantized, path: str | os.PathLike[str], name: str, channels_last: bool
+) -> None:
     """What `QuantizedModel.export_c` does."""
     code = _Code(name, "int8_t", "uint8_t", quantized.input_shape)
     pixels = code.array("pixels", quantized.table, "what a byte becomes")
     if quantized.has_tanh:
-        code.array("tanh_table", TANH_TABLE, "127 tanh(i / 256)")
-    image = "image, {x}"
-    code.call("input", pixels, _input_sizes(quantized), quantized.background, x=image)
+        table = np.full(1024, 127, np.int8)
+        table[: len(TANH_TABLE)] = TANH_TABLE
+        code.array("tanh_table", table, "127 tanh(i / 256)")
+    given = f"image, {{x}}, {pixels}"
+    code.input(quantized, channels_last, given, quantized.background)
     layers = {layer.step.last: layer for layer in quantized.layers}
     last = quantized.layers[-1]
 
@@ -184,6 +195,7 @@ def export_int8(quantized: Quantized, path: str | os.PathLike[str], name: str) -
         "$RESULTS": f"scores         logits in units of {quantized.scale:.6g}; ",
         "digits_result": "int32_t",
         "digits_results": "scores",
+        "DIGITS_UNIT 1": _float_text(quantized.scale),
     }
     scratch = 4 * len(quantized.classes) + 2 * code.taps
     code.write(path, quantized, "int8.c", words, scratch)
@@ -238,27 +250,28 @@ def _int8_conv(code: "_Code", layer: QuantizedLayer) -> None:
     assert layer.weight is not None
     assert layer.bias is not None
     rows = _in_rows(layer.weight, step)
-    taps = -(-rows.shape[1] // TAPS) * TAPS
-    rows = np.pad(rows, ((0, 0), (0, taps - rows.shape[1])))
-    code.taps = max(code.taps, taps)
+    used = rows.shape[1]
+    taps = -(-used // TAPS) * TAPS
+    rows = np.pad(rows, ((0, 0), (0, taps - used)))
+    # Room for the patch of a pixel, or for two that are filled up to fours.
+    two = step.output_shape[1:] != (1, 1)
+    code.taps = max(code.taps, taps, two * 2 * (-(-used // 4) * 4))
     group = next(count for count in (4, 3, 2, 1) if len(rows) % count == 0)
     what = f"[{len(rows)}][{taps}], a filter's taps in a row"
-    arrays = [
-        code.array(code.of_layer(step.name, "weight"), rows, what),
-        code.array(
-            code.of_layer(step.name, "bias"), layer.bias, "in units of the sums"
-        ),
-    ]
+    weight = code.array(code.of_layer(step.name, "weight"), rows, what)
+    what = "in units of the sums"
+    arrays = [weight, code.array(code.of_layer(step.name, "bias"), layer.bias, what)]
     if layer.multiplier is None:
-        patch = "{x}, scores, workspace->patch"
-        code.call("conv_scores", *arrays, _window(step), taps, group, x=patch)
-        return
-    what = f"of the sums, over 2^{layer.shift}"
-    of_filters = code.of_layer(step.name, "multiplier")
-    arrays.append(code.array(of_filters, layer.multiplier, what))
-    patch = "{x}, {y}, workspace->patch"
+        both, to = "0, scores", None
+        arrays.append("0")
+    else:
+        both, to = "{y}, 0", step.output_shape
+        what = f"of the sums, over 2^{layer.shift}"
+        of_filters = code.of_layer(step.name, "multiplier")
+        arrays.append(code.array(of_filters, layer.multiplier, what))
+    given = f"{{x}}, {both}, {code.name.upper()}_PATCH"
     numbers = (layer.shift, code.limits(step), _window(step), taps, group)
-    code.call("conv", *arrays, *numbers, x=patch, to=step.output_shape)
+    code.call("conv", *arrays, *numbers, x=given, to=to)
 
 
 class _Code:
@@ -292,12 +305,14 @@ class _Code:
         self.layer_names: dict[str, str] = {}
         self.arrays: list[str] = []
         self.bytes = 0
+        self.largest = (0, "")  # array
         self.layers: list[str] = []
         self.calls: list[str] = []
         self.sizes = [math.prod(input_shape)]
         self.at = 0
         self.held: list[int] = []
         self.taps = 1
+        self.order = ""
 
     def of_layer(self, layer: str, part: str) -> str:
         """The name of a layer's array, without the network's.
@@ -321,11 +336,13 @@ class _Code:
         kind = "float" if real else f"{values.dtype}_t"
         numbers = map(_float_text, values.flat) if real else map(str, values.flat)
         text = _wrapped(", ".join(numbers))
+        place = "" if real else f" {self.name.upper()}_FLASH"
         self.arrays.append(
             f"/* {what} */\n"
-            f"static const {kind} {name}[{values.size}] = {{\n{text}}};\n\n"
+            f"static const {kind} {name}[{values.size}]{place} = {{\n{text}}};\n\n"
         )
         self.bytes += values.nbytes
+        self.largest = max(self.largest, (values.nbytes, name))
         return name
 
     def limits(self, step: Step) -> str:
@@ -374,6 +391,16 @@ class _Code:
         self.used.add(f"digits_{function}")
         self.calls.append(f"{self.name}_{function}({text});")
 
+    def input(
+        self, model: Network | Quantized, last: bool, x: str, *numbers: object
+    ) -> None:
+        """Add the call that reads the image."""
+        channels, height, width = model.input_shape
+        sides = [f"[{self.name.upper()}_{side}]" for side in SIDES]
+        self.order = "".join([*sides[1:], sides[0]] if last else sides)
+        sizes = (channels, *model.source, int(last), height, width)
+        self.call("input", *sizes, *numbers, x=x)
+
     def flatten(self, shape: Shape) -> None:
         """Bring the map into the order [C][H][W], if that is another one."""
         channels, pixels = shape[0], shape[1] * shape[2]
@@ -388,6 +415,21 @@ class _Code:
             self.sizes.append(size)
             both = f"maps + @{self.at}@, maps + @{before}@"
             self.calls.append(f"memcpy({both}, {size} * sizeof({self.number}));")
+
+    def limits_of_avr(self, maps: int) -> str:
+        """An error for AVR if arrays are too large for its addresses of 16 bits."""
+        if self.number == "float":
+            return ""
+        size, array = max(self.largest, (maps, f"{self.name}_workspace"))
+        if size > AVR_ARRAY:
+            said = (
+                f"{array}: {size:,} bytes, and avr-gcc takes {AVR_ARRAY:,} in an array"
+            )
+        elif self.bytes > AVR_FLASH:
+            said = f"{self.bytes:,} bytes of constants, and AVR reads {AVR_FLASH:,}"
+        else:
+            return ""
+        return f'#if defined(__AVR__)\n#error "{self.name}: {said}"\n#endif\n'
 
     def placed(self) -> tuple[list[str], int]:
         """The calls with the places of the maps, and the numbers that these take."""
@@ -418,13 +460,14 @@ class _Code:
         calls, size = self.placed()
         memory = size * (4 if self.number == "float" else 1) + scratch
         labels = [_c_text(str(label)) for label in model.classes.tolist()]
-        sizes = (model.input_shape[0], *model.source, len(labels))
-        names = ("CHANNELS", "ROWS", "COLUMNS", "CLASSES")
+        sizes = (model.input_shape[0], *model.source, len(labels), memory)
+        names = (*SIDES, "CLASSES", "WORKSPACE_BYTES")
         words = {
             "$FILE": _plain(os.path.basename(os.fspath(path))),
             "$CONSTANTS": f"{self.bytes:,}",
             "$MEMORY": f"{memory:,}",
             "$LAYERS": "".join(f" *     {layer}\n" for layer in self.layers),
+            "$ORDER": self.order,
             "$TRAINED": model.stage.kind
             + (f", {_plain(model.trained_on)}" if model.trained_on else ""),
             "$RANGE": "0 to 255"
@@ -440,14 +483,18 @@ class _Code:
             + "".join(f"    {label},\n" for label in labels)
             + "};\n",
             "here: calls": "".join(_wrapped(call, 8) + "\n" for call in calls),
-            **{f"DIGITS_{n} = 1": str(s) for n, s in zip(names, sizes, strict=True)},
+            **{f"DIGITS_{n} 1": str(s) for n, s in zip(names, sizes, strict=True)},
+            "here: limits": self.limits_of_avr(size),
             **words,
         }
         workspace, code = _pieces(template, self.used)
         macros = sorted(set(re.findall(r"^#define (\w+)", code, re.M)))
         code += "".join(f"#undef {macro}\n" for macro in macros)
         words["here: workspace"] = self.filled(workspace, words)
-        words["here: code"] = "".join(self.arrays) + self.filled(code, words)
+        if "here: constants" not in code:
+            code = "/* here: constants */\n\n" + code
+        words["here: constants"] = "\n" + "".join(self.arrays).rstrip("\n") + "\n"
+        words["here: code"] = self.filled(code, words)
         text = self.filled(_template("network.h"), words)
         write_atomically(path, [text.encode()])
 
@@ -459,7 +506,9 @@ class _Code:
             if key in words and not found[5]:
                 return words[key]
             name = (self.name if found[3] else self.name.upper()) + (found[4] or "")
-            return f"{name} = {words[key]}" if found[5] else name
+            if key in words:
+                return f"{name} {words[key]}"
+            return name + (found[5] or "")
 
         return FILLED.sub(replaced, text)
 
@@ -506,11 +555,6 @@ def _pieces(template: str, used: set[str]) -> tuple[str, str]:
 
 def _unknown(kind: str, name: str) -> ValueError:
     return ValueError(f"C export: no code for layers of kind {kind!r}, as {name!r} is")
-
-
-def _input_sizes(model: Network | Quantized) -> str:
-    channels, height, width = model.input_shape
-    return f"{channels}, {model.source[0]}, {model.source[1]}, {height}, {width}"
 
 
 def _window(step: Step) -> str:

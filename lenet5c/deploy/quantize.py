@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lenet5c._support.checks import truth
 from lenet5c._support.threads import resolve_threads, sharing
 from lenet5c.core.places import place
 from lenet5c.data.images import InputStage, as_images, encode_labels
@@ -433,7 +434,13 @@ class QuantizedModel(Displayed):
             self.activation_bytes,
         )
 
-    def export_c(self, path: str | os.PathLike[str], *, name: str = "network") -> None:
+    def export_c(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str = "network",
+        channels_last: bool = False,
+    ) -> None:
         """Write the network as one C99 file, which needs nothing else.
 
         Parameters
@@ -444,6 +451,9 @@ class QuantizedModel(Displayed):
             Its head says how it is called.
         name : str
             What all names in it begin with: a C identifier.
+        channels_last : bool
+            Whether the code takes images (H, W, C), as cameras give them, in place of
+            (C, H, W).
 
         Raises
         ------
@@ -459,7 +469,7 @@ class QuantizedModel(Displayed):
         ...     "#define DIGITS_IMPLEMENTATION" in file.read()  # its head says how
         True
         """
-        export_int8(self, path, name)
+        export_int8(self, path, name, truth("channels_last", channels_last))
 
     def export_page(
         self,
