@@ -201,7 +201,7 @@ def extensions():
         ("LENET5C_API", ""),  # no other module shall see the runtime's own names
         ("LENET5C_MAX_LANES", "lenet5c_max_lanes"),
     ]
-    embed.extra_compile_args = ["-O3", "-g0", "-fvisibility=hidden"]
+    embed.extra_compile_args = ["-O2", "-g0", "-fvisibility=hidden"]
     cores = [core(name, flags, network.sources[0]) for name, flags in CORES.items()]
     return [*cores, cpu, embed, cython]
 

@@ -207,6 +207,9 @@ __attribute__((target("avx2"), always_inline)) static inline __m256i rescale_256
 #include "int8_kernels.h"
 #endif
 
+/* What any machine can run: tests alone want it where there is SSE2. */
+#if !defined(LENET5C_X86) || defined(LENET5C_INT8_SET)
+#define LENET5C_INT8_PORTABLE
 #if defined(LENET5C_VECTORS)
 #define LENET5C_V 4
 #else
@@ -230,6 +233,7 @@ __attribute__((target("avx2"), always_inline)) static inline __m256i rescale_256
 #define LENET5C_ZERO 0
 #define LENET5C_INT8_TILES LENET5C_INT8_FEW
 #include "int8_kernels.h"
+#endif
 
 /* The best first. */
 static const struct int8_kernels *const int8_sets[] = {
@@ -241,7 +245,9 @@ static const struct int8_kernels *const int8_sets[] = {
     &int8_kernels_avx2,
     &int8_kernels_sse2,
 #endif
+#if defined(LENET5C_INT8_PORTABLE)
     &int8_kernels_portable,
+#endif
 };
 
 /* Whether this machine has its instructions. */
