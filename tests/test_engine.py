@@ -248,8 +248,8 @@ def test_the_same_call_gives_the_same_bits_after_any_other(images):
 def test_a_long_prediction_takes_its_share_of_the_cpus(monkeypatch, given, taken):
     of, seen = lenet5c._support.threads, []
     monkeypatch.setattr(of, "_sharing", {0})  # another thread that predicts
-    monkeypatch.setattr(of, "_usable_cpus", lambda: 8)
-    monkeypatch.setattr(of, "_quota", lambda: 8)
+    monkeypatch.setattr(of, "usable_cpus", lambda: set(range(8)))
+    monkeypatch.setattr(of, "cpu_quota", lambda: 8)
     monkeypatch.setattr(of.core, "max_threads", lambda: 8)
     model = lenet5c.lenet5()
     run_core = model._engine._run_core

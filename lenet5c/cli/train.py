@@ -131,9 +131,8 @@ def _run(args: argparse.Namespace, comm: Any) -> int:
     with ProgressBar() as bar:
         try:
             history = _fit(settings, model, data, bar, output, comm)
-        except (KeyboardInterrupt, RankError) as error:
-            interrupted = isinstance(error, KeyboardInterrupt) or error.interrupted
-            if not interrupted or bar.last is None or (comm and comm.Get_rank()):
+        except KeyboardInterrupt:
+            if bar.last is None or (comm and comm.Get_rank()):
                 raise
             unfinished = output.with_name(output.name + UNFINISHED)
             model.save(unfinished)
@@ -249,9 +248,14 @@ def _fit(
     output: Path,
     comm: Any,
 ) -> History:
-    """Train; errors name the option that they are about."""
+    """Train; errors name the option that they are about, and Ctrl-C in one of several
+    processes is Ctrl-C in all."""
     try:
         return settings.fit(model, data, [bar], comm)
+    except RankError as error:
+        if error.interrupted:
+            raise KeyboardInterrupt from error
+        raise
     except TrainingError as error:
         raise TrainingError(f"{error}. {output} is not written") from error
     except (ValueError, TypeError) as error:

@@ -77,7 +77,7 @@ class Ranks:
         self._names: Sequence[str] = ["not heard of yet"] * self.size
         self.share = 1  # of the CPUs, among the processes on this machine
         self._listened = time.monotonic()
-        self._heard: dict[int, float] = {}  # when; of none until all have come
+        self._heard: dict[int, float] = {}  # when, of those that have come
         self._failed: set[int] = set()  # ranks that have said so
         self._quiet: set[int] = set()  # ranks that cannot show life
         self._wire = bytearray()
@@ -214,17 +214,13 @@ class Ranks:
                 ]
             )
         except BaseException:
-            self._leave(waiting.values())
-            raise
-
-    def _leave(self, waiting: Iterable[list[Any]]) -> None:
-        """Take back what has been asked for; what MPI may still read or write stays."""
-        for requests in waiting:
-            for request in requests:
+            for request in received.values():  # MPICH crashes if a send is cancelled
                 if request != self._mpi.REQUEST_NULL:
                     request.Cancel()
-            with self._lock:
-                self._pending.extend(requests)
+            with self._lock:  # what MPI may still read or write stays
+                for requests in waiting.values():
+                    self._pending.extend(requests)
+            raise
 
     def _tell_all(self, value: Any) -> list[Any]:
         """Everybody's value, by rank."""
@@ -294,18 +290,23 @@ class Ranks:
             if now - self._listened > SIGN_SECONDS:  # it was stopped itself, and so
                 began = now  # may the others have been: they have to be heard anew
             self._hear()
-            most = SILENCE if self._heard else COMING
-            silent = [
-                f"rank {rank} ({self._names[rank]})"
+            lost = [
+                said
                 for rank in ranks
-                if now - max(began, self._heard.get(rank, began)) > most
-                and rank not in self._quiet
+                if rank not in self._quiet
+                if (said := self._lost(rank, began, now))
             ]
-            if silent:
-                said = f"said nothing for {SILENCE:g} s: stopped, or cut off"
-                if not self._heard:
-                    said = f"did not come to the training in {COMING:g} s"
-                raise RankError(f"{' and '.join(silent)} {said}")
+            if lost:
+                raise RankError("; ".join(lost))
+
+    def _lost(self, rank: int, began: float, now: float) -> str:
+        """What is said of a rank that has been waited for too long; else nothing."""
+        most, said = SILENCE, f"said nothing for {SILENCE:g} s: stopped, or cut off"
+        if rank not in self._heard:
+            most, said = COMING, f"did not come to the training in {COMING:g} s"
+        if now - max(began, self._heard.get(rank, began)) <= most:
+            return ""
+        return f"rank {rank} ({self._names[rank]}) {said}"
 
 
 def _as_sent(error: Exception) -> Exception:

@@ -389,6 +389,27 @@ def test_a_program_that_goes_on_after_errors_ends_well():
         assert out == "['KeyboardInterrupt', 'RankError', 'RankError']\n"
 
 
+def test_what_was_sent_is_given_up_in_any_size():
+    """Rank 1 takes none of it until it fails as well."""
+    path = script(
+        "import time\n"
+        "from lenet5c.training import ranks\n"
+        "for size in 10, 1 << 16, 1 << 20:\n"
+        "    ranks.SIGN_SECONDS, ranks.SILENCE = 1e3, 0.2\n"
+        "    try:\n"
+        "        with ranks.Ranks(comm) as one:\n"
+        "            one.room(2 * size)\n"
+        "            if rank == 1: time.sleep(0.5); raise OSError('full')\n"
+        "            one.exchange([size, 2 * size])\n"
+        "    except (OSError, lenet5c.RankError) as error:\n"
+        "        print(f'{error}\\n', end='', flush=True)\n"
+    )
+    code, out, err = run(2, path)
+    assert code == 0, err
+    assert out.count("full") == 3
+    assert out.count("said nothing for 0.2 s") == 3
+
+
 def test_signs_of_life_are_taken_by_ranks_that_never_wait_long():
     path = script(
         "from lenet5c.training import ranks\n"
@@ -436,9 +457,9 @@ def test_a_rank_that_comes_late_is_waited_for():
         "model = TRAININGS['sgd'](comm=comm)\n"
         "print(digest(model) + ' ', end='', flush=True)\n"
     )
-    code, out, err = run(2, path)
+    code, out, err = run(3, path)  # two show each other that they live
     assert code == 0, err
-    assert out.count(mpi_trainings.digest(mpi_trainings.TRAININGS["sgd"]())) == 2
+    assert out.count(mpi_trainings.digest(mpi_trainings.TRAININGS["sgd"]())) == 3
 
 
 def test_ranks_that_are_all_stopped_for_a_while_go_on():
