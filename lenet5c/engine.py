@@ -320,7 +320,8 @@ def predictor_of(contents: "Contents") -> "Predictor":
     from lenet5c.files.container import file_parts
     from lenet5c.files.model_file import metadata_of
 
-    metadata = metadata_of(contents._replace(history={}))  # nothing to predict with
+    count = np.arange(len(contents.classes))  # the labels stay here
+    metadata = metadata_of(contents._replace(history={}, classes=count))
     parts = file_parts(contents.tensors, metadata)
     return _named(contents, b"".join(parts), None)
 

@@ -67,15 +67,21 @@ class Contents(NamedTuple):
     history: History = {}  # noqa: RUF012 (of a tuple, which nobody changes)
 
 
-def parts(model: Quantized) -> list[bytes | memoryview]:
-    """The file of a network in integers, in parts that follow each other."""
+def parts(
+    model: Quantized, classes: NDArray[Any] | None = None
+) -> list[bytes | memoryview]:
+    """The file of a network in integers, in parts that follow each other.
+
+    Other `classes` than the model's are those of a file that nobody sees: labels that no
+    file takes are none of its business.
+    """
     contents = Contents(
         model.layers,
         np.append(model.table, np.int8(model.background)),
         model.input_shape,
         model.stage,
         model.source,
-        model.classes,
+        model.classes if classes is None else classes,
         trained_on=model.trained_on,
     )
     network = {

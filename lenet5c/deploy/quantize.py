@@ -349,7 +349,8 @@ class QuantizedModel(Displayed):
         """
         from lenet5c.embed import Predictor
 
-        content = b"".join(int8_file.parts(self))
+        count = np.arange(len(self.classes))
+        content = b"".join(int8_file.parts(self, count))
         return Predictor(content, self.classes.tolist(), self.stage)
 
     def save(self, path: str | os.PathLike[str]) -> None:

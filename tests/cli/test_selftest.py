@@ -147,7 +147,16 @@ def test_another_rounding_of_int8_fails(some):
 from lenet5c.deploy import int8
 int8._rescale = lambda sums, multiplier, shift: sums * multiplier >> shift
 """
-    check_fault(some, fault, ["int8"], "expected [[", ["fork"])
+    check_fault(some, fault, ["int8"], "NumPy: scores [[", ["fork"])
+
+
+def test_other_integers_of_the_c_runtime_fail(some):
+    fault = """
+from lenet5c.deploy.quantize import QuantizedModel
+right = QuantizedModel.scores
+QuantizedModel.scores = lambda model, images: right(model, images) + 1
+"""
+    check_fault(some, fault, ["int8"], "C runtime: scores [[", ["fork"])
 
 
 def test_a_damaged_file_that_is_read_fails(some):
@@ -155,7 +164,7 @@ def test_a_damaged_file_that_is_read_fails(some):
 from lenet5c.files import container
 container._sha256 = lambda parts: "0" * 64
 """
-    check_fault(some, fault, ["model file"], "is read all the same", ["int8"])
+    check_fault(some, fault, ["model file"], "is read all the same", ["fork"])
 
 
 def test_a_forked_child_that_hangs_fails_in_time(some):

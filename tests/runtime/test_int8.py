@@ -309,3 +309,14 @@ def test_a_model_in_floats_has_no_scores(chosen: Chosen) -> None:
     with pytest.raises(AssertionError):
         chosen.scores(content, images, "portable")
     assert package_opens(content)
+
+
+@pytest.mark.parametrize("integers", [False, True], ids=["float32", "int8"])
+def test_labels_that_no_file_takes_are_predicted(integers: bool) -> None:
+    model, images = network("like LeNet-5")
+    labels = np.array(["\ud800", *map(str, range(1, model.classes.size))])
+    model.set_input(model.stage, model.source, labels)
+    which = model.quantize(images) if integers else model
+    expected = which.predict(images)
+    classify = pickle.loads(pickle.dumps(which.predictor()))
+    assert [classify(image) for image in images] == expected.tolist()
