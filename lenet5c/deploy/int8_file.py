@@ -72,8 +72,8 @@ def parts(
 ) -> list[bytes | memoryview]:
     """The file of a network in integers, in parts that follow each other.
 
-    Other `classes` than the model's are those of a file that nobody sees: labels that no
-    file takes are none of its business.
+    Other `classes` than the model's are those of a file that nobody sees, which labels
+    that no file takes do not concern.
     """
     contents = Contents(
         model.layers,

@@ -804,7 +804,7 @@ def test_the_examples_in_the_help_are_accepted(command, capsys):
     examples = [line for line in examples if line.strip()]
     assert examples
     for example in examples:
-        words = re.search(rf'lenet5c ({command}\b.*?)(\)"|$)', example)  # "$(lenet5c ...)"
+        words = re.search(rf'lenet5c ({command}\b.*?)(\)"|$)', example)  # $() or not
         assert words, example
         cli._parser().parse_args(words[1].split())
 
