@@ -26,7 +26,7 @@ FLOORS = [
     ["core"],
     ["_support"],
     ["layers", "embed"],
-    ["graph", "parameters", "display"],
+    ["graph", "parameters", "display", "bits"],
     ["functional", "data"],
     ["interfaces"],
     ["files"],

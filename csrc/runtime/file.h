@@ -55,14 +55,15 @@ static int is_history(struct text t)
 /* Whether it says how the model was trained: read by others alone. */
 static int is_training(struct text t)
 {
-    static const char *const keys[] = {"passes", "data", "history", NULL};
-    struct text values[3];
+    static const char *const keys[] = {"passes", "data", "history", "rounding", NULL};
+    struct text values[4];
     int64_t passes;
     unsigned seen;
     if (!is_json(t) || ((seen = get_object(t, keys, values)) & 3) != 3) return 0;
     return get_whole(values[0], &passes) && passes >= 0 && passes <= INT32_MAX &&
            (begins_with(values[1], '"') || begins_with(values[1], 'n')) &&
-           (!(seen & 4) || is_history(values[2]));
+           (!(seen & 4) || is_history(values[2])) &&
+           (!(seen & 8) || begins_with(values[3], '{'));
 }
 
 static int check_metadata(struct file *file, struct text metadata)

@@ -8,21 +8,20 @@ KH KW  rows and columns of a kernel
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lenet5c.bits import MAX_INT8, MAX_SUM, Bits, Rounding, rounded
 from lenet5c.core.places import place
-from lenet5c.data.images import as_images, encode_labels
+from lenet5c.data.images import InputStage, as_images, encode_labels
 from lenet5c.deploy import page
 from lenet5c.deploy.c_export import export_int8
 from lenet5c.deploy.int8 import (
     BY_TABLE,
-    MAX_INT8,
-    MAX_SUM,
     TANH_ONE,
     TANH_TABLE,
     QuantizedLayer,
@@ -39,9 +38,12 @@ __all__ = [
     "LayerError",
     "QuantizationReport",
     "QuantizedModel",
+    "is_raw",
+    "layer_of",
+    "pixel_table",
+    "unit_decided",
 ]
 
-MIN_WEIGHT_SCALE = 2.0**-16  # of the largest one in the layer
 NUMBERS_AT_ONCE = 1 << 20  # of the largest matrix that is made of the images
 
 
@@ -145,9 +147,14 @@ class QuantizedModel(Displayed):
     model : Model
     calibration_images : array
         As in `Model.quantize`.
+    bits : Bits
+    rounding : Rounding or None
+        What the model was trained for, if it was: the units of its maps.
 
     Attributes
     ----------
+    bits : Bits
+        How few of them weights have.
     layers : list of QuantizedLayer
     table : (256,) int8
         What a pixel becomes.
@@ -171,7 +178,13 @@ class QuantizedModel(Displayed):
     <QuantizedModel of 7 steps, 64,374 bytes, 10 classes>
     """
 
-    def __init__(self, model: Network, calibration_images: ArrayLike) -> None:
+    def __init__(
+        self,
+        model: Network,
+        calibration_images: ArrayLike,
+        bits: Bits,
+        rounding: Rounding | None = None,
+    ) -> None:
         if not model.stage.takes_bytes:
             raise ValueError(
                 "model: expected one that was trained on uint8 images, or on floats "
@@ -186,17 +199,23 @@ class QuantizedModel(Displayed):
         self.classes = model.classes.copy()
         self.stage, self.trained_on = model.stage, model.trained_on
         self._float = model
-        stage_scale, offset, background, *_ = model.stage.for_core()
-        reals = np.append(np.arange(256) * stage_scale + offset, background)
-        self.input_scale = float(np.abs(reals).max()) / MAX_INT8 or 1.0
-        table = np.rint(reals / self.input_scale).astype(np.int8)
+        self.bits = bits
+        known = {} if rounding is None else rounding.units
+        self.input_scale, table = pixel_table(model.stage)
         self.table, self.background = table[:256], int(table[256])
         self.layers: list[QuantizedLayer] = []
         scales = [self.input_scale]  # by map
         steps = steps_of(model.layers, model.input_shape)
+        values = {**model.parameters, **model.buffers}
+
+        def unit_of(step: Step) -> float:
+            if step.last in known:
+                return known[step.last]
+            return _largest_activation(model, step, pixels) / MAX_INT8
+
         for step in steps:
             given = [scales[source] for source in step.sources]
-            layer = _quantized(model, step, given, step is steps[-1], pixels)
+            layer = layer_of(values, step, given, step is steps[-1], bits, unit_of)
             self.layers.append(layer)
             scales.append(layer.scale)
         self.scale = scales[-1]
@@ -467,17 +486,52 @@ def _as_bytes(argument: str, images: ArrayLike, shape: Shape) -> NDArray[np.uint
     return pixels
 
 
-def _quantized(
-    model: Network,
+def pixel_table(stage: InputStage) -> tuple[float, NDArray[np.int8]]:
+    """The scale of the input, and what each byte, and then the background, becomes."""
+    scale, offset, background, *_ = stage.for_core()
+    reals = np.append(np.arange(256) * scale + offset, background)
+    unit = float(np.abs(reals).max()) / MAX_INT8 or 1.0
+    return unit, np.rint(reals / unit).astype(np.int8)
+
+
+def unit_decided(step: Step, last: bool) -> bool:
+    """Whether a step's output has a unit of its own, which no activation decides."""
+    weighs = step.kind in ("conv", "scale", "subsample")
+    by_table = is_raw(step, last) or step.activation in BY_TABLE
+    return (weighs or step.kind == "add") and not by_table
+
+
+def is_raw(step: Step, last: bool) -> bool:
+    """Whether the sums of a convolution are the scores."""
+    return last and step.kind == "conv" and step.activation is None
+
+
+def layer_of(
+    values: Mapping[str, NDArray[np.float32]],
     step: Step,
     scales: Sequence[float],
     last: bool,
-    pixels: NDArray[np.uint8],
+    bits: Bits,
+    unit_of: Callable[[Step], float],
 ) -> QuantizedLayer:
-    """The step for maps in units of `scales`."""
+    """The step for maps in units of `scales`.
+
+    Parameters
+    ----------
+    values : mapping of str to array
+        Parameters and buffers of the folded network.
+    step : Step
+    scales : sequence of float
+        Of the maps that it reads.
+    last : bool
+        Whether its output are the scores.
+    bits : Bits
+    unit_of : function
+        Of a step that `unit_decided`: what one unit of its output stands for.
+    """
     scale = scales[0]
     if step.kind == "add":
-        unit, out = _unit_of_output(model, step, max(scales) / MAX_INT8, pixels)
+        unit, out = _units_of_output(step, max(scales) / MAX_INT8, unit_of)
         multiplier, shift = fixed_point(np.array(scales) / unit)
         return QuantizedLayer(step, out, multiplier=multiplier, shift=shift)
     if step.kind in BY_TABLE:
@@ -495,43 +549,37 @@ def _quantized(
         raise ValueError(f"{step.name}: int8 has no step of kind {step.kind!r}")
     window = 1  # pixels that share a weight
     if step.kind != "conv":
-        real, real_bias = of_channels(step, {**model.parameters, **model.buffers})
+        real, real_bias = of_channels(step, values)
         real = real[:, None, None, None]
         window = math.prod(step.kernel)
     else:
         shape = (step.output_shape[0], step.input_shape[0], *step.kernel)
-        real = model.parameters[f"{step.name}.weight"].astype(np.float64).reshape(shape)
+        real = values[f"{step.name}.weight"].astype(np.float64).reshape(shape)
         zeros = np.zeros(shape[0], np.float32)
-        real_bias = model.parameters.get(f"{step.name}.bias", zeros).astype(np.float64)
-    raw = last and step.kind == "conv" and step.activation is None
-    # one unit of each filter's weights
-    units = np.abs(real).max(axis=(1, 2, 3)) / MAX_INT8
-    units = np.maximum(units, units.max() * MIN_WEIGHT_SCALE)
-    units = np.maximum(units, np.abs(real_bias) / (scale * (MAX_SUM - 1)))
-    if raw:
-        units[:] = units.max()
-    units[units == 0] = 1.0
-    weight = np.rint(real / units[:, None, None, None]).astype(np.int8)
-    bias = np.rint(real_bias / (units * scale)).astype(np.int32)
+        real_bias = values.get(f"{step.name}.bias", zeros).astype(np.float64)
+    raw = is_raw(step, last)
+    weights, biases, units = rounded(real, real_bias, scale, bits, together=raw)
+    weight, bias = weights.astype(np.int8), biases.astype(np.int32)
     if window * largest_product_sum(weight) > MAX_SUM:
         raise ValueError(
             f"model: {step.name} adds up {window * weight[0].size} products, more than "
             "32 bits hold for certain"
         )
     if raw:
-        return QuantizedLayer(step, float(units[0] * scale), weight, bias)
-    unit, out = _unit_of_output(model, step, float(units.max() * scale), pixels)
+        out = float(units[0] * scale)
+        return QuantizedLayer(step, out, weight, bias, units=units)
+    unit, out = _units_of_output(step, float(units.max() * scale), unit_of)
     multiplier, shift = fixed_point(units * (scale / unit))
-    return QuantizedLayer(step, out, weight, bias, multiplier, shift)
+    return QuantizedLayer(step, out, weight, bias, multiplier, shift, units)
 
 
-def _unit_of_output(
-    model: Network, step: Step, least: float, pixels: NDArray[np.uint8]
+def _units_of_output(
+    step: Step, least: float, unit_of: Callable[[Step], float]
 ) -> tuple[float, float]:
     """What one unit stands for before the step's activation, and after it."""
     if step.activation in BY_TABLE:
         return _units_of_table(step.activation)
-    scale = max(_largest_activation(model, step, pixels) / MAX_INT8, least)
+    scale = max(unit_of(step), least)
     return scale, scale
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet5c._support.checks import number, pair, whole
+from lenet5c.bits import Rounding, rounding_from_dict
 from lenet5c.data.images import InputStage, is_utf8
 from lenet5c.files import container
 from lenet5c.files.container import (
@@ -63,6 +64,8 @@ class Contents(NamedTuple):
     trained_on : str or None
     history : mapping of str to list of float
         Lists of one length, `epoch` among them, or none. NaN is what is not known.
+    rounding : Rounding or None
+        What it was trained for.
     """
 
     layers: Sequence[Layer]
@@ -75,6 +78,7 @@ class Contents(NamedTuple):
     passes: int
     trained_on: str | None
     history: History
+    rounding: Rounding | None = None
 
 
 def metadata_of(contents: Contents) -> dict[str, str]:
@@ -92,6 +96,8 @@ def metadata_of(contents: Contents) -> dict[str, str]:
             if name in lists
         }
         _checked_history(training["history"])  # what users have put there
+    if contents.rounding is not None:
+        training["rounding"] = contents.rounding.to_dict()
     metadata = {
         "network": {
             "input_shape": list(contents.input_shape),
@@ -196,6 +202,10 @@ def _checked(
     lists: History = {}
     if isinstance(said, dict) and "history" in said:
         lists = _checked_history(said.pop("history"))
+    rounding = None
+    if isinstance(said, dict) and "rounding" in said:
+        names = frozenset(str(layer.name) for layer, *_ in walk(layers, tuple(shape)))
+        rounding = rounding_from_dict(said.pop("rounding"), names)
     passes, data = fields("training", said, "passes", "data")
     return Contents(
         layers,
@@ -208,6 +218,7 @@ def _checked(
         whole("passes", passes, 0, MAX_PASSES),
         checked_data_name(data),
         lists,
+        rounding,
     )
 
 
