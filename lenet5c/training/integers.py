@@ -151,16 +151,27 @@ class IntegerNetwork:
         self._numbers = [count + at for at in self._numbers]
         self._gradient = np.zeros(count, np.float32)
 
-    def round(self) -> None:
-        """Round the model's parameters, to what the core reads next."""
+    def round(self) -> bool:
+        """Round the model's parameters, to what the core reads next; whether they are
+        finite."""
+        values = self._folded()
+        if values is None:
+            return False
+        scales = [self.input_scale]
+        with np.errstate(over="ignore"):  # of a training that diverges
+            for number, step in enumerate(self.steps):
+                self._round_step(number, step, values, scales)
+            self._state[self._numbers[-1]] = scales[-1]
+        return True
+
+    def _folded(self) -> dict[str, Vector] | None:
+        """Parameters and buffers of the folded network, if all are finite."""
         model = self.model
         values: dict[str, Vector] = {**model.parameters, **model.buffers}
-        fold(model.layers, values, model.input_shape)
-        self.layers = []
-        scales = [self.input_scale]
-        for number, step in enumerate(self.steps):
-            self._round_step(number, step, values, scales)
-        self._state[self._numbers[-1]] = scales[-1]
+        with np.errstate(over="ignore", invalid="ignore"):
+            fold(model.layers, values, model.input_shape)
+        finite = all(np.isfinite(value).all() for value in values.values())
+        return values if finite else None
 
     def _round_step(
         self,
@@ -193,21 +204,19 @@ class IntegerNetwork:
     def measure(self, threads: int) -> None:
         """Find the units of maps: what integers of weights, as they are now, make of
         some of the images, is from -127 to 127."""
-        if not self.units.size or not self._is_finite():
+        values = self._folded() if self.units.size else None
+        if values is None:
             return
-        model = self.model
-        values: dict[str, Vector] = {**model.parameters, **model.buffers}
-        fold(model.layers, values, model.input_shape)
         scales = [self.input_scale]
-        for number, step in enumerate(self.steps):
-            if step.last in self._place:
-                # the sums do not depend on the unit of the output
-                self._round_step(number, step, values, scales, measured=1.0)
-                unit = self._largest(number, step, scales, threads) / MAX_INT8
-                self.units[self._place[step.last]] = max(
-                    unit, float(np.finfo(np.float32).tiny)
-                )
-            self._round_step(number, step, values, scales)
+        least = float(np.finfo(np.float32).tiny)
+        with np.errstate(over="ignore"):
+            for number, step in enumerate(self.steps):
+                if step.last in self._place:
+                    # the sums do not depend on the unit of the output
+                    self._round_step(number, step, values, scales, measured=1.0)
+                    unit = self._largest(number, step, scales, threads) / MAX_INT8
+                    self.units[self._place[step.last]] = max(unit, least)
+                self._round_step(number, step, values, scales)
 
     def _largest(
         self, number: int, step: Step, scales: Sequence[float], threads: int
@@ -222,9 +231,6 @@ class IntegerNetwork:
         if step.activation != "relu":
             ends = np.maximum(ends, -sums.min(axis=(0, 2)))
         return float((ends * (layer.units * scales[step.sources[0]])).max())
-
-    def _is_finite(self) -> bool:
-        return bool(np.isfinite(self.model.state_vector).all())
 
     def _run(self, pixels: NDArray[Any], threads: int, ops: int = -1) -> Vector:
         """What the first ops make of these images; -1 for the logits."""
@@ -275,10 +281,8 @@ class IntegerNetwork:
         ranks: Any = None,
     ) -> tuple[float, int]:
         """As `Model.loss_of_batch`, of the network in integers; no statistics move."""
-        if not add:
-            if not self._is_finite():
-                return math.nan, 0
-            self.round()
+        if not add and not self.round():
+            return math.nan, 0
         found: tuple[float, int] = self._network.loss_and_gradient(
             self._state,
             pixels,
@@ -387,10 +391,9 @@ class IntegerNetwork:
     def settle(self, threads: int) -> Rounding | None:
         """Give the model the weights that its integers stand for, and return what they
         were rounded to; None where weights are not finite."""
-        if not self._is_finite():
-            return None
         self.measure(threads)
-        self.round()
+        if not self.round():
+            return None
         model = self.model
         with model.gate:
             scales = [self.input_scale]

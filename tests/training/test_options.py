@@ -90,6 +90,7 @@ def test_fit_passes_every_option_on(monkeypatch):
         "resume": True,
         "log": "run.jsonl",
         "comm": SimpleNamespace(Get_rank=lambda: 0),
+        "quantize": lenet5c.Bits(4),
     }
     monkeypatch.setattr(loop, "fit", lambda *arguments: arguments)
     model = lenet5c.mlp()

@@ -2,7 +2,7 @@
 
 cdef enum:
     SUMS = 8  # beside each other, whatever the core: the same unit on all
-    UNITS = 10  # that are tried, each 2^(1/4) smaller than the one before
+    UNITS = 18  # that are tried, each 2^(1/8) smaller than the one before
     CLOSER = 2  # times that the best of them is brought closer
 
 
@@ -86,7 +86,7 @@ cdef inline double best_unit(
         if error < 0 or found.error < error:
             best = unit
             error = found.error
-        unit *= 0.8408964152537145  # 2^(-1/4)
+        unit *= 0.9170040432046712  # 2^(-1/8)
     for k in range(CLOSER):
         found = fit_of(w, n, best, least, most)
         if found.products > 0:
