@@ -1,5 +1,5 @@
-"""A training step for few bits in float64: the integers of docs/int8.md forward, and the
-straight-through estimator backward, in real numbers.
+"""A training step for few bits in float64: the integers of docs/int8.md forward, and
+the straight-through estimator backward, in real numbers.
 
 What is stored of the layers is taken from where they are trained; nothing of how that
 computes.
@@ -44,7 +44,7 @@ def _forward(layer, x, scale, last):
     if step.kind in ("conv", "scale", "subsample"):
         return _weighed(layer, x, scale, last)
     if step.kind in ("tanh", "tanh_scaled", "sigmoid"):
-        return _activated(layer, x, scale, step.kind)
+        return _activated(layer, x, step.kind)
     if step.kind == "relu":
         y = np.maximum(x, 0)
         return y, scale, lambda dy: (dy * (x > 0),)
@@ -86,7 +86,6 @@ def _weighed(layer, x, scale, last):
     window = {"stride": step.stride, "padding": step.padding}
     size = {"stride": step.stride, "kernel_size": step.kernel[0]}
     column = layer.units[:, None]
-    bias = layer.bias * (layer.units * scale)
     if step.kind == "conv":
         weight = layer.weight * column[..., None, None]
         sums = reference.conv2d(x, layer.weight, layer.bias, **window)
@@ -111,16 +110,21 @@ def _weighed(layer, x, scale, last):
             return reference.subsampling2d_backward(x * scale, weight, da, **size)
 
     sums = np.rint(sums).astype(np.int64)
-    assert np.isfinite(bias).all()
     if layer.multiplier is None:
         return sums, float(layer.units[0] * scale), back
-    y, out, through = _activated(layer, sums, column[..., None] * scale, step.activation)
+    y, out, through = _activated(
+        layer, sums, column[..., None] * scale, step.activation
+    )
     return y, out, lambda dy: back(*through(dy))
 
 
 def _activated(layer, a, unit, activation):
     """finish(rescale(a, m, s)), its scale, and its gradient; `unit` is that of a."""
-    m = layer.multiplier if len(layer.multiplier) == 1 else layer.multiplier[:, None, None]
+    m = (
+        layer.multiplier
+        if len(layer.multiplier) == 1
+        else layer.multiplier[:, None, None]
+    )
     r = _rescale(a, m, layer.shift)
     t = a * (m / 2.0**layer.shift)  # not rounded
     if activation in (None, "relu"):

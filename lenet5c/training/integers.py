@@ -478,12 +478,22 @@ class _Nodes:
     def add(
         self, kind: str, before: Shape, after: Shape, name: str, **rest: Any
     ) -> None:
-        node = {"kind": kind, "name": name, "input_shape": before}
-        node |= {"output_shape": after, "source": len(self.nodes), "other": -1}
-        node |= dict.fromkeys(("activation", "below", "below_other"))
-        node |= dict.fromkeys(("needs_other", "adds", "adds_other", "folds"), False)
-        node |= {"needs_dx": self.parameters > 0}
-        self.nodes.append(node | rest)
+        nothing = dict.fromkeys(("activation", "below", "below_other"))
+        never = dict.fromkeys(("needs_other", "adds", "adds_other", "folds"), False)
+        self.nodes.append(
+            {
+                "kind": kind,
+                "name": name,
+                "input_shape": before,
+                "output_shape": after,
+                "source": len(self.nodes),
+                "other": -1,
+                "needs_dx": self.parameters > 0,
+                **nothing,
+                **never,
+                **rest,
+            }
+        )
 
     def finish(
         self,

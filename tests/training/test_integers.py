@@ -334,9 +334,7 @@ def brute_unit(row, least, most):
 def test_units_have_nearly_the_least_squared_error(weights, count):
     bits, rng = Bits(weights), np.random.default_rng(count)
     rows = rng.normal(0, 2.0 ** rng.integers(-20, 20, (40, 1)), (40, count))
-    found = lenet5c.bits.rounded(
-        rows, np.zeros(40), 1.0, bits, together=False
-    )
+    found = lenet5c.bits.rounded(rows, np.zeros(40), 1.0, bits, together=False)
     loose = lenet5c.bits.MIN_WEIGHT_SCALE * found.units.max()
     errors = np.square(rows - found.weight * found.units[:, None]).sum(axis=1)
     for row, error, unit in zip(rows, errors, found.units, strict=True):
@@ -504,7 +502,11 @@ def test_other_bits_of_a_training_are_refused(known, wrong):
     ("layers", "options", "message"),
     [
         ([Dense(5), lenet5c.RadialBasis(10)], {}, "of the kind 'radial_basis'"),
-        ([Residual([Conv2d(1, 3, padding=1)]), Dense(10)], {}, "of the kind 'residual'"),
+        (
+            [Residual([Conv2d(1, 3, padding=1)]), Dense(10)],
+            {},
+            "of the kind 'residual'",
+        ),
         (
             [Dense(10), BatchNorm2d(), BatchNorm2d()],
             {},

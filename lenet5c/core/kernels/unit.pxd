@@ -70,7 +70,6 @@ cdef inline double best_unit(
     cdef double error = -1
     cdef Fit found
     cdef Py_ssize_t i
-    cdef int k
     for i in range(n):
         if w[i] > unit * most:
             unit = w[i] / most
@@ -81,13 +80,13 @@ cdef inline double best_unit(
     if unit == 0:
         return 0
     end = unit * end / (end - 0.5) * (1 - 1e-9)
-    for k in range(UNITS):
+    for _ in range(UNITS):
         found = fit_of(w, n, unit, least, most)
         if error < 0 or found.error < error:
             best = unit
             error = found.error
         unit *= 0.9170040432046712  # 2^(-1/8)
-    for k in range(CLOSER):
+    for _ in range(CLOSER):
         found = fit_of(w, n, best, least, most)
         if found.products > 0:
             best = min(end, found.products / found.squares)
