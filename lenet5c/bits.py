@@ -1,6 +1,6 @@
 """How few bits weights are rounded to, and how: for training and for integers alike."""
 
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -106,35 +106,52 @@ class Rounding:
     Attributes
     ----------
     bits : Bits
-    units : mapping of str to float
-        What one unit of the output stands for, by the last layer of a step; of those
-        steps whose activation does not decide it.
+    units : tuple of float
+        What one unit of the output stands for, of each step whose activation does not
+        decide it, in the order of the steps (docs/int8.md).
+
+    Examples
+    --------
+    >>> fresh = lenet5c.lenet5(activation="relu")
+    >>> history = fresh.fit(images, labels, epochs=1, quantize=lenet5c.Bits(4))
+    >>> fresh.rounding.bits, len(fresh.rounding.units)  # of C1, C3, C5 and F6
+    (Bits(weights=4, activations=8), 4)
     """
 
     bits: Bits
-    units: Mapping[str, float]
+    units: tuple[float, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As numbers and texts of JSON."""
+        """As numbers and texts of JSON, which `rounding_from_dict` reads.
+
+        Returns
+        -------
+        dict
+
+        Examples
+        --------
+        >>> from lenet5c.bits import Rounding
+        >>> Rounding(lenet5c.Bits("ternary"), (0.5,)).to_dict()
+        {'weights': 'ternary', 'activations': 8, 'units': [0.5]}
+        """
         return {
             "weights": self.bits.weights,
             "activations": self.bits.activations,
-            "units": dict(self.units),
+            "units": list(self.units),
         }
 
 
-def rounding_from_dict(found: Any, names: frozenset[str]) -> Rounding:
-    """What `Rounding.to_dict` made, of a network whose layers have these names; or a
-    ValueError or TypeError."""
+def rounding_from_dict(found: Any) -> Rounding:
+    """What `Rounding.to_dict` made; or a ValueError or TypeError."""
     keys = {"weights", "activations", "units"}
     if not isinstance(found, dict) or found.keys() != keys:
         raise ValueError(f"rounding: expected {sorted(keys)}, got {found!r:.80}")
     units = found["units"]
-    if not isinstance(units, dict) or not units.keys() <= names:
-        raise ValueError(f"units: expected them by names of layers, got {units!r:.80}")
-    largest = float(np.finfo(np.float32).max)
-    checked = {name: number("units", unit, 0, largest) for name, unit in units.items()}
-    if 0 in checked.values():
+    if not isinstance(units, list):
+        raise TypeError(f"units: expected a list, got {units!r:.80}")
+    above = math.nextafter(float(np.finfo(np.float32).max), math.inf)
+    checked = tuple(number("units", unit, 0, above) for unit in units)
+    if 0 in checked:
         raise ValueError(f"units: expected numbers above 0, got {units!r:.80}")
     return Rounding(Bits(found["weights"], found["activations"]), checked)
 

@@ -200,16 +200,18 @@ class QuantizedModel(Displayed):
         self.stage, self.trained_on = model.stage, model.trained_on
         self._float = model
         self.bits = bits
-        known = {} if rounding is None else rounding.units
         self.input_scale, table = pixel_table(model.stage)
         self.table, self.background = table[:256], int(table[256])
         self.layers: list[QuantizedLayer] = []
         scales = [self.input_scale]  # by map
         steps = steps_of(model.layers, model.input_shape)
         values = {**model.parameters, **model.buffers}
+        known: dict[str, float] = {}
+        if rounding is not None:
+            known = _units_by_step(steps, rounding)
 
         def unit_of(step: Step) -> float:
-            if step.last in known:
+            if known:
                 return known[step.last]
             return _largest_activation(model, step, pixels) / MAX_INT8
 
@@ -499,6 +501,16 @@ def unit_decided(step: Step, last: bool) -> bool:
     weighs = step.kind in ("conv", "scale", "subsample")
     by_table = is_raw(step, last) or step.activation in BY_TABLE
     return (weighs or step.kind == "add") and not by_table
+
+
+def _units_by_step(steps: Sequence[Step], rounding: Rounding) -> dict[str, float]:
+    names = [step.last for step in steps if unit_decided(step, step is steps[-1])]
+    if len(names) != len(rounding.units):
+        raise ValueError(
+            f"model: expected {len(names)} units in its rounding, those of "
+            f"{', '.join(names) or 'no step'}, got {len(rounding.units)}"
+        )
+    return dict(zip(names, rounding.units, strict=True))
 
 
 def is_raw(step: Step, last: bool) -> bool:

@@ -204,8 +204,7 @@ def _checked(
         lists = _checked_history(said.pop("history"))
     rounding = None
     if isinstance(said, dict) and "rounding" in said:
-        names = frozenset(str(layer.name) for layer, *_ in walk(layers, tuple(shape)))
-        rounding = rounding_from_dict(said.pop("rounding"), names)
+        rounding = rounding_from_dict(said.pop("rounding"))
     passes, data = fields("training", said, "passes", "data")
     return Contents(
         layers,

@@ -402,10 +402,7 @@ class IntegerNetwork:
                 scales.append(layer.scale)
                 if layer.weight is not None:
                     self._settle_layer(layer, scale)
-        return Rounding(
-            self.bits,
-            {name: float(self.units[at]) for name, at in self._place.items()},
-        )
+        return Rounding(self.bits, tuple(map(float, self.units)))
 
     def _settle_layer(self, layer: QuantizedLayer, scale: float) -> None:
         name, parameters = layer.step.name, self.model.parameters

@@ -157,6 +157,7 @@ def test_the_fingerprint_has_what_decides_the_weights():
         "clip_norm": 1.0,
         "accumulate": 1,
         "early_stopping": repr(EarlyStopping(3)),
+        "quantize": "None",
     }
 
 
