@@ -112,14 +112,12 @@ def _weighed(layer, x, scale, last):
     sums = np.rint(sums).astype(np.int64)
     if layer.multiplier is None:
         return sums, float(layer.units[0] * scale), back
-    y, out, through = _activated(
-        layer, sums, column[..., None] * scale, step.activation
-    )
+    y, out, through = _activated(layer, sums, step.activation)
     return y, out, lambda dy: back(*through(dy))
 
 
-def _activated(layer, a, unit, activation):
-    """finish(rescale(a, m, s)), its scale, and its gradient; `unit` is that of a."""
+def _activated(layer, a, activation):
+    """finish(rescale(a, m, s)), its scale, and its gradient."""
     m = (
         layer.multiplier
         if len(layer.multiplier) == 1
