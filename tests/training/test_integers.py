@@ -286,6 +286,9 @@ def test_what_is_validated_is_what_quantize_gives(known, weights):
     quantized = model.quantize(images[:2])
     right = (quantized.predict(images[200:]) == labels[200:]).mean()
     assert right == history.validation_accuracy[-1] > 0.9
+    logits = quantized.scores(images[200:]) * quantized.scale
+    loss = lenet5c.reference.softmax_cross_entropy(logits, labels[200:])
+    assert loss == pytest.approx(history.validation_loss[-1], rel=1e-5)
     assert quantized.bits == Bits(weights)
     small = quantized.layers[0].weight
     assert small.min() >= Bits(weights).least
@@ -350,6 +353,11 @@ def test_filters_of_nothing_and_together():
             rows, np.zeros(2), 0.5, Bits(weights), together=True
         )
         assert found.units[0] == found.units[1] > 0
+        far = lenet5c.bits.rounded(
+            rows, np.array([0.0, 1e9]), 0.5, Bits(weights), together=True
+        )
+        assert far.units[0] == far.units[1] > 10 * found.units[0] / 127
+        assert np.abs(far.bias).max() < 1 << 30
         assert found.weight[0].tolist() == [0, 0]
         nothing = lenet5c.bits.rounded(
             0 * rows, np.array([0.0, 3.0]), 0.5, Bits(weights), together=False
