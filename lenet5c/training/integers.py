@@ -12,6 +12,7 @@ arXiv:1806.08342, section 3.2.2, freezes them as well).
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,20 @@ from numpy.typing import NDArray
 from lenet5c._support.cores import core
 from lenet5c.bits import MAX_INT8, Bits, Rounding
 from lenet5c.data.augment import Augment
-from lenet5c.data.images import InputStage
 from lenet5c.deploy.int8 import BY_TABLE, QuantizedLayer
 from lenet5c.deploy.quantize import is_raw, layer_of, pixel_table, unit_decided
 from lenet5c.deploy.steps import Step, steps_of
 from lenet5c.graph import fold
 from lenet5c.interfaces import Evaluation, Trainable, evaluation_of
-from lenet5c.layers import BatchNorm2d, Conv2d, Dense, Layer, Residual, walk
+from lenet5c.layers import (
+    BatchNorm2d,
+    Conv2d,
+    Dense,
+    Layer,
+    RadialBasis,
+    Residual,
+    walk,
+)
 from lenet5c.layers.base import Shape
 from lenet5c.parameters import Parameters, tensor_shapes, views_of
 
@@ -38,13 +46,14 @@ CALIBRATION_IMAGES = 1000
 IMAGES_A_CALL = 4096
 CROSS_ENTROPY = (0, math.inf)
 HIGH = 1 << 16  # of a multiplier, core/kinds/finish.pxd
-REFUSED = ("radial_basis",)
+NUMBERS_AT_ONCE = 1 << 22  # of maps, 16 MiB
+MAX_COPIED = 1 << 24  # bytes of images that are copied at a time
 
 
 def check_integers(model: Trainable) -> None:
     """Refuse what integers, or their training, do not have; by name."""
     for layer, *_ in walk(model.layers, model.input_shape):
-        if layer.kind in REFUSED or isinstance(layer, Residual):
+        if isinstance(layer, (RadialBasis, Residual)):
             raise ValueError(
                 "quantize: expected layers that are trained as integers, got "
                 f"{layer.name} of the kind {layer.kind!r}"
@@ -225,27 +234,25 @@ class IntegerNetwork:
         layer = self.layers[number]
         assert layer.units is not None
         filters = step.output_shape[0]
-        sums = self._run(self._sample, threads, self._ops[number])
-        sums = sums.reshape(len(sums), filters, -1)
-        ends = sums.max(axis=(0, 2))
-        if step.activation != "relu":
-            ends = np.maximum(ends, -sums.min(axis=(0, 2)))
+        size = math.prod(step.output_shape)
+        at_once = max(1, NUMBERS_AT_ONCE // size)
+        ends = np.zeros(filters)
+        for start in range(0, len(self._sample), at_once):
+            part = self._sample[start : start + at_once]
+            sums = np.empty((len(part), size), np.float32)
+            ops = self._ops[number]
+            self._network.forward(self._state, part, self._stage, sums, threads, ops)
+            of_filter = sums.reshape(len(part), filters, -1)
+            np.maximum(ends, of_filter.max(axis=(0, 2)), out=ends)
+            if step.activation != "relu":
+                np.maximum(ends, -of_filter.min(axis=(0, 2)), out=ends)
         return float((ends * (layer.units * scales[step.sources[0]])).max())
-
-    def _run(self, pixels: NDArray[Any], threads: int, ops: int = -1) -> Vector:
-        """What the first ops make of these images; -1 for the logits."""
-        if ops < 0:
-            size = self.model.class_count
-        else:
-            shapes = [s.output_shape for s in self.steps]
-            size = math.prod(shapes[self._ops.index(ops)])
-        y = np.empty((len(pixels), size), np.float32)
-        self._network.forward(self._state, pixels, self._stage, y, threads, ops)
-        return y
 
     def logits(self, pixels: NDArray[Any], threads: int) -> Vector:
         """(N, classes): the scores of the network in integers, times their unit."""
-        return self._run(pixels, threads)
+        y = np.empty((len(pixels), self.model.class_count), np.float32)
+        self._network.forward(self._state, pixels, self._stage, y, threads)
+        return y
 
     def evaluate_at(
         self,
@@ -257,8 +264,9 @@ class IntegerNetwork:
         """As `Model.evaluate_at`, of the integers of the weights as they are now."""
         self.round()
         return evaluation_of(
-            lambda part: self._run(part, threads),
-            *(pixels, codes, indices, self.model.classes, IMAGES_A_CALL),
+            lambda part: self.logits(part, threads),
+            *(pixels, codes, indices, self.model.classes),
+            step=max(1, min(IMAGES_A_CALL, MAX_COPIED // pixels[0].nbytes)),
         )
 
     def loss_of_batch(
@@ -305,17 +313,9 @@ class IntegerNetwork:
         return found
 
     def _augment(self, augment: Augment) -> tuple[float, ...]:
-        return augment.for_core(self._stage_seen())
-
-    def _stage_seen(self) -> InputStage:
-        """The stage whose numbers are units of the input."""
-        stage = self.model.stage
-        return InputStage(
-            stage.mean,
-            stage.deviation * self.input_scale,
-            stage.background / self.input_scale,
-            stage.pixels,
-        )
+        """As the core wants it, with noise in units of the input."""
+        deviation = self.model.stage.deviation * self.input_scale
+        return augment.for_core(replace(self.model.stage, deviation=deviation))
 
     def _straight_through(self, gradient: Vector) -> None:
         """Write the gradient of the model's parameters: that of their integers, as if
