@@ -45,7 +45,7 @@ else:
     CORES = {"baseline": []}
 
 # What the cores are made of beside core/network.pyx.
-HEADERS = [f"csrc/{name}.h" for name in ("elementary", "lanes", "threads")]
+HEADERS = [f"csrc/{name}.h" for name in ("elementary", "lanes", "team")]
 PARTS = sorted(Path("lenet5c/core").rglob("*.pxd"))
 
 WANTED = os.environ.get("LENET5C_CORES")
@@ -154,7 +154,7 @@ def core(name, flags, source):
         depends=[
             "csrc/elementary.h",
             "csrc/lanes.h",
-            "csrc/threads.h",
+            "csrc/team.h",
             source,
             *map(str, PARTS),
         ],
@@ -192,7 +192,7 @@ def extensions():
     ]
     embed.sources.append("csrc/lenet5c.c")
     embed.depends += [
-        f"csrc/{name}.h" for name in ("lenet5c", "lenet5c_api", "elementary", "threads")
+        f"csrc/{name}.h" for name in ("lenet5c", "lenet5c_api", "elementary", "team")
     ]
     embed.depends += sorted(map(str, Path("csrc/runtime").iterdir()))
     embed.include_dirs = ["csrc"]

@@ -6,7 +6,7 @@ Alone and beside a busy loop on each CPU, LeNet-5 trains in processes of their o
 one thread, as it is, and with OMP_WAIT_POLICY=passive, with which libgomp's threads
 never spin. Images a second, medians over rounds in turns. Our own threads take no
 notice of that policy; --other measures another build too, such as one from before
-csrc/threads.h, where it decides.
+csrc/team.h, where it decides.
 """
 
 import argparse

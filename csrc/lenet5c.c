@@ -13,6 +13,10 @@
  *     CP FP    channels rounded up to whole registers
  *     HCW HWC  layouts of a map: a row of each channel, or all CP channels of a pixel
  */
+#ifdef __cplusplus
+#error "lenet5c.c is C: compile it with a C compiler, or after -x c, and link it"
+#else
+
 #include "lenet5c.h"
 
 #include <float.h>
@@ -61,3 +65,4 @@
 #include "runtime/open.h"
 #include "runtime/predict.h"
 #include "runtime/api.h"
+#endif

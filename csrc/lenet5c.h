@@ -5,13 +5,13 @@
  *     if (code) return puts(lenet5c_strerror(code)), 1;
  *     void *workspace = malloc(lenet5c_workspace_size(model));
  *     lenet5c_layout layout = {.count = 1, .height = 28, .width = 28};
- *     int class;
- *     code = lenet5c_predict_u8(model, workspace, pixels, &layout, &class, NULL, NULL);
- *     if (!code) puts(lenet5c_class_name(model, class));
+ *     int found;
+ *     code = lenet5c_predict_u8(model, workspace, pixels, &layout, &found, NULL, NULL);
+ *     if (!code) puts(lenet5c_class_name(model, found));
  *
- * Compile lenet5c.c together with your program (-O2 is enough) and link nothing else. With
- * -DLENET5C_BARE neither files nor malloc are used: lenet5c_open, lenet5c_open_memory and
- * lenet5c_close are left out.
+ * Compile lenet5c.c, as C, together with your program (-O2 is enough) and link nothing
+ * else. With -DLENET5C_BARE neither files nor malloc are used: lenet5c_open,
+ * lenet5c_open_memory and lenet5c_close are left out.
  *
  * A model does not change once it is open: any number of threads may use it at the same
  * time, each with a workspace of its own. Nothing is allocated after opening. All functions

@@ -2,7 +2,7 @@
  *
  *     const lenet5c_api *api = lenet5c_import();
  *     if (!api) return NULL;
- *     api->predict_u8(model, workspace, pixels, &layout, &class, NULL, NULL);
+ *     api->predict_u8(model, workspace, pixels, &layout, &found, NULL, NULL);
  *
  * `model` comes from api->open, or from `address` of a `model.predictor()`; `trainer` from
  * `address` of a `model.trainer(...)`. But for lenet5c_import nothing needs the GIL.

@@ -483,7 +483,8 @@ class Model(Displayed):
             If `checkpoint` or `log` cannot be written, or another training writes to
             `checkpoint`; as well before anything changes.
         RankError
-            If another process of `comm` fails, or says nothing for 20 seconds.
+            If another process of `comm` fails, says nothing for 20 seconds, or does not
+            come within 300.
         TrainingError
             If the loss stops being finite.
 

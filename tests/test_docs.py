@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from types import ModuleType
 
@@ -59,34 +60,91 @@ def test_the_snippets_of_a_page_run(page, tmp_path):
     assert done.returncode == 0, f"line numbers are those of the page: {done.stderr}"
 
 
+def blocks(language: str, start: str = "") -> list[str]:
+    """Those of docs/embedding.md after the line `start`, to the next heading."""
+    page = (DOCS / "embedding.md").read_text("utf-8")
+    part = re.split(r"^#+ ", page.partition(f"{start}\n")[2], flags=re.M)[0]
+    text = part if start else page
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
 def c_programs() -> list[str]:
     """The whole programs in docs/embedding.md."""
-    page = (DOCS / "embedding.md").read_text("utf-8")
-    blocks = re.findall(r"^```c\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    return [block for block in blocks if "int main(" in block]
+    return [block for block in blocks("c") if "int main(" in block]
 
 
-@pytest.mark.parametrize("number", range(2))
-def test_the_c_programs_of_embedding_run(number, tmp_path, images, labels):
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if compiler is None:
-        pytest.skip("needs a C compiler")
+@pytest.fixture
+def black(images, labels) -> tuple[str, str]:
+    """What `digits.lenet5c`, which is there, makes of a black image: label, share."""
     model = lenet5c.lenet5()
     model.fit(images, labels, epochs=4, batch_size=4, threads=1)
     model.save("digits.lenet5c")
+    image = np.zeros((1, 28, 28), np.uint8)
+    label = str(model.predict(image).item())
+    return label, f"{label} {model.predict_proba(image).max():.3f}"
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_the_c_programs_of_embedding_run(number, tmp_path, black):
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    if compiler is None:
+        pytest.skip("needs a C compiler")
     program = c_programs()[number]
     Path("program.c").write_text(program, "utf-8")
     source = Path(lenet5c.get_include(), "lenet5c.c")
     flags = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{source.parent}"]
+    flags.append("-DLENET5C_PORTABLE")  # compiled in a fifth of the time
     command = [compiler, *flags, "program.c", source, "-o", "program"]
     subprocess.run(command, check=True, timeout=240)
     done = subprocess.run(["./program"], capture_output=True, text=True, timeout=60)
-    black = np.zeros((1, 28, 28), np.uint8)
-    label = str(model.predict(black).item())
-    said = f"{label} {model.predict_proba(black).max():.3f}"
+    label, said = black
     expected = [[label], ["28 x 28 pixels, 10 classes, ISA", said, said]][number]
     answer = re.sub("classes, .*", "classes, ISA", done.stdout)
     assert (answer.splitlines(), done.returncode) == (expected, 0)
+
+
+@pytest.mark.parametrize(
+    ("section", "tools", "program"),
+    [
+        ("## C and C++", "cc", "program"),
+        ("### C++", "g++", "program"),
+        ("### CMake", "cmake c++", "build/program"),
+        ("### pkg-config", "cc pkg-config", "program"),
+        ("### Meson", "cc meson ninja pkg-config", "build/program"),
+    ],
+)
+def test_the_commands_of_embedding_build_programs(
+    section, tools, program, black, monkeypatch
+):
+    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
+    compilers = Path("compilers")
+    compilers.mkdir()
+    for tool in [*tools.split(), "lenet5c"]:
+        found = shutil.which(tool, path=path)
+        if found is None:
+            pytest.skip(f"needs {tool}")
+    for name in ("cc", "c++", "g++"):  # for one instruction set: it is quick
+        if found := shutil.which(name):
+            wrapper = compilers / name
+            wrapper.write_text(f'#!/bin/sh\nexec {found} "$@" -DLENET5C_SCALAR\n')
+            wrapper.chmod(0o755)
+    Path("program.c").write_text(c_programs()[0], "utf-8")
+    Path("program.cpp").write_text(*blocks("cpp"))
+    for language, file in (("cmake", "CMakeLists.txt"), ("meson", "meson.build")):
+        Path(file).write_text(*blocks(language))
+    commands = "".join(blocks("sh", section))
+    for name in ("CC", "CXX", "CFLAGS", "CXXFLAGS"):
+        monkeypatch.delenv(name, raising=False)
+    path = os.pathsep.join([str(compilers.resolve()), path])
+    done = subprocess.run(
+        ["bash", "-ec", f"{commands}./{program}"],
+        env=python_environment() | {"PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == black[0]
 
 
 def test_embedding_shows_each_function_of_the_header():

@@ -1,7 +1,10 @@
 /* The input stage: which pixels a network takes, and how they become its first map. */
 
 /* Whether a float can hold it. */
-static int is_float(double value) { return value >= -FLT_MAX && value <= FLT_MAX; }
+static int is_float(double value)
+{
+    return value >= -(double)FLT_MAX && value <= (double)FLT_MAX;
+}
 
 /* `pixels` of the input stage: "bytes" where the network was trained on bytes, the range of
  * the floats that it was trained on, or null where nobody knows; 0 for anything else. */
@@ -28,8 +31,8 @@ static int plan_pixels(lenet5c_model *m, struct text t, double deviation)
         range[0] = 0;
         range[1] = 1;
     }
-    m->least = range[0] - width < -FLT_MAX ? -FLT_MAX : (float)(range[0] - width);
-    m->most = range[1] + width > FLT_MAX ? FLT_MAX : (float)(range[1] + width);
+    m->least = range[0] - width < -(double)FLT_MAX ? -FLT_MAX : (float)(range[0] - width);
+    m->most = range[1] + width > (double)FLT_MAX ? FLT_MAX : (float)(range[1] + width);
     return 1;
 }
 

@@ -95,7 +95,7 @@ def resolve_threads(threads: int | None = None) -> int:
         If `threads` is not a positive whole number.
     """
     if threads is None:
-        limit, cpus = int(core.max_threads()), min(_usable_cpus(), _quota())
+        limit, cpus = int(core.max_threads()), min(len(usable_cpus()), cpu_quota())
         if limit >= cpus and _is_worker() and "OMP_NUM_THREADS" not in os.environ:
             return 1
         callers = len(_sharing | {threading.get_ident()})
@@ -109,13 +109,14 @@ def _is_worker() -> bool:
     return process is not None and process.parent_process() is not None
 
 
-def _usable_cpus() -> int:
+def usable_cpus() -> set[int]:
+    """The CPUs that the process may run on, by number."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
 
 
-def _quota(path: str | os.PathLike[str] = "/sys/fs/cgroup/cpu.max") -> int:
+def cpu_quota(path: str | os.PathLike[str] = "/sys/fs/cgroup/cpu.max") -> int:
     """CPUs that the control group pays for, rounded up; many where there is no limit.
 
     The file holds "max 100000" or "150000 100000" (quota and period in microseconds),

@@ -69,6 +69,7 @@ RECORDED = {
 }
 SLOWEST = 4
 MOST_THREADS = 4  # a batch of 64 images is four blocks
+ANSWER = "lenet5c selftest: "  # begins the child's lines
 
 # The child imports from where the parent does, whatever folder it runs in.
 CHILD = """
@@ -130,6 +131,7 @@ def _of_core(name: str, checks: Sequence[str]) -> Iterator[Result]:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
+                errors="replace",
             ) as child,
         ):
             try:
@@ -145,17 +147,20 @@ def _of_core(name: str, checks: Sequence[str]) -> Iterator[Result]:
                         said = _end_of(child.returncode, seconds, errors.read())
                         yield Result(check, name, compared, FAILED, said, seconds)
                         break
-                    yield Result(check, name, compared, **json.loads(line))
+                    answer = json.loads(line.removeprefix(ANSWER))
+                    yield Result(check, name, compared, **answer)
             finally:
                 child.kill()
 
 
 def _answer(child: subprocess.Popen[str]) -> str:
-    """The next line, or nothing from a child that ends or is killed."""
+    """The next result, or nothing from a child that ends or is killed. Others may print
+    there as well, such as a sitecustomize of the machine's."""
     timer = threading.Timer(HANG, child.kill)
     timer.start()
     try:
-        return child.stdout.readline() if child.stdout else ""
+        lines = iter(child.stdout.readline if child.stdout else str, "")
+        return next((line for line in lines if line.startswith(ANSWER)), "")
     finally:
         timer.cancel()
 
@@ -171,7 +176,8 @@ def _end_of(code: int, seconds: float, errors: str) -> str:
 
 
 def run_as_child(names: str) -> None:
-    """Do the child's part of `results`: write each one to stdout, a line of JSON.
+    """Do the child's part of `results`: write each one to stdout, a line of JSON
+    after `ANSWER`.
 
     Parameters
     ----------
@@ -192,7 +198,7 @@ def run_as_child(names: str) -> None:
             result, message = FAILED, f"{type(error).__name__}: {said}"
         seconds = time.perf_counter() - started
         line = {"result": result, "message": message, "seconds": seconds}
-        print(json.dumps(line), flush=True)
+        print(f"\n{ANSWER}{json.dumps(line)}", flush=True)
 
 
 def _runtime() -> str:

@@ -18,7 +18,8 @@ FIRST_WORD = 1.0  # seconds: what fails in all processes, rank 0 says for them
 @contextmanager
 def all_ranks(debug: bool) -> Iterator[Any]:
     """MPI's communicator of all processes, of which rank 0 alone writes on stdout and
-    stderr. An error ends them all: it is said with the rank's number.
+    stderr. An error ends them all: it is said with the rank's number. Ctrl-C in one is
+    Ctrl-C in all.
 
     Raises
     ------
@@ -44,6 +45,8 @@ def all_ranks(debug: bool) -> Iterator[Any]:
     except Exception as error:
         if comm.Get_size() == 1:
             raise
+        if isinstance(error, RankError) and error.interrupted:
+            raise KeyboardInterrupt from error  # the others end by themselves
         if rank > 0 and not isinstance(error, RankError):
             time.sleep(FIRST_WORD)
         if debug:

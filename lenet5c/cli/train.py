@@ -23,6 +23,7 @@ from lenet5c.report.history import History
 from lenet5c.training.loop import TrainingError
 from lenet5c.training.optimizers import OPTIMIZERS
 from lenet5c.training.options import OPTIONS, add_flags, flags_given
+from lenet5c.training.ranks import RankError
 
 NAME = "train"
 SUMMARY = "Train a network, test it, and write the model to a file."
@@ -130,8 +131,9 @@ def _run(args: argparse.Namespace, comm: Any) -> int:
     with ProgressBar() as bar:
         try:
             history = _fit(settings, model, data, bar, output, comm)
-        except KeyboardInterrupt:
-            if bar.last is None or (comm and comm.Get_rank()):
+        except (KeyboardInterrupt, RankError) as error:
+            interrupted = isinstance(error, KeyboardInterrupt) or error.interrupted
+            if not interrupted or bar.last is None or (comm and comm.Get_rank()):
                 raise
             unfinished = output.with_name(output.name + UNFINISHED)
             model.save(unfinished)

@@ -1,4 +1,4 @@
-"""What csrc/threads.h offers: threads that share the tasks of loops.
+"""What csrc/team.h offers: threads that share the tasks of loops.
 
     cdef Team *team = take_team(threads)
     run(team, watch, next_loop, &job)  # several loops, one after the other
@@ -12,7 +12,7 @@ cdef extern from "Python.h":
     # What a handler raises stays raised in its thread; cpython.exc would look at it.
     int check_signals "PyErr_CheckSignals"() noexcept
 
-cdef extern from "threads.h" nogil:
+cdef extern from "team.h" nogil:
     ctypedef struct Team "lenet5c_team"
     ctypedef void (*Work "lenet5c_task")(const void *job, int number) noexcept nogil
     # Sets the work of the next loop; how many tasks it has, or -1 after the last loop.

@@ -1,7 +1,6 @@
 """fit(): epochs and batches. It is given the model and imports none of it."""
 
 import math
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -282,7 +281,7 @@ class _Run:
         threads = resolve_threads(self.options.threads)
         if self.ranks is None or self.options.threads is not None:
             return threads
-        return max(1, min(threads, (os.cpu_count() or 1) // self.ranks.neighbours))
+        return min(threads, self.ranks.share)
 
     def _most_together(self) -> int:
         """How many batches one call takes at the most: several where they are so small

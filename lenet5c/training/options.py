@@ -175,10 +175,22 @@ def _checkpoint(name: str, value: Any) -> "Checkpoint | None":
 
 
 def _comm(name: str, value: Any) -> Any:
-    if value is not None and not hasattr(value, "Get_rank"):
+    if value is None:
+        return None
+    if not hasattr(value, "Get_rank") or isinstance(value, type):
         raise TypeError(
             f"{name}: expected an mpi4py communicator, as MPI.COMM_WORLD, or None, got "
             f"{value!r}"
+        )
+    if not value:
+        raise ValueError(
+            f"{name}: expected a communicator of which this process is one, got "
+            "MPI.COMM_NULL"
+        )
+    if value.Is_inter():
+        raise ValueError(
+            f"{name}: expected a communicator of one group of processes, got one "
+            "between two groups (its Merge() makes one of them)"
         )
     return value
 

@@ -15,6 +15,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 
+from lenet5c._support.threads import cpu_quota, usable_cpus
+
 __all__ = ["RankError"]
 
 Found = TypeVar("Found")
@@ -23,6 +25,7 @@ TAG = 18_000  # of messages; the one after it is of signs of life
 TRAININGS = 1000  # before a tag comes again
 SIGN_SECONDS = 4.0  # between two signs of life
 SILENCE = 20.0  # seconds after which a rank is given up
+COMING = 300.0  # and one that has not come to the training: it may read data elsewhere
 SPIN_SECONDS = 1e-3  # to wait without sleep: longer than ranks differ in a step
 FAREWELL = 1.0  # seconds to take what is on its way after an error
 LOOKS = 64  # between two looks for signs of life
@@ -31,12 +34,19 @@ LOOKS = 64  # between two looks for signs of life
 class RankError(RuntimeError):
     """Another process of the training has failed, or says nothing any more.
 
+    Attributes
+    ----------
+    interrupted : bool
+        Whether Ctrl-C is what ended the other process.
+
     Examples
     --------
     >>> error = lenet5c.RankError("rank 1 has said nothing for 20 s")
-    >>> isinstance(error, RuntimeError)
-    True
+    >>> isinstance(error, RuntimeError), error.interrupted
+    (True, False)
     """
+
+    interrupted = False
 
 
 class Ranks:
@@ -65,9 +75,9 @@ class Ranks:
         self._number = self._count()  # the same in all: no message is of another one
         self._tag = TAG + 2 * (self._number % TRAININGS)
         self._names: Sequence[str] = ["not heard of yet"] * self.size
-        self.neighbours = 1  # processes on this machine
+        self.share = 1  # of the CPUs, among the processes on this machine
         self._listened = time.monotonic()
-        self._heard = dict.fromkeys(self._others, self._listened)
+        self._heard: dict[int, float] = {}  # when; of none until all have come
         self._failed: set[int] = set()  # ranks that have said so
         self._quiet: set[int] = set()  # ranks that cannot show life
         self._wire = bytearray()
@@ -89,12 +99,15 @@ class Ranks:
         try:
             if speaks:
                 self._life.start()
-            told = self._tell_all((os.getpid(), node, speaks))
+            told = self._tell_all((os.getpid(), node, speaks, usable_cpus()))
         except BaseException as error:
             self.__exit__(type(error), error, None)
             raise
-        self._names = [f"process {process} on {its}" for process, its, _ in told]
-        self.neighbours = sum(its == node for _, its, _ in told)
+        self._heard = dict.fromkeys(self._others, time.monotonic())
+        self._names = [f"process {process} on {its}" for process, its, *_ in told]
+        cpus = [its_cpus for _, its, _, its_cpus in told if its == node]
+        usable = min(len(set().union(*cpus)), cpu_quota())
+        self.share = max(1, usable // len(cpus))
         self._quiet = {rank for rank in self._others if not told[rank][2]}
         return self
 
@@ -108,7 +121,11 @@ class Ranks:
         if self._life.is_alive():  # it must not speak when MPI has ended
             self._life.join()
         if error is not None:
-            self._sign(f"{type(error).__name__}: {error}")
+            said = f"{type(error).__name__}: {error}".removesuffix(": ")
+            interrupted = isinstance(error, KeyboardInterrupt)
+            if isinstance(error, RankError):
+                interrupted = error.interrupted
+            self._sign((said, interrupted))
             self._take_the_rest()
 
     def _take_the_rest(self) -> None:
@@ -244,7 +261,7 @@ class Ranks:
         while not self._over.wait(SIGN_SECONDS):
             self._sign(None)
 
-    def _sign(self, failed: str | None) -> None:
+    def _sign(self, failed: tuple[str, bool] | None) -> None:
         self._say(failed, self._others, sign=1)
 
     def _hear(self) -> None:
@@ -256,7 +273,10 @@ class Ranks:
                 self._heard[rank] = self._listened
                 if failed is not None and number == self._number:
                     self._failed.add(rank)
-                    raise RankError(f"rank {rank} ({self._names[rank]}): {failed}")
+                    said, interrupted = failed
+                    error = RankError(f"rank {rank} ({self._names[rank]}): {said}")
+                    error.interrupted = interrupted
+                    raise error
 
     def _wait(self, missing: Callable[[], list[int]]) -> None:
         """Wait until there are no ranks missing."""
@@ -266,25 +286,26 @@ class Ranks:
             self._hear()
         while ranks := missing():
             looks += 1
-            now = time.monotonic()
-            if now - began > SPIN_SECONDS:
+            if time.monotonic() - began > SPIN_SECONDS:
                 time.sleep(5e-5)
             if looks % LOOKS:
                 continue
+            now = time.monotonic()
+            if now - self._listened > SIGN_SECONDS:  # it was stopped itself, and so
+                began = now  # may the others have been: they have to be heard anew
             self._hear()
+            most = SILENCE if self._heard else COMING
             silent = [
-                rank
+                f"rank {rank} ({self._names[rank]})"
                 for rank in ranks
-                if now - max(began, self._heard[rank]) > SILENCE
+                if now - max(began, self._heard.get(rank, began)) > most
                 and rank not in self._quiet
             ]
             if silent:
-                raise RankError(
-                    " and ".join(
-                        f"rank {rank} ({self._names[rank]})" for rank in silent
-                    )
-                    + f" said nothing for {SILENCE:g} s: stopped, or cut off"
-                )
+                said = f"said nothing for {SILENCE:g} s: stopped, or cut off"
+                if not self._heard:
+                    said = f"did not come to the training in {COMING:g} s"
+                raise RankError(f"{' and '.join(silent)} {said}")
 
 
 def _as_sent(error: Exception) -> Exception:

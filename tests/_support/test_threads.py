@@ -21,8 +21,8 @@ needs_affinity = pytest.mark.skipif(
 @pytest.fixture
 def large_machine(monkeypatch):
     """64 CPUs and no quota, so that other limits show."""
-    monkeypatch.setattr(threads, "_usable_cpus", lambda: 64)
-    monkeypatch.setattr(threads, "_quota", lambda: 1024)
+    monkeypatch.setattr(threads, "usable_cpus", lambda: set(range(64)))
+    monkeypatch.setattr(threads, "cpu_quota", lambda: 1024)
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 1024, np.int64(3), np.uint8(4)])
@@ -60,8 +60,8 @@ def test_none_honours_a_limit_set_by_threadpoolctl(large_machine, limit):
 def test_none_honours_omp_num_threads(run_python):
     code = """
 from lenet5c._support import threads
-threads._usable_cpus = lambda: 64
-threads._quota = lambda: 1024
+threads.usable_cpus = lambda: set(range(64))
+threads.cpu_quota = lambda: 1024
 print(threads.resolve_threads())
 """
     assert run_python(code, OMP_NUM_THREADS="5").stdout == "5\n"
@@ -74,7 +74,7 @@ def test_none_honours_affinity_set_after_import(run_python):
     code = """
 import os
 from lenet5c._support import threads
-threads._quota = lambda: 1024
+threads.cpu_quota = lambda: 1024
 print(threads.resolve_threads() == len(os.sched_getaffinity(0)))
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 print(threads.resolve_threads())
@@ -83,12 +83,10 @@ print(threads.resolve_threads())
 
 
 def test_none_takes_the_smallest_of_the_limits(monkeypatch):
-    limits = {"_usable_cpus": 8, "_quota": 8}
     monkeypatch.setattr(core, "max_threads", lambda: 8, raising=True)
-    for smallest in limits:
-        for name, limit in limits.items():
-            value = 3 if name == smallest else limit
-            monkeypatch.setattr(threads, name, lambda value=value: value)
+    for cpus, quota in (8, 3), (3, 8):
+        monkeypatch.setattr(threads, "usable_cpus", lambda n=cpus: set(range(n)))
+        monkeypatch.setattr(threads, "cpu_quota", lambda n=quota: n)
         assert resolve_threads() == 3
     monkeypatch.setattr(core, "max_threads", lambda: 2)
     assert resolve_threads() == 2
@@ -115,14 +113,14 @@ def test_none_takes_the_smallest_of_the_limits(monkeypatch):
 def test_the_quota_of_a_control_group_is_rounded_up(tmp_path, text, cpus):
     path = tmp_path / "cpu.max"
     path.write_text(text)
-    assert threads._quota(path) == cpus
+    assert threads.cpu_quota(path) == cpus
 
 
 def test_a_missing_or_unreadable_quota_is_no_limit(tmp_path):
-    assert threads._quota(tmp_path / "missing") == 1024
-    assert threads._quota(tmp_path) == 1024
+    assert threads.cpu_quota(tmp_path / "missing") == 1024
+    assert threads.cpu_quota(tmp_path) == 1024
     (tmp_path / "cpu.max").write_bytes(b"\xff\xfe\x00")
-    assert threads._quota(tmp_path / "cpu.max") == 1024
+    assert threads.cpu_quota(tmp_path / "cpu.max") == 1024
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="control groups are Linux's")
@@ -133,8 +131,8 @@ def test_none_is_within_the_affinity():
 @pytest.fixture
 def eight(monkeypatch):
     """8 CPUs, and no limit of OpenMP's below them."""
-    monkeypatch.setattr(threads, "_usable_cpus", lambda: 8)
-    monkeypatch.setattr(threads, "_quota", lambda: 1024)
+    monkeypatch.setattr(threads, "usable_cpus", lambda: set(range(8)))
+    monkeypatch.setattr(threads, "cpu_quota", lambda: 1024)
     monkeypatch.setattr(core, "max_threads", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
@@ -205,7 +203,7 @@ import multiprocessing, sys
 from lenet5c._support import threads
 from lenet5c._support.cores import core
 
-threads._usable_cpus = threads._quota = lambda: 8
+threads.usable_cpus = lambda: set(range(8))
 core.max_threads = lambda: int(sys.argv[1]) if len(sys.argv) > 1 else 8
 if __name__ == "__main__":
     with multiprocessing.get_context("fork").Pool(1) as pool:

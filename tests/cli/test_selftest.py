@@ -84,6 +84,15 @@ def test_the_table_has_a_row_for_each_check(monkeypatch, capsys):
     assert err == f"int8 ({isa}): ok\n"
 
 
+def test_what_others_print_is_no_result(some):
+    fault = """
+import os
+os.write(1, b"a sitecustomize says {\\n \\xff without an end")
+"""
+    code, rows = some(["int8"], fault)
+    assert (code, rows["int8"]["result"]) == (0, "ok")
+
+
 # A class of Python's in place of the compiled network
 NETWORK = """
 from lenet5c._support.cores import core

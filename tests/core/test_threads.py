@@ -1,6 +1,6 @@
 """Threads that share loops: the same bits, no task lost or done twice, no hang.
 
-threads.c is the stress of csrc/threads.h by itself, where a compiler is there.
+threads.c is the stress of csrc/team.h by itself, where a compiler is there.
 """
 
 import shutil

@@ -3,7 +3,7 @@
  *
  *     cc -O1 -pthread -Icsrc tests/core/threads.c -o threads && ./threads [loops]
  */
-#include "threads.h"
+#include "team.h"
 
 #include <stdio.h>
 #include <unistd.h>

@@ -1543,6 +1543,27 @@ def test_files_good_and_bad_under_sanitizers(folder: Path, tiny: bytes) -> None:
     run(program, *(f"{number}.file" for number in range(len(files))))
 
 
+def test_a_cpp_compiler_is_told_that_it_is_c_and_no_more():
+    cpp = shutil.which("g++")
+    if cpp is None:
+        pytest.skip("needs g++")
+    done = run(cpp, "-fsyntax-only", SOURCE, check=False)
+    assert done.returncode != 0
+    (error,) = (line for line in done.stderr.splitlines() if " error: " in line)
+    assert "lenet5c.c is C" in error
+
+
+def test_no_header_hides_one_of_the_standard_library():
+    """The folder is given to compilers by -I, which is searched before their own."""
+    standard = """assert complex ctype errno fenv float inttypes iso646 limits locale
+        math setjmp signal stdalign stdarg stdatomic stdbit stdbool stdckdint stddef
+        stdint stdio stdlib stdnoreturn string tgmath threads time uchar wchar wctype
+        poll pthread sched semaphore unistd"""
+    found = {path.stem for path in SOURCE.parent.glob("*.h")}
+    assert "lenet5c" in found
+    assert not found & set(standard.split())
+
+
 def write_seeds(folder: Path) -> None:
     """Small models, of which no two have the same layers."""
     folder.mkdir(exist_ok=True)

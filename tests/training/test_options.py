@@ -89,8 +89,8 @@ def test_fit_passes_every_option_on(monkeypatch):
         "checkpoint": lenet5c.Checkpoint("folder"),
         "resume": True,
         "log": "run.jsonl",
-        "comm": SimpleNamespace(Get_rank=lambda: 0),
         "quantize": lenet5c.Bits(4),
+        "comm": SimpleNamespace(Get_rank=lambda: 0, Is_inter=lambda: False),
     }
     monkeypatch.setattr(loop, "fit", lambda *arguments: arguments)
     model = lenet5c.mlp()

@@ -31,6 +31,13 @@ def started(count: int, *arguments: object) -> Iterator[subprocess.Popen[str]]:
     environment = python_environment()
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     environment["STARTED_BY"] = str(os.getpid())
+    # Open MPI starts no more processes than CPUs, and none for root, unless told to
+    environment["PRTE_MCA_rmaps_default_mapping_policy"] = ":oversubscribe"
+    environment["OMPI_MCA_rmaps_base_oversubscribe"] = "1"
+    for name in ("OMPI", "PRTE"):
+        environment |= {
+            f"{name}_ALLOW_RUN_AS_ROOT{end}": "1" for end in ("", "_CONFIRM")
+        }
     process = subprocess.Popen(
         [MPIEXEC, "-n", str(count), sys.executable, *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -61,7 +68,7 @@ def ranks_running() -> list[int]:
         with suppress(OSError):
             environment = (entry / "environ").read_bytes()
             program = (entry / "cmdline").read_bytes().partition(b"\0")[0].decode()
-            rank = re.search(rb"\0PMI_RANK=(\d+)\0", environment)
+            rank = re.search(rb"\0(?:PMI|OMPI_COMM_WORLD)_RANK=(\d+)\0", environment)
             ours = f"STARTED_BY={os.getpid()}\0".encode() in environment
             if rank and ours and program == sys.executable:
                 found[int(rank[1])] = int(entry.name)
@@ -227,12 +234,21 @@ def test_what_fails_in_one_rank_is_said_in_the_others():
     assert out.count("the disk is full") == 3
 
 
-def test_processes_of_one_machine_share_its_cpus():
+@pytest.mark.parametrize(
+    ("cpus", "quota", "share"),
+    [
+        ("range(7)", 99, 3),
+        ("range(7)", 4, 2),  # of a container
+        ("range(4 * rank, 4 * rank + 4)", 99, 4),  # each is bound to its own
+        ("[rank]", 99, 1),
+    ],
+)
+def test_processes_of_one_machine_share_its_cpus(cpus, quota, share):
     """Unless `threads` says how many each has."""
     path = script(
-        "import os\n"
-        "os.cpu_count = lambda: 7\n"
-        "from lenet5c.training import loop\n"
+        "from lenet5c.training import loop, ranks\n"
+        f"ranks.usable_cpus = lambda: set({cpus})\n"
+        f"ranks.cpu_quota = lambda: {quota}\n"
         "loop.resolve_threads = lambda threads: threads or 7\n"
         "model, seen = small(), set()\n"
         "loss_of_batch = model.loss_of_batch\n"
@@ -246,7 +262,7 @@ def test_processes_of_one_machine_share_its_cpus():
     )
     code, out, err = run(2, path)
     assert code == 0, err
-    assert out.splitlines() == ["[3, 5]"] * 2
+    assert out.splitlines() == [f"[{share}, 5]"] * 2
 
 
 def test_rank_0_alone_calls_back_and_all_stop():
@@ -298,7 +314,7 @@ def test_images_that_one_rank_refuses_end_all_at_once_and_the_next_training_runs
         "try:\n"
         "    TRAININGS['sgd'](comm=comm)\n"
         "except Exception as error:\n"
-        "    soon = time.monotonic() - began < 10\n"
+        "    soon = time.monotonic() - began < 20\n"
         "    print(f'{soon} {type(error).__name__}: {error} ', end='', flush=True)\n"
         "mpi_trainings.LABELS = good\n"
         "print(digest(TRAININGS['sgd'](comm=comm)) + ' ', end='', flush=True)\n"
@@ -327,7 +343,7 @@ def test_nothing_is_received_or_said_after_an_error():
     path = script(
         "import threading\n"
         "from lenet5c.training import ranks\n"
-        "ranks.SIGN_SECONDS, ranks.SILENCE = 0.1, 1.0\n"
+        "ranks.SIGN_SECONDS, ranks.COMING = 0.1, 1.0\n"
         "one = ranks.Ranks(comm)\n"
         "try:\n"
         "    with one:\n"
@@ -351,7 +367,8 @@ def test_nothing_is_received_or_said_after_an_error():
     code, out, err = run(2, path)
     assert code == 0, err
     assert "wire False" in out
-    assert "rank 1 (not heard of yet) said nothing for 1 s" in out
+    said = "rank 1 (not heard of yet) did not come to the training in 1 s"
+    assert said in out
     assert "threads [1, 1]" in out
 
 
@@ -410,6 +427,44 @@ def test_a_rank_that_cannot_show_life_is_waited_for():
     assert out.count("False ") == 2
 
 
+def test_a_rank_that_comes_late_is_waited_for():
+    path = script(
+        "import time\n"
+        "from lenet5c.training import ranks\n"
+        "ranks.SIGN_SECONDS, ranks.SILENCE = 0.1, 2.0\n"
+        "if rank == 0: time.sleep(3.0)\n"
+        "model = TRAININGS['sgd'](comm=comm)\n"
+        "print(digest(model) + ' ', end='', flush=True)\n"
+    )
+    code, out, err = run(2, path)
+    assert code == 0, err
+    assert out.count(mpi_trainings.digest(mpi_trainings.TRAININGS["sgd"]())) == 2
+
+
+def test_ranks_that_are_all_stopped_for_a_while_go_on():
+    """As a queue does that suspends jobs: rank 1 first, which waits for a callback."""
+    path = script(
+        "import os, signal, time\n"
+        "from lenet5c.training import ranks\n"
+        "ranks.SIGN_SECONDS, ranks.SILENCE = 0.2, 1.5\n"
+        "processes = comm.allgather(os.getpid())\n"
+        "def stop(state):\n"
+        "    if os.fork() == 0:\n"
+        "        for each in processes: os.kill(each, signal.SIGSTOP)\n"
+        "        time.sleep(2.0)\n"
+        "        for each in reversed(processes):\n"
+        "            os.kill(each, signal.SIGCONT)\n"
+        "            time.sleep(0.3)\n"
+        "        os._exit(0)\n"
+        "    time.sleep(1.0)\n"
+        "model = TRAININGS['sgd'](comm=comm, callbacks=[stop], epochs=1)\n"
+        "print(f'{rank} ', end='', flush=True)\n"
+    )
+    code, out, err = run(2, path)
+    assert code == 0, err
+    assert sorted(out.split()) == ["0", "1"]
+
+
 def test_rank_0_alone_warns_and_logs():
     path = script(
         "import logging, warnings\n"
@@ -448,10 +503,8 @@ needs_proc = pytest.mark.skipif(
 def test_a_rank_that_is_killed_ends_all_and_leaves_checkpoints_whole():
     with training_for_ever("run") as process:
         os.kill(ranks_running()[1], signal.SIGKILL)
-        began = time.monotonic()
         process.communicate(timeout=60)
     assert process.returncode != 0
-    assert time.monotonic() - began < 30
     code, _, err = run(
         2,
         *("-m", "lenet5c", "train", "--mpi", "--epochs", 9999, "--max-seconds", 0.1),
@@ -466,12 +519,23 @@ def test_a_rank_that_stops_is_named_by_the_others():
     with training_for_ever("run") as process:
         stopped = ranks_running()[1]
         os.kill(stopped, signal.SIGSTOP)
-        began = time.monotonic()
         _, err = process.communicate(timeout=60)
-        assert time.monotonic() - began < 30
     assert process.returncode != 0
     assert f"rank 1 (process {stopped} on " in err
     assert f"said nothing for {ranks.SILENCE:g} s" in err
+
+
+@needs_proc
+@pytest.mark.parametrize("interrupted", [0, 1])
+def test_ctrl_c_in_one_rank_saves_the_model(interrupted):
+    with training_for_ever("run") as process:
+        os.kill(ranks_running()[interrupted], signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    assert "the model trained so far is saved in lenet5.lenet5c.interrupted" in err
+    assert "error" not in err
+    assert lenet5c.load("lenet5.lenet5c.interrupted").fitted
 
 
 def test_the_command_says_an_error_once():
@@ -480,6 +544,22 @@ def test_the_command_says_an_error_once():
     assert out == ""
     assert err.count("lenet5c: error: ") == 1
     assert "rank 0: --data: 'nowhere' does not exist" in err
+
+
+def test_communicators_that_cannot_train_are_refused():
+    path = script(
+        "between = comm.Split(rank).Create_intercomm(0, comm, 1 - rank)\n"
+        "for each in MPI.COMM_NULL, between, MPI.Comm:\n"
+        "    try:\n"
+        "        TRAININGS['sgd'](comm=each)\n"
+        "    except (TypeError, ValueError) as error:\n"
+        "        print(f'{error}\\n', end='', flush=True)\n"
+    )
+    code, out, err = run(2, path)
+    assert code == 0, err
+    assert out.count("comm: expected a communicator of which this process is one") == 2
+    assert out.count("comm: expected a communicator of one group of processes") == 2
+    assert out.count("comm: expected an mpi4py communicator, as MPI.COMM_WORLD") == 2
 
 
 def test_comm_has_to_be_a_communicator():

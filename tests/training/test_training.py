@@ -57,8 +57,8 @@ def test_the_share_of_the_cpus_follows_who_else_trains(
 ):
     of = lenet5c._support.threads
     monkeypatch.setattr(of, "_sharing", set())
-    monkeypatch.setattr(of, "_usable_cpus", lambda: 8)
-    monkeypatch.setattr(of, "_quota", lambda: 8)
+    monkeypatch.setattr(of, "usable_cpus", lambda: set(range(8)))
+    monkeypatch.setattr(of, "cpu_quota", lambda: 8)
     monkeypatch.setattr(of.core, "max_threads", lambda: 8)
     taken = []
     loss_of_batch = type(small).loss_of_batch

@@ -18,8 +18,8 @@
  * The threads are POSIX's; OpenMP, where the compiler has it, says how many there may be.
  * Without POSIX threads a team is NULL: one thread.
  */
-#ifndef LENET5C_THREADS_H
-#define LENET5C_THREADS_H
+#ifndef LENET5C_TEAM_H
+#define LENET5C_TEAM_H
 
 #include <stdint.h>
 #include <stdlib.h>
