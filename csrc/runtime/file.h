@@ -57,7 +57,7 @@ static int is_unit(struct text t, int64_t *before)
 {
     double value;
     (void)before;
-    return get_number(t, &value) && value > 0 && value <= FLT_MAX;
+    return get_number(t, &value) && value > 0 && value <= (double)FLT_MAX;
 }
 
 /* Whether it says how few bits the model was trained for. */
