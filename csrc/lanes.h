@@ -208,6 +208,40 @@ static inline lanes lanes_min(lanes a, lanes b) { return lanes_choose(a < b, a, 
 static inline lanes lanes_max(lanes a, lanes b) { return lanes_choose(a > b, a, b); }
 #endif
 
+/* `v` where least < a < most, else 0. */
+static inline lanes lanes_choose_within(lanes a, lanes least, lanes most, lanes v)
+{
+    return lanes_choose((a > least) & (a < most), v, lanes_set(0));
+}
+
+/* The nearest integer, halves to the even one, and the largest one that is not above it:
+ * of |a| < 2^22. */
+static inline lanes lanes_round(lanes a)
+{
+    const lanes magic = lanes_set(12582912.0f); /* 1.5 * 2^23 */
+    return (a + magic) - magic;
+}
+
+static inline lanes lanes_floor(lanes a)
+{
+    const lanes near = lanes_round(a);
+    return near - lanes_if_less(a, near, lanes_set(1), lanes_set(0));
+}
+
+/* floor((a m + 2^(s-1)) / 2^s) of integers |a| <= 2^31, 0 <= m < 2^31, 1 <= s <= 62: exact
+ * but for the 24 bits that a float has of the result. */
+static inline lanes lanes_rescale(lanes a, int64_t m, int s)
+{
+    const lanes most = lanes_set(2147483648.0f);
+    const int64_t half = (int64_t)1 << (s - 1);
+    float of[LENET5C_LANES];
+    a = lanes_min(lanes_max(a, -most), most);
+    memcpy(of, &a, sizeof of);
+    for (int n = 0; n < LENET5C_LANES; n++)
+        of[n] = (float)(((int64_t)of[n] * m + half) >> s);
+    return lanes_load(of);
+}
+
 #define LENET5C_LANES_FMA(a, b, c) ((a) * (b) + (c))
 
 /* tanh(x), to 6.02 units in the last place. NaN stays NaN. */

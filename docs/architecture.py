@@ -25,7 +25,7 @@ FLOORS = [
     ["csrc"],
     ["core"],
     ["_support"],
-    ["layers", "embed"],
+    ["layers", "embed", "bits"],
     ["graph", "parameters", "display"],
     ["functional", "data"],
     ["interfaces"],

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         schedules,
     )
     from lenet5c._support.build import __version__, build_info, get_include
+    from lenet5c.bits import Bits
     from lenet5c.convert.onnx import from_onnx
     from lenet5c.convert.torch import from_torch_state_dict
     from lenet5c.data.augment import Augment
@@ -65,6 +66,7 @@ __all__ = [
     "Augment",
     "AvgPool2d",
     "BatchNorm2d",
+    "Bits",
     "Checkpoint",
     "Conv2d",
     "Dense",
@@ -122,6 +124,7 @@ HOMES = {
     name: home
     for home, names in {
         "_support.build": ("__version__", "build_info", "get_include"),
+        "bits": ("Bits",),
         "data.augment": ("Augment",),
         "training.callbacks": ("EarlyStopping", "TrainingState"),
         "training.checkpoint": ("Checkpoint",),

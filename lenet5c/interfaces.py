@@ -1,6 +1,6 @@
 """What the rooms know of a model, which they are given and do not import."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -8,13 +8,21 @@ from numpy.typing import ArrayLike, NDArray
 
 from lenet5c._support.text import counted
 from lenet5c._support.threads import Gate
+from lenet5c.bits import Rounding
 from lenet5c.data.augment import Augment
 from lenet5c.data.images import InputStage
 from lenet5c.display import VERMILLION, Cell, Displayed, Field, Table, cut
 from lenet5c.layers import Layer
 from lenet5c.layers.base import Shape
 
-__all__ = ["Evaluation", "Lists", "Network", "Trainable", "most_confused"]
+__all__ = [
+    "Evaluation",
+    "Lists",
+    "Network",
+    "Trainable",
+    "evaluation_of",
+    "most_confused",
+]
 
 Vector = NDArray[np.float32]
 
@@ -128,6 +136,47 @@ def most_confused(
     ]
 
 
+def evaluation_of(
+    logits_of: Callable[[NDArray[Any]], Vector],
+    pixels: NDArray[Any],
+    codes: NDArray[np.int32],
+    indices: NDArray[np.intp] | None,
+    classes: NDArray[Any],
+    step: int,
+) -> Evaluation:
+    """What the logits of these images say, `step` of them at a time.
+
+    Parameters
+    ----------
+    logits_of : function
+        Of some of the images: (n, classes) float32.
+    pixels : (N, C, H, W) array
+    codes : (N,) int32
+        Class numbers of all N images.
+    indices : intp array or None
+        None stands for all N images.
+    classes : (classes,) array
+    step : int
+    """
+    count = len(classes)
+    total = len(pixels) if indices is None else len(indices)
+    loss_sum = 0.0
+    confusion = np.zeros(count * count, np.int64)
+    for start in range(0, total, step):
+        part = slice(start, start + step)
+        at = part if indices is None else indices[part]
+        labels = codes[at].astype(np.int64)
+        logits = logits_of(pixels[at]).astype(np.float64)
+        logits -= logits.max(axis=1, keepdims=True)
+        log_sums = np.log(np.exp(logits).sum(axis=1))
+        loss_sum += float((log_sums - logits[np.arange(len(labels)), labels]).sum())
+        pairs = labels * count + logits.argmax(axis=1)
+        confusion += np.bincount(pairs, minlength=count * count)
+    square = confusion.reshape(count, count)
+    accuracy = int(square.trace()) / total
+    return Evaluation(loss_sum / total, accuracy, square, classes)
+
+
 class Lists(Protocol):
     """A `History`."""
 
@@ -146,6 +195,7 @@ class Network(Protocol):
     source: tuple[int, int]
     fitted: bool
     trained_on: str | None
+    rounding: Rounding | None
     passes: int
     multiply_adds: int
     parameter_count: int

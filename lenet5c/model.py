@@ -19,12 +19,13 @@ from lenet5c._support.cores import core
 from lenet5c._support.habits import Elsewhere, explained, no_attribute
 from lenet5c._support.text import counted
 from lenet5c._support.threads import Gate, alone, resolve_threads, sharing
+from lenet5c.bits import Bits, Rounding, as_bits
 from lenet5c.data.augment import Augment
 from lenet5c.data.images import InputStage, as_images, encode_labels
 from lenet5c.display import Displayed, Table, drawing, size_of
 from lenet5c.engine import IMAGES_A_CALL, Engine, predictor_of
 from lenet5c.graph import fold, for_core, lower
-from lenet5c.interfaces import Evaluation
+from lenet5c.interfaces import Evaluation, evaluation_of
 from lenet5c.layers import (
     BatchNorm2d,
     Conv2d,
@@ -119,6 +120,9 @@ class Model(Displayed):
         changes no bit, as scikit-learn wants it (see `forward`). False unless set.
     trained_on : str or None
         The data set that `lenet5c train` was given, by name or path; None if unknown.
+    rounding : Rounding or None
+        What `fit` has rounded the weights to, if its last call was told to: the bits,
+        and the units of maps.
     gate : Gate
         Held while the weights change or are copied: ``with model.gate:`` in a training
         loop of one's own makes each copy one of the weights between two steps.
@@ -204,6 +208,7 @@ class Model(Displayed):
         self.passes = 0
         self.history = History()
         self.trained_on: str | None = None
+        self.rounding: Rounding | None = None
         stage = InputStage() if stage is None else stage
         self.set_input(stage, self.input_shape[1:], np.arange(self.class_count))
         self.fitted = False
@@ -359,6 +364,7 @@ class Model(Displayed):
         resume: bool = False,
         log: str | os.PathLike[str] | None = None,
         comm: Any = None,
+        quantize: Bits | int | str | None = None,
     ) -> History:
         """Train on images and their labels, from the present weights on.
 
@@ -458,6 +464,12 @@ class Model(Displayed):
             Processes that train this model together, all with the same arguments, to
             the weights of one alone: docs/mpi.md. Rank 0 has callbacks, progress, log
             and checkpoints to itself.
+        quantize : Bits, 8, 4, 2, "ternary" or None
+            Train the network in integers of so few bits, best from a trained model on:
+            `Model.quantize` then gives those integers. What `validation` measures are
+            these, and in the end the weights are what they stand for; docs/int8.md,
+            "Training for few bits". Not with `RadialBasis`, `Residual` and the
+            optimizer "sdlm"; running statistics stay, and `Dropout` does nothing.
 
         Returns
         -------
@@ -671,28 +683,15 @@ class Model(Displayed):
         >>> model.evaluate_at(pixels, codes, np.arange(50), threads=1).accuracy
         1.0
         """
-        count = self.class_count
-        total = len(pixels) if indices is None else len(indices)
         step = IMAGES_A_CALL
         if indices is not None:
             step = min(step, max(1, MAX_COPIED // pixels[0].nbytes))
             block = self._network.images_together
             step -= step % block if step > block else 0
-        loss_sum = 0.0
-        confusion = np.zeros(count * count, np.int64)
-        for start in range(0, total, step):
-            part = slice(start, start + step)
-            at = part if indices is None else indices[part]
-            labels = codes[at].astype(np.int64)
-            logits = self._run(pixels[at], threads).astype(np.float64)
-            logits -= logits.max(axis=1, keepdims=True)
-            log_sums = np.log(np.exp(logits).sum(axis=1))
-            loss_sum += float((log_sums - logits[np.arange(len(labels)), labels]).sum())
-            pairs = labels * count + logits.argmax(axis=1)
-            confusion += np.bincount(pairs, minlength=count * count)
-        square = confusion.reshape(count, count)
-        accuracy = int(square.trace()) / total
-        return Evaluation(loss_sum / total, accuracy, square, self.classes)
+        return evaluation_of(
+            lambda part: self._run(part, threads),
+            *(pixels, codes, indices, self.classes, step),
+        )
 
     @explained
     def activations(
@@ -1114,14 +1113,23 @@ class Model(Displayed):
         model_file.write(path, self._now())
 
     @explained
-    def quantize(self, calibration_images: ArrayLike) -> QuantizedModel:
+    def quantize(
+        self,
+        calibration_images: ArrayLike,
+        *,
+        bits: Bits | int | str | None = None,
+    ) -> QuantizedModel:
         """The network in 8-bit integers, for machines without floating point.
 
         Parameters
         ----------
         calibration_images : array
             uint8, as `predict` takes them: some hundred of the training images. They
-            decide how large the values of each layer are taken to become.
+            decide how large the values of each layer are taken to become, unless
+            training has.
+        bits : Bits, 8, 4, 2, "ternary" or None
+            How few of them weights have. None are those that the model was trained for,
+            ``fit(quantize=...)``, and otherwise 8.
 
         Returns
         -------
@@ -1144,7 +1152,11 @@ class Model(Displayed):
         """
         from lenet5c.deploy.quantize import QuantizedModel
 
-        return QuantizedModel(self, calibration_images)
+        known, wanted = self.rounding, as_bits("bits", bits)
+        if known is not None and wanted not in (None, known.bits):
+            known = None
+        found = wanted or (Bits() if known is None else known.bits)
+        return QuantizedModel(self, calibration_images, found, known)
 
     @explained
     def export_c(
@@ -1291,6 +1303,7 @@ class Model(Displayed):
         model.set_input(now.stage, now.source, now.classes)
         model.fitted = now.fitted
         model.passes, model.trained_on = now.passes, now.trained_on
+        model.rounding = now.rounding
         model.history = _history_of(now)
         return model
 
@@ -1441,6 +1454,7 @@ class Model(Displayed):
             self.passes,
             self.trained_on,
             history.to_dict() | {"epoch": list(history.epochs())},
+            self.rounding,
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -1454,6 +1468,7 @@ class Model(Displayed):
                 "fitted": self.fitted,
                 "training": (self.passes, self.trained_on),
                 "history": self.history,
+                "rounding": self.rounding,
                 "predicts_alike": self.predicts_alike,
             }
 
@@ -1470,6 +1485,7 @@ class Model(Displayed):
         self.fitted = state["fitted"]
         self.passes, self.trained_on = state["training"]
         self.history = state.get("history", History())
+        self.rounding = state.get("rounding")
         self.predicts_alike = state.get("predicts_alike", False)
 
     def _rows(self) -> list[list[str]]:
@@ -1650,5 +1666,6 @@ def load(path: str | os.PathLike[str]) -> Model | QuantizedModel:
             views[name] = contents.tensors[name]
     model.fitted = contents.fitted
     model.passes, model.trained_on = contents.passes, contents.trained_on
+    model.rounding = contents.rounding
     model.history = _history_of(contents)
     return model

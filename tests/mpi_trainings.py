@@ -69,6 +69,7 @@ TRAININGS = {
     ),
     "microbatches": fit(small, batch_size=600),
     "parts": fit(small, batch_size=200, accumulate=3, clip_norm=0.5),
+    "few bits": fit(small, batch_size=64, quantize=4),
     "one image": fit(small, batch_size=1, count=40),
     "few images": fit(small, batch_size=5, count=99),
     "large shards": fit(wide, batch_size=200, count=200, epochs=1),

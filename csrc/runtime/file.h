@@ -53,17 +53,41 @@ static int is_history(struct text t)
     return 1;
 }
 
+/* Whether it is a number above 0 that float32 holds. */
+static int is_unit(struct text t, int64_t *before)
+{
+    double value;
+    (void)before;
+    return get_number(t, &value) && value > 0 && value <= (double)FLT_MAX;
+}
+
+/* Whether it says how few bits the model was trained for. */
+static int is_rounding(struct text t)
+{
+    static const char *const keys[] = {"weights", "activations", "units", NULL};
+    struct text values[3];
+    int64_t weights = 0, activations;
+    if (get_object(t, keys, values) != 7) return 0;
+    if (begins_with(values[0], '"') ? !string_is(values[0], "ternary")
+                                    : !get_whole(values[0], &weights) ||
+                                          (weights != 8 && weights != 4 && weights != 2))
+        return 0;
+    return get_whole(values[1], &activations) && activations == 8 &&
+           list_length(values[2], is_unit) >= 0;
+}
+
 /* Whether it says how the model was trained: read by others alone. */
 static int is_training(struct text t)
 {
-    static const char *const keys[] = {"passes", "data", "history", NULL};
-    struct text values[3];
+    static const char *const keys[] = {"passes", "data", "history", "rounding", NULL};
+    struct text values[4];
     int64_t passes;
     unsigned seen;
     if (!is_json(t) || ((seen = get_object(t, keys, values)) & 3) != 3) return 0;
     return get_whole(values[0], &passes) && passes >= 0 && passes <= INT32_MAX &&
            (begins_with(values[1], '"') || begins_with(values[1], 'n')) &&
-           (!(seen & 4) || is_history(values[2]));
+           (!(seen & 4) || is_history(values[2])) &&
+           (!(seen & 8) || is_rounding(values[3]));
 }
 
 static int check_metadata(struct file *file, struct text metadata)

@@ -1,5 +1,7 @@
 """What csrc/lanes.h offers; the arithmetic operators work on `lanes` as on floats."""
 
+from libc.stdint cimport int64_t
+
 cdef extern from "lanes.h" nogil:
     ctypedef float lanes
     ctypedef unsigned int ulanes  # 32 random bits in each lane
@@ -38,6 +40,10 @@ cdef extern from "lanes.h" nogil:
     lanes lanes_where_equal(lanes a, lanes b, lanes yes, lanes no)
     lanes lanes_if_less(lanes a, lanes b, lanes yes, lanes no)
     lanes lanes_if_positive(lanes a, lanes yes)
+    lanes lanes_choose_within(lanes a, lanes least, lanes most, lanes v)
+    lanes lanes_round(lanes a)
+    lanes lanes_floor(lanes a)
+    lanes lanes_rescale(lanes a, int64_t m, int s)
     lanes lanes_uniform(ulanes key, unsigned int i)
     lanes lanes_normal(ulanes key, unsigned int i)
     lanes lanes_tanh(lanes x)

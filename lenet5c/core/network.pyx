@@ -20,6 +20,7 @@ from lenet5c.core.kernels.histogram cimport count_bytes
 from lenet5c.core.kernels.loss cimport CROSS_ENTROPY, softmax_cross_entropy
 from lenet5c.core.kernels.pack cimport load_rows, unpack_block
 from lenet5c.core.kernels.peak cimport multiply_add_rounds
+from lenet5c.core.kernels.unit cimport best_unit
 from lenet5c.core.kernels.within cimport all_within
 from lenet5c.core.kernels.update cimport scale_vector, squares
 from lenet5c.core.kinds.table cimport kinds_with
@@ -871,6 +872,23 @@ def are_within(
         with nogil:
             found = all_within(&values[0, 0, 0, 0], n, least, most)
     return found
+
+
+def best_units(
+    const double[:, ::1] rows not None, double least, double most,
+    double[::1] units not None,
+):
+    """units[i] = the unit with which integers from `least` to `most` are nearest to row i
+
+    rows : (N, n) float64
+    units : (N,) float64, written
+    """
+    cdef Py_ssize_t i
+    same_length(rows.shape[0], units.shape[0], rows.shape[0])
+    if rows.size:
+        with nogil:
+            for i in range(rows.shape[0]):
+                units[i] = best_unit(&rows[i, 0], rows.shape[1], least, most)
 
 
 def multiply_adds_at_peak(Py_ssize_t rounds, int threads):

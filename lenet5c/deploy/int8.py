@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lenet5c.bits import MAX_INT8, Bits
 from lenet5c.data.images import InputStage
 from lenet5c.deploy.steps import Step
 from lenet5c.layers import ScaledTanh
@@ -15,8 +16,6 @@ from lenet5c.layers.base import Shape
 
 __all__ = [
     "BY_TABLE",
-    "MAX_INT8",
-    "MAX_SUM",
     "TANH_ONE",
     "TANH_TABLE",
     "Quantized",
@@ -26,8 +25,6 @@ __all__ = [
     "run",
 ]
 
-MAX_INT8 = 127  # of an int8; -128 is not used
-MAX_SUM = 1 << 30  # of a bias, and of the products that are added to it
 MAX_SHIFT = 62
 TANH_ONE = 256  # the argument 1.0 in the table of tanh
 TANH_TABLE = np.rint(MAX_INT8 * np.tanh(np.arange(800) / TANH_ONE)).astype(np.int8)
@@ -55,6 +52,8 @@ class QuantizedLayer:
         Sums, times this, over 2 to the `shift`, are the output before its activation.
         None where there is nothing to rescale.
     shift : int
+    units : (F,) float64, or None
+        What one unit of each filter's weights stands for.
     """
 
     step: Step
@@ -63,6 +62,7 @@ class QuantizedLayer:
     bias: NDArray[np.int32] | None = None
     multiplier: NDArray[np.int32] | None = None
     shift: int = 1
+    units: NDArray[np.float64] | None = None
 
     def __repr__(self) -> str:
         size = "" if self.weight is None else f", {self.weight.shape} int8 weights"
@@ -86,6 +86,8 @@ class Quantized(Protocol):
     classes: NDArray[Any]
     stage: InputStage
     trained_on: str | None
+    passes: int
+    bits: Bits
 
     @property
     def has_tanh(self) -> bool: ...

@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet5c._support.checks import number, whole
+from lenet5c.bits import MAX_INT8, MAX_SUM, Rounding
 from lenet5c.data.images import InputStage
 from lenet5c.deploy.int8 import (
     BY_TABLE,
-    MAX_INT8,
     MAX_SHIFT,
-    MAX_SUM,
     Quantized,
     QuantizedLayer,
     largest_product_sum,
@@ -53,6 +52,8 @@ class Contents(NamedTuple):
     input_shape : (C, H, W)
     stage, source, classes, fitted, passes, trained_on, history
         As in other model files.
+    rounding : Rounding or None
+        Of which the bits count.
     """
 
     layers: Sequence[QuantizedLayer]
@@ -65,6 +66,7 @@ class Contents(NamedTuple):
     passes: int = 0
     trained_on: str | None = None
     history: History = {}  # noqa: RUF012 (of a tuple, which nobody changes)
+    rounding: Rounding | None = None
 
 
 def parts(
@@ -82,7 +84,9 @@ def parts(
         model.stage,
         model.source,
         model.classes if classes is None else classes,
+        passes=model.passes,
         trained_on=model.trained_on,
+        rounding=Rounding(model.bits, ()),
     )
     network = {
         "input_shape": list(contents.input_shape),

@@ -8,7 +8,7 @@ KH KW  rows and columns of a kernel
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,14 +17,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from lenet5c._support.checks import truth
 from lenet5c._support.threads import resolve_threads, sharing
+from lenet5c.bits import MAX_INT8, MAX_SUM, Bits, Rounding, rounded
 from lenet5c.core.places import place
 from lenet5c.data.images import InputStage, as_images, encode_labels
 from lenet5c.deploy import int8_file, page
 from lenet5c.deploy.c_export import export_int8
 from lenet5c.deploy.int8 import (
     BY_TABLE,
-    MAX_INT8,
-    MAX_SUM,
     TANH_ONE,
     TANH_TABLE,
     QuantizedLayer,
@@ -45,9 +44,12 @@ __all__ = [
     "LayerError",
     "QuantizationReport",
     "QuantizedModel",
+    "is_raw",
+    "layer_of",
+    "pixel_table",
+    "unit_decided",
 ]
 
-MIN_WEIGHT_SCALE = 2.0**-16  # of the largest one in the layer
 IMAGES_OF_ONE_THREAD = 64
 NUMBERS_AT_ONCE = 1 << 20  # of the largest matrix that is made of the images
 
@@ -152,9 +154,14 @@ class QuantizedModel(Displayed):
     model : Model
     calibration_images : array
         As in `Model.quantize`.
+    bits : Bits
+    rounding : Rounding or None
+        What the model was trained for, if it was: the units of its maps.
 
     Attributes
     ----------
+    bits : Bits
+        How few of them weights have.
     layers : list of QuantizedLayer
     table : (256,) int8
         What a pixel becomes.
@@ -168,6 +175,8 @@ class QuantizedModel(Displayed):
     classes : (classes,) array
     stage : InputStage
         Of the model that it was made from.
+    bits : Bits
+        How few its weights have.
     passes : int
         How many epochs that was trained.
     trained_on : str or None
@@ -182,7 +191,13 @@ class QuantizedModel(Displayed):
 
     _predictor: "Predictor | None" = None
 
-    def __init__(self, model: Network, calibration_images: ArrayLike) -> None:
+    def __init__(
+        self,
+        model: Network,
+        calibration_images: ArrayLike,
+        bits: Bits,
+        rounding: Rounding | None = None,
+    ) -> None:
         if not model.stage.takes_bytes:
             raise ValueError(
                 "model: expected one that was trained on uint8 images, or on floats "
@@ -198,15 +213,25 @@ class QuantizedModel(Displayed):
         self.stage, self.trained_on = model.stage, model.trained_on
         self.passes = model.passes
         self._float: Network | None = model
-        self.input_scale, reals = _scale_of_input(model.stage)
-        table = np.rint(reals / self.input_scale).astype(np.int8)
+        self.bits = bits
+        self.input_scale, table = pixel_table(model.stage)
         self.table, self.background = table[:256], int(table[256])
         self.layers: list[QuantizedLayer] = []
         scales = [self.input_scale]  # by map
         steps = steps_of(model.layers, model.input_shape)
+        values = {**model.parameters, **model.buffers}
+        known: dict[str, float] = {}
+        if rounding is not None:
+            known = _units_by_step(steps, rounding)
+
+        def unit_of(step: Step) -> float:
+            if known:
+                return known[step.last]
+            return _largest_activation(model, step, pixels) / MAX_INT8
+
         for step in steps:
             given = [scales[source] for source in step.sources]
-            layer = _quantized(model, step, given, step is steps[-1], pixels)
+            layer = layer_of(values, step, given, step is steps[-1], bits, unit_of)
             self.layers.append(layer)
             scales.append(layer.scale)
         self.scale = scales[-1]
@@ -222,7 +247,8 @@ class QuantizedModel(Displayed):
         self.table, self.background = contents.table[:256], int(contents.table[256])
         self.layers = list(contents.layers)
         self.scale = self.layers[-1].scale
-        self.input_scale = _scale_of_input(self.stage)[0]
+        self.input_scale = pixel_table(self.stage)[0]
+        self.bits = Bits() if contents.rounding is None else contents.rounding.bits
         return self
 
     @property
@@ -590,24 +616,62 @@ def _as_bytes(argument: str, images: ArrayLike, shape: Shape) -> NDArray[np.uint
     return pixels
 
 
-def _scale_of_input(stage: InputStage) -> tuple[float, NDArray[np.float64]]:
-    """The unit of the input; what bytes stand for, and what surrounds an image."""
+def pixel_table(stage: InputStage) -> tuple[float, NDArray[np.int8]]:
+    """The scale of the input, and what each byte, and then the background, becomes."""
     scale, offset, background, *_ = stage.for_core()
     reals = np.append(np.arange(256) * scale + offset, background)
-    return float(np.abs(reals).max()) / MAX_INT8 or 1.0, reals
+    unit = float(np.abs(reals).max()) / MAX_INT8 or 1.0
+    return unit, np.rint(reals / unit).astype(np.int8)
 
 
-def _quantized(
-    model: Network,
+def unit_decided(step: Step, last: bool) -> bool:
+    """Whether a step's output has a unit of its own, which no activation decides."""
+    weighs = step.kind in ("conv", "scale", "subsample")
+    by_table = is_raw(step, last) or step.activation in BY_TABLE
+    return (weighs or step.kind == "add") and not by_table
+
+
+def _units_by_step(steps: Sequence[Step], rounding: Rounding) -> dict[str, float]:
+    names = [step.last for step in steps if unit_decided(step, step is steps[-1])]
+    if len(names) != len(rounding.units):
+        raise ValueError(
+            f"model: expected {len(names)} units in its rounding, those of "
+            f"{', '.join(names) or 'no step'}, got {len(rounding.units)}"
+        )
+    return dict(zip(names, rounding.units, strict=True))
+
+
+def is_raw(step: Step, last: bool) -> bool:
+    """Whether the sums of a convolution are the scores."""
+    return last and step.kind == "conv" and step.activation is None
+
+
+def layer_of(
+    values: Mapping[str, NDArray[np.float32]],
     step: Step,
     scales: Sequence[float],
     last: bool,
-    pixels: NDArray[np.uint8],
+    bits: Bits,
+    unit_of: Callable[[Step], float],
 ) -> QuantizedLayer:
-    """The step for maps in units of `scales`."""
+    """The step for maps in units of `scales`.
+
+    Parameters
+    ----------
+    values : mapping of str to array
+        Parameters and buffers of the folded network.
+    step : Step
+    scales : sequence of float
+        Of the maps that it reads.
+    last : bool
+        Whether its output are the scores.
+    bits : Bits
+    unit_of : function
+        Of a step that `unit_decided`: what one unit of its output stands for.
+    """
     scale = scales[0]
     if step.kind == "add":
-        unit, out = _unit_of_output(model, step, max(scales) / MAX_INT8, pixels)
+        unit, out = _units_of_output(step, max(scales) / MAX_INT8, unit_of)
         multiplier, shift = fixed_point(np.array(scales) / unit)
         return QuantizedLayer(step, out, multiplier=multiplier, shift=shift)
     if step.kind in BY_TABLE:
@@ -625,43 +689,37 @@ def _quantized(
         raise ValueError(f"{step.name}: int8 has no step of kind {step.kind!r}")
     window = 1  # pixels that share a weight
     if step.kind != "conv":
-        real, real_bias = of_channels(step, {**model.parameters, **model.buffers})
+        real, real_bias = of_channels(step, values)
         real = real[:, None, None, None]
         window = math.prod(step.kernel)
     else:
         shape = (step.output_shape[0], step.input_shape[0], *step.kernel)
-        real = model.parameters[f"{step.name}.weight"].astype(np.float64).reshape(shape)
+        real = values[f"{step.name}.weight"].astype(np.float64).reshape(shape)
         zeros = np.zeros(shape[0], np.float32)
-        real_bias = model.parameters.get(f"{step.name}.bias", zeros).astype(np.float64)
-    raw = last and step.kind == "conv" and step.activation is None
-    # one unit of each filter's weights
-    units = np.abs(real).max(axis=(1, 2, 3)) / MAX_INT8
-    units = np.maximum(units, units.max() * MIN_WEIGHT_SCALE)
-    units = np.maximum(units, np.abs(real_bias) / (scale * (MAX_SUM - 1)))
-    if raw:
-        units[:] = units.max()
-    units[units == 0] = 1.0
-    weight = np.rint(real / units[:, None, None, None]).astype(np.int8)
-    bias = np.rint(real_bias / (units * scale)).astype(np.int32)
+        real_bias = values.get(f"{step.name}.bias", zeros).astype(np.float64)
+    raw = is_raw(step, last)
+    weights, biases, units = rounded(real, real_bias, scale, bits, together=raw)
+    weight, bias = weights.astype(np.int8), biases.astype(np.int32)
     if window * largest_product_sum(weight) > MAX_SUM:
         raise ValueError(
             f"model: {step.name} adds up {window * weight[0].size} products, more than "
             "32 bits hold for certain"
         )
     if raw:
-        return QuantizedLayer(step, float(units[0] * scale), weight, bias)
-    unit, out = _unit_of_output(model, step, float(units.max() * scale), pixels)
+        out = float(units[0] * scale)
+        return QuantizedLayer(step, out, weight, bias, units=units)
+    unit, out = _units_of_output(step, float(units.max() * scale), unit_of)
     multiplier, shift = fixed_point(units * (scale / unit))
-    return QuantizedLayer(step, out, weight, bias, multiplier, shift)
+    return QuantizedLayer(step, out, weight, bias, multiplier, shift, units)
 
 
-def _unit_of_output(
-    model: Network, step: Step, least: float, pixels: NDArray[np.uint8]
+def _units_of_output(
+    step: Step, least: float, unit_of: Callable[[Step], float]
 ) -> tuple[float, float]:
     """What one unit stands for before the step's activation, and after it."""
     if step.activation in BY_TABLE:
         return _units_of_table(step.activation)
-    scale = max(_largest_activation(model, step, pixels) / MAX_INT8, least)
+    scale = max(unit_of(step), least)
     return scale, scale
 
 

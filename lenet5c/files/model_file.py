@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet5c._support.checks import number, pair, whole
+from lenet5c.bits import Rounding, rounding_from_dict
 from lenet5c.data.images import InputStage, is_utf8
 from lenet5c.files import container
 from lenet5c.files.container import (
@@ -67,6 +68,8 @@ class Described(Protocol):
     def trained_on(self) -> str | None: ...
     @property
     def history(self) -> History: ...
+    @property
+    def rounding(self) -> Rounding | None: ...
 
 
 class Contents(NamedTuple):
@@ -87,6 +90,8 @@ class Contents(NamedTuple):
     trained_on : str or None
     history : mapping of str to list of float
         Lists of one length, `epoch` among them, or none. NaN is what is not known.
+    rounding : Rounding or None
+        What it was trained for.
     """
 
     layers: Sequence[Layer]
@@ -99,6 +104,7 @@ class Contents(NamedTuple):
     passes: int
     trained_on: str | None
     history: History
+    rounding: Rounding | None = None
 
 
 def metadata_of(contents: Contents) -> dict[str, str]:
@@ -125,6 +131,8 @@ def metadata_with(network: Mapping[str, Any], contents: Described) -> dict[str, 
             if name in lists
         }
         _checked_history(training["history"])  # what users have put there
+    if contents.rounding is not None:
+        training["rounding"] = contents.rounding.to_dict()
     metadata = {
         "network": network,
         "input_stage": {
@@ -239,6 +247,9 @@ def parts_of(metadata: dict[str, str]) -> tuple[Any, tuple[Any, ...]]:
     lists: History = {}
     if isinstance(said, dict) and "history" in said:
         lists = _checked_history(said.pop("history"))
+    rounding = None
+    if isinstance(said, dict) and "rounding" in said:
+        rounding = rounding_from_dict(said.pop("rounding"))
     passes, data = fields("training", said, "passes", "data")
     return parse_json("network", network), (
         InputStage.checked(*values),
@@ -248,6 +259,7 @@ def parts_of(metadata: dict[str, str]) -> tuple[Any, tuple[Any, ...]]:
         whole("passes", passes, 0, MAX_PASSES),
         checked_data_name(data),
         lists,
+        rounding,
     )
 
 

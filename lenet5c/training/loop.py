@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from lenet5c._support.cores import core, isa
 from lenet5c._support.threads import resolve_threads
 from lenet5c._support.warn import callers_level
+from lenet5c.data.images import InputStage
 from lenet5c.interfaces import Trainable
 from lenet5c.layers import BatchNorm2d, RadialBasis, layer_to_dict, walk
 from lenet5c.report.history import History
@@ -26,12 +27,13 @@ from lenet5c.training.callbacks import (
     logger,
 )
 from lenet5c.training.data import TrainingData, hash_of
-from lenet5c.training.optimizers import Optimizer
+from lenet5c.training.optimizers import SDLM, Optimizer
 from lenet5c.training.options import TrainingOptions
 from lenet5c.training.schedules import ReduceOnPlateau, Watch
 
 if TYPE_CHECKING:
     from lenet5c.training.folder import CheckpointFolder
+    from lenet5c.training.integers import IntegerNetwork
     from lenet5c.training.ranks import Ranks
     from lenet5c.training.saved import Saved
 
@@ -77,6 +79,7 @@ def fit(
         _check_schedule(options, batches)
         options.loss.check(model.layers, options.label_smoothing)
         options.optimizer.check(model)
+        _check_quantize(model, options)
         if ranks is not None:
             ranks.same(_shared(model, data, options))
         speaks = ranks is None or ranks.rank == 0
@@ -103,6 +106,7 @@ def fit(
         kept = None if found is None else (found.stage, found.source)
         stage, source = data.input_of(model, kept)
         data.check(stage)
+        _check_bytes(stage, options)
         lines = None
         if options.log is not None and speaks:
             done = 0 if found is None else len(found.history)
@@ -110,6 +114,7 @@ def fit(
         # all arguments are good: from here on the model changes
         if not model.fitted:
             model.set_input(stage, source, data.classes)
+        model.rounding = None
         options.optimizer.prepare(model.parameter_vector)
         callbacks = options.callbacks
         if options.verbose and speaks:
@@ -169,11 +174,26 @@ class _Run:
         self.parameters = model.state_vector
         self.gradient = np.empty_like(model.parameter_vector)
         self.threads = self._threads()
+        self.integers = self._integers()
+        self.computes: Trainable | IntegerNetwork = self.integers or model
         self.safe = self.parameters.copy()
         self.average = self.parameters.copy() if options.weight_average else None
         self.best = self.parameters.copy() if options.early_stopping else None
         # when the training and its epoch would have begun without any interruption
         self.began = self.epoch_began = self.saved = time.perf_counter()
+
+    def _integers(self) -> "IntegerNetwork | None":
+        """The network of integers that is trained in place of the model's own."""
+        if self.options.quantize is None:
+            return None
+        from lenet5c.training.integers import IntegerNetwork
+
+        data = self.data
+        found = IntegerNetwork(
+            self.model, self.options.quantize, data.pixels, data.train
+        )
+        found.measure(self.threads)
+        return found
 
     def train(self) -> History:
         """Train until all epochs are done or something stops it."""
@@ -200,6 +220,8 @@ class _Run:
     def _end_with(self, vector: Vector | None) -> None:
         if vector is not None:
             self._give(vector)
+        if self.integers is not None:
+            self.model.rounding = self.integers.settle(self.threads)
 
     def _train_epoch(self, epoch: int) -> None:
         """Its batches from `self.batch` on, then what comes at its end."""
@@ -271,6 +293,7 @@ class _Run:
             options.batch_size > SMALL_BATCH
             or options.accumulate > 1
             or self.each_batch
+            or options.quantize is not None
             or type(options.optimizer).step is not Optimizer.step
         ):
             return 1
@@ -363,7 +386,7 @@ class _Run:
         size = -(-len(indices) // options.accumulate)
         loss, correct = 0.0, 0
         for start in range(0, len(indices), size):
-            part_loss, part_correct = self.model.loss_of_batch(
+            part_loss, part_correct = self.computes.loss_of_batch(
                 data.pixels,
                 indices[start : start + size],
                 data.codes,
@@ -458,9 +481,11 @@ class _Run:
     def _measure(self) -> None:
         """Loss and accuracy of the images held out, and what hangs on them."""
         state = self.state
+        if self.integers is not None:
+            self.integers.measure(self.threads)
         if self.data.held_out is None:
             return
-        result = self.model.evaluate_at(*self.data.held_out, self.threads)
+        result = self.computes.evaluate_at(*self.data.held_out, self.threads)
         state.validation_loss = result.loss
         state.validation_accuracy = result.accuracy
         if self._take_notice(result.loss, self.step) and self.best is not None:
@@ -631,6 +656,8 @@ class _Run:
             vectors["average"] = self.average
         if self.best is not None:
             vectors["best"] = self.best
+        if self.integers is not None:
+            vectors["units"] = self.integers.units
         return vectors
 
 
@@ -677,6 +704,29 @@ def _check_batch_norm(model: Trainable, options: TrainingOptions, images: int) -
             "batch_size: expected 2 images at least for batch normalisation, which "
             "takes its statistics over the batch, got "
             f"{min(options.batch_size, images)}"
+        )
+
+
+def _check_quantize(model: Trainable, options: TrainingOptions) -> None:
+    """Refuse what is not trained as integers."""
+    if options.quantize is None:
+        return
+    from lenet5c.training.integers import check_integers
+
+    check_integers(model)
+    if isinstance(options.optimizer, SDLM):
+        raise ValueError(
+            "quantize: expected an optimizer that asks for no second derivatives, got "
+            f"{options.optimizer!r}"
+        )
+
+
+def _check_bytes(stage: InputStage, options: TrainingOptions) -> None:
+    """Refuse pixels of which there are not 256."""
+    if options.quantize is not None and not stage.takes_bytes:
+        raise ValueError(
+            "quantize: expected uint8 images, or floats from 0 to 1, got a model that "
+            "was trained on other floats"
         )
 
 

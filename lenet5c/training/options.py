@@ -27,6 +27,7 @@ from lenet5c._support.flags import (
     Flag,
 )
 from lenet5c._support.threads import resolve_threads
+from lenet5c.bits import Bits, as_bits
 from lenet5c.data.augment import Augment
 from lenet5c.training.callbacks import (
     Callback,
@@ -415,6 +416,15 @@ class TrainingOptions:
         ),
     )
     comm: Any = option(None, _comm)
+    quantize: Bits | None = option(
+        None,
+        as_bits,
+        same=_text,
+        flag=_training(
+            "train integers of so few bits, best with --from (default: floats)",
+            choices=("8", "4", "2", "ternary"),
+        ),
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "recipe", as_recipe(self.recipe))

@@ -108,6 +108,10 @@ def vector_sizes(model: Trainable, options: TrainingOptions) -> dict[str, int]:
         sizes["average"] = state
     if options.early_stopping:
         sizes["best"] = state
+    if options.quantize is not None:
+        from lenet5c.training.integers import unit_names
+
+        sizes["units"] = len(unit_names(model))
     return {name: size for name, size in sizes.items() if size}
 
 
@@ -174,6 +178,10 @@ def _check_tensors(
     squares = {f"optimizer.{index}" for index in options.optimizer.squares}
     for name in squares & tensors.keys():
         _check_squares(name, tensors[name])
+    if "units" in tensors and not (tensors["units"] > 0).all():
+        raise ValueError(
+            f"units: expected numbers above 0, got {tensors['units'].min()}"
+        )
     shapes = tensor_shapes(model.layers, model.input_shape)
     for name in tensors.keys() & {"parameters", "safe", "average", "best"}:
         _, buffers = views_of(tensors[name].view, shapes)

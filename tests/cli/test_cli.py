@@ -142,6 +142,18 @@ def options_of_fit(monkeypatch, capsys, options=""):
     return seen
 
 
+def test_train_for_few_bits(model_file, folder, capsys):
+    options = ["--from", model_file, "--quantize", "ternary", "--epochs", "1"]
+    out, _ = run("train", *options, "--output", "few", "--json", capsys=capsys)
+    assert json.loads(out)["recipe"]["quantize"] == "ternary"
+    model = lenet5c.load("few")
+    assert model.rounding.bits == lenet5c.Bits("ternary")
+    _, err = run(
+        "train", "--quantize", "4", "--optimizer", "sdlm", code=2, capsys=capsys
+    )
+    assert "error: --quantize: expected an optimizer that asks for no" in err
+
+
 def test_train_passes_every_new_option_on(folder, monkeypatch, capsys):
     options = (
         "--label-smoothing .1 --weight-average .99 --clip-norm 5 --accumulate 4 "

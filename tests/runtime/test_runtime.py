@@ -951,6 +951,32 @@ TRAININGS = [
             history.replace("LISTS", '"accuracy": [0, 1], "learning_rate": [1, null]')
         ]
     ),
+    *(
+        (f'{{"passes": 3, "data": null, "rounding": {rounding}}}', opens)
+        for rounding, opens in (
+            ('{"weights": 4, "activations": 8, "units": [0.5, 1e-9, 3]}', True),
+            ('{"units": [], "weights": "ternary", "activations": 8}', True),
+            ('{"weights": 8, "activations": 8, "units": [3.4028234e38]}', True),
+            ('{"weights": 2, "activations": 8, "units": [3.5e38]}', False),
+            ('{"weights": 3, "activations": 8, "units": []}', False),
+            ('{"weights": 4.0, "activations": 8, "units": []}', False),
+            ('{"weights": "4", "activations": 8, "units": []}', False),
+            ('{"weights": true, "activations": 8, "units": []}', False),
+            ('{"weights": null, "activations": 8, "units": []}', False),
+            ('{"weights": [8], "activations": 8, "units": []}', False),
+            ('{"weights": 4, "activations": 4, "units": []}', False),
+            ('{"weights": 4, "activations": "8", "units": []}', False),
+            ('{"weights": 4, "activations": 8, "units": [0]}', False),
+            ('{"weights": 4, "activations": 8, "units": [-1.5]}', False),
+            ('{"weights": 4, "activations": 8, "units": ["1"]}', False),
+            ('{"weights": 4, "activations": 8, "units": [null]}', False),
+            ('{"weights": 4, "activations": 8, "units": {}}', False),
+            ('{"weights": 4, "activations": 8}', False),
+            ('{"weights": 4, "activations": 8, "units": [], "more": 1}', False),
+            ("null", False),
+            ("4", False),
+        )
+    ),
     ("null", False),
     ("[]", False),
 ]

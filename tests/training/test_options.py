@@ -89,6 +89,7 @@ def test_fit_passes_every_option_on(monkeypatch):
         "checkpoint": lenet5c.Checkpoint("folder"),
         "resume": True,
         "log": "run.jsonl",
+        "quantize": lenet5c.Bits(4),
         "comm": SimpleNamespace(Get_rank=lambda: 0, Is_inter=lambda: False),
     }
     monkeypatch.setattr(loop, "fit", lambda *arguments: arguments)
@@ -156,6 +157,7 @@ def test_the_fingerprint_has_what_decides_the_weights():
         "clip_norm": 1.0,
         "accumulate": 1,
         "early_stopping": repr(EarlyStopping(3)),
+        "quantize": "None",
     }
 
 

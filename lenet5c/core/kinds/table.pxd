@@ -6,6 +6,7 @@ from lenet5c.core.kinds.conv cimport plan_conv
 from lenet5c.core.kinds.conv_table cimport plan_conv_table
 from lenet5c.core.kinds.dense cimport plan_dense
 from lenet5c.core.kinds.dropout cimport plan_dropout
+from lenet5c.core.kinds.finish cimport plan_finish
 from lenet5c.core.kinds.norm cimport plan_norm
 from lenet5c.core.kinds.pool cimport (
     plan_avg_pool, plan_global_avg_pool, plan_max_pool, plan_subsampling,
@@ -41,6 +42,7 @@ cdef inline dict kinds():
         "relu": (<size_t><void *>plan_activation, 0),
         "sigmoid": (<size_t><void *>plan_activation, 0),
         "leaky_relu": (<size_t><void *>plan_leaky_relu, 0),
+        "finish": (<size_t><void *>plan_finish, 0),
     }
 
 
