@@ -302,7 +302,7 @@ static int plan_int8_step(struct int8_planner *of, struct text t, int is_last)
         !get_size(values[INT8_PADDING], 0, &made.padding) ||
         !get_whole(values[INT8_SHIFT], &shift) || !get_number(values[INT8_SLOPE], &slope) ||
         !(slope >= 0 && slope < 1) || !get_number(values[INT8_UNIT], &unit) ||
-        !(unit >= FLT_MIN && unit <= FLT_MAX))
+        !(unit >= (double)FLT_MIN && unit <= (double)FLT_MAX))
         return 0;
     add_name(of->plan, &of->plan->layers, values[INT8_NAME]);
     made.filters = (int)filters;
