@@ -134,8 +134,8 @@ static int pack_int8(struct int8_planner *of, struct int8_op *op,
 }
 
 /* The tile that does the columns of a row by so many registers of filters in the least
- * time, roughly: a cycle for a sum, of which there should be eight, a quarter for a register
- * that is loaded, and two more. */
+ * time, roughly: a cycle for a sum, of which there should be eight, a quarter for a
+ * register that is loaded, and two more. */
 static void choose_int8_tile(const struct int8_kernels *kernels, struct int8_op *op)
 {
     const int part = kernels->lanes / op->together;
@@ -372,9 +372,10 @@ static int plan_int8_step(struct int8_planner *of, struct text t, int is_last)
 static int is_pooled(const struct int8_op *conv, const struct int8_op *pool)
 {
     return conv->channels == 1 && conv->filters <= POOLED_FILTERS && conv->stride == 1 &&
-           conv->kh <= POOLED_KERNEL && conv->kw <= POOLED_KERNEL && conv->rows == conv->kh &&
-           conv->shift > 32 && pool->x == conv->y && pool->kh == 2 && pool->kw == 2 &&
-           pool->stride == 2 && pool->padding == 0 && !pool->is_raw;
+           conv->kh <= POOLED_KERNEL && conv->kw <= POOLED_KERNEL &&
+           conv->rows == conv->kh && conv->shift > 32 && pool->x == conv->y &&
+           pool->kh == 2 && pool->kw == 2 && pool->stride == 2 && pool->padding == 0 &&
+           !pool->is_raw;
 }
 
 /* Whether ops from n on need what op `last` writes. */

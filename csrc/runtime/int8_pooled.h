@@ -62,8 +62,8 @@ LENET5C_TARGET static void LENET5C_SET(int8_pooled)(
                 LENET5C_UNROLL for (int k = 0; k < AT_ONCE; k++)
                 {
                     const vec m = all(p->multiplier[f + k]);
-                    LENET5C_UNROLL for (int c = 0; c < 2 * PARTS; c++)
-                        sums[k][c] = LENET5C_POOL_RESCALE(sums[k][c], m, p->shift);
+                    LENET5C_UNROLL for (int c = 0; c < 2 * PARTS; c++) sums[k][c] =
+                        LENET5C_POOL_RESCALE(sums[k][c], m, p->shift);
                     LENET5C_UNROLL for (int c = 0; c < PAIRS; c++)
                     {
                         const vec a =

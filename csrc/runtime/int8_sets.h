@@ -126,23 +126,23 @@ __attribute__((target("avx512f,avx512bw"))) static void int8_read_512(
     const uint8_t *pixels, unsigned char *x, int count, const signed char *table)
 {
     __m512i words[4];
-    LENET5C_UNROLL for (int k = 0; k < 4; k++) words[k] = _mm512_xor_si512(
-        _mm512_loadu_si512(table + 64 * k), _mm512_set1_epi8(-128));
+    LENET5C_UNROLL for (int k = 0; k < 4; k++) words[k] =
+        _mm512_xor_si512(_mm512_loadu_si512(table + 64 * k), _mm512_set1_epi8(-128));
     for (int k = 0; k < count; k += 64) {
         const __mmask64 some = count - k < 64 ? ((__mmask64)1 << (count - k)) - 1 : ~0ull;
         const __m512i p = _mm512_maskz_loadu_epi8(some, pixels + k);
         __m512i found[2]; /* of the pixels at even and at odd places */
         LENET5C_UNROLL for (int odd = 0; odd < 2; odd++)
         {
-            const __m512i b = odd ? _mm512_srli_epi16(p, 8)
-                                  : _mm512_and_si512(p, _mm512_set1_epi16(255));
+            const __m512i b =
+                odd ? _mm512_srli_epi16(p, 8) : _mm512_and_si512(p, _mm512_set1_epi16(255));
             const __m512i word = _mm512_srli_epi16(b, 1);
-            const __m512i pair = _mm512_mask_blend_epi16(
-                _mm512_cmpgt_epi16_mask(b, _mm512_set1_epi16(127)),
-                _mm512_permutex2var_epi16(words[0], word, words[1]),
-                _mm512_permutex2var_epi16(words[2], word, words[3]));
-            const __m512i second = _mm512_and_si512(
-                _mm512_slli_epi16(b, 3), _mm512_set1_epi16(8));
+            const __m512i pair =
+                _mm512_mask_blend_epi16(_mm512_cmpgt_epi16_mask(b, _mm512_set1_epi16(127)),
+                    _mm512_permutex2var_epi16(words[0], word, words[1]),
+                    _mm512_permutex2var_epi16(words[2], word, words[3]));
+            const __m512i second =
+                _mm512_and_si512(_mm512_slli_epi16(b, 3), _mm512_set1_epi16(8));
             found[odd] = _mm512_srlv_epi16(pair, second);
         }
         _mm512_mask_storeu_epi8(x + k, some,
@@ -212,17 +212,13 @@ __attribute__((target("avx2"), always_inline)) static inline __m256i finish_256(
         const __m256i part =
             _mm256_and_si256(_mm256_slli_epi16(u, 9), _mm256_set1_epi16(63 << 9));
         __m256i y = _mm256_mulhrs_epi16(part, of_piece_256(2, low, high));
-        y = _mm256_mulhrs_epi16(
-            part, _mm256_add_epi16(y, of_piece_256(1, low, high)));
-        y = _mm256_srli_epi16(
-            _mm256_add_epi16(y, of_piece_256(0, low, high)), 8);
+        y = _mm256_mulhrs_epi16(part, _mm256_add_epi16(y, of_piece_256(1, low, high)));
+        y = _mm256_srli_epi16(_mm256_add_epi16(y, of_piece_256(0, low, high)), 8);
         y = _mm256_sign_epi16(y, t);
         if (!is_sigmoid) return y;
-        return _mm256_srai_epi16(
-            _mm256_add_epi16(y, _mm256_set1_epi16(INT8_MOST + 1)), 1);
+        return _mm256_srai_epi16(_mm256_add_epi16(y, _mm256_set1_epi16(INT8_MOST + 1)), 1);
     }
-    t = _mm256_max_epi16(
-        t, _mm256_set1_epi16(p->activation == INT8_RELU ? 0 : -INT8_MOST));
+    t = _mm256_max_epi16(t, _mm256_set1_epi16(p->activation == INT8_RELU ? 0 : -INT8_MOST));
     return _mm256_min_epi16(t, _mm256_set1_epi16(INT8_MOST));
 }
 
@@ -235,8 +231,8 @@ __attribute__((target("avx2"), always_inline)) static inline void int8_four_256(
     LENET5C_UNROLL for (int k = 0; k < 4; k++)
     {
         const int32_t *const of = m + ((i + k) & (R - 1)) * 8;
-        r[k] = rescale_twice_256(sums[i + k],
-            _mm256_loadu_si256((const __m256i *)(const void *)of), p->shift);
+        r[k] = rescale_twice_256(
+            sums[i + k], _mm256_loadu_si256((const __m256i *)(const void *)of), p->shift);
     }
     a = finish_256(p, _mm256_packs_epi32(r[0], r[1]));
     b = finish_256(p, _mm256_packs_epi32(r[2], r[3]));
@@ -264,9 +260,8 @@ pool_groups_512(const unsigned char *x, int odd)
 __attribute__((target("avx2"), always_inline)) static inline __m256i pool_groups_256(
     const unsigned char *x, int odd)
 {
-    const __m256i bytes =
-        _mm256_setr_epi8(0, 1, 2, 3, 1, 2, 3, 4, 2, 3, 4, 5, 3, 4, 5, 6, 0, 1, 2, 3, 1, 2,
-            3, 4, 2, 3, 4, 5, 3, 4, 5, 6);
+    const __m256i bytes = _mm256_setr_epi8(0, 1, 2, 3, 1, 2, 3, 4, 2, 3, 4, 5, 3, 4, 5, 6,
+        0, 1, 2, 3, 1, 2, 3, 4, 2, 3, 4, 5, 3, 4, 5, 6);
     const __m256i four = _mm256_permutevar8x32_epi32(
         _mm256_loadu_si256((const __m256i *)(const void *)(x + 4 * odd)),
         _mm256_setr_epi32(0, 1, 0, 0, 2, 3, 0, 0));
@@ -314,9 +309,9 @@ __attribute__((target("avx512f,avx512bw"))) static void pool_store_512(
     __m512i four[2] = {moved, moved}, columns[2];
     unsigned char bytes[2][64];
     for (int f = 0; f < p->filters; f++)
-        four[f / 4] = _mm512_xor_si512(four[f / 4],
-            _mm512_sllv_epi32(_mm512_and_si512(v[f], _mm512_set1_epi32(255)),
-                _mm512_set1_epi32(8 * (f % 4))));
+        four[f / 4] = _mm512_xor_si512(
+            four[f / 4], _mm512_sllv_epi32(_mm512_and_si512(v[f], _mm512_set1_epi32(255)),
+                             _mm512_set1_epi32(8 * (f % 4))));
     columns[0] = _mm512_unpacklo_epi32(four[0], four[1]);
     columns[1] = _mm512_unpackhi_epi32(four[0], four[1]);
     for (int k = 0; k < 2; k++)
@@ -333,14 +328,14 @@ __attribute__((target("avx2"))) static void pool_store_256(
     __m256i four[2] = {moved, moved}, columns[2];
     unsigned char bytes[2][32];
     for (int f = 0; f < p->filters; f++)
-        four[f / 4] = _mm256_xor_si256(four[f / 4],
-            _mm256_sll_epi32(_mm256_and_si256(v[f], _mm256_set1_epi32(255)),
-                _mm_cvtsi32_si128(8 * (f % 4))));
+        four[f / 4] = _mm256_xor_si256(
+            four[f / 4], _mm256_sll_epi32(_mm256_and_si256(v[f], _mm256_set1_epi32(255)),
+                             _mm_cvtsi32_si128(8 * (f % 4))));
     columns[0] = _mm256_unpacklo_epi32(four[0], four[1]);
     columns[1] = _mm256_unpackhi_epi32(four[0], four[1]);
     for (int k = 0; k < 2; k++)
-        _mm256_storeu_si256((__m256i *)(void *)bytes[k],
-            _mm256_shuffle_epi8(columns[k], order));
+        _mm256_storeu_si256(
+            (__m256i *)(void *)bytes[k], _mm256_shuffle_epi8(columns[k], order));
     for (int k = 0; k < 4; k++, y += 2 * p->filters)
         memcpy(y, bytes[k % 2] + k / 2 * 16, 16);
 }
@@ -384,7 +379,7 @@ __attribute__((target("avx2"))) static void pool_store_words_256(
 #define LENET5C_MOST(a, b) ((vec)_mm512_max_epi32((__m512i)(a), (__m512i)(b)))
 #define LENET5C_NARROW(to, v)                                                              \
     _mm_storeu_si128((__m128i *)(void *)(to), _mm512_cvtepi32_epi8((__m512i)(v)))
-#define LENET5C_FOUR(p, sums, m, i, R, to)                                                \
+#define LENET5C_FOUR(p, sums, m, i, R, to)                                                 \
     int8_four_512(p, (const __m512i *)(sums), m, i, R, to)
 #define LENET5C_WIDE(from)                                                                 \
     ((vec)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(from))))
@@ -425,7 +420,7 @@ __attribute__((target("avx2"))) static void pool_store_words_256(
         _mm_packus_epi16(_mm_packs_epi32(_mm256_castsi256_si128((__m256i)(v)),             \
                              _mm256_extracti128_si256((__m256i)(v), 1)),                   \
             _mm_setzero_si128()))
-#define LENET5C_FOUR(p, sums, m, i, R, to)                                                \
+#define LENET5C_FOUR(p, sums, m, i, R, to)                                                 \
     int8_four_256(p, (const __m256i *)(sums), m, i, R, to, 1)
 #define LENET5C_POOL_GROUPS(x, odd) ((vec)pool_groups_256(x, odd))
 #define LENET5C_POOL_RESCALE(a, m, s)                                                      \
@@ -460,7 +455,7 @@ __attribute__((target("avx2"))) static void pool_store_words_256(
     _mm_storeu_si128(                                                                      \
         (__m128i *)(void *)(to), _mm_packs_epi32(_mm256_castsi256_si128((__m256i)(v)),     \
                                      _mm256_extracti128_si256((__m256i)(v), 1)))
-#define LENET5C_FOUR(p, sums, m, i, R, to)                                                \
+#define LENET5C_FOUR(p, sums, m, i, R, to)                                                 \
     int8_four_256(p, (const __m256i *)(sums), m, i, R, to, 2)
 #define LENET5C_POOL_GROUPS(x, odd) ((vec)pool_pairs_256(x, odd))
 #define LENET5C_POOL_RESCALE(a, m, s)                                                      \

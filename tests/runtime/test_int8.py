@@ -185,7 +185,7 @@ def test_scores_of_random_networks(chosen: Chosen, by: str) -> None:
 
 
 def test_windows_that_are_one_with_their_convolution(chosen: Chosen, by: str) -> None:
-    """One channel, few filters, 2x2: computed together, except where both are needed."""
+    """One channel, few filters, 2x2: computed together, unless both are needed."""
     rng = random.Random(1)
     activations = (Tanh, ScaledTanh, ReLU, Sigmoid, Flatten)
     for filters in range(1, 10):
