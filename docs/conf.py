@@ -62,7 +62,7 @@ templates_path = ["_templates"]
 nitpicky = True
 nitpick_ignore = [
     ("py:class", "collections.abc.Callable"),
-    *(("c:identifier", name) for name in ("ptrdiff_t", "size_t", "uint8_t")),
+    *(("c:identifier", name) for name in ("int32_t", "ptrdiff_t", "size_t", "uint8_t")),
 ]
 default_role = "py:obj"  # `Model.fit` in a docstring is a link where there is a page
 

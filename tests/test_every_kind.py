@@ -825,9 +825,9 @@ def run_c(case: Case, numbers: Any) -> Any:
     """What the C code makes of the images, (N, classes)."""
     library, headers = c_library()
     name = c_name(case.name, numbers)
-    found = re.search(r"workspace  ([\d,]+)", headers[name])
+    found = re.search(r"_WORKSPACE_BYTES (\d+)", headers[name])
     assert found
-    workspace = np.full(int(found[1].replace(",", "")) // 4 + 1, np.nan, np.float32)
+    workspace = np.full(int(found[1]) // 4 + 1, np.nan, np.float32)
     results = np.empty((IMAGES, case.classes), numbers)
     for image, row in zip(case.images, results, strict=True):
         arrays = image, workspace, row

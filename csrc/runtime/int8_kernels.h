@@ -13,10 +13,13 @@
  * and, where they are fast,
  *
  *     LENET5C_RESCALE(a, m, b, n, s)  (a m + b n + 2^(s-1)) / 2^s for s >= 32, rounded
- * down, of which a number beyond 32 bits may lose some LENET5C_LEAST(a, b), LENET5C_MOST(a,
- * b)  of two numbers, lane by lane LENET5C_WIDE(from), LENET5C_NARROW(to, v)  loads and
- * stores V elements LENET5C_FOUR(p, r, to)  what follows four registers of rescaled
- * numbers, as elements
+ *                             down, of which a number beyond 32 bits may lose some
+ *     LENET5C_LEAST(a, b), LENET5C_MOST(a, b)    of two numbers, lane by lane
+ *     LENET5C_WIDE(from), LENET5C_NARROW(to, v)  loads and stores V elements
+ *     LENET5C_READ                the elements of pixels that follow each other
+ *     LENET5C_POOL_GROUPS         and others, for int8_pooled.h
+ *     LENET5C_FOUR(p, sums, m, i, R, to)  sums i to i + 3 as elements, with the multipliers
+ *                             m of R registers, for a shift above 32
  */
 
 #define V LENET5C_V
@@ -185,21 +188,26 @@ LENET5C_TARGET static void LENET5C_SET(int8_end)(
 {
     const size_t size = p->is_raw ? sizeof(int32_t) : sizeof(ELEMENT), whole = V * size;
     const ptrdiff_t column = p->y_column;
+    const int32_t *const multipliers = p->shift ? p->multiplier + block * V : NULL;
     unsigned char elements[(LENET5C_INT8_SUMS + 3) * V * sizeof(ELEMENT)];
     const unsigned char *from = elements;
     const int count = T * R;
-    if (p->shift)
-        LENET5C_SET(int8_rescale_sums)(sums, p->multiplier + block * V, T, R, p->shift);
-    if (p->is_raw) {
-        if (p->shift) finish(p, sums, count);
-        from = (const unsigned char *)sums;
-    } else {
 #if defined(LENET5C_FOUR)
-        for (int i = 0; i < count; i += 4) LENET5C_FOUR(p, sums + i, elements + i * V);
-#else
-        finish(p, sums, count);
-        for (int i = 0; i < count; i++) put(elements + (size_t)i * whole, sums[i]);
+    if (!p->is_raw && p->shift > 32) {
+        for (int i = 0; i < count; i += 4)
+            LENET5C_FOUR(
+                p, sums, multipliers, i, R, elements + i * V * (int)sizeof(ELEMENT));
+    } else
 #endif
+    {
+        if (p->shift) {
+            LENET5C_SET(int8_rescale_sums)(sums, multipliers, T, R, p->shift);
+            finish(p, sums, count);
+        }
+        if (p->is_raw)
+            from = (const unsigned char *)sums;
+        else
+            for (int i = 0; i < count; i++) put(elements + (size_t)i * whole, sums[i]);
     }
     if (p->together > 1) {
         const size_t part = whole / (size_t)p->together;
@@ -360,7 +368,8 @@ LENET5C_TARGET static void LENET5C_SET(int8_scale)(
     LENET5C_SET(int8_pool)(p, maps, INT8_SCALE);
 }
 
-/* The usual window, of few channels: the loops of others would take most of the time. */
+/* The usual window: the loops of others would take most of the time. What lies beyond the
+ * channels is written later. */
 INLINE void LENET5C_SET(int8_average_2x2)(const struct int8_op *p, unsigned char *maps)
 {
     const ptrdiff_t channels = p->channels, row = p->width * channels;
@@ -369,9 +378,11 @@ INLINE void LENET5C_SET(int8_average_2x2)(const struct int8_op *p, unsigned char
     for (int i = 0; i < p->out_h; i++) {
         const ELEMENT *of = x + i * p->stride * row;
         for (int j = 0; j < p->out_w; j++, of += p->stride * channels) {
-            const vec v = elements(of) + elements(of + channels) + elements(of + row) +
-                          elements(of + row + channels);
-            put(y, ((v + 2) >> 2) - ZERO);
+            for (ptrdiff_t c = 0; c < channels; c += V) {
+                const vec v = elements(of + c) + elements(of + c + channels) +
+                              elements(of + c + row) + elements(of + c + row + channels);
+                put(y + c * (ptrdiff_t)sizeof(ELEMENT), ((v + 2) >> 2) - ZERO);
+            }
             y += channels * (ptrdiff_t)sizeof(ELEMENT);
         }
     }
@@ -380,7 +391,7 @@ INLINE void LENET5C_SET(int8_average_2x2)(const struct int8_op *p, unsigned char
 LENET5C_TARGET static void LENET5C_SET(int8_average)(
     const struct int8_op *p, unsigned char *maps)
 {
-    if (p->kh == 2 && p->kw == 2 && p->channels <= V && !p->is_raw) {
+    if (p->kh == 2 && p->kw == 2 && !p->is_raw) {
         LENET5C_SET(int8_average_2x2)(p, maps);
         return;
     }
@@ -467,6 +478,13 @@ static void LENET5C_SET(int8_flatten)(const struct int8_op *p, unsigned char *ma
         }
 }
 
+/* What was computed elsewhere already. */
+static void LENET5C_SET(int8_copy)(const struct int8_op *p, unsigned char *maps)
+{
+    memcpy(maps + p->y, maps + p->x,
+        (size_t)p->filters * (size_t)p->out_h * (size_t)p->out_w * sizeof(ELEMENT));
+}
+
 /* The map within a border of zeros. */
 static void LENET5C_SET(int8_pad)(const struct int8_op *p, unsigned char *maps)
 {
@@ -493,15 +511,29 @@ static void LENET5C_SET(int8_read)(const uint8_t *pixels, ptrdiff_t step, unsign
     int count, int channels, const signed char *table)
 {
     ELEMENT *const to = (ELEMENT *)(void *)x;
+#if defined(LENET5C_READ)
+    if (step == 1 && channels == 1) {
+        LENET5C_READ(pixels, x, count, table);
+        return;
+    }
+#endif
     for (ptrdiff_t k = 0; k < count; k++)
         to[k * channels] = (ELEMENT)(table[pixels[k * step]] + ZERO);
 }
 
 static void LENET5C_SET(int8_fill)(unsigned char *x, ptrdiff_t count, int number)
 {
-    ELEMENT *const to = (ELEMENT *)(void *)x;
-    for (ptrdiff_t k = 0; k < count; k++) to[k] = (ELEMENT)(number + ZERO);
+#if LENET5C_ELEMENT_BYTES == 1
+    memset(x, number + ZERO, (size_t)count);
+#else
+    const uint64_t four = (uint16_t)(number + ZERO) * 0x1000100010001u;
+    for (ptrdiff_t k = 0; k < count; k += 4, x += 8) memcpy(x, &four, 8);
+#endif
 }
+
+#if defined(LENET5C_POOL_GROUPS)
+#include "int8_pooled.h"
+#endif
 
 static int8_function *const LENET5C_SET(int8_functions)[INT8_KINDS] = {
     [INT8_CONV] = LENET5C_SET(int8_conv),
@@ -517,6 +549,7 @@ static int8_function *const LENET5C_SET(int8_functions)[INT8_KINDS] = {
     [INT8_SIGMOID] = LENET5C_SET(int8_table),
     [INT8_FLATTEN] = LENET5C_SET(int8_flatten),
     [INT8_PAD] = LENET5C_SET(int8_pad),
+    [INT8_COPY] = LENET5C_SET(int8_copy),
 };
 
 static const struct int8_kernels LENET5C_SET(int8_kernels) = {
@@ -528,6 +561,9 @@ static const struct int8_kernels LENET5C_SET(int8_kernels) = {
     .tiles = LENET5C_SET(int8_tiles),
     .tile_count = sizeof LENET5C_SET(int8_tiles) / sizeof *LENET5C_SET(int8_tiles),
     .run = LENET5C_SET(int8_functions),
+#if defined(LENET5C_POOL_GROUPS)
+    .pooled = LENET5C_SET(int8_pooled),
+#endif
     .read = LENET5C_SET(int8_read),
     .fill = LENET5C_SET(int8_fill),
 };
@@ -559,6 +595,13 @@ static const struct int8_kernels LENET5C_SET(int8_kernels) = {
 #undef LENET5C_WIDE
 #undef LENET5C_NARROW
 #undef LENET5C_FOUR
+#undef LENET5C_READ
+#undef LENET5C_POOL_GROUPS
+#undef LENET5C_POOL_RESCALE
+#undef LENET5C_POOL_WORDS
+#undef LENET5C_POOL_WINDOWS
+#undef LENET5C_POOL_LARGEST
+#undef LENET5C_POOL_STORE
 #undef LENET5C_LEAST
 #undef LENET5C_MOST
 #undef LENET5C_CHOOSE_INT

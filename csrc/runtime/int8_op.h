@@ -19,6 +19,7 @@ enum int8_kind {
     INT8_SIGMOID,
     INT8_FLATTEN,
     INT8_PAD,
+    INT8_COPY,
     INT8_KINDS
 };
 
@@ -27,7 +28,10 @@ enum {
     INT8_TANH_ARGUMENTS = 799, /* tanh8 has as many of either sign, and 0 */
     INT8_MAX_SUM = 1 << 30,
     INT8_MAX_SHIFT = 62,
-    INT8_SLACK = 128 /* bytes after a map that may be read and written */
+    INT8_SLACK = 128,   /* bytes after a map that may be read and written */
+    POOLED_FILTERS = 8, /* at most, where a convolution and its windows are one */
+    POOLED_KERNEL = 8,
+    POOLED_COLUMNS = 32 /* at a time */
 };
 
 struct int8_op;
@@ -62,6 +66,7 @@ struct int8_op {
     ptrdiff_t block_weights; /* of a register of filters, in 32-bit numbers */
     const struct int8_tile *tile;
     int columns; /* in a row, or groups of columns */
+    int pooling; /* the kind of the windows that are done with it */
 };
 
 struct int8_kernels;
@@ -86,6 +91,7 @@ struct int8_kernels {
     const struct int8_tile *tiles;
     size_t tile_count;
     int8_function *const *run; /* by kind */
+    int8_function *pooled;     /* or NULL */
     void (*read)(const uint8_t *pixels, ptrdiff_t step, unsigned char *x, int count,
         int channels, const signed char *table);
     void (*fill)(unsigned char *x, ptrdiff_t count, int number);

@@ -4,7 +4,7 @@
 
 static const char *const int8_kind_names[INT8_KINDS] = {"conv", "scale", "subsample",
     "avg_pool", "max_pool", "add", "relu", "leaky", "tanh", "tanh_scaled", "sigmoid",
-    "flatten", "" /* padding is part of other steps */};
+    "flatten", "", "" /* padding and copying are part of other steps */};
 
 enum int8_key {
     INT8_KIND,
@@ -134,7 +134,8 @@ static int pack_int8(struct int8_planner *of, struct int8_op *op,
 }
 
 /* The tile that does the columns of a row by so many registers of filters in the least
- * time, roughly: a cycle for a sum, of which there should be eight, and two more. */
+ * time, roughly: a cycle for a sum, of which there should be eight, a quarter for a
+ * register that is loaded, and two more. */
 static void choose_int8_tile(const struct int8_kernels *kernels, struct int8_op *op)
 {
     const int part = kernels->lanes / op->together;
@@ -145,7 +146,7 @@ static void choose_int8_tile(const struct int8_kernels *kernels, struct int8_op 
         const int r = tile->registers, sums = tile->columns * r;
         const int64_t runs = (int64_t)((op->columns + tile->columns - 1) / tile->columns) *
                              ((blocks + r - 1) / r);
-        const int64_t cost = runs * ((sums < 8 ? 8 : sums) + 2);
+        const int64_t cost = runs * (4 * (sums < 8 ? 8 : sums) + tile->columns + r + 8);
         if (tile->columns > op->columns || cost >= least || (op->together > 1 && r > 1))
             continue;
         least = cost;
@@ -301,7 +302,7 @@ static int plan_int8_step(struct int8_planner *of, struct text t, int is_last)
         !get_size(values[INT8_PADDING], 0, &made.padding) ||
         !get_whole(values[INT8_SHIFT], &shift) || !get_number(values[INT8_SLOPE], &slope) ||
         !(slope >= 0 && slope < 1) || !get_number(values[INT8_UNIT], &unit) ||
-        !(unit >= FLT_MIN && unit <= FLT_MAX))
+        !(unit >= (double)FLT_MIN && unit <= (double)FLT_MAX))
         return 0;
     add_name(of->plan, &of->plan->layers, values[INT8_NAME]);
     made.filters = (int)filters;
@@ -367,6 +368,47 @@ static int plan_int8_step(struct int8_planner *of, struct text t, int is_last)
     return 1;
 }
 
+/* Whether `pool`, which is the next op, can be done with `conv`: int8_pooled.h does. */
+static int is_pooled(const struct int8_op *conv, const struct int8_op *pool)
+{
+    return conv->channels == 1 && conv->filters <= POOLED_FILTERS && conv->stride == 1 &&
+           conv->kh <= POOLED_KERNEL && conv->kw <= POOLED_KERNEL &&
+           conv->rows == conv->kh && conv->shift > 32 && pool->x == conv->y &&
+           pool->kh == 2 && pool->kw == 2 && pool->stride == 2 && pool->padding == 0 &&
+           !pool->is_raw;
+}
+
+/* Whether ops from n on need what op `last` writes. */
+static int is_read_later(const lenet5c_model *m, int last, int n)
+{
+    const size_t y = m->int8.ops[last].y;
+    for (; n < m->op_count; n++) {
+        const struct int8_op *op = &m->int8.ops[n];
+        if (op->x == y || (op->run == m->int8.kernels->run[INT8_ADD] && op->other == y))
+            return 1;
+        if (op->y == y) return 0;
+    }
+    return 0;
+}
+
+/* Convolutions and their windows become one op, and a copy to where the map should lie. */
+static void join_pooled(lenet5c_model *m)
+{
+    const struct int8_kernels *kernels = m->int8.kernels;
+    for (int n = 0; kernels->pooled && n + 1 < m->op_count; n++) {
+        struct int8_op *op = &m->int8.ops[n], *pool = op + 1;
+        const int kind = pool->run == kernels->run[INT8_AVERAGE]   ? INT8_AVERAGE
+                         : pool->run == kernels->run[INT8_MAXIMUM] ? INT8_MAXIMUM
+                                                                   : -1;
+        if (op->run != kernels->run[INT8_CONV] || kind < 0 || !is_pooled(op, pool) ||
+            is_read_later(m, n, n + 2))
+            continue;
+        op->run = kernels->pooled;
+        op->pooling = kind;
+        pool->run = kernels->run[INT8_COPY];
+    }
+}
+
 static uint64_t int8_room(uint64_t bytes) { return (bytes + INT8_SLACK + 63) / 64 * 64; }
 
 static int plan_int8(struct planner *plan)
@@ -417,6 +459,7 @@ static int plan_int8(struct planner *plan)
         plan->parameters != plan->file->tensors ||
         plan->payload_size != plan->file->payload_size)
         return LENET5C_BAD_NETWORK;
+    if (plan->memory) join_pooled(m);
     plan->channels = m->int8.channels * m->int8.pixels;
     m->int8.place_size = int8_room(of.most * element);
     m->int8.padded = m->int8.place_size * (uint64_t)of.place_count;

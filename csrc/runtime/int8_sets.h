@@ -1,21 +1,18 @@
 /* The kernels for 8-bit integers, once for each instruction set, and the choice of one. */
 
-/* tanh8(t) = (c0 + (L (c1 + (L c2 >> 15) >> 15)) >> 8 of t + 800 = 32 piece + L / 1024, in
- * 16 bits and with products rounded: 127 tanh(t / 256) by least squares for each piece, and
- * the last digits by search, until all 1,599 arguments are right. */
-static const int16_t tanh8_pieces[3][64] __attribute__((aligned(64))) = {
-    {-32259, -32223, -32178, -32119, -32045, -31949, -31826, -31670, -31469, -31214, -30890,
-        -30478, -29957, -29300, -28477, -27451, -26184, -24633, -22757, -20522, -17903,
-        -14897, -11523, -7836, -3916, 127, 4170, 8090, 11779, 15152, 18159, 20778, 23014,
-        24889, 26440, 27708, 28733, 29556, 30213, 30734, 31146, 31471, 31726, 31926, 32082,
-        32205, 32301, 32375, 32434, 32479},
-    {31, 40, 51, 65, 84, 107, 137, 176, 224, 286, 363, 460, 581, 731, 914, 1136, 1398, 1703,
-        2048, 2424, 2816, 3201, 3549, 3830, 4013, 4076, 4012, 3828, 3547, 3198, 2814, 2422,
-        2047, 1703, 1398, 1136, 915, 731, 582, 460, 363, 286, 224, 176, 138, 108, 84, 66,
-        51, 40},
-    {-29, -34, -33, -31, 9, -25, 14, 19, 22, 23, 9, 35, 68, 55, 86, 116, 112, 134, 166, 182,
-        181, 172, 140, 84, 30, -71, -129, -174, -178, -230, -219, -223, -176, -177, -156,
-        -115, -116, -108, -101, -54, -79, -71, -64, -41, -55, -23, -49, -47, -46, -5},
+/* tanh8(t) = (c0 + L (c1 + L c2 / 2^15) / 2^15) / 2^8 of t + 832 = 64 piece + L / 2^9, in
+ * 16 bits, with products rounded and the last division rounded down: 127 tanh(t / 256) by
+ * least squares for each piece, and the last digits by search, until all 1,599 arguments
+ * are right. */
+enum { INT8_TANH_PIECES = 26, INT8_TANH_FIRST = 832 };
+static const int16_t tanh8_pieces[3][32] __attribute__((aligned(64))) = {
+    {-32464, -32129, -32230, -31979, -31672, -31225, -30472, -29287, -27452, -24638, -20515,
+        -14897, -7818, 112, 8083, 15153, 20777, 24905, 27702, 29544, 30741, 31475, 31890,
+        32148, 32383, 32328},
+    {343, -1, 212, 195, 350, 595, 875, 1371, 2270, 3412, 4843, 6419, 7597, 8291, 7721, 6390,
+        4813, 3328, 2306, 1512, 902, 525, 515, 434, 0, 362},
+    {76, 1, 130, 139, 102, 137, 298, 472, 533, 705, 773, 648, 369, -322, -652, -776, -697,
+        -528, -465, -339, -175, -52, -150, -69, 0, 76},
 };
 
 /* a b / 2^15, rounded: vpmulhrsw */
@@ -23,7 +20,7 @@ static int multiply_rounded(int a, int b) { return (a * b + (1 << 14)) >> 15; }
 
 static signed char tanh8_of(int t)
 {
-    const int u = t + INT8_TANH_ARGUMENTS + 1, piece = u / 32, low = u % 32 * 1024;
+    const int u = t + INT8_TANH_FIRST, piece = u / 64, low = u % 64 * 512;
     const int slope =
         tanh8_pieces[1][piece] + multiply_rounded(low, tanh8_pieces[2][piece]);
     return (signed char)((tanh8_pieces[0][piece] + multiply_rounded(low, slope)) >> 8);
@@ -60,48 +57,98 @@ __attribute__((target("avx512f"), always_inline)) static inline __m512i rescale_
     return _mm512_sra_epi32(LENET5C_UPPER_512(even, odd), _mm_cvtsi32_si128(s - 32));
 }
 
-/* tanh8 by the pieces above, of 32 arguments. */
+/* a m / 2^(s-1), rounded down, for s > 32: the rescaled number is (that + 1) / 2. */
+__attribute__((target("avx512f"), always_inline)) static inline __m512i rescale_twice_512(
+    __m512i a, __m512i m, int s)
+{
+    const __m512i upper = _mm512_setr_epi32(
+        1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31); /* halves of 64 bits */
+    const __m512i odd =
+        _mm512_mul_epi32(_mm512_shuffle_epi32(a, 0xf5), _mm512_shuffle_epi32(m, 0xf5));
+    return _mm512_srav_epi32(_mm512_permutex2var_epi32(_mm512_mul_epi32(a, m), upper, odd),
+        _mm512_set1_epi32(s - 33));
+}
+
+/* tanh8 by the pieces above, of 32 arguments (t + 1) / 2. */
 __attribute__((target("avx512f,avx512bw"), always_inline)) static inline __m512i tanh8_512(
     __m512i t)
 {
-    const __m512i most = _mm512_set1_epi16(INT8_TANH_ARGUMENTS);
-    const __m512i least = _mm512_set1_epi16(-INT8_TANH_ARGUMENTS);
-    const __m512i u = _mm512_add_epi16(_mm512_set1_epi16(INT8_TANH_ARGUMENTS + 1),
+    const __m512i most = _mm512_set1_epi16(2 * INT8_TANH_ARGUMENTS);
+    const __m512i least = _mm512_set1_epi16(-2 * INT8_TANH_ARGUMENTS - 1);
+    const __m512i u = _mm512_add_epi16(_mm512_set1_epi16(2 * INT8_TANH_FIRST + 1),
         _mm512_min_epi16(most, _mm512_max_epi16(least, t)));
-    const __m512i piece = _mm512_srli_epi16(u, 5);
+    const __m512i piece = _mm512_srli_epi16(u, 7);
     const __m512i low =
-        _mm512_and_si512(_mm512_slli_epi16(u, 10), _mm512_set1_epi16(31 << 10));
+        _mm512_and_si512(_mm512_slli_epi16(u, 8), _mm512_set1_epi16(63 << 9));
 #define LENET5C_OF_PIECE(k)                                                                \
-    _mm512_permutex2var_epi16(_mm512_load_si512(tanh8_pieces[k]), piece,                   \
-        _mm512_load_si512(tanh8_pieces[k] + 32))
+    _mm512_permutexvar_epi16(piece, _mm512_load_si512(tanh8_pieces[k]))
     __m512i y = _mm512_mulhrs_epi16(low, LENET5C_OF_PIECE(2));
     y = _mm512_mulhrs_epi16(low, _mm512_add_epi16(LENET5C_OF_PIECE(1), y));
     return _mm512_srai_epi16(_mm512_add_epi16(LENET5C_OF_PIECE(0), y), 8);
 #undef LENET5C_OF_PIECE
 }
 
-/* What follows four registers of rescaled numbers, as 64 elements. Packing takes 4 numbers
- * of each register in turn. */
-__attribute__((target("avx512f,avx512bw"), always_inline)) static inline void int8_four_512(
-    const struct int8_op *p, const __m512i *r, unsigned char *to)
+/* What follows 32 numbers t, of which the rescaled ones are (t + 1) / 2. */
+__attribute__((target("avx512f,avx512bw"), always_inline)) static inline __m512i finish_512(
+    const struct int8_op *p, __m512i t)
 {
-    const int is_sigmoid = p->activation == INT8_SIGMOID;
+    const __m512i most = _mm512_set1_epi16(INT8_MOST), one = _mm512_set1_epi16(1);
+    const __m512i least = _mm512_set1_epi16(p->activation == INT8_RELU ? 0 : -INT8_MOST);
+    if (p->activation == INT8_TANH || p->activation == INT8_TANH_SCALED)
+        return tanh8_512(t);
+    if (p->activation == INT8_SIGMOID)
+        return _mm512_srai_epi16(
+            _mm512_add_epi16(tanh8_512(t), _mm512_add_epi16(most, one)), 1);
+    t = _mm512_srai_epi16(_mm512_adds_epi16(t, one), 1);
+    return _mm512_min_epi16(most, _mm512_max_epi16(least, t));
+}
+
+/* What follows four registers of sums, as 64 elements; sum i has those of the multipliers,
+ * of R registers, that i mod R says. R is a power of 2. Packing takes 4 numbers of each
+ * register in turn. */
+__attribute__((target("avx512f,avx512bw"), always_inline)) static inline void int8_four_512(
+    const struct int8_op *p, const __m512i *sums, const int32_t *m, int i, int R,
+    unsigned char *to)
+{
     const __m512i order =
         _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    __m512i a = _mm512_packs_epi32(r[0], r[1]), b = _mm512_packs_epi32(r[2], r[3]);
-    if (is_sigmoid || p->activation == INT8_TANH || p->activation == INT8_TANH_SCALED) {
-        a = tanh8_512(a);
-        b = tanh8_512(b);
+    __m512i r[4], packed;
+    LENET5C_UNROLL for (int k = 0; k < 4; k++) r[k] = rescale_twice_512(
+        sums[i + k], _mm512_loadu_si512(m + ((i + k) & (R - 1)) * 16), p->shift);
+    packed = _mm512_packs_epi16(finish_512(p, _mm512_packs_epi32(r[0], r[1])),
+        finish_512(p, _mm512_packs_epi32(r[2], r[3])));
+    packed = _mm512_permutexvar_epi32(order, packed);
+    _mm512_storeu_si512(to, _mm512_xor_si512(packed, _mm512_set1_epi8(-128)));
+}
+
+/* Elements of pixels that follow each other: two of the table share 16 bits. */
+__attribute__((target("avx512f,avx512bw"))) static void int8_read_512(
+    const uint8_t *pixels, unsigned char *x, int count, const signed char *table)
+{
+    __m512i words[4];
+    LENET5C_UNROLL for (int k = 0; k < 4; k++) words[k] =
+        _mm512_xor_si512(_mm512_loadu_si512(table + 64 * k), _mm512_set1_epi8(-128));
+    for (int k = 0; k < count; k += 64) {
+        const __mmask64 some = count - k < 64 ? ((__mmask64)1 << (count - k)) - 1 : ~0ull;
+        const __m512i p = _mm512_maskz_loadu_epi8(some, pixels + k);
+        __m512i found[2]; /* of the pixels at even and at odd places */
+        LENET5C_UNROLL for (int odd = 0; odd < 2; odd++)
+        {
+            const __m512i b =
+                odd ? _mm512_srli_epi16(p, 8) : _mm512_and_si512(p, _mm512_set1_epi16(255));
+            const __m512i word = _mm512_srli_epi16(b, 1);
+            const __m512i pair =
+                _mm512_mask_blend_epi16(_mm512_cmpgt_epi16_mask(b, _mm512_set1_epi16(127)),
+                    _mm512_permutex2var_epi16(words[0], word, words[1]),
+                    _mm512_permutex2var_epi16(words[2], word, words[3]));
+            const __m512i second =
+                _mm512_and_si512(_mm512_slli_epi16(b, 3), _mm512_set1_epi16(8));
+            found[odd] = _mm512_srlv_epi16(pair, second);
+        }
+        _mm512_mask_storeu_epi8(x + k, some,
+            _mm512_mask_blend_epi8(
+                0xaaaaaaaaaaaaaaaau, found[0], _mm512_slli_epi16(found[1], 8)));
     }
-    if (is_sigmoid) {
-        const __m512i one = _mm512_set1_epi16(INT8_MOST + 1);
-        a = _mm512_srai_epi16(_mm512_add_epi16(a, one), 1);
-        b = _mm512_srai_epi16(_mm512_add_epi16(b, one), 1);
-    }
-    a = _mm512_max_epi8(_mm512_packs_epi16(a, b),
-        _mm512_set1_epi8(p->activation == INT8_RELU ? 0 : -INT8_MOST));
-    a = _mm512_xor_si512(_mm512_permutexvar_epi32(order, a), _mm512_set1_epi8(-128));
-    _mm512_storeu_si512(to, a);
 }
 
 __attribute__((target("avx2"), always_inline)) static inline __m256i rescale_256(
@@ -115,6 +162,205 @@ __attribute__((target("avx2"), always_inline)) static inline __m256i rescale_256
     odd = _mm256_add_epi64(
         odd, _mm256_mul_epi32(_mm256_srli_epi64(b, 32), _mm256_srli_epi64(n, 32)));
     return _mm256_sra_epi32(LENET5C_UPPER_256(even, odd), _mm_cvtsi32_si128(s - 32));
+}
+
+/* As rescale_twice_512, but of 8 numbers. */
+__attribute__((target("avx2"), always_inline)) static inline __m256i rescale_twice_256(
+    __m256i a, __m256i m, int s)
+{
+    const __m256i even = _mm256_mul_epi32(a, m);
+    const __m256i odd =
+        _mm256_mul_epi32(_mm256_shuffle_epi32(a, 0xf5), _mm256_shuffle_epi32(m, 0xf5));
+    return _mm256_srav_epi32(
+        _mm256_blend_epi32(_mm256_shuffle_epi32(even, 0xf5), odd, 0xaa),
+        _mm256_set1_epi32(s - 33));
+}
+
+/* The pieces from 0 on, as low and high bytes. */
+static const uint8_t tanh8_bytes[3][2][16] __attribute__((aligned(16))) = {
+    {{112, 147, 49, 41, 73, 54, 104, 21, 243, 146, 148, 127, 72},
+        {0, 31, 59, 81, 97, 108, 115, 120, 122, 124, 125, 126, 126}},
+    {{99, 41, 246, 205, 0, 2, 232, 134, 13, 3, 178, 0, 106},
+        {32, 30, 24, 18, 13, 9, 5, 3, 2, 2, 1, 0, 1}},
+    {{190, 116, 248, 71, 240, 47, 173, 81, 204, 106, 187, 0, 76},
+        {254, 253, 252, 253, 253, 254, 254, 255, 255, 255, 255, 0, 0}},
+};
+
+/* Coefficient k of 16 numbers, by the places of their low and high bytes. */
+__attribute__((target("avx2"), always_inline)) static inline __m256i of_piece_256(
+    int k, __m256i low, __m256i high)
+{
+    const __m128i *const bytes = (const __m128i *)(const void *)tanh8_bytes[k];
+    return _mm256_or_si256(
+        _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_load_si128(bytes)), low),
+        _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_load_si128(bytes + 1)), high));
+}
+
+/* What follows 16 numbers t, of which the rescaled ones are (t + 1) / 2. */
+__attribute__((target("avx2"), always_inline)) static inline __m256i finish_256(
+    const struct int8_op *p, __m256i t)
+{
+    const int is_sigmoid = p->activation == INT8_SIGMOID;
+    t = _mm256_srai_epi16(_mm256_adds_epi16(t, _mm256_set1_epi16(1)), 1);
+    if (is_sigmoid || p->activation == INT8_TANH || p->activation == INT8_TANH_SCALED) {
+        const __m256i u =
+            _mm256_min_epi16(_mm256_abs_epi16(t), _mm256_set1_epi16(INT8_TANH_ARGUMENTS));
+        const __m256i piece = _mm256_srli_epi16(u, 6);
+        const __m256i low = _mm256_or_si256(piece, _mm256_set1_epi16(-0x8000));
+        const __m256i high =
+            _mm256_or_si256(_mm256_slli_epi16(piece, 8), _mm256_set1_epi16(0x80));
+        const __m256i part =
+            _mm256_and_si256(_mm256_slli_epi16(u, 9), _mm256_set1_epi16(63 << 9));
+        __m256i y = _mm256_mulhrs_epi16(part, of_piece_256(2, low, high));
+        y = _mm256_mulhrs_epi16(part, _mm256_add_epi16(y, of_piece_256(1, low, high)));
+        y = _mm256_srli_epi16(_mm256_add_epi16(y, of_piece_256(0, low, high)), 8);
+        y = _mm256_sign_epi16(y, t);
+        if (!is_sigmoid) return y;
+        return _mm256_srai_epi16(_mm256_add_epi16(y, _mm256_set1_epi16(INT8_MOST + 1)), 1);
+    }
+    t = _mm256_max_epi16(t, _mm256_set1_epi16(p->activation == INT8_RELU ? 0 : -INT8_MOST));
+    return _mm256_min_epi16(t, _mm256_set1_epi16(INT8_MOST));
+}
+
+/* As int8_four_512, of four registers of 8 sums, as elements of one byte or two. */
+__attribute__((target("avx2"), always_inline)) static inline void int8_four_256(
+    const struct int8_op *p, const __m256i *sums, const int32_t *m, int i, int R,
+    unsigned char *to, const int bytes)
+{
+    __m256i r[4], a, b, *const y = (__m256i *)(void *)to;
+    LENET5C_UNROLL for (int k = 0; k < 4; k++)
+    {
+        const int32_t *const of = m + ((i + k) & (R - 1)) * 8;
+        r[k] = rescale_twice_256(
+            sums[i + k], _mm256_loadu_si256((const __m256i *)(const void *)of), p->shift);
+    }
+    a = finish_256(p, _mm256_packs_epi32(r[0], r[1]));
+    b = finish_256(p, _mm256_packs_epi32(r[2], r[3]));
+    if (bytes == 2) {
+        _mm256_storeu_si256(y, _mm256_permute4x64_epi64(a, 0xd8));
+        _mm256_storeu_si256(y + 1, _mm256_permute4x64_epi64(b, 0xd8));
+        return;
+    }
+    a = _mm256_permutevar8x32_epi32(
+        _mm256_packs_epi16(a, b), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    _mm256_storeu_si256(y, _mm256_xor_si256(a, _mm256_set1_epi8(-128)));
+}
+
+/* For int8_pooled.h: columns 0 to 3, 8 to 11 and so on, or, if `odd`, those between. */
+__attribute__((target("avx512f,avx512bw"), always_inline)) static inline __m512i
+pool_groups_512(const unsigned char *x, int odd)
+{
+    const __m512i bytes = _mm512_broadcast_i32x4(
+        _mm_setr_epi8(0, 1, 2, 3, 1, 2, 3, 4, 2, 3, 4, 5, 3, 4, 5, 6));
+    const __m512i pairs = _mm512_setr_epi32(0, 1, 0, 0, 2, 3, 0, 0, 4, 5, 0, 0, 6, 7, 0, 0);
+    return _mm512_shuffle_epi8(
+        _mm512_permutexvar_epi32(pairs, _mm512_loadu_si512(x + 4 * odd)), bytes);
+}
+
+__attribute__((target("avx2"), always_inline)) static inline __m256i pool_groups_256(
+    const unsigned char *x, int odd)
+{
+    const __m256i bytes = _mm256_setr_epi8(0, 1, 2, 3, 1, 2, 3, 4, 2, 3, 4, 5, 3, 4, 5, 6,
+        0, 1, 2, 3, 1, 2, 3, 4, 2, 3, 4, 5, 3, 4, 5, 6);
+    const __m256i four = _mm256_permutevar8x32_epi32(
+        _mm256_loadu_si256((const __m256i *)(const void *)(x + 4 * odd)),
+        _mm256_setr_epi32(0, 1, 0, 0, 2, 3, 0, 0));
+    return _mm256_shuffle_epi8(four, bytes);
+}
+
+__attribute__((target("avx2"), always_inline)) static inline __m256i pool_pairs_256(
+    const unsigned char *x, int odd)
+{
+    const __m256i a = _mm256_loadu_si256((const __m256i *)(const void *)x);
+    const __m256i b = _mm256_loadu_si256((const __m256i *)(const void *)(x + 2));
+    return odd ? _mm256_unpackhi_epi16(a, b) : _mm256_unpacklo_epi16(a, b);
+}
+
+/* The larger one of each two of 16 bits, of two registers. */
+__attribute__((target("avx512f,avx512bw"), always_inline)) static inline __m512i
+pool_largest_512(__m512i a, __m512i b)
+{
+    const __m512i v = _mm512_max_epi16(a, b);
+    return _mm512_srai_epi32(_mm512_max_epi16(v, _mm512_slli_epi32(v, 16)), 16);
+}
+
+__attribute__((target("avx2"), always_inline)) static inline __m256i pool_largest_256(
+    __m256i a, __m256i b)
+{
+    const __m256i v = _mm256_max_epi16(a, b);
+    return _mm256_srai_epi32(_mm256_max_epi16(v, _mm256_slli_epi32(v, 16)), 16);
+}
+
+/* What puts the bytes of `filters` filters next to each other, of two columns with 8. */
+static __m128i pool_order(int filters)
+{
+    unsigned char order[16];
+    for (int k = 0; k < 16; k++)
+        order[k] = (unsigned char)(k < filters ? k : (8 + k - filters) & 15);
+    return _mm_loadu_si128((const __m128i *)(const void *)order);
+}
+
+/* 16 columns of all filters, numbers of 32 bits, as elements of a byte. */
+__attribute__((target("avx512f,avx512bw"))) static void pool_store_512(
+    const struct int8_op *p, const __m512i *v, unsigned char *y)
+{
+    const __m512i order = _mm512_broadcast_i32x4(pool_order(p->filters));
+    const __m512i moved = _mm512_set1_epi8(-128);
+    __m512i four[2] = {moved, moved}, columns[2];
+    unsigned char bytes[2][64];
+    for (int f = 0; f < p->filters; f++)
+        four[f / 4] = _mm512_xor_si512(
+            four[f / 4], _mm512_sllv_epi32(_mm512_and_si512(v[f], _mm512_set1_epi32(255)),
+                             _mm512_set1_epi32(8 * (f % 4))));
+    columns[0] = _mm512_unpacklo_epi32(four[0], four[1]);
+    columns[1] = _mm512_unpackhi_epi32(four[0], four[1]);
+    for (int k = 0; k < 2; k++)
+        _mm512_storeu_si512(bytes[k], _mm512_shuffle_epi8(columns[k], order));
+    for (int k = 0; k < 8; k++, y += 2 * p->filters)
+        memcpy(y, bytes[k % 2] + k / 2 * 16, 16);
+}
+
+__attribute__((target("avx2"))) static void pool_store_256(
+    const struct int8_op *p, const __m256i *v, unsigned char *y)
+{
+    const __m256i order = _mm256_broadcastsi128_si256(pool_order(p->filters));
+    const __m256i moved = _mm256_set1_epi8(-128);
+    __m256i four[2] = {moved, moved}, columns[2];
+    unsigned char bytes[2][32];
+    for (int f = 0; f < p->filters; f++)
+        four[f / 4] = _mm256_xor_si256(
+            four[f / 4], _mm256_sll_epi32(_mm256_and_si256(v[f], _mm256_set1_epi32(255)),
+                             _mm_cvtsi32_si128(8 * (f % 4))));
+    columns[0] = _mm256_unpacklo_epi32(four[0], four[1]);
+    columns[1] = _mm256_unpackhi_epi32(four[0], four[1]);
+    for (int k = 0; k < 2; k++)
+        _mm256_storeu_si256(
+            (__m256i *)(void *)bytes[k], _mm256_shuffle_epi8(columns[k], order));
+    for (int k = 0; k < 4; k++, y += 2 * p->filters)
+        memcpy(y, bytes[k % 2] + k / 2 * 16, 16);
+}
+
+/* 8 columns of all filters as elements of 16 bits. */
+__attribute__((target("avx2"))) static void pool_store_words_256(
+    const struct int8_op *p, const __m256i *v, unsigned char *y)
+{
+    const __m256i low = _mm256_set1_epi32(0xffff);
+    __m256i two[4] = {low, low, low, low}, a, b;
+    unsigned char bytes[8][16];
+    for (int f = 0; f < p->filters; f += 2) /* one more than there are may be read */
+        two[f / 2] =
+            _mm256_or_si256(_mm256_and_si256(v[f], low), _mm256_slli_epi32(v[f + 1], 16));
+    for (int k = 0; k < 2; k++) { /* columns 0, 1, 4, 5 and 2, 3, 6, 7 */
+        a = k ? _mm256_unpackhi_epi32(two[0], two[1])
+              : _mm256_unpacklo_epi32(two[0], two[1]);
+        b = k ? _mm256_unpackhi_epi32(two[2], two[3])
+              : _mm256_unpacklo_epi32(two[2], two[3]);
+        _mm256_storeu2_m128i((__m128i *)(void *)bytes[4 + 2 * k],
+            (__m128i *)(void *)bytes[2 * k], _mm256_unpacklo_epi64(a, b));
+        _mm256_storeu2_m128i((__m128i *)(void *)bytes[5 + 2 * k],
+            (__m128i *)(void *)bytes[1 + 2 * k], _mm256_unpackhi_epi64(a, b));
+    }
+    for (int k = 0; k < 8; k++, y += 2 * p->filters) memcpy(y, bytes[k], 16);
 }
 
 #define LENET5C_V 16
@@ -133,9 +379,21 @@ __attribute__((target("avx2"), always_inline)) static inline __m256i rescale_256
 #define LENET5C_MOST(a, b) ((vec)_mm512_max_epi32((__m512i)(a), (__m512i)(b)))
 #define LENET5C_NARROW(to, v)                                                              \
     _mm_storeu_si128((__m128i *)(void *)(to), _mm512_cvtepi32_epi8((__m512i)(v)))
-#define LENET5C_FOUR(p, r, to) int8_four_512(p, (const __m512i *)(r), to)
+#define LENET5C_FOUR(p, sums, m, i, R, to)                                                 \
+    int8_four_512(p, (const __m512i *)(sums), m, i, R, to)
 #define LENET5C_WIDE(from)                                                                 \
     ((vec)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(from))))
+#define LENET5C_READ int8_read_512
+#define LENET5C_POOL_GROUPS(x, odd) ((vec)pool_groups_512(x, odd))
+#define LENET5C_POOL_RESCALE(a, m, s)                                                      \
+    ((vec)rescale_twice_512((__m512i)(a), (__m512i)(m), s))
+#define LENET5C_POOL_WORDS(p, a, b)                                                        \
+    ((vec)finish_512(p, _mm512_packs_epi32((__m512i)(a), (__m512i)(b))))
+#define LENET5C_POOL_WINDOWS(a, b)                                                         \
+    ((vec)_mm512_madd_epi16(                                                               \
+        _mm512_add_epi16((__m512i)(a), (__m512i)(b)), _mm512_set1_epi16(1)))
+#define LENET5C_POOL_LARGEST(a, b) ((vec)pool_largest_512((__m512i)(a), (__m512i)(b)))
+#define LENET5C_POOL_STORE(p, v, y) pool_store_512(p, (const __m512i *)(v), y)
 #define LENET5C_INT8_TILES LENET5C_INT8_MANY
 #include "int8_kernels.h"
 
@@ -162,6 +420,18 @@ __attribute__((target("avx2"), always_inline)) static inline __m256i rescale_256
         _mm_packus_epi16(_mm_packs_epi32(_mm256_castsi256_si128((__m256i)(v)),             \
                              _mm256_extracti128_si256((__m256i)(v), 1)),                   \
             _mm_setzero_si128()))
+#define LENET5C_FOUR(p, sums, m, i, R, to)                                                 \
+    int8_four_256(p, (const __m256i *)(sums), m, i, R, to, 1)
+#define LENET5C_POOL_GROUPS(x, odd) ((vec)pool_groups_256(x, odd))
+#define LENET5C_POOL_RESCALE(a, m, s)                                                      \
+    ((vec)rescale_twice_256((__m256i)(a), (__m256i)(m), s))
+#define LENET5C_POOL_WORDS(p, a, b)                                                        \
+    ((vec)finish_256(p, _mm256_packs_epi32((__m256i)(a), (__m256i)(b))))
+#define LENET5C_POOL_WINDOWS(a, b)                                                         \
+    ((vec)_mm256_madd_epi16(                                                               \
+        _mm256_add_epi16((__m256i)(a), (__m256i)(b)), _mm256_set1_epi16(1)))
+#define LENET5C_POOL_LARGEST(a, b) ((vec)pool_largest_256((__m256i)(a), (__m256i)(b)))
+#define LENET5C_POOL_STORE(p, v, y) pool_store_256(p, (const __m256i *)(v), y)
 #define LENET5C_INT8_TILES LENET5C_INT8_FEW
 #include "int8_kernels.h"
 #endif
@@ -185,6 +455,18 @@ __attribute__((target("avx2"), always_inline)) static inline __m256i rescale_256
     _mm_storeu_si128(                                                                      \
         (__m128i *)(void *)(to), _mm_packs_epi32(_mm256_castsi256_si128((__m256i)(v)),     \
                                      _mm256_extracti128_si256((__m256i)(v), 1)))
+#define LENET5C_FOUR(p, sums, m, i, R, to)                                                 \
+    int8_four_256(p, (const __m256i *)(sums), m, i, R, to, 2)
+#define LENET5C_POOL_GROUPS(x, odd) ((vec)pool_pairs_256(x, odd))
+#define LENET5C_POOL_RESCALE(a, m, s)                                                      \
+    ((vec)rescale_twice_256((__m256i)(a), (__m256i)(m), s))
+#define LENET5C_POOL_WORDS(p, a, b)                                                        \
+    ((vec)finish_256(p, _mm256_packs_epi32((__m256i)(a), (__m256i)(b))))
+#define LENET5C_POOL_WINDOWS(a, b)                                                         \
+    ((vec)_mm256_madd_epi16(                                                               \
+        _mm256_add_epi16((__m256i)(a), (__m256i)(b)), _mm256_set1_epi16(1)))
+#define LENET5C_POOL_LARGEST(a, b) ((vec)pool_largest_256((__m256i)(a), (__m256i)(b)))
+#define LENET5C_POOL_STORE(p, v, y) pool_store_words_256(p, (const __m256i *)(v), y)
 #define LENET5C_INT8_TILES LENET5C_INT8_FEW
 #include "int8_kernels.h"
 

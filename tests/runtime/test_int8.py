@@ -184,6 +184,28 @@ def test_scores_of_random_networks(chosen: Chosen, by: str) -> None:
         assert (got == by_numpy(quantized, images)).all(), seed
 
 
+def test_windows_that_are_one_with_their_convolution(chosen: Chosen, by: str) -> None:
+    """One channel, few filters, 2x2: computed together, unless both are needed."""
+    rng = random.Random(1)
+    activations = (Tanh, ScaledTanh, ReLU, Sigmoid, Flatten)
+    for filters in range(1, 10):
+        for pool in (AvgPool2d, MaxPool2d):
+            kernel = rng.randint(1, 9), rng.randint(1, 9)
+            shape = 1, rng.randint(kernel[0] + 1, 40), rng.randint(kernel[1] + 1, 90)
+            conv = Conv2d(filters, kernel, padding=rng.choice([0, 1]))
+            activation = rng.choice(activations[: 4 if filters < 9 else 5])()
+            after = [pool(2), Conv2d(3, 1)]
+            if rng.random() < 0.3:
+                after = [Residual(after, [Conv2d(3, 2, stride=2)])]
+            layers = [conv, activation, *after, Dense(4)]
+            model = Model(layers, input_shape=shape, classes=4, seed=filters)
+            numbers = np.random.default_rng(filters)
+            images = numbers.integers(0, 256, (4, *shape), np.uint8)
+            quantized = randomised(model, filters).quantize(images[:2])
+            got = chosen.scores(file_of(quantized), images, by)
+            assert (got == by_numpy(quantized, images)).all(), (filters, model)
+
+
 def test_largest_sums_and_largest_shifts(chosen: Chosen, by: str) -> None:
     """Of numbers at their ends, with multipliers that any file may have."""
     model = Model([Conv2d(5, 3), ReLU(), Dense(3)], input_shape=(2, 9, 9), classes=3)
