@@ -95,6 +95,8 @@ class BuildCores(build_ext):
                 extension.define_macros += macros
                 extension.extra_compile_args += optional + threads
                 extension.extra_link_args += threads
+            if sys.platform == "linux" and "_core" not in extension.name:
+                extension.extra_link_args.append("-Wl,-s")  # 15 KB of names
         super().build_extensions()
 
     def check_tools(self):
