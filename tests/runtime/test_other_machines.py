@@ -1,4 +1,4 @@
-"""The C runtime on machines that QEMU plays: the integers of docs/int8.md, and floats."""
+"""The C runtime on machines that QEMU plays: integers of docs/int8.md, and floats."""
 
 import shutil
 import subprocess
