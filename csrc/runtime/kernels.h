@@ -44,7 +44,11 @@ INLINE void LENET5C_SET(store)(float *to, vec v) { memcpy(to, &v, sizeof v); }
 
 INLINE vec LENET5C_SET(all)(float value)
 {
-#if V > 1
+#if V > 1 && defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ != 0
+    vec v; /* where a difference would be one of doubles */
+    for (int i = 0; i < V; i++) v[i] = value;
+    return v;
+#elif V > 1
     return value - (vec){0};
 #else
     return value;
