@@ -47,7 +47,7 @@ def elastic(text: str) -> float | tuple[float, float]:
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "model", metavar="MODEL", help="a file that `train` has written"
+        "model", metavar="MODEL", help="a file that `train` or `quantize` has written"
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet5c._support.build import build_info
+from lenet5c.interfaces import AnyModel
 from lenet5c.model import Model
 from lenet5c.networks import NETWORKS
 from lenet5c.training.optimizers import SGD
@@ -110,7 +111,7 @@ def training_speed(network: str, batch_size: int, threads: int | None = None) ->
 
 
 def inference_seconds(
-    model: Model, images: NDArray[Any], count: int, threads: int | None = None
+    model: AnyModel, images: NDArray[Any], count: int, threads: int | None = None
 ) -> float:
     """Return the median time of `predict` for `count` of the images."""
     batch = np.resize(images, (count, *images.shape[1:]))

@@ -75,8 +75,9 @@ def parts(
     """The file of a network in integers, in parts that follow each other.
 
     Other `classes` than the model's are those of a file that nobody sees, which labels
-    that no file takes do not concern.
+    that no file takes do not concern; it has no history.
     """
+    history = model.history
     contents = Contents(
         model.layers,
         np.append(model.table, np.int8(model.background)),
@@ -86,6 +87,9 @@ def parts(
         model.classes if classes is None else classes,
         passes=model.passes,
         trained_on=model.trained_on,
+        history=history.to_dict() | {"epoch": list(history.epochs())}
+        if classes is None
+        else {},
         rounding=Rounding(model.bits, ()),
     )
     network = {

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from lenet5c._support.text import counted
 from lenet5c.data.images import as_images, encode_labels
 from lenet5c.files.atomic import write_atomically
-from lenet5c.interfaces import Evaluation, Network, most_confused
+from lenet5c.interfaces import AnyModel, Evaluation, most_confused
 from lenet5c.report.canvas import drawable, numbered, printable, require_matplotlib
 from lenet5c.report.curves import (
     epochs_of,
@@ -38,7 +38,6 @@ from lenet5c.report.html import (
     table,
 )
 from lenet5c.report.images import (
-    feature_layers,
     plot_feature_maps,
     plot_filters,
     plot_mistakes,
@@ -71,7 +70,7 @@ def page_path(path: PathLike) -> Path:
 
 
 def write_report(
-    model: Network,
+    model: AnyModel,
     images: ArrayLike,
     labels: ArrayLike,
     path: PathLike,
@@ -203,7 +202,7 @@ def _learning(album: Album, lists: Lists) -> Section:
     return section
 
 
-def _confusion(album: Album, model: Network, found: Evaluation) -> Section:
+def _confusion(album: Album, model: AnyModel, found: Evaluation) -> Section:
     classes = model.classes.tolist()
     figure = album.add(
         "confusion_matrix",
@@ -226,7 +225,7 @@ def _confusion(album: Album, model: Network, found: Evaluation) -> Section:
 
 
 def _classes(
-    album: Album, model: Network, found: Evaluation, rankings: Sequence[Ranking]
+    album: Album, model: AnyModel, found: Evaluation, rankings: Sequence[Ranking]
 ) -> Section:
     of = scores(found.confusion)
     precisions = np.array([one.average_precision for one in rankings])
@@ -297,7 +296,7 @@ def _calibration(
 
 def _mistakes(
     album: Album,
-    model: Network,
+    model: AnyModel,
     pixels: NDArray[Any],
     codes: NDArray[np.int32],
     probabilities: NDArray[np.float64],
@@ -334,7 +333,7 @@ def _mistakes(
 
 
 def _occlusion(
-    album: Album, model: Network, pixels: NDArray[Any], threads: int | None
+    album: Album, model: AnyModel, pixels: NDArray[Any], threads: int | None
 ) -> Section:
     section = Section("occlusion", "What the worst mistakes hang on", [])
     if not len(pixels):
@@ -354,9 +353,9 @@ def _occlusion(
     return section
 
 
-def _filters(album: Album, model: Network) -> Section:
+def _filters(album: Album, model: AnyModel) -> Section:
     section = Section("filters", "Filters of the first layer", [])
-    if not model.parameter_count:
+    if model.first_weights is None:
         section.parts.append(paragraph("No layer of this network has weights."))
         return section
     section.parts.append(
@@ -374,13 +373,13 @@ def _filters(album: Album, model: Network) -> Section:
 
 def _maps(
     album: Album,
-    model: Network,
+    model: AnyModel,
     pixels: NDArray[Any],
     codes: NDArray[np.int32],
     correct: NDArray[np.bool_],
 ) -> Section:
     section = Section("maps", "Feature maps", [])
-    layers = [printable(name) for name, _ in feature_layers(model)]
+    layers = list(map(printable, model.feature_maps))
     if not layers:
         section.parts.append(
             paragraph("This network has no convolution and no pooling.")
@@ -401,7 +400,7 @@ def _maps(
     return section
 
 
-def _summary(model: Network) -> Section:
+def _summary(model: AnyModel) -> Section:
     channels, height, width = model.input_shape
     rows, columns = model.source
     note = f"Input: {counted(channels, 'channel')} of {height}x{width}"
