@@ -1,7 +1,7 @@
 """What the rooms know of a model, which they are given and do not import."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +14,9 @@ from lenet5c.data.images import InputStage
 from lenet5c.display import VERMILLION, Cell, Displayed, Field, Table, cut
 from lenet5c.layers import Layer
 from lenet5c.layers.base import Shape
+
+if TYPE_CHECKING:
+    from lenet5c.embed import Predictor
 
 __all__ = [
     "AnyModel",
@@ -224,6 +227,7 @@ class AnyModel(Protocol):
     def evaluate(
         self, images: ArrayLike, labels: ArrayLike, *, threads: int | None = None
     ) -> Evaluation: ...
+    def predictor(self) -> "Predictor": ...
 
 
 class Network(AnyModel, Protocol):

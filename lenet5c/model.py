@@ -1157,7 +1157,8 @@ class Model(Displayed):
         Returns
         -------
         QuantizedModel
-            With methods `scores`, `predict`, `report`, `export_c` and `export_page`.
+            It predicts, is evaluated, saved and exported as this model is; `report`
+            says what is lost.
 
         Raises
         ------
@@ -1632,7 +1633,7 @@ def load_floats(path: str | os.PathLike[str]) -> Model:
         return model
     raise ValueError(
         f"{os.fspath(path)}: expected a model in floats, got one in 8-bit integers, as "
-        "QuantizedModel.save writes them"
+        "`lenet5c quantize` and QuantizedModel.save write them"
     )
 
 

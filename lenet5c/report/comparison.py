@@ -65,7 +65,7 @@ def write_comparison(
 
     Parameters
     ----------
-    models : mapping of str to Model
+    models : mapping of str to Model or QuantizedModel
         By name, 2 to 6; the others are compared with the first. Of the same classes.
     images, labels : array
         As `Model.evaluate` takes them; such as were not trained on.

@@ -147,11 +147,11 @@ def plot_filters(model: AnyModel, path: PathLike = None) -> Figure:
     """Draw the weights of the first layer: filters, or what each unit looks at.
 
     White is 0, orange below, purple above. Filters of three channels are shown as
-    colours, in which grey is 0.
+    colours, in which grey is 0. Of a network in integers they are these.
 
     Parameters
     ----------
-    model : Model
+    model : Model or QuantizedModel
     path : path-like or None
 
     Returns
@@ -187,8 +187,9 @@ def plot_filters(model: AnyModel, path: PathLike = None) -> Figure:
     top = MARGIN + 1.5 * LINE
     figure, axes = canvas(width, top + rows * (side + gap + LINE) + MARGIN)
     size = "x".join(map(str, weight.shape[2:]))
-    text = f"{short(name)}: {count} of {channels}x{size}, from {-largest:.2g} "
-    text += f"to {largest:.2g}" + (f"; the first {MAX_FILTERS}" if more > 0 else "")
+    most = small(largest) if largest < 100 else f"{largest:.0f}"
+    text = f"{short(name)}: {count} of {channels}x{size}, from -{most} to {most}"
+    text += f"; the first {MAX_FILTERS}" if more > 0 else ""
     font = families(text)
     look: dict[str, Any] = {"fontfamily": font, "fontsize": NORMAL, "va": "center"}
     axes.text(MARGIN, MARGIN + 0.5 * LINE, text, **look)
@@ -208,7 +209,7 @@ def plot_feature_maps(
 
     Parameters
     ----------
-    model : Model
+    model : Model or QuantizedModel
     image : (H, W) or (C, H, W)
         As `fit` takes it.
     path : path-like or None

@@ -90,7 +90,7 @@ def occlusion(
 
     Parameters
     ----------
-    model : Model
+    model : Model or QuantizedModel
     image : (H, W) or (C, H, W)
         As `predict` takes them.
     patch : int or None
@@ -163,7 +163,7 @@ def plot_occlusion(
 
     Parameters
     ----------
-    model : Model
+    model : Model or QuantizedModel
     images : (N, H, W) or (N, C, H, W)
         As `predict` takes them.
     path : path-like or None

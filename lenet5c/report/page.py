@@ -85,7 +85,7 @@ def write_report(
 
     Parameters
     ----------
-    model : Model
+    model : Model or QuantizedModel
     images, labels : array
         As `Model.evaluate` takes them; such as were not trained on.
     path : path-like
@@ -166,7 +166,8 @@ def write_report(
         "wrong": f"{len(pixels) - int(correct.sum()):,} of {len(pixels):,}",
         "loss": f"{found.loss:.4f}",
         "calibration error": f"{calibration.error:.2%}",
-        "parameters": f"{model.parameter_count:,}",
+        "parameters": f"{model.parameter_count:,}"
+        + f" in {model.dtype}" * (model.dtype != "float32"),
     }
     album.tidy()
     write_atomically(page, [page_of(title, facts, sections).encode("utf-8", "replace")])
