@@ -281,24 +281,22 @@ class Model(Displayed):
 
     @property
     def first_weights(self) -> tuple[str, NDArray[np.float32]] | None:
-        """The first layer that has weights, and them, (F, C, KH, KW); None if none
-        has."""
+        """The name of the first convolution or dense layer, and its weights,
+        (F, C, KH, KW); None if there is neither."""
         for layer, shape in zip(self.layers, self.shapes, strict=False):
-            if layer.parameter_shapes(shape):
+            if isinstance(layer, (Conv2d, Dense)):
                 weight = self.parameters[f"{layer.name}.weight"]
-                if weight.ndim == 2:
-                    at_input = math.prod(shape) == math.prod(self.input_shape)
-                    maps = self.input_shape if at_input else shape
-                    weight = weight.reshape(len(weight), *maps)
-                elif isinstance(layer, Conv2d):
-                    weight = layer.with_zeros(weight, shape[0])
-                return str(layer.name), weight
+                if isinstance(layer, Conv2d):
+                    return str(layer.name), layer.with_zeros(weight, shape[0])
+                at_input = math.prod(shape) == math.prod(self.input_shape)
+                maps = self.input_shape if at_input else shape
+                return str(layer.name), weight.reshape(len(weight), *maps)
         return None
 
     @property
-    def feature_maps(self) -> dict[str, Shape]:
-        """The convolutions and poolings whose maps are larger than one pixel, and the
-        shapes of these, (C, H, W)."""
+    def map_shapes(self) -> dict[str, Shape]:
+        """The shapes of maps, (C, H, W), by the names of the convolutions and poolings
+        that make them; of those larger than one pixel."""
         return {
             str(layer.name): shape
             for layer, shape in zip(self.layers, self.shapes[1:], strict=True)

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from lenet5c.cli.measure import prediction_speeds, speeds
+    from lenet5c.cli.measure import noise_for, prediction_speeds, speeds
 
     def measured(line: str) -> None:
         say(f"measured {line}")
@@ -43,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
     if args.model is None:
         result = speeds(args.network, args.threads, measured)
     else:
-        found = prediction_speeds(load(args.model), args.threads, measured)
+        model = load(args.model)
+        found = prediction_speeds(model, noise_for(model), args.threads, measured)
         result = {"model": args.model, **found}
     if args.json:
         print_json(result)

@@ -68,14 +68,15 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError("--name belongs to --to c and --to c-int8; others have none")
     if args.title is not None and args.to not in ("page", "page-int8"):
         raise CommandError("--title belongs to --to page and --to page-int8")
+    name = "network" if args.name is None else args.name
     model = load(args.model)
     facts: dict[str, Any] = {"model": args.model, "to": args.to, "output": str(path)}
     said = ""
     if args.to in INTEGERS:
-        found, said = _export_integers(args, model, path)
+        found, said = _export_integers(args, model, path, name)
         facts |= found
     elif isinstance(model, Model):
-        _export_floats(args, model, path)
+        _export_floats(args, model, path, name)
     else:
         raise CommandError(
             f"--to {args.to}: {args.model} is in 8-bit integers, which are not made "
@@ -91,18 +92,20 @@ def run(args: argparse.Namespace) -> int:
     return DONE
 
 
-def _export_floats(args: argparse.Namespace, model: Model, path: Path) -> None:
+def _export_floats(
+    args: argparse.Namespace, model: Model, path: Path, name: str
+) -> None:
     if args.to == "onnx":
         model.export_onnx(path)
     elif args.to == "c":
-        model.export_c(path, name=args.name or "network")
+        model.export_c(path, name=name)
     else:
         examples = None if args.data is None else data_of(args, model)[1].test
         model.export_page(path, title=args.title, examples=examples)
 
 
 def _export_integers(
-    args: argparse.Namespace, model: "Model | QuantizedModel", path: Path
+    args: argparse.Namespace, model: "Model | QuantizedModel", path: Path, name: str
 ) -> tuple[dict[str, Any], str]:
     """Write it, of a model in floats once that is quantised; return what --json, and
     what people are told of its quality."""
@@ -120,7 +123,7 @@ def _export_integers(
             said = f"accuracy {found.accuracy:.2%} in int8, on {count:,} images"
         facts["data"] = source
     if args.to == "c-int8":
-        model.export_c(path, name=args.name or "network")
+        model.export_c(path, name=name)
     else:
         model.export_page(path, title=args.title, examples=examples)
     return facts, said

@@ -49,18 +49,24 @@ def speeds(
         speed = training_speed(network, batch_size, threads)
         adds = training_multiply_adds(model)
         found.append(_figure("training", batch_size, speed, adds, measured))
-    predicted = prediction_speeds(model, threads, measured)
+    images, _ = synthetic_images(INFERENCE_BATCH)
+    predicted = prediction_speeds(model, images, threads, measured)
     return {"network": network, **predicted, "speeds": found + predicted["speeds"]}
 
 
 def prediction_speeds(
-    model: AnyModel, threads: int | None, measured: Callable[[str], None]
+    model: AnyModel,
+    images: NDArray[Any],
+    threads: int | None,
+    measured: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Measure a model, in floats or in integers, on noise of the size of its images.
+    """Measure the prediction of a model, in floats or in integers.
 
     Parameters
     ----------
     model : Model or QuantizedModel
+    images : array
+        INFERENCE_BATCH of them.
     threads, measured
         As in `speeds`.
 
@@ -76,7 +82,6 @@ def prediction_speeds(
     if model.dtype != "float32":
         what, unit = f"predict in {model.dtype}", "gops"
         isa = model.predictor().instruction_set
-    images = noise_for(model, INFERENCE_BATCH)
     seconds = inference_seconds(model, images, INFERENCE_BATCH, threads)
     speed, adds = INFERENCE_BATCH / seconds, model.multiply_adds
     return {
@@ -162,10 +167,10 @@ def synthetic_images(count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     return images, np.arange(count) % 10
 
 
-def noise_for(model: AnyModel, count: int) -> NDArray[Any]:
+def noise_for(model: AnyModel) -> NDArray[Any]:
     """Return noise of the kind and the size of the images that a model takes."""
     random = np.random.default_rng(0)
-    shape = (count, model.input_shape[0], *model.source)
+    shape = (INFERENCE_BATCH, model.input_shape[0], *model.source)
     pixels = model.stage.pixels
     if isinstance(pixels, tuple) and not model.stage.takes_bytes:
         return random.uniform(*pixels, shape).astype(np.float32)

@@ -77,7 +77,10 @@ def parts(
     Other `classes` than the model's are those of a file that nobody sees, which labels
     that no file takes do not concern; it has no history.
     """
-    history = model.history
+    history: History = {}
+    if classes is None:
+        epochs: list[float] = list(model.history.epochs())
+        history = model.history.to_dict() | {"epoch": epochs}
     contents = Contents(
         model.layers,
         np.append(model.table, np.int8(model.background)),
@@ -87,9 +90,7 @@ def parts(
         model.classes if classes is None else classes,
         passes=model.passes,
         trained_on=model.trained_on,
-        history=history.to_dict() | {"epoch": list(history.epochs())}
-        if classes is None
-        else {},
+        history=history,
         rounding=Rounding(model.bits, ()),
     )
     network = {

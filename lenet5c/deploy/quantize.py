@@ -298,17 +298,17 @@ class QuantizedModel(Displayed):
 
     @property
     def first_weights(self) -> tuple[str, NDArray[np.int8]] | None:
-        """The first step that has weights, and them, (F, C, KH, KW); None if none
-        has."""
+        """The name of the first convolution or dense layer, and its weights,
+        (F, C, KH, KW); None if there is neither."""
         for layer in self.layers:
-            if layer.weight is not None:
+            if layer.step.kind == "conv" and layer.weight is not None:
                 return layer.step.name, layer.weight
         return None
 
     @property
-    def feature_maps(self) -> dict[str, Shape]:
-        """The convolutions and poolings whose maps are larger than one pixel, and the
-        shapes of these, (C, H, W)."""
+    def map_shapes(self) -> dict[str, Shape]:
+        """The shapes of maps, (C, H, W), by the names of the convolutions and poolings
+        that make them; of those larger than one pixel."""
         return {
             step.name: step.output_shape
             for step in self._steps()
@@ -800,10 +800,11 @@ class QuantizedModel(Displayed):
             self._predictor = self.predictor()
         pixels = np.ascontiguousarray(pixels)
         with sharing():
-            if threads is not None or len(pixels) > IMAGES_OF_ONE_THREAD:
-                threads = resolve_threads(threads)
+            if threads is None and len(pixels) <= IMAGES_OF_ONE_THREAD:
+                threads = 1
+            threads = resolve_threads(threads)
             self._predictor.predict_many(
-                pixels, None, probabilities, threads or 1, scores=scores
+                pixels, None, probabilities, threads, scores=scores
             )
 
     def _steps(self) -> list[Step]:

@@ -163,7 +163,7 @@ def plot_filters(model: AnyModel, path: PathLike = None) -> Figure:
     >>> figure = lenet5c.plots.plot_filters(model, "filters.png")
     """
     if model.first_weights is None:
-        raise ValueError("model: expected a layer with weights, got none")
+        raise ValueError("model: expected a convolution or a dense layer, got neither")
     name, weight = model.first_weights
     count, channels = weight.shape[:2]
     largest = float(np.abs(weight).max()) or 1.0
@@ -187,7 +187,7 @@ def plot_filters(model: AnyModel, path: PathLike = None) -> Figure:
     top = MARGIN + 1.5 * LINE
     figure, axes = canvas(width, top + rows * (side + gap + LINE) + MARGIN)
     size = "x".join(map(str, weight.shape[2:]))
-    most = small(largest) if largest < 100 else f"{largest:.0f}"
+    most = f"{largest:.2g}" if largest < 100 else f"{largest:.0f}"
     text = f"{short(name)}: {count} of {channels}x{size}, from -{most} to {most}"
     text += f"; the first {MAX_FILTERS}" if more > 0 else ""
     font = families(text)
@@ -227,7 +227,7 @@ def plot_feature_maps(
         raise ValueError(
             f"image: expected (H, W) or (C, H, W), got the shape {pixels.shape}"
         )
-    layers = list(model.feature_maps.items())
+    layers = list(model.map_shapes.items())
     side, gap, left = 0.98, 0.08, 1.3
     rows_of = [math.ceil(min(s[0], MAX_MAPS) / MAPS_IN_A_ROW) for _, s in layers]
     row_high, space = side + gap, 0.12

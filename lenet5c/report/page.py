@@ -357,7 +357,9 @@ def _occlusion(
 def _filters(album: Album, model: AnyModel) -> Section:
     section = Section("filters", "Filters of the first layer", [])
     if model.first_weights is None:
-        section.parts.append(paragraph("No layer of this network has weights."))
+        section.parts.append(
+            paragraph("This network has no convolution and no dense layer.")
+        )
         return section
     section.parts.append(
         album.add(
@@ -380,7 +382,7 @@ def _maps(
     correct: NDArray[np.bool_],
 ) -> Section:
     section = Section("maps", "Feature maps", [])
-    layers = list(map(printable, model.feature_maps))
+    layers = list(map(printable, model.map_shapes))
     if not layers:
         section.parts.append(
             paragraph("This network has no convolution and no pooling.")

@@ -366,7 +366,7 @@ def test_sizes_are_those_of_the_folded_network(name):
     assert quantized.multiply_adds == folded.multiply_adds
     assert quantized.class_count == model.class_count
     assert quantized.trained_on_floats == model.trained_on_floats
-    first = next(layer for layer in quantized.layers if layer.weight is not None)
+    first = next(layer for layer in quantized.layers if layer.step.kind == "conv")
     name, weight = quantized.first_weights
     assert name == first.step.name
     assert weight is first.weight
@@ -377,7 +377,7 @@ def test_lenet5_in_integers_is_described_as_in_floats():
     quantized = model.quantize(np.zeros((1, 28, 28), np.uint8) + 9)
     assert quantized.parameter_count == model.parameter_count
     assert quantized.multiply_adds == model.multiply_adds
-    assert quantized.feature_maps == model.feature_maps
+    assert quantized.map_shapes == model.map_shapes
     assert (quantized.dtype, model.dtype) == ("int8", "float32")
     name, weight = quantized.first_weights
     real = model.first_weights[1]

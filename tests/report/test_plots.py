@@ -313,7 +313,7 @@ def test_feature_maps_are_the_activations(network, monkeypatch):
     figure = plots.plot_feature_maps(model, image)
     check_texts(figure, monkeypatch)
     images = shown(figure)[1:]
-    for name, (maps, _, _) in model.feature_maps.items():
+    for name, (maps, _, _) in model.map_shapes.items():
         activations = model.activations(image[np.newaxis], name)[0]
         count = min(16, maps)
         np.testing.assert_array_equal(images[:count], activations[:count])
@@ -322,7 +322,7 @@ def test_feature_maps_are_the_activations(network, monkeypatch):
 
 
 def test_lenet5_has_maps_in_c1_s2_c3_and_s4():
-    assert list(lenet5c.lenet5().feature_maps) == ["C1", "S2", "C3", "S4"]
+    assert list(lenet5c.lenet5().map_shapes) == ["C1", "S2", "C3", "S4"]
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (3, 16, 20)])
