@@ -568,12 +568,12 @@ class QuantizedModel(Displayed):
         Examples
         --------
         >>> print(model.quantize(images[:200]).summary())
-        step    kind            output   int8 weights  unit of the output
-        ------  --------------  -------  ------------  ------------------
-        C1      conv, tanh      6@28x28           150             0.00787
-        S2      avg_pool        6@14x14                           0.00787
-        C3      conv, tanh      16@10x10        2,400             0.00787
+        step    kind        output    int8 weights  unit of the output
+        ------  ----------  --------  ------------  ------------------
+        C1      conv, tanh  6@28x28            150             0.00787
+        S2      avg_pool    6@14x14                            0.00787
         ...
+        total                               61,470
         """
         return text_of(self._table())
 
