@@ -48,6 +48,7 @@ __all__ = [
     "html_of",
     "size_of",
     "strip",
+    "text_of",
 ]
 
 # Okabe and Ito 2008, so that colour-blind people see the same. They are laid over the
@@ -153,6 +154,29 @@ def html_of(table: Table, drawn: str = "") -> str:
     start += 'font-variant-numeric:tabular-nums">'
     parts.append(_scrolling(f"{start}{''.join(rows)}</table>", most_high=28))
     return f'<div style="max-width:100%">{"".join(parts)}</div>'
+
+
+def text_of(table: Table) -> str:
+    """The table as lines of text, without its title."""
+    fields = [table.columns, *table.rows, *[table.total] * bool(table.total)]
+    rows = [
+        [cell.text if isinstance(cell, Cell) else cell for cell in row]
+        for row in fields
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rule = ["-" * width for width in widths]
+    rows.insert(1, rule)
+    if table.total:
+        rows.insert(-1, rule)
+    left = table.texts
+    lines = []
+    for row in rows:
+        cells = [
+            *map(str.ljust, row[:left], widths),
+            *map(str.rjust, row[left:], widths[left:]),
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
 
 
 def _scrolling(html: str, most_high: int = 0) -> str:

@@ -1,7 +1,7 @@
 """What the rooms know of a model, which they are given and do not import."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,7 +15,11 @@ from lenet5c.display import VERMILLION, Cell, Displayed, Field, Table, cut
 from lenet5c.layers import Layer
 from lenet5c.layers.base import Shape
 
+if TYPE_CHECKING:
+    from lenet5c.embed import Predictor
+
 __all__ = [
+    "AnyModel",
     "Evaluation",
     "Lists",
     "Network",
@@ -180,45 +184,67 @@ def evaluation_of(
 class Lists(Protocol):
     """A `History`."""
 
+    def epochs(self) -> list[int]: ...
     def to_dict(self) -> dict[str, list[float]]: ...
 
 
-class Network(Protocol):
-    """A model for those who describe, draw or export it: see `Model`."""
+class AnyModel(Protocol):
+    """A model, in floats or in integers, for those who use, test or show it: see
+    `Model` and `QuantizedModel`."""
 
-    layers: tuple[Layer, ...]
     input_shape: Shape
-    shapes: list[Shape]
-    class_count: int
     classes: NDArray[Any]
     stage: InputStage
     source: tuple[int, int]
-    fitted: bool
     trained_on: str | None
-    rounding: Rounding | None
     passes: int
-    multiply_adds: int
-    parameter_count: int
-    parameter_vector: Vector
-    state_vector: Vector
 
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def class_count(self) -> int: ...
+    @property
+    def multiply_adds(self) -> int: ...
+    @property
+    def parameter_count(self) -> int: ...
     @property
     def history(self) -> Lists: ...
     @property
-    def parameters(self) -> Mapping[str, Vector]: ...
-    @property
-    def buffers(self) -> Mapping[str, Vector]: ...
-    @property
     def trained_on_floats(self) -> bool: ...
-    def folded(self) -> "Network": ...
+    @property
+    def first_weights(self) -> tuple[str, NDArray[Any]] | None: ...
+    @property
+    def map_shapes(self) -> dict[str, Shape]: ...
     def summary(self) -> str: ...
     def forward(self, images: ArrayLike, *, threads: int | None = None) -> Vector: ...
-    def activations(
-        self, images: ArrayLike, layer: str, *, threads: int | None = None
+    def activations(self, images: ArrayLike, layer: str) -> Vector: ...
+    def predict(
+        self, images: ArrayLike, *, threads: int | None = None
+    ) -> NDArray[Any]: ...
+    def predict_proba(
+        self, images: ArrayLike, *, threads: int | None = None
     ) -> Vector: ...
     def evaluate(
         self, images: ArrayLike, labels: ArrayLike, *, threads: int | None = None
     ) -> Evaluation: ...
+    def predictor(self) -> "Predictor": ...
+
+
+class Network(AnyModel, Protocol):
+    """A model in floats, for those who export it as well: see `Model`."""
+
+    layers: tuple[Layer, ...]
+    shapes: list[Shape]
+    fitted: bool
+    rounding: Rounding | None
+    parameter_vector: Vector
+    state_vector: Vector
+
+    @property
+    def parameters(self) -> Mapping[str, Vector]: ...
+    @property
+    def buffers(self) -> Mapping[str, Vector]: ...
+    def folded(self) -> "Network": ...
 
 
 class Trainable(Network, Protocol):

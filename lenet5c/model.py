@@ -22,15 +22,17 @@ from lenet5c._support.threads import Gate, alone, resolve_threads, sharing
 from lenet5c.bits import Bits, Rounding, as_bits
 from lenet5c.data.augment import Augment
 from lenet5c.data.images import InputStage, as_images, encode_labels
-from lenet5c.display import Displayed, Table, drawing, size_of
+from lenet5c.display import Displayed, Table, drawing, size_of, text_of
 from lenet5c.engine import IMAGES_A_CALL, Engine, predictor_of
 from lenet5c.graph import fold, for_core, lower
 from lenet5c.interfaces import Evaluation, evaluation_of
 from lenet5c.layers import (
+    AvgPool2d,
     BatchNorm2d,
     Conv2d,
     Dense,
     Layer,
+    MaxPool2d,
     RadialBasis,
     Subsampling2d,
     initialise,
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
     from lenet5c.deploy.page import Examples
     from lenet5c.deploy.quantize import QuantizedModel
     from lenet5c.embed import Predictor
-    from lenet5c.files.model_file import Contents
+    from lenet5c.files.model_file import Contents, Described
     from lenet5c.training.callbacks import Callback, EarlyStopping
     from lenet5c.training.checkpoint import Checkpoint
     from lenet5c.training.losses import Loss
@@ -271,6 +273,36 @@ class Model(Displayed):
             for layer, shape, _ in self._walked
         )
         return 2 if alone else 1
+
+    @property
+    def dtype(self) -> str:
+        """What it computes in: "float32"."""
+        return "float32"
+
+    @property
+    def first_weights(self) -> tuple[str, NDArray[np.float32]] | None:
+        """The name of the first convolution or dense layer, and its weights,
+        (F, C, KH, KW); None if there is neither."""
+        for layer, shape in zip(self.layers, self.shapes, strict=False):
+            if isinstance(layer, (Conv2d, Dense)):
+                weight = self.parameters[f"{layer.name}.weight"]
+                if isinstance(layer, Conv2d):
+                    return str(layer.name), layer.with_zeros(weight, shape[0])
+                at_input = math.prod(shape) == math.prod(self.input_shape)
+                maps = self.input_shape if at_input else shape
+                return str(layer.name), weight.reshape(len(weight), *maps)
+        return None
+
+    @property
+    def map_shapes(self) -> dict[str, Shape]:
+        """The shapes of maps, (C, H, W), by the names of the convolutions and poolings
+        that make them; of those larger than one pixel."""
+        return {
+            str(layer.name): shape
+            for layer, shape in zip(self.layers, self.shapes[1:], strict=True)
+            if isinstance(layer, (Conv2d, AvgPool2d, MaxPool2d))
+            and shape[1] * shape[2] > 1
+        }
 
     @property
     def trained_on_floats(self) -> bool:
@@ -1075,18 +1107,7 @@ class Model(Displayed):
         ---------  -------  ------  ----------  -------------
         total                           79,510         79,400
         """
-        rows = self._rows()
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        rule = ["-" * width for width in widths]
-        lines = []
-        for row in (rows[0], rule, *rows[1:-1], rule, rows[-1]):
-            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-            cells[3:] = [
-                cell.rjust(width)
-                for cell, width in zip(row[3:], widths[3:], strict=True)
-            ]
-            lines.append("  ".join(cells).rstrip())
-        return "\n".join(lines)
+        return text_of(self._table())
 
     @explained
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -1134,7 +1155,8 @@ class Model(Displayed):
         Returns
         -------
         QuantizedModel
-            With methods `scores`, `predict`, `report`, `export_c` and `export_page`.
+            It predicts, is evaluated, saved and exported as this model is; `report`
+            says what is lost.
 
         Raises
         ------
@@ -1488,9 +1510,9 @@ class Model(Displayed):
         self.rounding = state.get("rounding")
         self.predicts_alike = state.get("predicts_alike", False)
 
-    def _rows(self) -> list[list[str]]:
-        """The table of the layers: its head, a row for each, the total."""
-        rows = [["layer", "kind", "output", "parameters", "multiply-adds"]]
+    def _table(self) -> Table:
+        columns = ["layer", "kind", "output", "parameters", "multiply-adds"]
+        rows = []
         for layer, shape, after in self._walked:
             count = sum(map(math.prod, layer.parameter_shapes(shape).values()))
             adds = layer.multiply_adds(shape)
@@ -1503,11 +1525,8 @@ class Model(Displayed):
                     f"{adds:,}" if count or adds else "",
                 ]
             )
-        total = [f"{self.parameter_count:,}", f"{self.multiply_adds:,}"]
-        return [*rows, ["total", "", "", *total]]
-
-    def _table(self) -> Table:
-        columns, *rows, total = self._rows()
+        total = ["total", "", ""]
+        total += [f"{self.parameter_count:,}", f"{self.multiply_adds:,}"]
         title = f"Model: {size_of(self.input_shape)} to {self.class_count} classes"
         return Table(title, columns, rows, total, texts=3)
 
@@ -1599,7 +1618,7 @@ def _copy_into(name: str, vector: NDArray[np.float32], values: ArrayLike) -> Non
     np.copyto(vector, array)
 
 
-def _history_of(contents: Contents) -> History:
+def _history_of(contents: Described) -> History:
     history = History.from_dict(contents.history)
     return history.joined(History(), contents.passes)
 
@@ -1612,7 +1631,7 @@ def load_floats(path: str | os.PathLike[str]) -> Model:
         return model
     raise ValueError(
         f"{os.fspath(path)}: expected a model in floats, got one in 8-bit integers, as "
-        "QuantizedModel.save writes them"
+        "`lenet5c quantize` and QuantizedModel.save write them"
     )
 
 
@@ -1650,7 +1669,8 @@ def load(path: str | os.PathLike[str]) -> Model | QuantizedModel:
     form, tensors, metadata = read_any(path, (MODEL, INT8))
     with model_file.naming(path):
         if form is INT8:
-            return QuantizedModel._of_file(int8_file.checked(tensors, metadata))
+            integers = int8_file.checked(tensors, metadata)
+            return QuantizedModel._of_file(integers, _history_of(integers))
         contents = model_file.checked(tensors, metadata)
     try:
         model = Model(

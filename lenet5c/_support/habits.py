@@ -278,7 +278,7 @@ ATTRIBUTES: dict[str, str] = {
         "train eval training requires_grad_ requires_grad trainable freeze set_training"
     ),
     "everything runs on the CPU, in float32": (
-        "to cuda cpu gpu half float double device dtype bfloat16"
+        "to cuda cpu gpu half float double device bfloat16"
     ),
     "fit does the steps; model.trainer is for a loop of one's own": (
         "zero_grad step train_on_batch training_step partial_fit optimizer "

@@ -45,10 +45,11 @@ def elastic(text: str) -> float | tuple[float, float]:
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "model", metavar="MODEL", help="a file that `train` has written"
-    )
+def add_model(
+    parser: argparse.ArgumentParser,
+    which: str = "a file that `train` or `quantize` has written",
+) -> None:
+    parser.add_argument("model", metavar="MODEL", help=which)
 
 
 def add_augmentation(group: argparse._ArgumentGroup) -> None:

@@ -30,7 +30,8 @@ import numpy as np
 from lenet5c.cli.measure import INFERENCE_BATCH, inference_seconds, peak_memory
 from lenet5c.data import datasets
 from lenet5c.data.datasets import Dataset, Split
-from lenet5c.model import Model, load_floats
+from lenet5c.interfaces import AnyModel
+from lenet5c.model import Model, load
 from lenet5c.networks import NETWORKS
 from lenet5c.training.callbacks import Callback
 from lenet5c.training.recipes import RECIPES, RECIPES_OF, Recipe
@@ -163,8 +164,9 @@ def measure(job: Job, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
     data = load_data(job.data, job.validation)
     found: dict[str, Any] = {"seed": job.seed, "recipe": None, "epochs": None}
     seconds = speed = memory = None
+    model: AnyModel
     if kind_of(job.network) == "model":
-        model = load_floats(job.network)
+        model = load(job.network)
         size = os.path.getsize(job.network)
     else:
         model, recipe = _new_model(job, data)

@@ -13,7 +13,7 @@ from lenet5c.cli import arguments
 from lenet5c.cli.errors import CommandError
 from lenet5c.data import datasets
 from lenet5c.data.datasets import Dataset, Split
-from lenet5c.model import Model
+from lenet5c.interfaces import AnyModel
 
 
 def add_data(
@@ -66,7 +66,7 @@ def add_split(parser: argparse.ArgumentParser) -> None:
 
 
 def load_data(
-    args: argparse.Namespace, source: str, model: Model | None = None
+    args: argparse.Namespace, source: str, model: AnyModel | None = None
 ) -> Dataset:
     """Return the data set; pictures come in the size that `model` was trained on,
     unless --size or --channels say another."""
@@ -77,7 +77,7 @@ def load_data(
         )
 
 
-def data_of(args: argparse.Namespace, model: Model) -> tuple[str, Dataset]:
+def data_of(args: argparse.Namespace, model: AnyModel) -> tuple[str, Dataset]:
     """Return --data, or what the model was trained on, and the data set."""
     source = args.data
     if source is None:

@@ -13,7 +13,8 @@ from lenet5c.cli.data import add_data, add_split, data_of, split_of
 from lenet5c.cli.errors import CHECK_FAILED, DONE
 from lenet5c.cli.output import print_json, print_table, say
 from lenet5c.data.datasets import Split
-from lenet5c.model import Model, load_floats
+from lenet5c.interfaces import AnyModel
+from lenet5c.model import load
 
 NAME = "evaluate"
 SUMMARY = "Test a model: loss, accuracy, and how each class was predicted."
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    model = load_floats(args.model)
+    model = load(args.model)
     source, data = data_of(args, model)
     split = split_of(args, data)
     found = model.evaluate(*split)
@@ -84,7 +85,9 @@ def run(args: argparse.Namespace) -> int:
     return DONE
 
 
-def _mistakes(model: Model, split: Split, files: Sequence[str]) -> list[dict[str, Any]]:
+def _mistakes(
+    model: AnyModel, split: Split, files: Sequence[str]
+) -> list[dict[str, Any]]:
     """Return the images that are taken for something else, the surest first."""
     from lenet5c.data.images import encode_labels
 

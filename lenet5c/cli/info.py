@@ -1,4 +1,4 @@
-"""`lenet5c info`: the compiled core, the machine, the data at hand."""
+"""`lenet5c info`: the compiled core, the machine, the data at hand; or a model file."""
 
 import argparse
 import os
@@ -7,20 +7,34 @@ from typing import Any
 import numpy as np
 
 from lenet5c._support.build import build_info
+from lenet5c._support.text import listing
 from lenet5c.cli.errors import DONE
 from lenet5c.cli.output import print_json
 from lenet5c.data import datasets
+from lenet5c.display import size_of
+from lenet5c.model import Model, load
 
 NAME = "info"
 SUMMARY = "Show the compiled core, the machine, and which data is at hand."
-EXAMPLES = ("lenet5c info", "LENET5C_ISA=avx2 lenet5c info --json")
+EXAMPLES = (
+    "lenet5c info",
+    "lenet5c info lenet5_int8.lenet5c",
+    "LENET5C_ISA=avx2 lenet5c info --json",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """It has none of its own."""
+    parser.add_argument(
+        "model",
+        nargs="?",
+        metavar="MODEL",
+        help="tell about a file that `train` or `quantize` has written instead",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.model is not None:
+        return _tell_of(args)
     import platform
 
     info: dict[str, Any] = {
@@ -44,6 +58,44 @@ def run(args: argparse.Namespace) -> int:
             facts = [(name, ", ".join(value) if isinstance(value, list) else value)]
         for key, item in facts:
             print(f"{key:17}{item}".rstrip())
+    return DONE
+
+
+def _tell_of(args: argparse.Namespace) -> int:
+    """What is in a model file: sizes, what it was trained on, and its layers."""
+    model = load(args.model)
+    facts: dict[str, Any] = {
+        "model": args.model,
+        "bytes": os.path.getsize(args.model),
+        "dtype": model.dtype,
+        "input": list(model.input_shape),
+        "images": list(model.source),
+        "pixels": model.stage.kind,
+        "classes": model.classes.tolist(),
+        "trained_on": model.trained_on,
+        "epochs": model.passes,
+        "parameters": model.parameter_count,
+        "multiply_adds": model.multiply_adds,
+    }
+    if not isinstance(model, Model):
+        facts |= {
+            "bits_of_weights": model.bits.weights,
+            "weight_bytes": model.weight_bytes,
+            "activation_bytes": model.activation_bytes,
+        }
+    if args.json:
+        print_json(facts | {"summary": model.summary()})
+        return DONE
+    said = facts | {
+        "input": size_of(model.input_shape),
+        "images": "{}x{}".format(*model.source),
+        "classes": f"{model.class_count:,}: {listing(map(str, facts['classes']))}",
+        "trained_on": facts["trained_on"] or "unknown",
+    }
+    for name, value in said.items():
+        shown = f"{value:,}" if isinstance(value, int) else value
+        print(f"{name.replace('_', ' '):18}{shown}")
+    print(f"\n{model.summary()}")
     return DONE
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet5c._support.build import build_info
+from lenet5c.interfaces import AnyModel
 from lenet5c.model import Model
 from lenet5c.networks import NETWORKS
 from lenet5c.training.optimizers import SGD
@@ -26,7 +27,7 @@ INFERENCE_BATCH = 1000
 def speeds(
     network: str, threads: int | None, measured: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Measure `network` on noise.
+    """Measure `network` on noise, in training and in prediction.
 
     Parameters
     ----------
@@ -44,31 +45,67 @@ def speeds(
     """
     model = NETWORKS[network]()
     found = []
-
-    def add(what: str, batch_size: int, speed: float, multiply_adds: int) -> None:
-        measured(f"{what}, batch {batch_size}: {speed:,.0f} images/s")
-        found.append(
-            {
-                "what": what,
-                "batch_size": batch_size,
-                "images_per_second": speed,
-                "gflops": speed * 2e-9 * multiply_adds,
-            }
-        )
-
     for batch_size in TRAINING_BATCHES:
         speed = training_speed(network, batch_size, threads)
-        add("training", batch_size, speed, training_multiply_adds(model))
+        adds = training_multiply_adds(model)
+        found.append(_figure("training", batch_size, speed, adds, measured))
     images, _ = synthetic_images(INFERENCE_BATCH)
+    predicted = prediction_speeds(model, images, threads, measured)
+    return {"network": network, **predicted, "speeds": found + predicted["speeds"]}
+
+
+def prediction_speeds(
+    model: AnyModel,
+    images: NDArray[Any],
+    threads: int | None,
+    measured: Callable[[str], None],
+) -> dict[str, Any]:
+    """Measure the prediction of a model, in floats or in integers.
+
+    Parameters
+    ----------
+    model : Model or QuantizedModel
+    images : array
+        INFERENCE_BATCH of them.
+    threads, measured
+        As in `speeds`.
+
+    Returns
+    -------
+    dict
+        As of `speeds`, without `network` and training. The isa is that of the engine
+        that computes; of integers there are `gops` in place of `gflops`, and the rows
+        say "predict in int8".
+    """
+    what, unit, info = "predict", "gflops", build_info()
+    isa = info["isa"]
+    if model.dtype != "float32":
+        what, unit = f"predict in {model.dtype}", "gops"
+        isa = model.predictor().instruction_set
     seconds = inference_seconds(model, images, INFERENCE_BATCH, threads)
-    add("predict", INFERENCE_BATCH, INFERENCE_BATCH / seconds, model.multiply_adds)
-    info = build_info()
+    speed, adds = INFERENCE_BATCH / seconds, model.multiply_adds
     return {
-        "network": network,
-        "isa": info["isa"],
+        "isa": isa,
         "threads": threads or info["threads"],
-        "speeds": found,
+        "speeds": [_figure(what, INFERENCE_BATCH, speed, adds, measured, unit)],
         "latency_seconds": inference_seconds(model, images, 1, threads),
+    }
+
+
+def _figure(
+    what: str,
+    batch_size: int,
+    speed: float,
+    multiply_adds: int,
+    measured: Callable[[str], None],
+    unit: str = "gflops",
+) -> dict[str, Any]:
+    measured(f"{what}, batch {batch_size}: {speed:,.0f} images/s")
+    return {
+        "what": what,
+        "batch_size": batch_size,
+        "images_per_second": speed,
+        unit: speed * 2e-9 * multiply_adds,
     }
 
 
@@ -110,7 +147,7 @@ def training_speed(network: str, batch_size: int, threads: int | None = None) ->
 
 
 def inference_seconds(
-    model: Model, images: NDArray[Any], count: int, threads: int | None = None
+    model: AnyModel, images: NDArray[Any], count: int, threads: int | None = None
 ) -> float:
     """Return the median time of `predict` for `count` of the images."""
     batch = np.resize(images, (count, *images.shape[1:]))
@@ -128,6 +165,16 @@ def synthetic_images(count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (count, 28, 28), dtype=np.uint8)
     return images, np.arange(count) % 10
+
+
+def noise_for(model: AnyModel) -> NDArray[Any]:
+    """Return noise of the kind and the size of the images that a model takes."""
+    random = np.random.default_rng(0)
+    shape = (INFERENCE_BATCH, model.input_shape[0], *model.source)
+    pixels = model.stage.pixels
+    if isinstance(pixels, tuple) and not model.stage.takes_bytes:
+        return random.uniform(*pixels, shape).astype(np.float32)
+    return random.integers(0, 256, shape, dtype=np.uint8)
 
 
 def peak_memory() -> int | None:

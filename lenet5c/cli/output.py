@@ -9,6 +9,7 @@ from typing import Any
 
 from lenet5c.cli.errors import CommandError
 
+INT8 = "_int8"  # in the names of files of integers
 PICTURES = (".png", ".svg", ".pdf")
 # rich draws a table of a few hundred rows in no time, but not one of 10,000.
 MAX_ROWS_DRAWN = 500
@@ -79,6 +80,20 @@ def writable_path(output: str, option: str = "--output") -> Path:
         raise CommandError(f"{option} {output}: there is no folder {path.parent}")
     if not os.access(path.parent, os.W_OK):
         raise CommandError(f"{option} {output}: cannot write into {path.parent}")
+    return path
+
+
+def path_beside(model: str, suffix: str, output: str | None) -> Path:
+    """Where to write what is made of a model file: to `output`, or beside the file, by
+    its name with another suffix, `_int8` once; refuse what could not be written, or is
+    the file."""
+    stem = Path(model).stem
+    if suffix.startswith(INT8):
+        stem = stem.removesuffix(INT8)
+    beside = Path(model).with_name(stem + suffix)
+    path = writable_path(output or str(beside))
+    if path.exists() and Path(model).exists() and path.samefile(model):
+        raise CommandError(f"--output {path} is the model itself")
     return path
 
 

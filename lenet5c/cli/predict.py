@@ -24,7 +24,8 @@ from lenet5c.data.pictures import (
     prepare_many,
     read_picture,
 )
-from lenet5c.model import Model, load_floats
+from lenet5c.interfaces import AnyModel
+from lenet5c.model import load
 
 NAME = "predict"
 SUMMARY = "Say what is in an image: the most probable classes."
@@ -78,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    model = load_floats(args.model)
+    model = load(args.model)
     predictions: list[dict[str, Any]] = []
     rows: list[list[str]] = []
     broken: list[str] = []
@@ -128,7 +129,7 @@ def _files(paths: Sequence[str]) -> list[str]:
 
 
 def _predictions(
-    model: Model, reader: "Reader", file: str, top: int
+    model: AnyModel, reader: "Reader", file: str, top: int
 ) -> list[dict[str, Any]]:
     """Return what is in each image of a file."""
     images, boxes = reader.read(file)
@@ -160,7 +161,9 @@ def _row(prediction: dict[str, Any], of_several: bool) -> list[str]:
 class Reader:
     """Images for a model, from files of any kind."""
 
-    def __init__(self, model: Model, invert: bool, prepare: bool, many: bool) -> None:
+    def __init__(
+        self, model: AnyModel, invert: bool, prepare: bool, many: bool
+    ) -> None:
         self.model, self.invert, self.many = model, invert, many
         self.prepare = prepare or many
         channels, rows, columns = model.input_shape[0], *model.source

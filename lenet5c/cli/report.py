@@ -6,7 +6,8 @@ from pathlib import Path
 from lenet5c.cli.data import add_data, add_split, data_of, split_of
 from lenet5c.cli.errors import DONE, CommandError
 from lenet5c.cli.output import print_json, say, writable_path
-from lenet5c.model import Model, load_floats
+from lenet5c.interfaces import AnyModel
+from lenet5c.model import load
 from lenet5c.training.options import add_flag
 
 NAME = "report"
@@ -23,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "models",
         nargs="+",
         metavar="MODEL",
-        help="a file that `train` has written; several are compared with the first",
+        help="a file that `train` or `quantize` has written; several are compared "
+        "with the first",
     )
     add_data(parser, None)
     add_split(parser)
@@ -55,7 +57,9 @@ def run(args: argparse.Namespace) -> int:
     page = page_path(args.output)
     writable_path(str(page if page.parent.is_dir() else args.output))
     replaced = page.exists()
-    models = {name: load_floats(name) for name in dict.fromkeys(args.models)}
+    models: dict[str, AnyModel] = {
+        name: load(name) for name in dict.fromkeys(args.models)
+    }
     args.model, model = next(iter(models.items()))
     if args.data is None:
         _check_same_data(models)
@@ -93,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     return DONE
 
 
-def _short_names(models: dict[str, Model]) -> dict[str, Model]:
+def _short_names(models: dict[str, AnyModel]) -> dict[str, AnyModel]:
     """The models by the names of their files, by the paths where two are the same."""
     names = [Path(path).name for path in models]
     return {
@@ -102,7 +106,7 @@ def _short_names(models: dict[str, Model]) -> dict[str, Model]:
     }
 
 
-def _check_same_data(models: dict[str, Model]) -> None:
+def _check_same_data(models: dict[str, AnyModel]) -> None:
     """Refuse to choose between the data of several models."""
     first, *others = models
     for other in others:

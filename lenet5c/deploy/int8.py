@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from lenet5c.bits import MAX_INT8, Bits
 from lenet5c.data.images import InputStage
 from lenet5c.deploy.steps import Step
+from lenet5c.interfaces import Lists
 from lenet5c.layers import ScaledTanh
 from lenet5c.layers.base import Shape
 
@@ -89,6 +90,8 @@ class Quantized(Protocol):
     passes: int
     bits: Bits
 
+    @property
+    def history(self) -> Lists: ...
     @property
     def has_tanh(self) -> bool: ...
     def scores(self, images: ArrayLike) -> NDArray[np.int32]: ...

@@ -75,8 +75,12 @@ def parts(
     """The file of a network in integers, in parts that follow each other.
 
     Other `classes` than the model's are those of a file that nobody sees, which labels
-    that no file takes do not concern.
+    that no file takes do not concern; it has no history.
     """
+    history: History = {}
+    if classes is None:
+        epochs: list[float] = list(model.history.epochs())
+        history = model.history.to_dict() | {"epoch": epochs}
     contents = Contents(
         model.layers,
         np.append(model.table, np.int8(model.background)),
@@ -86,6 +90,7 @@ def parts(
         model.classes if classes is None else classes,
         passes=model.passes,
         trained_on=model.trained_on,
+        history=history,
         rounding=Rounding(model.bits, ()),
     )
     network = {

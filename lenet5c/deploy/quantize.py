@@ -10,12 +10,14 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lenet5c._support.checks import truth
+from lenet5c._support.habits import explained, no_attribute
 from lenet5c._support.threads import resolve_threads, sharing
 from lenet5c.bits import MAX_INT8, MAX_SUM, Bits, Rounding, rounded
 from lenet5c.core.places import place
@@ -32,9 +34,9 @@ from lenet5c.deploy.int8 import (
     run,
 )
 from lenet5c.deploy.steps import Step, of_channels, steps_of
-from lenet5c.display import Displayed, Table, drawing, size_of
+from lenet5c.display import Displayed, Table, drawing, size_of, text_of
 from lenet5c.files.atomic import write_atomically
-from lenet5c.interfaces import Network
+from lenet5c.interfaces import Evaluation, Lists, Network, evaluation_of
 from lenet5c.layers.base import Shape
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ __all__ = [
 
 IMAGES_OF_ONE_THREAD = 64
 NUMBERS_AT_ONCE = 1 << 20  # of the largest matrix that is made of the images
+IMAGES_AT_ONCE = 4096  # whose logits are in memory
 
 
 class LayerError(NamedTuple):
@@ -142,12 +145,13 @@ class QuantizationReport(Displayed):
         )
 
 
+@explained
 class QuantizedModel(Displayed):
     """A network in 8-bit integers: what `Model.quantize` returns.
 
-    Images are uint8, of the shapes that `Model.predict` takes. Nothing is computed in
-    floating point between a pixel and a score, and results are the same bits on every
-    machine (docs/int8.md).
+    It predicts, is tested and shown as a `Model` is. Images are uint8, of the shapes
+    that `Model.predict` takes. Nothing is computed in floating point between a pixel
+    and a score, and results are the same bits on every machine (docs/int8.md).
 
     Parameters
     ----------
@@ -179,6 +183,8 @@ class QuantizedModel(Displayed):
         How few its weights have.
     passes : int
         How many epochs that was trained.
+    history : History
+        What its training has found, as of that model.
     trained_on : str or None
         The name of the training data, as of that model.
 
@@ -211,7 +217,7 @@ class QuantizedModel(Displayed):
         self.source = model.source
         self.classes = model.classes.copy()
         self.stage, self.trained_on = model.stage, model.trained_on
-        self.passes = model.passes
+        self.passes, self.history = model.passes, model.history
         self._float: Network | None = model
         self.bits = bits
         self.input_scale, table = pixel_table(model.stage)
@@ -237,9 +243,10 @@ class QuantizedModel(Displayed):
         self.scale = scales[-1]
 
     @classmethod
-    def _of_file(cls, contents: int8_file.Contents) -> "QuantizedModel":
-        """What a file holds."""
+    def _of_file(cls, contents: int8_file.Contents, history: Lists) -> "QuantizedModel":
+        """What a file holds, with its history."""
         self = cls.__new__(cls)
+        self.history = history
         self.input_shape, self.source = contents.input_shape, contents.source
         self.classes, self.stage = contents.classes, contents.stage
         self.passes, self.trained_on = contents.passes, contents.trained_on
@@ -250,6 +257,64 @@ class QuantizedModel(Displayed):
         self.input_scale = pixel_table(self.stage)[0]
         self.bits = Bits() if contents.rounding is None else contents.rounding.bits
         return self
+
+    if not TYPE_CHECKING:  # which shall find attributes that are none
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise no_attribute(f"{type(self).__name__!r} object", name, dir(self))
+
+    @property
+    def dtype(self) -> str:
+        """What it computes in: "int8"."""
+        return "int8"
+
+    @property
+    def class_count(self) -> int:
+        """How many classes there are."""
+        return len(self.classes)
+
+    @property
+    def parameter_count(self) -> int:
+        """How many weights and biases there are."""
+        return sum(
+            array.size
+            for layer in self.layers
+            for array in (layer.weight, layer.bias)
+            if array is not None
+        )
+
+    @property
+    def multiply_adds(self) -> int:
+        """Those of one image's weights, as of `Model`."""
+        return sum(map(_multiply_adds, self._steps()))
+
+    @property
+    def trained_on_floats(self) -> bool:
+        """Whether the images that the model was trained on were floats, which bytes
+        stand for."""
+        stage = self.stage
+        unchanged = (stage.mean, stage.deviation) == (0, 1)
+        return stage.of_floats or (stage.pixels is None and unchanged)
+
+    @property
+    def first_weights(self) -> tuple[str, NDArray[np.int8]] | None:
+        """The name of the first convolution or dense layer, and its weights,
+        (F, C, KH, KW); None if there is neither."""
+        for layer in self.layers:
+            if layer.step.kind == "conv" and layer.weight is not None:
+                return layer.step.name, layer.weight
+        return None
+
+    @property
+    def map_shapes(self) -> dict[str, Shape]:
+        """The shapes of maps, (C, H, W), by the names of the convolutions and poolings
+        that make them; of those larger than one pixel."""
+        return {
+            step.name: step.output_shape
+            for step in self._steps()
+            if step.kind in ("conv", "avg_pool", "max_pool")
+            and math.prod(step.output_shape[1:]) > 1
+        }
 
     @property
     def weight_bytes(self) -> int:
@@ -278,13 +343,18 @@ class QuantizedModel(Displayed):
             for step in self._steps()
         )
 
-    def scores(self, images: ArrayLike) -> NDArray[np.int32]:
+    @explained
+    def scores(
+        self, images: ArrayLike, *, threads: int | None = None
+    ) -> NDArray[np.int32]:
         """(N, classes) int32: logits in units of `scale`.
 
         Parameters
         ----------
         images : array
             uint8, as `Model.predict` takes them.
+        threads : int or None
+            As in `Model.predict`.
 
         Returns
         -------
@@ -304,10 +374,47 @@ class QuantizedModel(Displayed):
         """
         pixels = _as_bytes("images", images, self.input_shape)
         scores = np.empty((len(pixels), len(self.classes)), np.int32)
-        self._run(pixels, None, scores)
+        self._run(pixels, threads, None, scores)
         return scores
 
-    def predict(self, images: ArrayLike) -> NDArray[Any]:
+    @explained
+    def forward(
+        self, images: ArrayLike, *, threads: int | None = None
+    ) -> NDArray[np.float32]:
+        """Logits, (N, classes) float32: the scores times `scale`.
+
+        Parameters
+        ----------
+        images : array
+            uint8, as `Model.predict` takes them.
+        threads : int or None
+            As in `Model.predict`.
+
+        Returns
+        -------
+        (N, classes) float32
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the images are not uint8 or do not fit.
+
+        Examples
+        --------
+        >>> logits = model.quantize(images[:200]).forward(images[:50])
+        >>> bool(abs(logits - model.forward(images[:50])).max() < 1)
+        True
+        """
+        return (self.scores(images, threads=threads) * self.scale).astype(np.float32)
+
+    def __call__(
+        self, images: ArrayLike, *, threads: int | None = None
+    ) -> NDArray[np.float32]:
+        """What `forward` returns."""
+        return self.forward(images, threads=threads)
+
+    @explained
+    def predict(self, images: ArrayLike, *, threads: int | None = None) -> NDArray[Any]:
         """The label of the largest score of each image, (N,); the first one, if several
         are the largest.
 
@@ -315,6 +422,8 @@ class QuantizedModel(Displayed):
         ----------
         images : array
             uint8, as `Model.predict` takes them.
+        threads : int or None
+            As in `Model.predict`.
 
         Returns
         -------
@@ -330,16 +439,22 @@ class QuantizedModel(Displayed):
         >>> model.quantize(images[:200]).predict(images[:5]).tolist()
         [1, 3, 5, 6, 7]
         """
-        labels: NDArray[Any] = self.classes[self.scores(images).argmax(axis=1)]
+        scores = self.scores(images, threads=threads)
+        labels: NDArray[Any] = self.classes[scores.argmax(axis=1)]
         return labels
 
-    def predict_proba(self, images: ArrayLike) -> NDArray[np.float32]:
+    @explained
+    def predict_proba(
+        self, images: ArrayLike, *, threads: int | None = None
+    ) -> NDArray[np.float32]:
         """Probabilities, (N, classes) float32: the softmax of the scores times `scale`.
 
         Parameters
         ----------
         images : array
             uint8, as `Model.predict` takes them.
+        threads : int or None
+            As in `Model.predict`.
 
         Returns
         -------
@@ -357,9 +472,112 @@ class QuantizedModel(Displayed):
         """
         pixels = _as_bytes("images", images, self.input_shape)
         found = np.empty((len(pixels), len(self.classes)), np.float32)
-        self._run(pixels, found, None)
+        self._run(pixels, threads, found, None)
         return found
 
+    @explained
+    def evaluate(
+        self, images: ArrayLike, labels: ArrayLike, *, threads: int | None = None
+    ) -> Evaluation:
+        """Loss, accuracy and confusion matrix on images and their labels: see
+        `Model.evaluate`.
+
+        Parameters
+        ----------
+        images : array
+            uint8, as `Model.predict` takes them.
+        labels : array
+            (N,) of the model's classes, or (N, classes) one-hot rows.
+        threads : int or None
+            As in `Model.predict`.
+
+        Returns
+        -------
+        Evaluation
+            The loss is that of the scores times `scale`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the images are not uint8 or do not fit, or a label is none of the
+            classes.
+
+        Examples
+        --------
+        >>> found = model.quantize(images[:200]).evaluate(*data.test)
+        >>> abs(found.accuracy - model.evaluate(*data.test).accuracy) < 0.02
+        True
+        """
+        pixels = _as_bytes("images", images, self.input_shape)
+        _, codes = encode_labels(labels, len(pixels), self.class_count, self.classes)
+        return evaluation_of(
+            lambda part: self.forward(part, threads=threads),
+            *(pixels, codes, None, self.classes, IMAGES_AT_ONCE),
+        )
+
+    @explained
+    def activations(self, images: ArrayLike, layer: str) -> NDArray[np.float32]:
+        """What the step of that name makes of the images, in what its integers stand
+        for.
+
+        Parameters
+        ----------
+        images : array
+            uint8, as `Model.predict` takes them.
+        layer : str
+            The name of a step, as `summary` lists them, or of the activation that
+            belongs to it.
+
+        Returns
+        -------
+        (N, C, H, W) float32
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there is no such step, or the images are not uint8 or do not fit.
+
+        Examples
+        --------
+        >>> small = model.quantize(images[:200])
+        >>> maps = small.activations(images[:20], "C1")
+        >>> maps.shape, bool(abs(maps - model.activations(images[:20], "C1")).max() < 1)
+        ((20, 6, 28, 28), True)
+        """
+        names = [(one.step.name, one.step.last) for one in self.layers]
+        at = next((n for n, both in enumerate(names) if layer in both), None)
+        if at is None:
+            known = ", ".join(name for name, _ in names)
+            raise ValueError(f"layer: expected one of {known}, got {layer!r}")
+        pixels = _as_bytes("images", images, self.input_shape)
+        found = self.layers[at]
+        y = np.empty((len(pixels), *found.step.output_shape), np.float32)
+        for part in self._parts(len(pixels)):
+            maps = next(islice(self._maps(pixels[part]), at, None))
+            y[part] = maps * found.scale
+        return y
+
+    @explained
+    def summary(self) -> str:
+        """A table of the steps: output shape, weights, and what one unit stands for.
+
+        Returns
+        -------
+        str
+
+        Examples
+        --------
+        >>> print(model.quantize(images[:200]).summary())
+        step    kind        output    int8 weights  unit of the output
+        ------  ----------  --------  ------------  ------------------
+        C1      conv, tanh  6@28x28            150             0.00787
+        S2      avg_pool    6@14x14                            0.00787
+        ...
+        total                               61,470
+        """
+        return text_of(self._table())
+
+    @explained
     def predictor(self) -> "Predictor":
         """For one image a call, and for native programs: see `Model.predictor`.
 
@@ -379,6 +597,7 @@ class QuantizedModel(Displayed):
         content = b"".join(int8_file.parts(self, count))
         return Predictor(content, self.classes.tolist(), self.stage)
 
+    @explained
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to `path`, atomically, for `lenet5c.load` and the C runtime.
 
@@ -400,6 +619,7 @@ class QuantizedModel(Displayed):
         """
         write_atomically(path, int8_file.parts(self))
 
+    @explained
     def report(self, images: ArrayLike, labels: ArrayLike) -> QuantizationReport:
         """What is lost against the float model, on these images.
 
@@ -461,6 +681,7 @@ class QuantizedModel(Displayed):
             self.activation_bytes,
         )
 
+    @explained
     def export_c(
         self,
         path: str | os.PathLike[str],
@@ -498,6 +719,7 @@ class QuantizedModel(Displayed):
         """
         export_int8(self, path, name, truth("channels_last", channels_last))
 
+    @explained
     def export_page(
         self,
         path: str | os.PathLike[str],
@@ -555,7 +777,11 @@ class QuantizedModel(Displayed):
         title = f"QuantizedModel: {size_of(self.input_shape)} to {len(self.classes)} "
         title += f"classes in {self.weight_bytes:,} bytes"
         columns = ["step", "kind", "output", "int8 weights", "unit of the output"]
-        return Table(title, columns, rows, texts=3)
+        weights = sum(
+            layer.weight.size for layer in self.layers if layer.weight is not None
+        )
+        total = ["total", "", "", f"{weights:,}", ""]
+        return Table(title, columns, rows, total, texts=3)
 
     def _drawn(self) -> str:
         if self._float is None:  # the file has steps, which are no layers
@@ -565,6 +791,7 @@ class QuantizedModel(Displayed):
     def _run(
         self,
         pixels: NDArray[np.uint8],
+        threads: int | None,
         probabilities: NDArray[np.float32] | None,
         scores: NDArray[np.int32] | None,
     ) -> None:
@@ -573,7 +800,9 @@ class QuantizedModel(Displayed):
             self._predictor = self.predictor()
         pixels = np.ascontiguousarray(pixels)
         with sharing():
-            threads = resolve_threads() if len(pixels) > IMAGES_OF_ONE_THREAD else 1
+            if threads is None and len(pixels) <= IMAGES_OF_ONE_THREAD:
+                threads = 1
+            threads = resolve_threads(threads)
             self._predictor.predict_many(
                 pixels, None, probabilities, threads, scores=scores
             )
@@ -607,6 +836,13 @@ class QuantizedModel(Displayed):
             given = [maps[source] for source in layer.step.sources]
             maps.append(run(layer, given, layer is self.layers[-1]))
             yield maps[-1]
+
+
+def _multiply_adds(step: Step) -> int:
+    if step.kind == "conv":
+        window = step.input_shape[0] * math.prod(step.kernel)
+        return window * math.prod(step.output_shape)
+    return math.prod(step.output_shape) if step.kind == "subsample" else 0
 
 
 def _as_bytes(argument: str, images: ArrayLike, shape: Shape) -> NDArray[np.uint8]:

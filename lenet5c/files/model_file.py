@@ -37,6 +37,7 @@ History = Mapping[str, list[float]]
 
 __all__ = [
     "Contents",
+    "Described",
     "check_classes",
     "checked",
     "checked_data_name",

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from lenet5c._support.text import counted
 from lenet5c.data.images import as_images, encode_labels
 from lenet5c.files.atomic import write_atomically
-from lenet5c.interfaces import Evaluation, Network
+from lenet5c.interfaces import AnyModel, Evaluation
 from lenet5c.report.canvas import printable, require_matplotlib
 from lenet5c.report.curves import plot_histories
 from lenet5c.report.html import (
@@ -44,14 +44,14 @@ class _Found(NamedTuple):
     """A model and what it makes of the images."""
 
     name: str
-    model: Network
+    model: AnyModel
     evaluation: Evaluation
     probabilities: NDArray[np.float64]
     right: NDArray[np.bool_]
 
 
 def write_comparison(
-    models: Mapping[str, Network],
+    models: Mapping[str, AnyModel],
     images: ArrayLike,
     labels: ArrayLike,
     path: str | os.PathLike[str],
@@ -65,7 +65,7 @@ def write_comparison(
 
     Parameters
     ----------
-    models : mapping of str to Model
+    models : mapping of str to Model or QuantizedModel
         By name, 2 to 6; the others are compared with the first. Of the same classes.
     images, labels : array
         As `Model.evaluate` takes them; such as were not trained on.

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from lenet5c._support.checks import as_array, whole
 from lenet5c.data.augment import Augment
-from lenet5c.interfaces import Network
-from lenet5c.layers import AvgPool2d, Conv2d, MaxPool2d
+from lenet5c.interfaces import AnyModel
 from lenet5c.report.canvas import (
     BLUE,
     GREY,
@@ -144,15 +143,15 @@ def plot_mistakes(
     return written(figure, path)
 
 
-def plot_filters(model: Network, path: PathLike = None) -> Figure:
+def plot_filters(model: AnyModel, path: PathLike = None) -> Figure:
     """Draw the weights of the first layer: filters, or what each unit looks at.
 
     White is 0, orange below, purple above. Filters of three channels are shown as
-    colours, in which grey is 0.
+    colours, in which grey is 0. Of a network in integers they are these.
 
     Parameters
     ----------
-    model : Model
+    model : Model or QuantizedModel
     path : path-like or None
 
     Returns
@@ -163,7 +162,9 @@ def plot_filters(model: Network, path: PathLike = None) -> Figure:
     --------
     >>> figure = lenet5c.plots.plot_filters(model, "filters.png")
     """
-    weight, name = _first_weights(model)
+    if model.first_weights is None:
+        raise ValueError("model: expected a convolution or a dense layer, got neither")
+    name, weight = model.first_weights
     count, channels = weight.shape[:2]
     largest = float(np.abs(weight).max()) or 1.0
     options: dict[str, Any] = {"cmap": "PuOr", "vmin": -largest, "vmax": largest}
@@ -186,8 +187,9 @@ def plot_filters(model: Network, path: PathLike = None) -> Figure:
     top = MARGIN + 1.5 * LINE
     figure, axes = canvas(width, top + rows * (side + gap + LINE) + MARGIN)
     size = "x".join(map(str, weight.shape[2:]))
-    text = f"{short(name)}: {count} of {channels}x{size}, from {-largest:.2g} "
-    text += f"to {largest:.2g}" + (f"; the first {MAX_FILTERS}" if more > 0 else "")
+    most = f"{largest:.2g}" if largest < 100 else f"{largest:.0f}"
+    text = f"{short(name)}: {count} of {channels}x{size}, from -{most} to {most}"
+    text += f"; the first {MAX_FILTERS}" if more > 0 else ""
     font = families(text)
     look: dict[str, Any] = {"fontfamily": font, "fontsize": NORMAL, "va": "center"}
     axes.text(MARGIN, MARGIN + 0.5 * LINE, text, **look)
@@ -200,34 +202,14 @@ def plot_filters(model: Network, path: PathLike = None) -> Figure:
     return written(figure, path)
 
 
-def feature_layers(model: Network) -> list[tuple[str, tuple[int, int, int]]]:
-    """Names and output shapes (C, H, W) of the layers that have maps to look at.
-
-    They are the convolutions and poolings whose maps are larger than one pixel.
-
-    Parameters
-    ----------
-    model : Model
-
-    Returns
-    -------
-    list of (str, (int, int, int))
-    """
-    return [
-        (str(layer.name), shape)
-        for layer, shape in zip(model.layers, model.shapes[1:], strict=True)
-        if isinstance(layer, (Conv2d, AvgPool2d, MaxPool2d)) and shape[1] * shape[2] > 1
-    ]
-
-
 def plot_feature_maps(
-    model: Network, image: ArrayLike, path: PathLike = None
+    model: AnyModel, image: ArrayLike, path: PathLike = None
 ) -> Figure:
     """Draw what the convolutions and poolings make of one image.
 
     Parameters
     ----------
-    model : Model
+    model : Model or QuantizedModel
     image : (H, W) or (C, H, W)
         As `fit` takes it.
     path : path-like or None
@@ -245,7 +227,7 @@ def plot_feature_maps(
         raise ValueError(
             f"image: expected (H, W) or (C, H, W), got the shape {pixels.shape}"
         )
-    layers = feature_layers(model)
+    layers = list(model.map_shapes.items())
     side, gap, left = 0.98, 0.08, 1.3
     rows_of = [math.ceil(min(s[0], MAX_MAPS) / MAPS_IN_A_ROW) for _, s in layers]
     row_high, space = side + gap, 0.12
@@ -334,20 +316,3 @@ def plot_augmented(
             x = MARGIN + apart + column * step
             put(axes, shown(variant[row], scale), x, y, side)
     return written(figure, path)
-
-
-def _first_weights(model: Network) -> tuple[NDArray[np.float32], str]:
-    """Weights (F, C, KH, KW) of the first layer that has some, and its name."""
-    for layer, shape in zip(model.layers, model.shapes, strict=False):
-        if layer.parameter_shapes(shape):
-            weight = model.parameters[f"{layer.name}.weight"]
-            if weight.ndim == 2:
-                at_input = shape[0] * shape[1] * shape[2] == math.prod(
-                    model.input_shape
-                )
-                maps = model.input_shape if at_input else shape
-                return weight.reshape(len(weight), *maps), str(layer.name)
-            if isinstance(layer, Conv2d):
-                weight = layer.with_zeros(weight, shape[0])
-            return weight, str(layer.name)
-    raise ValueError("model: expected a layer with weights, got none")

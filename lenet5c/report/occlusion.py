@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lenet5c._support.checks import as_array, whole
-from lenet5c.interfaces import Network
+from lenet5c.interfaces import AnyModel
 from lenet5c.report.canvas import (
     LINE,
     MARGIN,
@@ -80,7 +80,7 @@ class Occlusion(NamedTuple):
 
 
 def occlusion(
-    model: Network,
+    model: AnyModel,
     image: ArrayLike,
     *,
     patch: int | None = None,
@@ -90,7 +90,7 @@ def occlusion(
 
     Parameters
     ----------
-    model : Model
+    model : Model or QuantizedModel
     image : (H, W) or (C, H, W)
         As `predict` takes them.
     patch : int or None
@@ -148,7 +148,7 @@ def occlusion(
 
 
 def plot_occlusion(
-    model: Network,
+    model: AnyModel,
     images: ArrayLike,
     path: PathLike = None,
     *,
@@ -163,7 +163,7 @@ def plot_occlusion(
 
     Parameters
     ----------
-    model : Model
+    model : Model or QuantizedModel
     images : (N, H, W) or (N, C, H, W)
         As `predict` takes them.
     path : path-like or None
@@ -226,7 +226,7 @@ def _square(x: float, y: float, side: float, colour: str) -> Rectangle:
     return Rectangle((x, y), side, side, fill=False, edgecolor=colour, linewidth=1.2)
 
 
-def _background(model: Network, image: NDArray[np.generic]) -> float:
+def _background(model: AnyModel, image: NDArray[np.generic]) -> float:
     """The value of the image's pixels that is background to the network."""
     stage = model.stage
     if image.dtype != np.uint8 and stage.pixels != "bytes":

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from lenet5c._support.text import counted
 from lenet5c.data.images import as_images, encode_labels
 from lenet5c.files.atomic import write_atomically
-from lenet5c.interfaces import Evaluation, Network, most_confused
+from lenet5c.interfaces import AnyModel, Evaluation, most_confused
 from lenet5c.report.canvas import drawable, numbered, printable, require_matplotlib
 from lenet5c.report.curves import (
     epochs_of,
@@ -38,7 +38,6 @@ from lenet5c.report.html import (
     table,
 )
 from lenet5c.report.images import (
-    feature_layers,
     plot_feature_maps,
     plot_filters,
     plot_mistakes,
@@ -71,7 +70,7 @@ def page_path(path: PathLike) -> Path:
 
 
 def write_report(
-    model: Network,
+    model: AnyModel,
     images: ArrayLike,
     labels: ArrayLike,
     path: PathLike,
@@ -86,7 +85,7 @@ def write_report(
 
     Parameters
     ----------
-    model : Model
+    model : Model or QuantizedModel
     images, labels : array
         As `Model.evaluate` takes them; such as were not trained on.
     path : path-like
@@ -167,7 +166,8 @@ def write_report(
         "wrong": f"{len(pixels) - int(correct.sum()):,} of {len(pixels):,}",
         "loss": f"{found.loss:.4f}",
         "calibration error": f"{calibration.error:.2%}",
-        "parameters": f"{model.parameter_count:,}",
+        "parameters": f"{model.parameter_count:,}"
+        + f" in {model.dtype}" * (model.dtype != "float32"),
     }
     album.tidy()
     write_atomically(page, [page_of(title, facts, sections).encode("utf-8", "replace")])
@@ -203,7 +203,7 @@ def _learning(album: Album, lists: Lists) -> Section:
     return section
 
 
-def _confusion(album: Album, model: Network, found: Evaluation) -> Section:
+def _confusion(album: Album, model: AnyModel, found: Evaluation) -> Section:
     classes = model.classes.tolist()
     figure = album.add(
         "confusion_matrix",
@@ -226,7 +226,7 @@ def _confusion(album: Album, model: Network, found: Evaluation) -> Section:
 
 
 def _classes(
-    album: Album, model: Network, found: Evaluation, rankings: Sequence[Ranking]
+    album: Album, model: AnyModel, found: Evaluation, rankings: Sequence[Ranking]
 ) -> Section:
     of = scores(found.confusion)
     precisions = np.array([one.average_precision for one in rankings])
@@ -297,7 +297,7 @@ def _calibration(
 
 def _mistakes(
     album: Album,
-    model: Network,
+    model: AnyModel,
     pixels: NDArray[Any],
     codes: NDArray[np.int32],
     probabilities: NDArray[np.float64],
@@ -334,7 +334,7 @@ def _mistakes(
 
 
 def _occlusion(
-    album: Album, model: Network, pixels: NDArray[Any], threads: int | None
+    album: Album, model: AnyModel, pixels: NDArray[Any], threads: int | None
 ) -> Section:
     section = Section("occlusion", "What the worst mistakes hang on", [])
     if not len(pixels):
@@ -354,10 +354,12 @@ def _occlusion(
     return section
 
 
-def _filters(album: Album, model: Network) -> Section:
+def _filters(album: Album, model: AnyModel) -> Section:
     section = Section("filters", "Filters of the first layer", [])
-    if not model.parameter_count:
-        section.parts.append(paragraph("No layer of this network has weights."))
+    if model.first_weights is None:
+        section.parts.append(
+            paragraph("This network has no convolution and no dense layer.")
+        )
         return section
     section.parts.append(
         album.add(
@@ -374,13 +376,13 @@ def _filters(album: Album, model: Network) -> Section:
 
 def _maps(
     album: Album,
-    model: Network,
+    model: AnyModel,
     pixels: NDArray[Any],
     codes: NDArray[np.int32],
     correct: NDArray[np.bool_],
 ) -> Section:
     section = Section("maps", "Feature maps", [])
-    layers = [printable(name) for name, _ in feature_layers(model)]
+    layers = list(map(printable, model.map_shapes))
     if not layers:
         section.parts.append(
             paragraph("This network has no convolution and no pooling.")
@@ -401,7 +403,7 @@ def _maps(
     return section
 
 
-def _summary(model: Network) -> Section:
+def _summary(model: AnyModel) -> Section:
     channels, height, width = model.input_shape
     rows, columns = model.source
     note = f"Input: {counted(channels, 'channel')} of {height}x{width}"

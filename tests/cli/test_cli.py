@@ -786,6 +786,7 @@ def test_json_is_the_only_thing_on_stdout(
         "predict": [model_file, "images.npy"],
         "report": [model_file],
         "augment": ["--count", 2, "--variants", 1],
+        "quantize": [model_file, "--output", "small.lenet5c"],
         "export": [model_file, "--to", "c"],
     }.get(command, [])
     if command in ("report", "augment"):

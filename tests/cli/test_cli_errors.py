@@ -99,7 +99,7 @@ def test_what_was_meant_is_said(arguments, meant, help_of, capsys):
     [
         ("train --qqq 3", "unrecognized arguments: --qqq (`lenet5c train --help`"),
         ("train -e 3", "unrecognized arguments: -e 3 (`lenet5c train --help`"),
-        ("info more", "unrecognized arguments: more (`lenet5c info --help`"),
+        ("selftest more", "unrecognized arguments: more (`lenet5c selftest --help`"),
         ("--json info", "--json; options follow the command (`lenet5c --help`"),
         ("train --network vgg", "lenet5-1998) (`lenet5c train --help`"),
         ("train --epochs", "--epochs: expected one argument (`lenet5c train --help`"),

@@ -269,3 +269,136 @@ def test_batch_normalisation_is_part_of_the_convolution_before_it():
     before = quantized.report(pixels, np.arange(40) % 10)
     model.parameter_vector[:] *= -1  # the report stays one of what was quantized
     assert quantized.report(pixels, np.arange(40) % 10) == before
+
+
+@pytest.mark.parametrize("name", ["like LeNet-5", "residual blocks"])
+def test_an_evaluation_is_that_of_the_scores(name, monkeypatch):
+    monkeypatch.setattr("lenet5c.deploy.quantize.IMAGES_AT_ONCE", 7)
+    model, images = network(name)
+    quantized = model.quantize(images)
+    labels = np.roll(model.predict(images), 1)
+    labels[:20] = model.predict(images)[:20]
+    found = quantized.evaluate(images, labels)
+    loss, count = 0.0, len(model.classes)
+    confusion = np.zeros((count, count), int)
+    for row, label in zip(quantized.scores(images).tolist(), labels, strict=True):
+        logits = [score * quantized.scale for score in row]
+        code = model.classes.tolist().index(label)
+        total = sum(math.exp(logit - max(logits)) for logit in logits)
+        loss += max(logits) + math.log(total) - logits[code]
+        confusion[code, row.index(max(row))] += 1
+    assert found.loss == pytest.approx(loss / len(images), rel=1e-5)
+    assert found.confusion.tolist() == confusion.tolist()
+    assert found.accuracy == confusion.trace() / len(images)
+    assert list(found.classes) == model.classes.tolist()
+    assert type(found) is lenet5c.Evaluation
+    same = quantized.evaluate(images, labels, threads=2)
+    assert (same.loss, same.accuracy) == (found.loss, found.accuracy)
+
+
+def test_integers_refuse_what_floats_refuse(small, small_images, labels):
+    small.fit(small_images, labels, epochs=1, threads=1)
+    quantized = small.quantize(small_images)
+    one_hot = np.eye(10)[labels]
+    assert (
+        quantized.evaluate(small_images, one_hot)[:2]
+        == (quantized.evaluate(small_images, [str(label) for label in labels])[:2])
+    )
+    wrong = [
+        (small_images, labels[:-1]),
+        (small_images, labels + 1),
+        (small_images, labels + 0.5),
+        (small_images[0], labels[:1]),
+        (small_images[:0], labels[:0]),
+        (np.zeros((1, 13, 12), np.uint8), labels[:1]),
+        (np.full((1, 12, 12), 256), labels[:1]),
+    ]
+    for arguments in wrong:
+        said = []
+        for model in (small, quantized):
+            with pytest.raises((ValueError, TypeError)) as error:
+                model.evaluate(*arguments)
+            said.append((error.type, str(error.value)))
+        assert said[0] == said[1]
+    for threads in (0, "2"):
+        with pytest.raises((ValueError, TypeError), match="threads"):
+            quantized.evaluate(small_images, labels, threads=threads)
+    with pytest.raises(TypeError, match="it is called labels here"):
+        quantized.evaluate(small_images, y=labels)
+    with pytest.raises(AttributeError, match=r"model\.evaluate\(images, labels\)"):
+        quantized.score  # noqa: B018
+    with pytest.raises(AttributeError, match=r"no attribute 'fit'$"):
+        quantized.fit  # noqa: B018
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_activations_are_those_of_the_floats_but_for_rounding(name):
+    model, images = network(name)
+    quantized = model.quantize(images)
+    for layer in quantized.layers:
+        if layer.step.kind == "flatten":
+            continue
+        found = quantized.activations(images, layer.step.name)
+        wanted = model.folded().activations(images, layer.step.last)
+        assert found.shape == (len(images), *layer.step.output_shape)
+        assert found.dtype == np.float32
+        wanted = wanted.reshape(found.shape)
+        assert np.square(found - wanted).mean() < 0.01 * np.square(wanted).mean()
+    np.testing.assert_array_equal(
+        quantized.activations(images, layer.step.last).reshape(len(images), -1),
+        quantized.forward(images),
+    )
+    assert quantized(images).tolist() == quantized.forward(images).tolist()
+
+
+def test_activations_are_named_by_the_step_or_its_activation(small, small_images):
+    quantized = small.quantize(small_images)
+    both = [quantized.activations(small_images, name) for name in ("A", "tanh_1")]
+    np.testing.assert_array_equal(*both)
+    with pytest.raises(ValueError, match="layer: expected one of A, B, D, got 'C'"):
+        quantized.activations(small_images, "C")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_sizes_are_those_of_the_folded_network(name):
+    model, images = network(name)
+    quantized, folded = model.quantize(images), model.folded()
+    assert quantized.multiply_adds == folded.multiply_adds
+    assert quantized.class_count == model.class_count
+    assert quantized.trained_on_floats == model.trained_on_floats
+    found = [layer for layer in quantized.layers if layer.step.kind == "conv"]
+    if not found:
+        assert quantized.first_weights is None
+        return
+    name, weight = quantized.first_weights
+    assert name == found[0].step.name
+    assert weight is found[0].weight
+
+
+def test_lenet5_in_integers_is_described_as_in_floats():
+    model = lenet5c.lenet5()
+    quantized = model.quantize(np.zeros((1, 28, 28), np.uint8) + 9)
+    assert quantized.parameter_count == model.parameter_count
+    assert quantized.multiply_adds == model.multiply_adds
+    assert quantized.map_shapes == model.map_shapes
+    assert (quantized.dtype, model.dtype) == ("int8", "float32")
+    name, weight = quantized.first_weights
+    real = model.first_weights[1]
+    assert (name, weight.shape) == ("C1", real.shape)
+    assert np.corrcoef(weight.ravel(), real.ravel())[0, 1] > 0.95
+    lines = quantized.summary().splitlines()
+    assert len({line.find("int8") for line in lines} - {-1}) == 1
+    assert lines[-1].split() == ["total", "61,470"]
+
+
+def test_the_history_goes_into_the_file(small, small_images, labels, tmp_path):
+    small.fit(small_images, labels, epochs=3, validation=0.2, threads=1)
+    quantized = small.quantize(small_images)
+    assert quantized.history.loss == small.history.loss
+    quantized.save(tmp_path / "small.lenet5c")
+    small.save(tmp_path / "floats.lenet5c")
+    again, floats = (
+        lenet5c.load(tmp_path / f"{name}.lenet5c") for name in ("small", "floats")
+    )
+    assert len(again.history) == 3
+    assert again.history == floats.history

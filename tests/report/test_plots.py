@@ -14,7 +14,6 @@ import pytest
 import lenet5c
 from lenet5c import plots
 from lenet5c.report import canvas, curves
-from lenet5c.report.images import feature_layers
 
 pytest.importorskip("matplotlib")
 
@@ -314,7 +313,7 @@ def test_feature_maps_are_the_activations(network, monkeypatch):
     figure = plots.plot_feature_maps(model, image)
     check_texts(figure, monkeypatch)
     images = shown(figure)[1:]
-    for name, (maps, _, _) in feature_layers(model):
+    for name, (maps, _, _) in model.map_shapes.items():
         activations = model.activations(image[np.newaxis], name)[0]
         count = min(16, maps)
         np.testing.assert_array_equal(images[:count], activations[:count])
@@ -323,8 +322,7 @@ def test_feature_maps_are_the_activations(network, monkeypatch):
 
 
 def test_lenet5_has_maps_in_c1_s2_c3_and_s4():
-    names = [name for name, _ in feature_layers(lenet5c.lenet5())]
-    assert names == ["C1", "S2", "C3", "S4"]
+    assert list(lenet5c.lenet5().map_shapes) == ["C1", "S2", "C3", "S4"]
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (3, 16, 20)])
