@@ -44,8 +44,8 @@ if platform.machine().lower() in ("x86_64", "amd64"):
 else:
     CORES = {"baseline": []}
 
-# What the cores are made of beside core/network.pyx.
-HEADERS = [f"csrc/{name}.h" for name in ("elementary", "lanes", "team")]
+# What the cores are made of beside core/network.pyx, and embed.pyx as well.
+HEADERS = [f"csrc/{name}.h" for name in ("elementary", "lanes", "team", "team_system")]
 PARTS = sorted(Path("lenet5c/core").rglob("*.pxd"))
 
 WANTED = os.environ.get("LENET5C_CORES")
@@ -86,6 +86,8 @@ class BuildCores(build_ext):
         threads = self.openmp_flags()
         if self.compiles(["-pthread"]):
             threads.append("-pthread")
+        if sys.platform == "win32":
+            threads.append("-lsynchronization")  # WaitOnAddress
         macros = [
             ("LENET5C_VERSION", f'"{self.distribution.get_version()}"'),
             ("CYTHON_CLINE_IN_TRACEBACK", "0"),  # lines of the sources alone
@@ -151,13 +153,7 @@ def core(name, flags, source):
     return Extension(
         f"lenet5c._core_{name}",
         [str(copy)],
-        depends=[
-            "csrc/elementary.h",
-            "csrc/lanes.h",
-            "csrc/team.h",
-            source,
-            *map(str, PARTS),
-        ],
+        depends=[*HEADERS, source, *map(str, PARTS)],
         include_dirs=["csrc"],
         define_macros=[*MACROS, ("PyInit_network", f"PyInit__core_{name}")],
         extra_compile_args=[*COMPILE, *flags],
@@ -191,9 +187,7 @@ def extensions():
         "-fvisibility=hidden",
     ]
     embed.sources.append("csrc/lenet5c.c")
-    embed.depends += [
-        f"csrc/{name}.h" for name in ("lenet5c", "lenet5c_api", "elementary", "team")
-    ]
+    embed.depends += [*HEADERS, "csrc/lenet5c.h", "csrc/lenet5c_api.h"]
     embed.depends += sorted(map(str, Path("csrc/runtime").iterdir()))
     embed.include_dirs = ["csrc"]
     embed.define_macros = [

@@ -30,6 +30,7 @@ cdef extern from "team.h" nogil:
     int lenet5c_thread()
     int lenet5c_max_threads()
     int lenet5c_has_openmp()
+    const char *lenet5c_system()
 
 
 cdef inline int signal_raises() noexcept with gil:
