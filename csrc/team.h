@@ -60,15 +60,17 @@ typedef struct {
     int (*ends)(void); /* whether to end; asked by the thread whose call it is */
     int64_t asked;     /* when it was */
     uint32_t over;     /* it has said so, and nothing that was computed is whole */
+    int lost;          /* so is a call in a child of fork that has lost its workers */
 } lenet5c_watch;
 
 static inline lenet5c_watch lenet5c_new_watch(int (*ends)(void))
 {
-    const lenet5c_watch watch = {ends, 0, 0};
+    const lenet5c_watch watch = {ends, 0, 0, 0};
     return watch;
 }
 
 static inline int lenet5c_is_over(const lenet5c_watch *watch) { return (int)watch->over; }
+static inline int lenet5c_is_lost(const lenet5c_watch *watch) { return watch->lost; }
 
 static inline void lenet5c_begin_watch(lenet5c_watch *watch)
 {
@@ -162,11 +164,13 @@ struct lenet5c_team {
     int threads,
         workers;        /* who may take tasks in this call; who is there beside number 0 */
     lenet5c_team *next; /* of those that no call is using */
+    uint32_t forks;     /* when the workers were there */
     lenet5c_member *member[LENET5C_MAX_THREADS];
 };
 
 static __thread int lenet5c_number;
 static lenet5c_team *lenet5c_idle; /* teams that no call is using */
+static uint32_t lenet5c_forks;     /* that led to this process, since there were teams */
 
 /* The number of this thread in its team, 0 for the one that calls. */
 static inline int lenet5c_thread(void) { return lenet5c_number; }
@@ -260,10 +264,19 @@ static void lenet5c_worker_main(void *worker)
     }
 }
 
+/* Whether a signal's handler, which the watch has let run, has forked, and this is the
+ * child: its workers are gone, with the tasks that they had begun. */
+static inline int lenet5c_lose(const lenet5c_team *team)
+{
+    const int lost = team->forks != lenet5c_forks;
+    if (lost && team->watch) team->watch->lost = team->watch->over = 1;
+    return lost;
+}
+
 static inline void lenet5c_work_until_over(lenet5c_team *team)
 {
     int over = lenet5c_work(team, 0);
-    while (!over)
+    while (!over && !lenet5c_lose(team))
         over = lenet5c_listen(team->member[0]) == LENET5C_OVER || lenet5c_work(team, 0);
 }
 
@@ -303,7 +316,11 @@ static inline void lenet5c_share(
 /* ---- teams come and go ---- */
 
 /* A child of fork has none of its parent's threads: it starts its own. */
-static void lenet5c_forget_teams(void) { lenet5c_idle = NULL; }
+static void lenet5c_forget_teams(void)
+{
+    lenet5c_idle = NULL;
+    lenet5c_forks++;
+}
 
 static lenet5c_member *lenet5c_new_member(lenet5c_team *team, int number)
 {
@@ -336,6 +353,7 @@ static lenet5c_team *lenet5c_new_team(void)
     if (team == NULL) return NULL;
     team->open = 0;
     team->workers = 0;
+    team->forks = lenet5c_forks;
     if (lenet5c_new_member(team, 0) == NULL) {
         lenet5c_free_lines(team);
         return NULL;
@@ -361,7 +379,7 @@ static lenet5c_team *lenet5c_take_team(int threads)
 
 static void lenet5c_give_back(lenet5c_team *team)
 {
-    if (team == NULL) return;
+    if (team == NULL || team->forks != lenet5c_forks) return;
     lenet5c_lock();
     team->next = lenet5c_idle;
     lenet5c_idle = team;

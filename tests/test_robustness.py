@@ -122,6 +122,36 @@ print(codes)
 
 
 @needs_fork
+def test_a_handler_that_forks_leaves_the_child_an_error_and_no_hang(run_python):
+    """The parent goes on to the same bits, and the child can start anew."""
+    code = """
+many = np.concatenate([images] * 30)
+expected = model.forward(many[:300], threads=3)
+children = []
+parent = os.getpid()
+
+def fork(*_):
+    children.append(os.fork())
+    if os.getpid() != parent:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+signal.signal(signal.SIGALRM, fork)
+signal.setitimer(signal.ITIMER_REAL, 0.05, 0.1)
+try:
+    found = model.forward(many, threads=3)
+except RuntimeError as error:
+    same = np.array_equal(model.forward(many[:300], threads=3), expected)
+    os._exit(5 if same and "forked in the middle of a call" in str(error) else 1)
+if os.getpid() != parent:  # it had done all that was left of the call
+    os._exit(0 if np.array_equal(found[:300], expected) else 1)
+signal.setitimer(signal.ITIMER_REAL, 0)
+codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+print(np.array_equal(found[-300:], expected), set(codes) <= {0, 5}, len(codes) > 0)
+"""
+    assert run_python(SETUP + code, timeout=HANG).stdout == "True True True\n"
+
+
+@needs_fork
 def test_fork_while_another_thread_trains(run_python):
     """The child has only the thread that forked; it uses a model of its own."""
     code = """

@@ -36,8 +36,8 @@ from lenet5c.core.shared cimport parts_of_block, run_shared
 from lenet5c.core.step cimport ADAMW, SDLM, SGD, Update, run_average, run_update
 from lenet5c.core.threads cimport (
     Team, Watch, answer_signals, check_signals, ends, give_back, is_over,
-    lenet5c_has_openmp, lenet5c_max_threads, lenet5c_system, raise_signals, share, take_team,
-    watch_signals,
+    lenet5c_has_openmp, lenet5c_max_threads, lenet5c_system, raise_signals, share,
+    take_team, watch_signals,
 )
 
 from lenet5c.core.places import as_run, places, runs_layerwise
@@ -535,6 +535,7 @@ cdef class Network:
         if is_over(&watch) or check_signals() != 0:  # what came since the last look, too
             clear_sums(&space.c, &self.plan)
             self.scratches.append(space)
+            raise_signals(&watch)
             return -1
         return 0
 
