@@ -4,7 +4,7 @@ Environment
 -----------
 LENET5C_OPENMP : auto (default), 1 or 0
     Whether to compile with OpenMP: if the compiler has it, always (fail without),
-    never.
+    never. Without it there are threads all the same.
 LENET5C_CORES : comma-separated names
     Which cores to build instead of all that fit the machine.
 LENET5C_LANES : 4, 8 or 16

@@ -136,9 +136,10 @@ def fork(*_):
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 signal.signal(signal.SIGALRM, fork)
-signal.setitimer(signal.ITIMER_REAL, 0.05, 0.1)
+signal.setitimer(signal.ITIMER_REAL, 0.04, 0.1)
 try:
-    found = model.forward(many, threads=3)
+    while os.getpid() == parent and len(children) < 3:
+        found = model.forward(many, threads=3)
 except RuntimeError as error:
     same = np.array_equal(model.forward(many[:300], threads=3), expected)
     os._exit(5 if same and "forked in the middle of a call" in str(error) else 1)
@@ -146,9 +147,9 @@ if os.getpid() != parent:  # it had done all that was left of the call
     os._exit(0 if np.array_equal(found[:300], expected) else 1)
 signal.setitimer(signal.ITIMER_REAL, 0)
 codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-print(np.array_equal(found[-300:], expected), set(codes) <= {0, 5}, len(codes) > 0)
+print(np.array_equal(found[-300:], expected), set(codes) <= {0, 5})
 """
-    assert run_python(SETUP + code, timeout=HANG).stdout == "True True True\n"
+    assert run_python(SETUP + code, timeout=HANG).stdout == "True True\n"
 
 
 @needs_fork

@@ -1,10 +1,13 @@
 /* Many loops of few and short tasks on more threads than there are CPUs, by several callers
  * at once and in children of fork: each task is done once, and seen when its loop ends.
  *
- *     cc -O1 -pthread -Icsrc tests/core/threads.c -o threads && ./threads [loops
- * [children]]
+ *     cc -O1 -pthread -Icsrc tests/core/threads.c -o threads
+ *     ./threads [loops [children]]
  *
- * Under gcc's ThreadSanitizer, -fsanitize=thread, there can be no children.
+ * Under gcc's ThreadSanitizer, -fsanitize=thread, there can be no children. For Windows:
+ *
+ *     x86_64-w64-mingw32-gcc -O1 -pthread -static -Icsrc tests/core/threads.c \
+ *         -o threads.exe -lsynchronization
  */
 #include "team.h"
 
