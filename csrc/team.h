@@ -15,7 +15,7 @@
  * A watch, or NULL, can end a call: the thread whose call it is asks it after a task, if
  * some time has gone by, and once it says so no more tasks are begun.
  *
- * The threads are the system's (team_system.h), where it has none a team is NULL: one
+ * The threads are the system's (team_system.h); where it has none a team is NULL: one
  * thread. OpenMP, where the compiler has it, says how many there may be, and does no more.
  */
 #ifndef LENET5C_TEAM_H
