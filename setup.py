@@ -4,7 +4,7 @@ Environment
 -----------
 LENET5C_OPENMP : auto (default), 1 or 0
     Whether to compile with OpenMP: if the compiler has it, always (fail without),
-    never.
+    never. Without it there are threads all the same.
 LENET5C_CORES : comma-separated names
     Which cores to build instead of all that fit the machine.
 LENET5C_LANES : 4, 8 or 16
@@ -44,8 +44,8 @@ if platform.machine().lower() in ("x86_64", "amd64"):
 else:
     CORES = {"baseline": []}
 
-# What the cores are made of beside core/network.pyx.
-HEADERS = [f"csrc/{name}.h" for name in ("elementary", "lanes", "team")]
+# What the cores are made of beside core/network.pyx, and embed.pyx as well.
+HEADERS = [f"csrc/{name}.h" for name in ("elementary", "lanes", "team", "team_system")]
 PARTS = sorted(Path("lenet5c/core").rglob("*.pxd"))
 
 WANTED = os.environ.get("LENET5C_CORES")
@@ -86,6 +86,8 @@ class BuildCores(build_ext):
         threads = self.openmp_flags()
         if self.compiles(["-pthread"]):
             threads.append("-pthread")
+        if sys.platform == "win32":
+            threads.append("-lsynchronization")  # WaitOnAddress
         macros = [
             ("LENET5C_VERSION", f'"{self.distribution.get_version()}"'),
             ("CYTHON_CLINE_IN_TRACEBACK", "0"),  # lines of the sources alone
@@ -153,13 +155,7 @@ def core(name, flags, source):
     return Extension(
         f"lenet5c._core_{name}",
         [str(copy)],
-        depends=[
-            "csrc/elementary.h",
-            "csrc/lanes.h",
-            "csrc/team.h",
-            source,
-            *map(str, PARTS),
-        ],
+        depends=[*HEADERS, source, *map(str, PARTS)],
         include_dirs=["csrc"],
         define_macros=[*MACROS, ("PyInit_network", f"PyInit__core_{name}")],
         extra_compile_args=[*COMPILE, *flags],
@@ -193,9 +189,7 @@ def extensions():
         "-fvisibility=hidden",
     ]
     embed.sources.append("csrc/lenet5c.c")
-    embed.depends += [
-        f"csrc/{name}.h" for name in ("lenet5c", "lenet5c_api", "elementary", "team")
-    ]
+    embed.depends += [*HEADERS, "csrc/lenet5c.h", "csrc/lenet5c_api.h"]
     embed.depends += sorted(map(str, Path("csrc/runtime").iterdir()))
     embed.include_dirs = ["csrc"]
     embed.define_macros = [

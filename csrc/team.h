@@ -15,15 +15,18 @@
  * A watch, or NULL, can end a call: the thread whose call it is asks it after a task, if
  * some time has gone by, and once it says so no more tasks are begun.
  *
- * The threads are POSIX's; OpenMP, where the compiler has it, says how many there may be.
- * Without POSIX threads a team is NULL: one thread.
+ * The threads are the system's (team_system.h); where it has none a team is NULL: one
+ * thread. OpenMP, where the compiler has it, says how many there may be, and does no more.
  */
 #ifndef LENET5C_TEAM_H
 #define LENET5C_TEAM_H
 
 #include <stdint.h>
 #include <stdlib.h>
-#include <time.h>
+
+#include "team_system.h"
+
+enum { LENET5C_MAX_THREADS = 1024 }; /* of a team */
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -33,9 +36,15 @@ static inline int lenet5c_max_threads(void) { return omp_get_max_threads(); }
 static inline int lenet5c_in_parallel(void) { return omp_in_parallel(); }
 #else
 static inline int lenet5c_has_openmp(void) { return 0; }
-static inline int lenet5c_max_threads(void) { return 1; }
+static inline int lenet5c_max_threads(void)
+{
+    return LENET5C_HAS_THREADS ? LENET5C_MAX_THREADS : 1;
+}
 static inline int lenet5c_in_parallel(void) { return 0; }
 #endif
+
+/* Whose threads they are. */
+static inline const char *lenet5c_system(void) { return LENET5C_SYSTEM; }
 
 #ifndef LENET5C_ASK
 enum { LENET5C_ASK = 30000000 }; /* nanoseconds between two questions to a watch */
@@ -51,39 +60,17 @@ typedef struct {
     int (*ends)(void); /* whether to end; asked by the thread whose call it is */
     int64_t asked;     /* when it was */
     uint32_t over;     /* it has said so, and nothing that was computed is whole */
+    int lost;          /* so is a call in a child of fork that has lost its workers */
 } lenet5c_watch;
-
-/* Nanoseconds on a clock that never goes back. */
-static inline int64_t lenet5c_now(void)
-{
-    struct timespec now;
-#ifdef CLOCK_MONOTONIC
-    clock_gettime(CLOCK_MONOTONIC, &now);
-#else
-    timespec_get(&now, TIME_UTC);
-#endif
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-/* The same to some milliseconds, in a fraction of the time where the system has that. */
-static inline int64_t lenet5c_about_now(void)
-{
-#ifdef CLOCK_MONOTONIC_COARSE
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-#else
-    return lenet5c_now();
-#endif
-}
 
 static inline lenet5c_watch lenet5c_new_watch(int (*ends)(void))
 {
-    const lenet5c_watch watch = {ends, 0, 0};
+    const lenet5c_watch watch = {ends, 0, 0, 0};
     return watch;
 }
 
 static inline int lenet5c_is_over(const lenet5c_watch *watch) { return (int)watch->over; }
+static inline int lenet5c_is_lost(const lenet5c_watch *watch) { return watch->lost; }
 
 static inline void lenet5c_begin_watch(lenet5c_watch *watch)
 {
@@ -119,66 +106,14 @@ static inline void lenet5c_run_alone(
         lenet5c_share_alone(watch, count, task, job);
 }
 
-#if defined(__GNUC__) && (defined(__unix__) || defined(__APPLE__))
-
-#include <pthread.h>
-#include <signal.h>
+#if LENET5C_HAS_THREADS
 
 enum {
-    LENET5C_MAX_THREADS = 1024, /* of a team */
-    LENET5C_STACK = 1 << 20,    /* bytes of a worker's; the tasks need a tenth of it */
 #ifndef LENET5C_SPIN
     LENET5C_SPIN = 50000, /* nanoseconds to look for work before sleep, at most */
 #endif
     LENET5C_LOOKS = 16, /* how often to look between two glances at the clock */
-    LENET5C_LINE = 64,  /* bytes of a cache line, or a multiple */
 };
-
-/* ---- sleep until a word changes ---- */
-
-#if defined(__linux__) && !defined(LENET5C_NO_FUTEX)
-#include <linux/futex.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
-/* Sleep if the word still has this value; may return before it has another. */
-static inline void lenet5c_sleep(uint32_t *word, uint32_t value)
-{
-    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
-}
-
-static inline void lenet5c_wake(uint32_t *word)
-{
-    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
-}
-
-static inline void lenet5c_wake_in_child(void) {}
-#else
-static pthread_mutex_t lenet5c_bed = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t lenet5c_bell = PTHREAD_COND_INITIALIZER;
-
-static inline void lenet5c_sleep(uint32_t *word, uint32_t value)
-{
-    pthread_mutex_lock(&lenet5c_bed);
-    if (__atomic_load_n(word, __ATOMIC_ACQUIRE) == value)
-        pthread_cond_wait(&lenet5c_bell, &lenet5c_bed);
-    pthread_mutex_unlock(&lenet5c_bed);
-}
-
-static inline void lenet5c_wake(uint32_t *word)
-{
-    (void)word;
-    pthread_mutex_lock(&lenet5c_bed);
-    pthread_cond_broadcast(&lenet5c_bell);
-    pthread_mutex_unlock(&lenet5c_bed);
-}
-
-static inline void lenet5c_wake_in_child(void)
-{
-    lenet5c_bed = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
-    lenet5c_bell = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
-}
-#endif
 
 static inline void lenet5c_pause(void)
 {
@@ -229,12 +164,13 @@ struct lenet5c_team {
     int threads,
         workers;        /* who may take tasks in this call; who is there beside number 0 */
     lenet5c_team *next; /* of those that no call is using */
+    uint32_t forks;     /* when the workers were there */
     lenet5c_member *member[LENET5C_MAX_THREADS];
 };
 
 static __thread int lenet5c_number;
-static pthread_mutex_t lenet5c_lock = PTHREAD_MUTEX_INITIALIZER;
 static lenet5c_team *lenet5c_idle; /* teams that no call is using */
+static uint32_t lenet5c_forks;     /* that led to this process, since there were teams */
 
 /* The number of this thread in its team, 0 for the one that calls. */
 static inline int lenet5c_thread(void) { return lenet5c_number; }
@@ -317,22 +253,30 @@ static inline int lenet5c_work(lenet5c_team *team, int number)
     return 1;
 }
 
-static void *lenet5c_worker_main(void *of)
+static void lenet5c_worker_main(void *worker)
 {
-    lenet5c_member *const self = of;
+    lenet5c_member *const self = worker;
     lenet5c_number = self->number;
     for (;;) {
         lenet5c_listen(self);
         if (lenet5c_work(self->team, self->number))
             lenet5c_tell(self->team->member[0], LENET5C_OVER);
     }
-    return NULL;
+}
+
+/* Whether a signal's handler, which the watch has let run, has forked, and this is the
+ * child: its workers are gone, with the tasks that they had begun. */
+static inline int lenet5c_lose(const lenet5c_team *team)
+{
+    const int lost = team->forks != lenet5c_forks;
+    if (lost && team->watch) team->watch->lost = team->watch->over = 1;
+    return lost;
 }
 
 static inline void lenet5c_work_until_over(lenet5c_team *team)
 {
     int over = lenet5c_work(team, 0);
-    while (!over)
+    while (!over && !lenet5c_lose(team))
         over = lenet5c_listen(team->member[0]) == LENET5C_OVER || lenet5c_work(team, 0);
 }
 
@@ -372,26 +316,16 @@ static inline void lenet5c_share(
 /* ---- teams come and go ---- */
 
 /* A child of fork has none of its parent's threads: it starts its own. */
-static void lenet5c_before_fork(void) { pthread_mutex_lock(&lenet5c_lock); }
-static void lenet5c_after_fork(void) { pthread_mutex_unlock(&lenet5c_lock); }
-static void lenet5c_in_child(void)
+static void lenet5c_forget_teams(void)
 {
     lenet5c_idle = NULL;
-    lenet5c_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
-    lenet5c_wake_in_child();
-}
-
-static void lenet5c_make_fork_safe(void)
-{
-    pthread_atfork(lenet5c_before_fork, lenet5c_after_fork, lenet5c_in_child);
+    lenet5c_forks++;
 }
 
 static lenet5c_member *lenet5c_new_member(lenet5c_team *team, int number)
 {
-    void *memory;
-    lenet5c_member *member;
-    if (posix_memalign(&memory, LENET5C_LINE, LENET5C_LINE)) return NULL;
-    member = memory;
+    lenet5c_member *const member = lenet5c_new_lines(LENET5C_LINE);
+    if (member == NULL) return NULL;
     member->state = LENET5C_IDLE;
     member->patience = LENET5C_SPIN;
     member->number = number;
@@ -399,52 +333,29 @@ static lenet5c_member *lenet5c_new_member(lenet5c_team *team, int number)
     return team->member[number] = member;
 }
 
-/* One more worker, which leaves signals to the program's own threads: 0 if there is none.
- */
+/* One more worker: 0 if there is none. */
 static int lenet5c_hire(lenet5c_team *team)
 {
     lenet5c_member *const worker = lenet5c_new_member(team, team->workers + 1);
-    pthread_t thread;
-    pthread_attr_t attributes;
-    sigset_t all, before;
     if (worker == NULL) return 0;
-    if (pthread_attr_init(&attributes)) {
-        free(worker);
+    if (!lenet5c_start_worker(worker)) {
+        lenet5c_free_lines(worker);
         return 0;
     }
-    /* the default may be all the address space that a process is allowed; if this is too
-     * little for the C library, it stays */
-    pthread_attr_setstacksize(&attributes, LENET5C_STACK);
-    sigfillset(&all);
-    sigdelset(&all, SIGSEGV); /* faults are the thread's own */
-    sigdelset(&all, SIGBUS);
-    sigdelset(&all, SIGFPE);
-    sigdelset(&all, SIGILL);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    const int failed = pthread_create(&thread, &attributes, lenet5c_worker_main, worker);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
-    if (failed) {
-        free(worker);
-        return 0;
-    }
-    pthread_detach(thread);
     team->workers++;
     return 1;
 }
 
 static lenet5c_team *lenet5c_new_team(void)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    void *memory;
-    lenet5c_team *team;
-    pthread_once(&once, lenet5c_make_fork_safe);
-    if (posix_memalign(&memory, LENET5C_LINE, sizeof *team)) return NULL;
-    team = memory;
+    lenet5c_be_fork_safe();
+    lenet5c_team *const team = lenet5c_new_lines(sizeof *team);
+    if (team == NULL) return NULL;
     team->open = 0;
     team->workers = 0;
+    team->forks = lenet5c_forks;
     if (lenet5c_new_member(team, 0) == NULL) {
-        free(team);
+        lenet5c_free_lines(team);
         return NULL;
     }
     return team;
@@ -455,10 +366,10 @@ static lenet5c_team *lenet5c_take_team(int threads)
 {
     lenet5c_team *team;
     if (threads < 2 || lenet5c_in_parallel()) return NULL;
-    pthread_mutex_lock(&lenet5c_lock);
+    lenet5c_lock();
     team = lenet5c_idle;
     if (team) lenet5c_idle = team->next;
-    pthread_mutex_unlock(&lenet5c_lock);
+    lenet5c_unlock();
     if (team == NULL && (team = lenet5c_new_team()) == NULL) return NULL;
     if (threads > LENET5C_MAX_THREADS) threads = LENET5C_MAX_THREADS;
     while (team->workers < threads - 1 && lenet5c_hire(team));
@@ -468,11 +379,11 @@ static lenet5c_team *lenet5c_take_team(int threads)
 
 static void lenet5c_give_back(lenet5c_team *team)
 {
-    if (team == NULL) return;
-    pthread_mutex_lock(&lenet5c_lock);
+    if (team == NULL || team->forks != lenet5c_forks) return;
+    lenet5c_lock();
     team->next = lenet5c_idle;
     lenet5c_idle = team;
-    pthread_mutex_unlock(&lenet5c_lock);
+    lenet5c_unlock();
 }
 
 #else

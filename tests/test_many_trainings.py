@@ -16,7 +16,6 @@ from many_jobs import bits, data, diverges, fails, threads_of_a_training, traine
 
 import lenet5c
 from lenet5c import LeNet5Classifier
-from lenet5c._support.cores import core
 from lenet5c._support.threads import resolve_threads
 
 distributed = pytest.importorskip("distributed")
@@ -164,7 +163,6 @@ print(sum(seen[0].get(name) != turns for name, turns in seen[1].items()))
     not os.path.exists("/proc/self/schedstat"),
     reason="turns of threads are not counted",
 )
-@pytest.mark.skipif(not core.openmp, reason="built without OpenMP")
 @pytest.mark.parametrize(("options", "threads"), [({}, 4), ({"threads": 4}, 8)])
 def test_two_trainings_in_one_process_take_no_more_threads_than_cpus(
     run_python, options, threads

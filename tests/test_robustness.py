@@ -122,6 +122,36 @@ print(codes)
 
 
 @needs_fork
+def test_a_handler_that_forks_leaves_the_child_an_error_and_no_hang(run_python):
+    """The parent goes on to the same bits, and the child can start anew."""
+    code = """
+many = np.concatenate([images] * 20)
+expected = model.forward(many, threads=3)
+children = []
+parent = os.getpid()
+
+def fork(*_):
+    children.append(os.fork())
+    if os.getpid() == parent and len(children) < 3:
+        signal.setitimer(signal.ITIMER_REAL, 0.04)
+
+signal.signal(signal.SIGALRM, fork)
+signal.setitimer(signal.ITIMER_REAL, 0.04)
+try:
+    while os.getpid() == parent and len(children) < 3:
+        found = model.forward(many, threads=3)
+except RuntimeError as error:
+    same = np.array_equal(model.forward(many, threads=3), expected)
+    os._exit(5 if same and "forked in the middle of a call" in str(error) else 1)
+if os.getpid() != parent:  # it had done all that was left of the call
+    os._exit(0 if np.array_equal(found, expected) else 1)
+codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+print(np.array_equal(found, expected), set(codes) <= {0, 5})
+"""
+    assert run_python(SETUP + code, timeout=HANG).stdout == "True True\n"
+
+
+@needs_fork
 def test_fork_while_another_thread_trains(run_python):
     """The child has only the thread that forked; it uses a model of its own."""
     code = """

@@ -19,8 +19,9 @@ def build_info() -> dict[str, Any]:
     -------
     dict
         "version"; "isa", the core in use, and "available", those that could be;
-        "lanes", images in one register; "openmp"; "threads" that a call would use now;
-        "compiler".
+        "lanes", images in one register; "threading", whose threads it has: "POSIX",
+        "Windows" or "none"; "openmp", whether OpenMP limits them; "threads" that a
+        call would use now; "compiler".
 
     Examples
     --------
@@ -33,6 +34,7 @@ def build_info() -> dict[str, Any]:
         "isa": isa,
         "available": list(available),
         "lanes": core.lanes_per_block,
+        "threading": core.threading,
         "openmp": core.openmp,
         "threads": resolve_threads(),
         "compiler": core.compiler,

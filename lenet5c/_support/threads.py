@@ -1,6 +1,7 @@
 """How many threads a call runs on, and what several of them may do to one object."""
 
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -83,7 +84,8 @@ def resolve_threads(threads: int | None = None) -> int:
     ----------
     threads : int or None
         A number of at least 1 is taken as it is. None takes OpenMP's limit at the time
-        of the call (``OMP_NUM_THREADS``, threadpoolctl, joblib), but no more than this
+        of the call (``OMP_NUM_THREADS``, threadpoolctl, joblib), or, if the core was
+        built without OpenMP, what that variable says now, but no more than this
         call's share of the CPUs: those that the process may use and the CPU quota of
         its control group allows, over the threads of Python's that are `sharing`. In a
         process that multiprocessing started it is 1, unless OpenMP's limit was set:
@@ -95,12 +97,22 @@ def resolve_threads(threads: int | None = None) -> int:
         If `threads` is not a positive whole number.
     """
     if threads is None:
-        limit, cpus = int(core.max_threads()), min(len(usable_cpus()), cpu_quota())
+        limit, cpus = _limit(), min(len(usable_cpus()), cpu_quota())
         if limit >= cpus and _is_worker() and "OMP_NUM_THREADS" not in os.environ:
             return 1
         callers = len(_sharing | {threading.get_ident()})
         return max(1, min(limit, cpus // callers))
     return whole("threads", threads, 1, 1024)
+
+
+def _limit() -> int:
+    """OpenMP's limit, or without it the one that it would read in the environment."""
+    limit = int(core.max_threads())
+    if core.openmp:
+        return limit
+    outermost = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    wanted = int(outermost) if re.fullmatch("[+]?[0-9]{1,9}", outermost) else 0
+    return min(limit, wanted) if wanted else limit
 
 
 def _is_worker() -> bool:

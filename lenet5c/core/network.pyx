@@ -37,7 +37,8 @@ from lenet5c.core.shared cimport parts_of_block, run_shared
 from lenet5c.core.step cimport ADAMW, SDLM, SGD, Update, run_average, run_update
 from lenet5c.core.threads cimport (
     Team, Watch, answer_signals, check_signals, ends, give_back, is_over,
-    lenet5c_has_openmp, lenet5c_max_threads, raise_signals, share, take_team, watch_signals,
+    lenet5c_has_openmp, lenet5c_max_threads, lenet5c_system, raise_signals, share,
+    take_team, watch_signals,
 )
 
 from lenet5c.core.places import as_run, places, runs_layerwise
@@ -52,6 +53,7 @@ lanes_per_block = LANES
 compiler = LENET5C_COMPILER.decode()
 version = LENET5C_VERSION.decode()
 openmp = bool(lenet5c_has_openmp())
+threading = lenet5c_system().decode()
 
 
 cdef class Scratch:
@@ -534,6 +536,7 @@ cdef class Network:
         if is_over(&watch) or check_signals() != 0:  # what came since the last look, too
             clear_sums(&space.c, &self.plan)
             self.scratches.append(space)
+            raise_signals(&watch)
             return -1
         return 0
 
@@ -811,7 +814,7 @@ def norm(const float[::1] vector not None):
 
 
 def max_threads():
-    """OpenMP's present limit on threads, 1 without OpenMP."""
+    """OpenMP's present limit on threads; without OpenMP, how many there can be."""
     return lenet5c_max_threads()
 
 

@@ -21,6 +21,7 @@ cdef extern from "team.h" nogil:
         pass
     Watch new_watch "lenet5c_new_watch"(int (*ends)() noexcept nogil)
     bint is_over "lenet5c_is_over"(const Watch *watch)
+    bint is_lost "lenet5c_is_lost"(const Watch *watch)
     bint ends "lenet5c_ends"(Watch *watch, int number)
     Team *take_team "lenet5c_take_team"(int threads)
     void run "lenet5c_run"(Team *team, Watch *watch, NextLoop next_loop, void *job)
@@ -30,6 +31,7 @@ cdef extern from "team.h" nogil:
     int lenet5c_thread()
     int lenet5c_max_threads()
     int lenet5c_has_openmp()
+    const char *lenet5c_system()
 
 
 cdef inline int signal_raises() noexcept with gil:
@@ -48,5 +50,12 @@ cdef inline Watch watch_signals() noexcept:
 
 
 cdef inline int raise_signals(const Watch *watch) except? -1:
-    """Raises what a signal handler has raised in a call that is over."""
+    """Raises what a signal handler has raised in a call that is over. One that has forked
+    instead leaves the child a call that cannot go on."""
+    if is_lost(watch):
+        raise RuntimeError(
+            "a signal handler has forked in the middle of a call: expected the child to "
+            "end or to run another program, and it came back to the call, whose threads "
+            "are its parent's"
+        )
     return -1 if is_over(watch) else 0

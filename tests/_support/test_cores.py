@@ -90,12 +90,14 @@ def test_the_best_core_is_chosen(run_python):
 def test_build_info_has_the_documented_keys():
     info = lenet5c.build_info()
     assert list(info) == [
-        *("version", "isa", "available", "lanes", "openmp", "threads", "compiler")
+        *("version", "isa", "available", "lanes"),
+        *("threading", "openmp", "threads", "compiler"),
     ]
     assert info["version"] == lenet5c.__version__
     assert info["isa"] in info["available"]
     assert "baseline" in info["available"]
     assert info["threads"] >= 1
+    assert info["threading"] in ("POSIX", "Windows", "none")
     assert isinstance(info["openmp"], bool)
     assert info["compiler"]
     assert json.loads(json.dumps(info)) == info

@@ -56,7 +56,6 @@ def test_none_honours_a_limit_set_by_threadpoolctl(large_machine, limit):
     assert resolve_threads() == before
 
 
-@needs_openmp
 def test_none_honours_omp_num_threads(run_python):
     code = """
 from lenet5c._support import threads
@@ -66,9 +65,66 @@ print(threads.resolve_threads())
 """
     assert run_python(code, OMP_NUM_THREADS="5").stdout == "5\n"
     assert run_python(code, OMP_NUM_THREADS="1").stdout == "1\n"
+    assert run_python(code, OMP_NUM_THREADS=" 6 , 2").stdout == "6\n"
 
 
-@needs_openmp
+@pytest.fixture
+def without_openmp(large_machine, monkeypatch):
+    """A core that was built without OpenMP, and can have 1024 threads."""
+    monkeypatch.setattr(core, "openmp", False)
+    monkeypatch.setattr(core, "max_threads", lambda: 1024)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("5", 5),
+        (" 7 ", 7),
+        ("+3", 3),
+        ("4,2", 4),
+        ("2000", 64),
+        ("1" * 9, 64),
+        # what OpenMP takes for no number is no limit, as there
+        ("", 64),
+        ("0", 64),
+        ("-1", 64),
+        ("2.5", 64),
+        ("many", 64),
+        (",3", 64),
+        ("4_0", 64),
+        ("\u0665", 64),
+        ("1" * 5000, 64),
+    ],
+)
+def test_without_openmp_the_variable_counts_at_the_time_of_the_call(
+    without_openmp, monkeypatch, text, count
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", text)
+    assert resolve_threads() == count
+    assert resolve_threads(9) == 9
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert resolve_threads() == 64
+
+
+def test_without_any_threads_it_is_one(without_openmp, monkeypatch):
+    monkeypatch.setattr(core, "max_threads", lambda: 1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert resolve_threads() == 1
+
+
+@pytest.mark.skipif(core.openmp, reason="built with OpenMP, whose limit may be lower")
+def test_without_openmp_there_are_as_many_threads_as_cpus(run_python):
+    code = """
+import os
+import lenet5c
+from lenet5c._support import threads
+os.environ.pop("OMP_NUM_THREADS", None)
+threads.cpu_quota = lambda: 1024
+print(lenet5c.build_info()["threads"] == len(threads.usable_cpus()))
+"""
+    assert run_python(code).stdout == "True\n"
+
+
 @needs_affinity
 def test_none_honours_affinity_set_after_import(run_python):
     code = """

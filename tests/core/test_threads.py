@@ -103,19 +103,80 @@ def test_the_peak_runs_on_all_threads():
         core.multiply_adds_at_peak(10, threads)
 
 
-@pytest.mark.skipif(CC is None or not CSRC.exists(), reason="needs a C compiler")
-@pytest.mark.parametrize("flags", [[], ["-DLENET5C_NO_FUTEX"], ["-DLENET5C_SPIN=0"]])
-def test_each_task_is_done_once(tmp_path, flags):
-    """And none after a watch has ended a call, whose team can be used again."""
-    program = tmp_path / "threads"
-    command = [CC, "-std=gnu11", "-O1", "-pthread", f"-I{CSRC}", "-DLENET5C_ASK=0"]
-    command += flags
-    command += [str(HERE / "threads.c"), "-o", str(program)]
+def compiled(tmp_path, source, *flags):
+    """The program of a C source."""
+    program = tmp_path / "program"
+    command = [CC, "-std=gnu11", "-O1", "-g", "-pthread", f"-I{CSRC}", *flags]
+    command += [str(source), "-o", str(program)]
     subprocess.run(command, check=True)
+    return program
+
+
+def finds_races(tmp_path):
+    """Whether ThreadSanitizer is there, and runs on this system."""
+    empty = tmp_path / "empty.c"
+    empty.write_text("int main(void) { return 0; }")
+    try:
+        subprocess.run([compiled(tmp_path, empty, "-fsanitize=thread")], check=True)
+    except subprocess.CalledProcessError:
+        return False
+    return True
+
+
+needs_compiler = pytest.mark.skipif(
+    CC is None or not CSRC.exists(), reason="needs a C compiler"
+)
+
+
+@needs_compiler
+@pytest.mark.parametrize("flags", [[], ["-DLENET5C_NO_FUTEX"], ["-DLENET5C_SPIN=0"]])
+@pytest.mark.parametrize("race_detector", [False, True])
+def test_each_task_is_done_once_and_seen_by_the_next_loop(
+    tmp_path, flags, race_detector
+):
+    """And none after a watch has ended a call, whose team can be used again."""
+    flags = [*flags, "-DLENET5C_ASK=0"]
+    loops, children = "1000", "5"
+    if race_detector:
+        if not finds_races(tmp_path):
+            pytest.skip("no ThreadSanitizer here")
+        flags.append("-fsanitize=thread")
+        loops, children = "200", "0"
+    program = compiled(tmp_path, HERE / "threads.c", *flags)
     done = subprocess.run(
-        [program, "2000"], capture_output=True, text=True, timeout=HANG, check=False
+        [program, loops, children],
+        capture_output=True,
+        text=True,
+        timeout=HANG,
+        check=False,
     )
-    assert done.stdout == "right\n"
+    assert (done.stdout, done.stderr) == ("right\n", "")
+
+
+@needs_compiler
+def test_without_threads_the_one_that_calls_does_all(tmp_path):
+    source = tmp_path / "alone.c"
+    source.write_text("""
+#include "team.h"
+static int sum, loop;
+static void add(const void *job, int number) { sum += *(const int *)job + number; }
+static int next(void *job, lenet5c_task *task)
+{
+    (void)job;
+    *task = add;
+    return loop++ < 3 ? 4 : -1;
+}
+int main(void)
+{
+    int ten = 10;
+    lenet5c_team *team = lenet5c_take_team(8);
+    lenet5c_run(team, NULL, next, &ten);
+    lenet5c_share(team, NULL, 2, add, &ten);
+    lenet5c_give_back(team);
+    return team != NULL || sum != 3 * 46 + 21 || lenet5c_max_threads() != 1;
+}
+""")
+    subprocess.run([compiled(tmp_path, source, "-DLENET5C_NO_THREADS")], check=True)
 
 
 LIMITED = """
