@@ -1,4 +1,6 @@
-/* Of what lenet5c/deploy/c_export.py makes a C file in 8-bit integers: see float32.c. */
+/* Of what lenet5c/deploy/c_export.py makes a C file in 8-bit integers: see float32.c. Lines
+ * within #if DIGITS_FEW are there for weights of few bits, DIGITS_TERNARY for three values.
+ */
 #include <stdint.h>
 
 /* Each file has its own in place of these. */
@@ -12,9 +14,13 @@ enum { DIGITS_MAPS = 1, DIGITS_TAPS = 1, DIGITS_SCORES = 1 };
 #define DIGITS_UNIT 1
 typedef struct {
     int32_t scores[DIGITS_SCORES];
+#if DIGITS_FEW
+    int16_t patch[DIGITS_TAPS];
+#else /* DIGITS_FEW */
 #if !defined(__AVR__)
     int16_t patch[DIGITS_TAPS];
 #endif
+#endif /* DIGITS_FEW */
     int8_t maps[DIGITS_MAPS];
 } digits_workspace;
 
@@ -22,6 +28,17 @@ typedef struct {
 #include "network.h"
 #include "common.h"
 
+#if DIGITS_FEW
+/* A byte q holds the weights of so many taps: in turn q times the base, over 256, is a
+ * digit, and the rest the next q. A weight is a digit, and the least weight. Of four bytes
+ * in a row the j-th has taps j, j + 4, and so on. */
+#define DIGITS_BASE 1
+#define DIGITS_COUNT 1
+#define DIGITS_LEAST 1
+
+/* Sums of products are made from the patches of pixels, of int16: what the kernel covers at
+ * a pixel, in one row. With SMLAD there are two pixels, and two products at once. */
+#else /* DIGITS_FEW */
 /* How sums of products are made depends on the processor:
  *
  *     with SMLAD  two products of int16 at once, from the patches of two pixels
@@ -29,6 +46,7 @@ typedef struct {
  *     others      from the patch of a pixel, of int16: compilers make vectors of that
  *
  * A patch is what the kernel covers at a pixel, in one row. */
+#endif /* DIGITS_FEW */
 #if defined(__GNUC__) && defined(__ARM_FEATURE_SIMD32) && !defined(__ARM_NEON)
 #define DIGITS_SMLAD
 #define DIGITS_PIXELS 2
@@ -41,6 +59,10 @@ typedef uint32_t digits_word __attribute__((may_alias));
 #else
 #define DIGITS_PIXELS 1
 #endif
+#if DIGITS_FEW
+typedef int16_t digits_tap;
+#define DIGITS_PATCH workspace->patch
+#else /* DIGITS_FEW */
 #if defined(__AVR__)
 typedef int8_t digits_tap;
 #define DIGITS_PATCH 0
@@ -48,6 +70,7 @@ typedef int8_t digits_tap;
 typedef int16_t digits_tap;
 #define DIGITS_PATCH workspace->patch
 #endif
+#endif /* DIGITS_FEW */
 
 /* Where constants lie, and how one is read: AVR has flash out of reach of pointers. */
 #if defined(__AVR__)
@@ -213,6 +236,62 @@ DIGITS_INLINE void digits_gather(const int8_t *x, int16_t *patch, const int apar
         *pairs++ = digits_odds(four);
     }
 }
+#if DIGITS_FEW
+/* The weights' k-th digits of two bytes, as a pair; `bytes` is what is left of four. */
+DIGITS_INLINE digits_word digits_pair(digits_word *bytes, const int k)
+{
+#if DIGITS_TERNARY
+    const digits_word more = k ? *bytes * 3 : (*bytes & 0xff00ff) * 3;
+    *bytes = more & 0xff00ff;
+    return more >> 8 & 0xff00ff;
+#else  /* DIGITS_TERNARY */
+    const int bits = 8 / DIGITS_COUNT;
+    return *bytes >> (8 - bits * (k + 1)) & (DIGITS_BASE - 1) * 0x10001u;
+#endif /* DIGITS_TERNARY */
+}
+/* The least weight times the sum of a patch: what digits lack. */
+DIGITS_INLINE int32_t digits_lack(const digits_tap *x, const int length)
+{
+    int32_t sum = 0;
+    const digits_word *pairs = (const digits_word *)x;
+    DIGITS_UNROLL_BY_4
+    for (int t = 0; t < length; t += 2) sum = digits_smlad(*pairs++, 0x10001, sum);
+    return DIGITS_LEAST * sum;
+}
+DIGITS_INLINE void digits_sums(const digits_tap *x, const int8_t *weight,
+    const int32_t *bias, int32_t sums[][4], const int pixels, const int group,
+    const int taps, const int rows, const int length, const int apart)
+{
+    const digits_word *pairs = (const digits_word *)x;
+    (void)rows, (void)apart;
+    DIGITS_UNROLL
+    for (int g = 0; g < group; g++)
+        for (int p = 0; p < pixels; p++) sums[p][g] = bias[g];
+    for (int t = 0; t < taps; t += 4, pairs += 2 * DIGITS_COUNT) {
+        DIGITS_UNROLL
+        for (int odd = 0; odd < 2; odd++) {
+            digits_word bytes[4];
+            DIGITS_UNROLL
+            for (int g = 0; g < group; g++) {
+                memcpy(&bytes[g], weight + g * taps + t, 4);
+                bytes[g] >>= 8 * odd;
+            }
+            DIGITS_UNROLL
+            for (int k = 0; k < DIGITS_COUNT; k++) {
+                DIGITS_UNROLL
+                for (int g = 0; g < group; g++) {
+                    const digits_word digits = digits_pair(&bytes[g], k);
+                    DIGITS_UNROLL
+                    for (int p = 0; p < pixels; p++)
+                        sums[p][g] = digits_smlad(
+                            digits, pairs[p * length / 2 + 2 * k + odd], sums[p][g]);
+                }
+            }
+        }
+        __asm__ volatile("" ::: "memory"); /* loads stay where their registers suffice */
+    }
+}
+#else  /* DIGITS_FEW */
 DIGITS_INLINE void digits_sums(const digits_tap *x, const int8_t *weight,
     const int32_t *bias, int32_t sums[][4], const int pixels, const int group,
     const int taps, const int rows, const int length, const int apart)
@@ -240,6 +319,7 @@ DIGITS_INLINE void digits_sums(const digits_tap *x, const int8_t *weight,
         __asm__ volatile("" ::: "memory"); /* loads stay where their registers suffice */
     }
 }
+#endif /* DIGITS_FEW */
 #else
 DIGITS_INLINE void digits_gather(const int8_t *x, int16_t *patch, const int apart,
     const int kh, const int run, const int length)
@@ -248,6 +328,51 @@ DIGITS_INLINE void digits_gather(const int8_t *x, int16_t *patch, const int apar
         for (int t = 0; t < run; t++) patch[r * run + t] = x[r * apart + t];
     for (int t = kh * run; t < length; t++) patch[t] = 0;
 }
+#if DIGITS_FEW
+DIGITS_INLINE int32_t digits_lack(const digits_tap *x, const int length)
+{
+    int32_t sum = 0;
+    for (int t = 0; t < length; t++) sum += x[t];
+    return DIGITS_LEAST * sum;
+}
+/* The next digit of a byte, which becomes what is left of it. */
+DIGITS_INLINE uint8_t digits_digit(unsigned *byte)
+{
+    const unsigned more = *byte * DIGITS_BASE;
+    *byte = more & 255;
+    return (uint8_t)(more >> 8);
+}
+DIGITS_INLINE unsigned digits_byte(const int8_t *p) { return (uint8_t)DIGITS_INT8(p); }
+DIGITS_INLINE void digits_sums(const digits_tap *x, const int8_t *weight,
+    const int32_t *bias, int32_t sums[][4], const int pixels, const int group,
+    const int taps, const int rows, const int length, const int apart)
+{
+    int32_t a = DIGITS_INT32(bias), b = 0, c = 0, d = 0;
+    (void)pixels, (void)rows, (void)length, (void)apart;
+    if (group > 1) b = DIGITS_INT32(bias + 1);
+    if (group > 2) c = DIGITS_INT32(bias + 2);
+    if (group > 3) d = DIGITS_INT32(bias + 3);
+    for (int t = 0; t < taps; t += 4, x += 4 * DIGITS_COUNT - 4)
+        for (int j = 0; j < 4; j++, x++, weight++) {
+            unsigned e = digits_byte(weight), f = 0, g = 0, h = 0;
+            if (group > 1) f = digits_byte(weight + taps);
+            if (group > 2) g = digits_byte(weight + 2 * taps);
+            if (group > 3) h = digits_byte(weight + 3 * taps);
+            DIGITS_UNROLL
+            for (int k = 0; k < DIGITS_COUNT; k++) {
+                const int8_t tap = (int8_t)x[4 * k];
+                a += tap * digits_digit(&e);
+                if (group > 1) b += tap * digits_digit(&f);
+                if (group > 2) c += tap * digits_digit(&g);
+                if (group > 3) d += tap * digits_digit(&h);
+            }
+        }
+    sums[0][0] = a;
+    sums[0][1] = b;
+    sums[0][2] = c;
+    sums[0][3] = d;
+}
+#else  /* DIGITS_FEW */
 DIGITS_INLINE void digits_sums(const digits_tap *x, const int8_t *weight,
     const int32_t *bias, int32_t sums[][4], const int pixels, const int group,
     const int taps, const int rows, const int length, const int apart)
@@ -269,6 +394,7 @@ DIGITS_INLINE void digits_sums(const digits_tap *x, const int8_t *weight,
     sums[0][2] = c;
     sums[0][3] = d;
 }
+#endif /* DIGITS_FEW */
 #endif
 
 /* For all filters j, and PIXELS pixels p: y[p][j] is the sum, rescaled to [least, most],
@@ -279,10 +405,19 @@ DIGITS_INLINE void digits_filters(const digits_tap *x, int8_t *y, int32_t *score
     const int all, const int f, const int taps, const int group, const int rows,
     const int length, const int apart)
 {
+#if DIGITS_FEW
+    int32_t lack[DIGITS_PIXELS];
+    for (int p = 0; p < pixels; p++) lack[p] = digits_lack(x + p * length, length);
+#endif /* DIGITS_FEW */
     for (int j = 0; j < f; j += group) {
         int32_t sums[DIGITS_PIXELS][4];
         digits_sums(
             x, weight + j * taps, bias + j, sums, pixels, group, taps, rows, length, apart);
+#if DIGITS_FEW
+        DIGITS_UNROLL
+        for (int g = 0; g < group; g++)
+            for (int p = 0; p < pixels; p++) sums[p][g] += lack[p];
+#endif /* DIGITS_FEW */
         DIGITS_UNROLL
         for (int g = 0; g < group; g++) {
             DIGITS_UNROLL
@@ -307,6 +442,14 @@ DIGITS_INLINE void digits_conv(const int8_t *x, int8_t *y, int32_t *scores, int1
     const int taps, const int group)
 {
     const int all = oh * ow, apart = w * c;
+#if DIGITS_FEW
+    const int rows = 1, length = taps * DIGITS_COUNT;
+#if defined(DIGITS_SMLAD)
+    const int filters = all > 1 && f % 2 == 0 ? 2 : group;
+#else
+    const int filters = group;
+#endif
+#else /* DIGITS_FEW */
 #if defined(DIGITS_SMLAD) /* twice four sums are too many for its registers */
     const int filters = all > 1 && f % 2 == 0 ? 2 : group;
     const int rows = 1, length = (kh * run + 3) / 4 * 4;
@@ -315,6 +458,7 @@ DIGITS_INLINE void digits_conv(const int8_t *x, int8_t *y, int32_t *scores, int1
 #else
     const int filters = group, rows = 1, length = taps;
 #endif
+#endif /* DIGITS_FEW */
     int at = 0, k = 0; /* where the window begins, and its column of y */
     for (int p = 0; p < all; p += DIGITS_PIXELS) {
         const digits_tap *from = (const digits_tap *)patch;
@@ -323,11 +467,15 @@ DIGITS_INLINE void digits_conv(const int8_t *x, int8_t *y, int32_t *scores, int1
         DIGITS_UNROLL
         for (int q = 0; q < DIGITS_PIXELS; q++) {
             if (p + q == all) break;
+#if DIGITS_FEW
+            digits_gather(x + at, patch + q * length, apart, kh, run, length);
+#else /* DIGITS_FEW */
 #if defined(__AVR__)
             from = x + at;
 #else
             digits_gather(x + at, patch + q * length, apart, kh, run, length);
 #endif
+#endif /* DIGITS_FEW */
             at += stride * c;
             if (++k == ow) {
                 k = 0;

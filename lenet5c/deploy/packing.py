@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from lenet5c.bits import Bits
 
-__all__ = ["bytes_of_filter", "fractions", "packed", "unpacked"]
+__all__ = ["IN_A_BYTE", "base_of", "bytes_of_filter", "fractions", "packed", "unpacked"]
 
-WEIGHTS_IN_A_BYTE: dict[int | str, int] = {8: 1, 4: 2, 2: 4, "ternary": 5}
-BYTES_AT_ONCE = 4  # that exported C reads
+IN_A_BYTE: dict[int | str, int] = {8: 1, 4: 2, 2: 4, "ternary": 5}
+TOGETHER = 4  # bytes that exported C reads
 
 
 def base_of(bits: Bits) -> int:
@@ -23,7 +23,7 @@ def base_of(bits: Bits) -> int:
 
 def bytes_of_filter(weights: int, bits: Bits) -> int:
     """What a filter of so many weights takes."""
-    return -(-weights // WEIGHTS_IN_A_BYTE[bits.weights])
+    return -(-weights // IN_A_BYTE[bits.weights])
 
 
 def packed(weight: NDArray[np.int8], bits: Bits) -> NDArray[np.uint8]:
@@ -47,7 +47,7 @@ def unpacked(
     ValueError
         If there are other bytes than `packed` makes.
     """
-    base, count = base_of(bits), WEIGHTS_IN_A_BYTE[bits.weights]
+    base, count = base_of(bits), IN_A_BYTE[bits.weights]
     digits = array[..., None] // (base ** np.arange(count)).astype(np.uint8)
     digits[..., :-1] %= base
     digits = digits.reshape(len(array), -1)
@@ -59,6 +59,20 @@ def unpacked(
         )
     found: NDArray[np.int8] = digits[:, :weights].astype(np.int8) + np.int8(bits.least)
     return found.reshape(shape)
+
+
+def fractions(rows: NDArray[np.int8], bits: Bits) -> NDArray[np.int8]:
+    """Taps (F, T) as exported C has them, (F, B) bytes, filled up with weights of 0.
+
+    Of four bytes in a row the j-th has taps j, j + 4, j + 8, ... A byte q is a fraction
+    q / 256: in turn its whole part, after it is multiplied with the base, is a digit.
+    """
+    base, count = base_of(bits), IN_A_BYTE[bits.weights]
+    rows = np.pad(rows, ((0, 0), (0, -rows.shape[1] % (TOGETHER * count))))
+    digits = _digits(rows, bits).reshape(len(rows), -1, count, TOGETHER)
+    first_last = digits[:, :, ::-1].transpose(0, 1, 3, 2).reshape(len(rows), -1)
+    values = _bytes_of(first_last, bits).astype(np.int64) * 256
+    return (-(-values // base**count)).astype(np.uint8).view(np.int8)
 
 
 def _digits(weight: NDArray[np.int8], bits: Bits) -> NDArray[np.uint8]:
@@ -74,7 +88,7 @@ def _digits(weight: NDArray[np.int8], bits: Bits) -> NDArray[np.uint8]:
 
 def _bytes_of(digits: NDArray[np.uint8], bits: Bits) -> NDArray[np.uint8]:
     """(F, digits) as (F, B), each byte's first digit the one of least value."""
-    base, count = base_of(bits), WEIGHTS_IN_A_BYTE[bits.weights]
+    base, count = base_of(bits), IN_A_BYTE[bits.weights]
     digits = np.pad(digits, ((0, 0), (0, -digits.shape[1] % count)))
     values = (base ** np.arange(count)).astype(np.uint8)
     found: NDArray[np.uint8] = digits.reshape(len(digits), -1, count) @ values
