@@ -219,9 +219,17 @@ DIGITS_INLINE int32_t digits_smlad(
 }
 /* Bytes come into the upper half of the patch first. Four of them become two pairs, and so
  * do four weights when they are read. What is left of the last four meets zeros. */
+#if DIGITS_FEW
+DIGITS_INLINE int32_t digits_gather(const int8_t *x, int16_t *patch, const int apart,
+    const int kh, const int run, const int length)
+#else  /* DIGITS_FEW */
 DIGITS_INLINE void digits_gather(const int8_t *x, int16_t *patch, const int apart,
     const int kh, const int run, const int length)
+#endif /* DIGITS_FEW */
 {
+#if DIGITS_FEW
+    int32_t sum = 0;
+#endif /* DIGITS_FEW */
     int8_t *bytes = (int8_t *)patch + length;
     digits_word *pairs = (digits_word *)patch;
     __asm__("" : "+r"(x)); /* a register of its own, which gcc would not give it */
@@ -234,61 +242,78 @@ DIGITS_INLINE void digits_gather(const int8_t *x, int16_t *patch, const int apar
         memcpy(&four, bytes + t, 4);
         *pairs++ = digits_evens(four);
         *pairs++ = digits_odds(four);
+#if DIGITS_FEW
+        sum = digits_smlad(pairs[-2], 0x10001, digits_smlad(pairs[-1], 0x10001, sum));
+#endif /* DIGITS_FEW */
     }
+#if DIGITS_FEW
+    return DIGITS_LEAST * sum;
+#endif /* DIGITS_FEW */
 }
 #if DIGITS_FEW
-/* The weights' k-th digits of two bytes, as a pair; `bytes` is what is left of four. */
-DIGITS_INLINE digits_word digits_pair(digits_word *bytes, const int k)
+/* The next digits of two bytes, as a pair of int16, which are the k-th; `bytes` is what is
+ * left of the two, or all four of them. What is volatile here keeps its order, in which
+ * registers suffice. */
+DIGITS_INLINE digits_word digits_pair(
+    digits_word *bytes, const digits_word mask, const int odd, const int k)
 {
+    digits_word pair;
 #if DIGITS_TERNARY
-    const digits_word more = k ? *bytes * 3 : (*bytes & 0xff00ff) * 3;
-    *bytes = more & 0xff00ff;
-    return more >> 8 & 0xff00ff;
+    (void)mask;
+    if (k == 0 && odd)
+        __asm__ volatile("uxtb16 %0, %0, ror #8" : "+r"(*bytes));
+    else if (k == 0)
+        __asm__ volatile("uxtb16 %0, %0" : "+r"(*bytes));
+    __asm__ volatile("add %0, %0, %0, lsl #1" : "+r"(*bytes));
+    __asm__ volatile("uxtb16 %0, %1, ror #8" : "=r"(pair) : "r"(*bytes));
+    if (k < DIGITS_COUNT - 1) __asm__ volatile("uxtb16 %0, %0" : "+r"(*bytes));
 #else  /* DIGITS_TERNARY */
-    const int bits = 8 / DIGITS_COUNT;
-    return *bytes >> (8 - bits * (k + 1)) & (DIGITS_BASE - 1) * 0x10001u;
+    const int shift = 8 - 8 / DIGITS_COUNT * (k + 1) + 8 * odd;
+    if (shift == 0)
+        __asm__ volatile("and %0, %1, %2" : "=r"(pair) : "r"(mask), "r"(*bytes));
+    else
+        __asm__ volatile("and %0, %1, %2, lsr %3"
+                         : "=r"(pair)
+                         : "r"(mask), "r"(*bytes), "I"(shift));
 #endif /* DIGITS_TERNARY */
-}
-/* The least weight times the sum of a patch: what digits lack. */
-DIGITS_INLINE int32_t digits_lack(const digits_tap *x, const int length)
-{
-    int32_t sum = 0;
-    const digits_word *pairs = (const digits_word *)x;
-    DIGITS_UNROLL_BY_4
-    for (int t = 0; t < length; t += 2) sum = digits_smlad(*pairs++, 0x10001, sum);
-    return DIGITS_LEAST * sum;
+    return pair;
 }
 DIGITS_INLINE void digits_sums(const digits_tap *x, const int8_t *weight,
     const int32_t *bias, int32_t sums[][4], const int pixels, const int group,
     const int taps, const int rows, const int length, const int apart)
 {
     const digits_word *pairs = (const digits_word *)x;
+    digits_word mask = (DIGITS_BASE - 1) * 0x10001u;
     (void)rows, (void)apart;
+    __asm__("" : "+r"(mask)); /* in a register, or else a shift is an instruction */
     DIGITS_UNROLL
     for (int g = 0; g < group; g++)
         for (int p = 0; p < pixels; p++) sums[p][g] = bias[g];
     for (int t = 0; t < taps; t += 4, pairs += 2 * DIGITS_COUNT) {
+        digits_word bytes[4];
         DIGITS_UNROLL
-        for (int odd = 0; odd < 2; odd++) {
-            digits_word bytes[4];
+        for (int at = 0; at < 2 * DIGITS_COUNT; at++) {
+#if DIGITS_TERNARY
+            const int odd = at / DIGITS_COUNT, k = at % DIGITS_COUNT, loads = k == 0;
+#else  /* DIGITS_TERNARY */
+            const int odd = at % 2, k = at / 2, loads = at == 0;
+#endif /* DIGITS_TERNARY */
+            digits_word pair[DIGITS_PIXELS];
+            DIGITS_UNROLL
+            for (int p = 0; p < pixels; p++) pair[p] = pairs[p * length / 2 + 2 * k + odd];
             DIGITS_UNROLL
             for (int g = 0; g < group; g++) {
-                memcpy(&bytes[g], weight + g * taps + t, 4);
-                bytes[g] >>= 8 * odd;
-            }
-            DIGITS_UNROLL
-            for (int k = 0; k < DIGITS_COUNT; k++) {
+                digits_word digits;
+                if (loads) memcpy(&bytes[g], weight + g * taps + t, 4);
+                digits = digits_pair(&bytes[g], mask, odd, k);
                 DIGITS_UNROLL
-                for (int g = 0; g < group; g++) {
-                    const digits_word digits = digits_pair(&bytes[g], k);
-                    DIGITS_UNROLL
-                    for (int p = 0; p < pixels; p++)
-                        sums[p][g] = digits_smlad(
-                            digits, pairs[p * length / 2 + 2 * k + odd], sums[p][g]);
+                for (int p = 0; p < pixels; p++) {
+                    sums[p][g] = digits_smlad(digits, pair[p], sums[p][g]);
+                    __asm__ volatile("" : "+r"(sums[p][g]));
                 }
             }
+            __asm__ volatile("" ::: "memory");
         }
-        __asm__ volatile("" ::: "memory"); /* loads stay where their registers suffice */
     }
 }
 #else  /* DIGITS_FEW */
@@ -321,20 +346,26 @@ DIGITS_INLINE void digits_sums(const digits_tap *x, const int8_t *weight,
 }
 #endif /* DIGITS_FEW */
 #else
+#if DIGITS_FEW
+DIGITS_INLINE int32_t digits_gather(const int8_t *x, int16_t *patch, const int apart,
+    const int kh, const int run, const int length)
+#else  /* DIGITS_FEW */
 DIGITS_INLINE void digits_gather(const int8_t *x, int16_t *patch, const int apart,
     const int kh, const int run, const int length)
+#endif /* DIGITS_FEW */
 {
+#if DIGITS_FEW
+    int32_t sum = 0;
+#endif /* DIGITS_FEW */
     for (int r = 0; r < kh; r++)
         for (int t = 0; t < run; t++) patch[r * run + t] = x[r * apart + t];
     for (int t = kh * run; t < length; t++) patch[t] = 0;
+#if DIGITS_FEW
+    for (int t = 0; t < length; t++) sum += patch[t];
+    return DIGITS_LEAST * sum;
+#endif /* DIGITS_FEW */
 }
 #if DIGITS_FEW
-DIGITS_INLINE int32_t digits_lack(const digits_tap *x, const int length)
-{
-    int32_t sum = 0;
-    for (int t = 0; t < length; t++) sum += x[t];
-    return DIGITS_LEAST * sum;
-}
 /* The next digit of a byte, which becomes what is left of it. */
 DIGITS_INLINE uint8_t digits_digit(unsigned *byte)
 {
@@ -401,14 +432,15 @@ DIGITS_INLINE void digits_sums(const digits_tap *x, const int8_t *weight,
  * and by the table its tanh; or, without multipliers, scores[j][p] is the sum. */
 DIGITS_INLINE void digits_filters(const digits_tap *x, int8_t *y, int32_t *scores,
     const int8_t *weight, const int32_t *bias, const int32_t *multiplier, const int shift,
+#if DIGITS_FEW
+    const int32_t least, const int32_t most, const int32_t *lack, const int8_t *table,
+    const int pixels,
+#else  /* DIGITS_FEW */
     const int32_t least, const int32_t most, const int8_t *table, const int pixels,
+#endif /* DIGITS_FEW */
     const int all, const int f, const int taps, const int group, const int rows,
     const int length, const int apart)
 {
-#if DIGITS_FEW
-    int32_t lack[DIGITS_PIXELS];
-    for (int p = 0; p < pixels; p++) lack[p] = digits_lack(x + p * length, length);
-#endif /* DIGITS_FEW */
     for (int j = 0; j < f; j += group) {
         int32_t sums[DIGITS_PIXELS][4];
         digits_sums(
@@ -444,6 +476,7 @@ DIGITS_INLINE void digits_conv(const int8_t *x, int8_t *y, int32_t *scores, int1
     const int all = oh * ow, apart = w * c;
 #if DIGITS_FEW
     const int rows = 1, length = taps * DIGITS_COUNT;
+    int32_t lack[DIGITS_PIXELS]; /* of the digits of each pixel, times the patch */
 #if defined(DIGITS_SMLAD)
     const int filters = all > 1 && f % 2 == 0 ? 2 : group;
 #else
@@ -468,7 +501,7 @@ DIGITS_INLINE void digits_conv(const int8_t *x, int8_t *y, int32_t *scores, int1
         for (int q = 0; q < DIGITS_PIXELS; q++) {
             if (p + q == all) break;
 #if DIGITS_FEW
-            digits_gather(x + at, patch + q * length, apart, kh, run, length);
+            lack[q] = digits_gather(x + at, patch + q * length, apart, kh, run, length);
 #else /* DIGITS_FEW */
 #if defined(__AVR__)
             from = x + at;
@@ -484,9 +517,15 @@ DIGITS_INLINE void digits_conv(const int8_t *x, int8_t *y, int32_t *scores, int1
         }
         if (p + DIGITS_PIXELS <= all)
             digits_filters(from, to, scored, weight, bias, multiplier, shift, least, most,
+#if DIGITS_FEW
+                lack,
+#endif /* DIGITS_FEW */
                 table, DIGITS_PIXELS, all, f, taps, filters, rows, length, apart);
         else
             digits_filters(from, to, scored, weight, bias, multiplier, shift, least, most,
+#if DIGITS_FEW
+                lack,
+#endif /* DIGITS_FEW */
                 table, 1, all, f, taps, filters, rows, length, apart);
     }
 }
