@@ -251,31 +251,21 @@ DIGITS_INLINE void digits_gather(const int8_t *x, int16_t *patch, const int apar
 #endif /* DIGITS_FEW */
 }
 #if DIGITS_FEW
-/* The next digits of two bytes, as a pair of int16, which are the k-th; `bytes` is what is
- * left of the two, or all four of them. What is volatile here keeps its order, in which
- * registers suffice. */
+/* The k-th digits of the first and third byte, or of the others, as a pair of int16; `bytes`
+ * is all four, or of three values what is left of the two. */
 DIGITS_INLINE digits_word digits_pair(
     digits_word *bytes, const digits_word mask, const int odd, const int k)
 {
     digits_word pair;
 #if DIGITS_TERNARY
-    (void)mask;
-    if (k == 0 && odd)
-        __asm__ volatile("uxtb16 %0, %0, ror #8" : "+r"(*bytes));
-    else if (k == 0)
-        __asm__ volatile("uxtb16 %0, %0" : "+r"(*bytes));
-    __asm__ volatile("add %0, %0, %0, lsl #1" : "+r"(*bytes));
-    __asm__ volatile("uxtb16 %0, %1, ror #8" : "=r"(pair) : "r"(*bytes));
-    if (k < DIGITS_COUNT - 1) __asm__ volatile("uxtb16 %0, %0" : "+r"(*bytes));
+    if (k == 0) *bytes = *bytes >> 8 * odd & mask;
+    *bytes += *bytes << 1;
+    pair = *bytes >> 8 & mask;
+    *bytes &= mask;
 #else  /* DIGITS_TERNARY */
-    const int shift = 8 - 8 / DIGITS_COUNT * (k + 1) + 8 * odd;
-    if (shift == 0)
-        __asm__ volatile("and %0, %1, %2" : "=r"(pair) : "r"(mask), "r"(*bytes));
-    else
-        __asm__ volatile("and %0, %1, %2, lsr %3"
-                         : "=r"(pair)
-                         : "r"(mask), "r"(*bytes), "I"(shift));
+    pair = *bytes >> (8 - 8 / DIGITS_COUNT * (k + 1) + 8 * odd) & mask;
 #endif /* DIGITS_TERNARY */
+    __asm__ volatile("" : "+r"(pair)); /* none before it is needed: registers are few */
     return pair;
 }
 DIGITS_INLINE void digits_sums(const digits_tap *x, const int8_t *weight,
@@ -283,7 +273,11 @@ DIGITS_INLINE void digits_sums(const digits_tap *x, const int8_t *weight,
     const int taps, const int rows, const int length, const int apart)
 {
     const digits_word *pairs = (const digits_word *)x;
+#if DIGITS_TERNARY
+    digits_word mask = 0xff00ff;
+#else  /* DIGITS_TERNARY */
     digits_word mask = (DIGITS_BASE - 1) * 0x10001u;
+#endif /* DIGITS_TERNARY */
     (void)rows, (void)apart;
     __asm__("" : "+r"(mask)); /* in a register, or else a shift is an instruction */
     DIGITS_UNROLL
@@ -367,13 +361,12 @@ DIGITS_INLINE void digits_gather(const int8_t *x, int16_t *patch, const int apar
 }
 #if DIGITS_FEW
 /* The next digit of a byte, which becomes what is left of it. */
-DIGITS_INLINE uint8_t digits_digit(unsigned *byte)
+DIGITS_INLINE uint8_t digits_digit(uint8_t *byte)
 {
-    const unsigned more = *byte * DIGITS_BASE;
-    *byte = more & 255;
+    const unsigned more = (unsigned)*byte * DIGITS_BASE;
+    *byte = (uint8_t)more;
     return (uint8_t)(more >> 8);
 }
-DIGITS_INLINE unsigned digits_byte(const int8_t *p) { return (uint8_t)DIGITS_INT8(p); }
 DIGITS_INLINE void digits_sums(const digits_tap *x, const int8_t *weight,
     const int32_t *bias, int32_t sums[][4], const int pixels, const int group,
     const int taps, const int rows, const int length, const int apart)
@@ -385,10 +378,10 @@ DIGITS_INLINE void digits_sums(const digits_tap *x, const int8_t *weight,
     if (group > 3) d = DIGITS_INT32(bias + 3);
     for (int t = 0; t < taps; t += 4, x += 4 * DIGITS_COUNT - 4)
         for (int j = 0; j < 4; j++, x++, weight++) {
-            unsigned e = digits_byte(weight), f = 0, g = 0, h = 0;
-            if (group > 1) f = digits_byte(weight + taps);
-            if (group > 2) g = digits_byte(weight + 2 * taps);
-            if (group > 3) h = digits_byte(weight + 3 * taps);
+            uint8_t e = (uint8_t)DIGITS_INT8(weight), f = 0, g = 0, h = 0;
+            if (group > 1) f = (uint8_t)DIGITS_INT8(weight + taps);
+            if (group > 2) g = (uint8_t)DIGITS_INT8(weight + 2 * taps);
+            if (group > 3) h = (uint8_t)DIGITS_INT8(weight + 3 * taps);
             DIGITS_UNROLL
             for (int k = 0; k < DIGITS_COUNT; k++) {
                 const int8_t tap = (int8_t)x[4 * k];
