@@ -15,7 +15,11 @@ enum { DIGITS_MAPS = 1, DIGITS_TAPS = 1, DIGITS_SCORES = 1 };
 typedef struct {
     int32_t scores[DIGITS_SCORES];
 #if DIGITS_FEW
+#if defined(__AVR__)
+    int8_t patch[DIGITS_TAPS];
+#else
     int16_t patch[DIGITS_TAPS];
+#endif
 #else /* DIGITS_FEW */
 #if !defined(__AVR__)
     int16_t patch[DIGITS_TAPS];
@@ -59,18 +63,17 @@ typedef uint32_t digits_word __attribute__((may_alias));
 #else
 #define DIGITS_PIXELS 1
 #endif
-#if DIGITS_FEW
-typedef int16_t digits_tap;
-#define DIGITS_PATCH workspace->patch
-#else /* DIGITS_FEW */
 #if defined(__AVR__)
 typedef int8_t digits_tap;
+#if DIGITS_FEW
+#define DIGITS_PATCH workspace->patch
+#else  /* DIGITS_FEW */
 #define DIGITS_PATCH 0
+#endif /* DIGITS_FEW */
 #else
 typedef int16_t digits_tap;
 #define DIGITS_PATCH workspace->patch
 #endif
-#endif /* DIGITS_FEW */
 
 /* Where constants lie, and how one is read: AVR has flash out of reach of pointers. */
 #if defined(__AVR__)
@@ -220,7 +223,7 @@ DIGITS_INLINE int32_t digits_smlad(
 /* Bytes come into the upper half of the patch first. Four of them become two pairs, and so
  * do four weights when they are read. What is left of the last four meets zeros. */
 #if DIGITS_FEW
-DIGITS_INLINE int32_t digits_gather(const int8_t *x, int16_t *patch, const int apart,
+DIGITS_INLINE int32_t digits_gather(const int8_t *x, digits_tap *patch, const int apart,
     const int kh, const int run, const int length)
 #else  /* DIGITS_FEW */
 DIGITS_INLINE void digits_gather(const int8_t *x, int16_t *patch, const int apart,
@@ -341,7 +344,7 @@ DIGITS_INLINE void digits_sums(const digits_tap *x, const int8_t *weight,
 #endif /* DIGITS_FEW */
 #else
 #if DIGITS_FEW
-DIGITS_INLINE int32_t digits_gather(const int8_t *x, int16_t *patch, const int apart,
+DIGITS_INLINE int32_t digits_gather(const int8_t *x, digits_tap *patch, const int apart,
     const int kh, const int run, const int length)
 #else  /* DIGITS_FEW */
 DIGITS_INLINE void digits_gather(const int8_t *x, int16_t *patch, const int apart,
@@ -460,7 +463,12 @@ DIGITS_INLINE void digits_filters(const digits_tap *x, int8_t *y, int32_t *score
  * rescaled and so on, or scores [F][OH][OW],
  *
  * for maps x [H][W][C] and y [OH][OW][F]. Filters are filled up with zeros to TAPS. */
+#if DIGITS_FEW
+DIGITS_INLINE void digits_conv(const int8_t *x, int8_t *y, int32_t *scores,
+    digits_tap *patch,
+#else  /* DIGITS_FEW */
 DIGITS_INLINE void digits_conv(const int8_t *x, int8_t *y, int32_t *scores, int16_t *patch,
+#endif /* DIGITS_FEW */
     const int8_t *weight, const int32_t *bias, const int32_t *multiplier, const int shift,
     const int32_t least, const int32_t most, const int8_t *table, const int c, const int w,
     const int kh, const int run, const int stride, const int oh, const int ow, const int f,
