@@ -72,10 +72,8 @@ static int is_unit(struct text t, int64_t *before)
 /* Whether it says how few bits the model was trained for; sets how weights are packed. */
 static int is_rounding(struct text t, struct packing *packing)
 {
-    static const struct packing known[] = {[0] = {3, 5, -1, 1},
-        [2] = {4, 4, -2, 1},
-        [4] = {16, 2, -7, 7},
-        [8] = {.count = 1}};
+    static const struct packing known[] = {
+        [0] = {3, 5, -1, 1}, [2] = {4, 4, -2, 1}, [4] = {16, 2, -7, 7}, [8] = {.count = 1}};
     static const char *const keys[] = {"weights", "activations", "units", NULL};
     struct text values[3];
     int64_t weights = 0, activations;

@@ -93,8 +93,7 @@ static struct int8_weights find_weights(
 {
     struct int8_weights found = {.packing = &of->plan->file->packing};
     const int count = found.packing->count;
-    const int packed[] = {
-        shape[0], (shape[1] * shape[2] * shape[3] + count - 1) / count};
+    const int packed[] = {shape[0], (shape[1] * shape[2] * shape[3] + count - 1) / count};
     found.at = count == 1 ? int8_tensor(of, name, ".weight", "I8", shape, 4)
                           : int8_tensor(of, name, ".weight", "U8", packed, 2);
     return found;

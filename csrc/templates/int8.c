@@ -42,7 +42,7 @@ typedef struct {
 
 /* Sums of products are made from the patches of pixels, of int16: what the kernel covers at
  * a pixel, in one row. With SMLAD there are two pixels, and two products at once. */
-#else /* DIGITS_FEW */
+#else  /* DIGITS_FEW */
 /* How sums of products are made depends on the processor:
  *
  *     with SMLAD  two products of int16 at once, from the patches of two pixels
@@ -67,7 +67,7 @@ typedef uint32_t digits_word __attribute__((may_alias));
 typedef int8_t digits_tap;
 #if DIGITS_FEW
 #define DIGITS_PATCH workspace->patch
-#else  /* DIGITS_FEW */
+#else /* DIGITS_FEW */
 #define DIGITS_PATCH 0
 #endif /* DIGITS_FEW */
 #else
@@ -254,8 +254,8 @@ DIGITS_INLINE void digits_gather(const int8_t *x, int16_t *patch, const int apar
 #endif /* DIGITS_FEW */
 }
 #if DIGITS_FEW
-/* The k-th digits of the first and third byte, or of the others, as a pair of int16; `bytes`
- * is all four, or of three values what is left of the two. */
+/* The k-th digits of the first and third byte, or of the others, as a pair of int16;
+ * `bytes` is all four, or of three values what is left of the two. */
 DIGITS_INLINE digits_word digits_pair(
     digits_word *bytes, const digits_word mask, const int odd, const int k)
 {
@@ -268,7 +268,8 @@ DIGITS_INLINE digits_word digits_pair(
 #else  /* DIGITS_TERNARY */
     pair = *bytes >> (8 - 8 / DIGITS_COUNT * (k + 1) + 8 * odd) & mask;
 #endif /* DIGITS_TERNARY */
-    __asm__ volatile("" : "+r"(pair)); /* none before it is needed: registers are few */
+    /* none before it is needed: registers are few */
+    __asm__ volatile("" : "+r"(pair));
     return pair;
 }
 DIGITS_INLINE void digits_sums(const digits_tap *x, const int8_t *weight,
@@ -483,7 +484,7 @@ DIGITS_INLINE void digits_conv(const int8_t *x, int8_t *y, int32_t *scores, int1
 #else
     const int filters = group;
 #endif
-#else /* DIGITS_FEW */
+#else                     /* DIGITS_FEW */
 #if defined(DIGITS_SMLAD) /* twice four sums are too many for its registers */
     const int filters = all > 1 && f % 2 == 0 ? 2 : group;
     const int rows = 1, length = (kh * run + 3) / 4 * 4;
@@ -492,7 +493,7 @@ DIGITS_INLINE void digits_conv(const int8_t *x, int8_t *y, int32_t *scores, int1
 #else
     const int filters = group, rows = 1, length = taps;
 #endif
-#endif /* DIGITS_FEW */
+#endif                 /* DIGITS_FEW */
     int at = 0, k = 0; /* where the window begins, and its column of y */
     for (int p = 0; p < all; p += DIGITS_PIXELS) {
         const digits_tap *from = (const digits_tap *)patch;

@@ -68,7 +68,7 @@ FILLED = re.compile(
 # Lines that the export chooses, or those after #else.
 CHOICE = (
     r"(?ms)^#if DIGITS_({0})\n(.*?)(^#else +/\* DIGITS_{0} \*/\n(.*?))?"
-    r"^#endif /\* DIGITS_{0} \*/\n"
+    r"^#endif +/\* DIGITS_{0} \*/\n"
 )
 # What a piece of C defines: a macro, a struct, a function.
 DEFINED = re.compile(
