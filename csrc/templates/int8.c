@@ -430,8 +430,8 @@ DIGITS_INLINE void digits_sums(const digits_tap *x, const int8_t *weight,
 DIGITS_INLINE void digits_filters(const digits_tap *x, int8_t *y, int32_t *scores,
     const int8_t *weight, const int32_t *bias, const int32_t *multiplier, const int shift,
 #if DIGITS_FEW
-    const int32_t least, const int32_t most, const int32_t *lack, const int8_t *table,
-    const int pixels,
+    const int32_t least, const int32_t most, const int32_t *lack, const int up,
+    const int8_t *table, const int pixels,
 #else  /* DIGITS_FEW */
     const int32_t least, const int32_t most, const int8_t *table, const int pixels,
 #endif /* DIGITS_FEW */
@@ -445,7 +445,10 @@ DIGITS_INLINE void digits_filters(const digits_tap *x, int8_t *y, int32_t *score
 #if DIGITS_FEW
         DIGITS_UNROLL
         for (int g = 0; g < group; g++)
-            for (int p = 0; p < pixels; p++) sums[p][g] += lack[p];
+            for (int p = 0; p < pixels; p++) {
+                sums[p][g] += lack[p];
+                sums[p][g] *= (int32_t)1 << up;
+            }
 #endif /* DIGITS_FEW */
         DIGITS_UNROLL
         for (int g = 0; g < group; g++) {
@@ -465,8 +468,9 @@ DIGITS_INLINE void digits_filters(const digits_tap *x, int8_t *y, int32_t *score
  *
  * for maps x [H][W][C] and y [OH][OW][F]. Filters are filled up with zeros to TAPS. */
 #if DIGITS_FEW
+/* Sums are times 2^up, which the shift has too: one beyond 32 takes fewer instructions. */
 DIGITS_INLINE void digits_conv(const int8_t *x, int8_t *y, int32_t *scores,
-    digits_tap *patch,
+    digits_tap *patch, const int up,
 #else  /* DIGITS_FEW */
 DIGITS_INLINE void digits_conv(const int8_t *x, int8_t *y, int32_t *scores, int16_t *patch,
 #endif /* DIGITS_FEW */
@@ -520,13 +524,13 @@ DIGITS_INLINE void digits_conv(const int8_t *x, int8_t *y, int32_t *scores, int1
         if (p + DIGITS_PIXELS <= all)
             digits_filters(from, to, scored, weight, bias, multiplier, shift, least, most,
 #if DIGITS_FEW
-                lack,
+                lack, up,
 #endif /* DIGITS_FEW */
                 table, DIGITS_PIXELS, all, f, taps, filters, rows, length, apart);
         else
             digits_filters(from, to, scored, weight, bias, multiplier, shift, least, most,
 #if DIGITS_FEW
-                lack,
+                lack, up,
 #endif /* DIGITS_FEW */
                 table, 1, all, f, taps, filters, rows, length, apart);
     }

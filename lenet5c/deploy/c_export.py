@@ -21,7 +21,13 @@ from numpy.typing import NDArray
 from lenet5c._support.build import get_include
 from lenet5c.bits import Bits
 from lenet5c.core.places import place
-from lenet5c.deploy.int8 import BY_TABLE, TANH_TABLE, Quantized, QuantizedLayer
+from lenet5c.deploy.int8 import (
+    BY_TABLE,
+    TANH_TABLE,
+    Quantized,
+    QuantizedLayer,
+    largest_product_sum,
+)
 from lenet5c.deploy.packing import IN_A_BYTE, base_of, fractions
 from lenet5c.deploy.steps import Step, of_channels, steps_of
 from lenet5c.files.atomic import write_atomically
@@ -35,6 +41,7 @@ LANES = 8  # filters lie in whole vectors of so many, whatever the processor has
 MAX_VECTORS = 2  # in a block of filters
 DENSE_VECTORS = 6  # where the output is one pixel
 TAPS = 16  # int8 taps are filled up to a multiple of it
+HALF = 32  # bits of a product that change nothing where the shift is larger
 MAX_TAPS = 500_000  # of few bits, whose digits times taps are below 2^30
 # Steps that write over what they read.
 IN_PLACE = {"scale", "add", "tanh", "tanh_scaled", "relu", "sigmoid", "leaky"}
@@ -297,8 +304,22 @@ def _int8_conv(code: "_Code", layer: QuantizedLayer, bits: Bits) -> None:
         of_filters = code.of_layer(step.name, "multiplier")
         arrays.append(code.array(of_filters, layer.multiplier, what))
     given = f"{{x}}, {both}, {code.name.upper()}_PATCH"
-    numbers = (layer.shift, code.limits(step), _window(step), taps, group)
+    up = 0 if bits.weights == 8 else _room(layer)
+    if bits.weights != 8:
+        given += f", {up}"
+    numbers = (layer.shift + up, code.limits(step), _window(step), taps, group)
     code.call("conv", *arrays, *numbers, x=given, to=to)
+
+
+def _room(layer: QuantizedLayer) -> int:
+    """By how much the shift may grow to be beyond 32, where sums have room for that."""
+    assert layer.weight is not None
+    assert layer.bias is not None
+    if layer.multiplier is None or layer.shift > HALF:
+        return 0
+    up = HALF + 1 - layer.shift
+    largest = largest_product_sum(layer.weight) + int(np.abs(layer.bias).max())
+    return up if largest << up < 1 << 31 else 0
 
 
 class _Code:
