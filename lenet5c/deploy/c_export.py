@@ -217,7 +217,7 @@ def export_int8(
         "DIGITS_LEAST 1": str(bits.least),
     }
     if bits.weights != 8:
-        words["$WHAT"] += f" Weights are from {bits.least} to {bits.most}."
+        words["$WHAT"] += f"\n * Weights are from {bits.least} to {bits.most}."
     chosen = {"FEW": bits.weights != 8, "TERNARY": bits.weights == "ternary"}
     scratch = 4 * len(quantized.classes) + 2 * code.taps
     code.write(path, quantized, "int8.c", words, scratch, chosen)
@@ -274,6 +274,7 @@ def _int8_conv(code: "_Code", layer: QuantizedLayer, bits: Bits) -> None:
     rows = _in_rows(layer.weight, step)
     used = rows.shape[1]
     two = step.output_shape[1:] != (1, 1)
+    of_bits, up, moved = "", 0, ""
     if bits.weights == 8:
         taps = -(-used // TAPS) * TAPS
         rows = np.pad(rows, ((0, 0), (0, taps - used)))
@@ -288,10 +289,11 @@ def _int8_conv(code: "_Code", layer: QuantizedLayer, bits: Bits) -> None:
         rows = fractions(rows, bits)
         taps = rows.shape[1]
         code.taps = max(code.taps, (1 + two) * taps * IN_A_BYTE[bits.weights])
+        of_bits = f", {bits.weights}" + " bits" * (bits.weights != "ternary")
+        up = _room(layer)
+        moved = f", {up}"
     group = next(count for count in (4, 3, 2, 1) if len(rows) % count == 0)
-    what = f"[{len(rows)}][{taps}], a filter's taps in a row"
-    if bits.weights != 8:
-        what += f", {bits.weights}" + " bits" * (bits.weights != "ternary")
+    what = f"[{len(rows)}][{taps}], a filter's taps in a row{of_bits}"
     weight = code.array(code.of_layer(step.name, "weight"), rows, what)
     what = "in units of the sums"
     arrays = [weight, code.array(code.of_layer(step.name, "bias"), layer.bias, what)]
@@ -303,10 +305,7 @@ def _int8_conv(code: "_Code", layer: QuantizedLayer, bits: Bits) -> None:
         what = f"of the sums, over 2^{layer.shift}"
         of_filters = code.of_layer(step.name, "multiplier")
         arrays.append(code.array(of_filters, layer.multiplier, what))
-    given = f"{{x}}, {both}, {code.name.upper()}_PATCH"
-    up = 0 if bits.weights == 8 else _room(layer)
-    if bits.weights != 8:
-        given += f", {up}"
+    given = f"{{x}}, {both}, {code.name.upper()}_PATCH{moved}"
     numbers = (layer.shift + up, code.limits(step), _window(step), taps, group)
     code.call("conv", *arrays, *numbers, x=given, to=to)
 

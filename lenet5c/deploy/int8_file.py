@@ -144,8 +144,8 @@ def _described(layers: Sequence[QuantizedLayer]) -> list[dict[str, Any]]:
 def checked(tensors: Mapping[str, NDArray[Any]], metadata: dict[str, str]) -> Contents:
     """What a file of a network in integers holds, or an error about what is wrong."""
     network, described = parts_of(metadata)
-    stage, source, classes, *rest, rounding = described
-    bits = Bits() if rounding is None else rounding.bits
+    stage, source, classes, *rest = described
+    bits = rest[-1].bits if rest[-1] else Bits()
     shape, steps = fields("network", network, "input_shape", "steps")
     if not isinstance(shape, list) or len(shape) != 3:
         raise ValueError(f"input_shape: expected [C, H, W], got {shape!r:.80}")
@@ -175,7 +175,7 @@ def checked(tensors: Mapping[str, NDArray[Any]], metadata: dict[str, str]) -> Co
     outputs = math.prod(layers[-1].step.output_shape)
     if outputs != len(classes):
         raise ValueError(f"classes: expected {outputs}, got {len(classes)}")
-    return Contents(layers, table, shape, stage, source, classes, *rest, rounding)
+    return Contents(layers, table, shape, stage, source, classes, *rest)
 
 
 def _check_size(what: str, shape: Shape) -> None:

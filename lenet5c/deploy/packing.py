@@ -72,7 +72,9 @@ def fractions(rows: NDArray[np.int8], bits: Bits) -> NDArray[np.int8]:
     digits = _digits(rows, bits).reshape(len(rows), -1, count, TOGETHER)
     first_last = digits[:, :, ::-1].transpose(0, 1, 3, 2).reshape(len(rows), -1)
     values = _bytes_of(first_last, bits).astype(np.int64) * 256
-    return (-(-values // base**count)).astype(np.uint8).view(np.int8)
+    upwards = -(-values // base**count)
+    found: NDArray[np.int8] = upwards.astype(np.uint8).view(np.int8)
+    return found
 
 
 def _digits(weight: NDArray[np.int8], bits: Bits) -> NDArray[np.uint8]:

@@ -173,11 +173,12 @@ def test_the_file_has_no_trace_of_other_bits(tmp_path):
         assert not re.search("FEW|TERNARY", text)
 
 
+@pytest.mark.parametrize("bits", [8, 4, 2])
 @pytest.mark.parametrize("bias", [0.0, 1e4, -1e30])
-def test_int8_sums_of_any_size_are_the_same(bias, tmp_path):
+def test_int8_sums_of_any_size_are_the_same(bias, bits, tmp_path):
     model, images = network("padding and strides")
     model.parameters["conv2d_1.bias"][3:9] = bias
-    quantized = model.quantize(images)
+    quantized = model.quantize(images, bits=bits)
     quantized.export_c(tmp_path / "net.h", name="net")
     _, scores = Network(tmp_path / "net.h", np.int32)(images)
     np.testing.assert_array_equal(scores, quantized.scores(images))
