@@ -1,10 +1,18 @@
 /* The file: a header in JSON, then numbers. docs/model_file.md says what is refused. */
 
+/* How weights lie in bytes: `count` digits to the base in each, that of the least value
+ * first, which are weights less the least one; or 8-bit numbers, where the count is 1. */
+struct packing {
+    unsigned base;
+    int count, least, most;
+};
+
 struct file {
     const unsigned char *bytes, *payload;
     size_t size;
     uint64_t payload_size; /* bytes */
     int is_int8;           /* integers, or else floats */
+    struct packing packing;
     struct text entries;
     int tensors;
     struct text network, input_stage, classes;
@@ -61,9 +69,11 @@ static int is_unit(struct text t, int64_t *before)
     return get_number(t, &value) && value > 0 && value <= (double)FLT_MAX;
 }
 
-/* Whether it says how few bits the model was trained for. */
-static int is_rounding(struct text t)
+/* Whether it says how few bits the model was trained for; sets how weights are packed. */
+static int is_rounding(struct text t, struct packing *packing)
 {
+    static const struct packing known[] = {
+        [0] = {3, 5, -1, 1}, [2] = {4, 4, -2, 1}, [4] = {16, 2, -7, 7}, [8] = {.count = 1}};
     static const char *const keys[] = {"weights", "activations", "units", NULL};
     struct text values[3];
     int64_t weights = 0, activations;
@@ -72,12 +82,13 @@ static int is_rounding(struct text t)
                                     : !get_whole(values[0], &weights) ||
                                           (weights != 8 && weights != 4 && weights != 2))
         return 0;
+    *packing = known[weights];
     return get_whole(values[1], &activations) && activations == 8 &&
            list_length(values[2], is_unit) >= 0;
 }
 
 /* Whether it says how the model was trained: read by others alone. */
-static int is_training(struct text t)
+static int is_training(struct text t, struct packing *packing)
 {
     static const char *const keys[] = {"passes", "data", "history", "rounding", NULL};
     struct text values[4];
@@ -87,7 +98,7 @@ static int is_training(struct text t)
     return get_whole(values[0], &passes) && passes >= 0 && passes <= INT32_MAX &&
            (begins_with(values[1], '"') || begins_with(values[1], 'n')) &&
            (!(seen & 4) || is_history(values[2])) &&
-           (!(seen & 8) || is_rounding(values[3]));
+           (!(seen & 8) || is_rounding(values[3], packing));
 }
 
 static int check_metadata(struct file *file, struct text metadata)
@@ -101,7 +112,8 @@ static int check_metadata(struct file *file, struct text metadata)
     file->is_int8 = string_is(values[2], "3");
     if (!string_is(values[1], "lenet5c") || !(file->is_int8 || string_is(values[2], "2")))
         return LENET5C_BAD_HEADER;
-    if (!is_training(inside(values[6]))) return LENET5C_BAD_HEADER;
+    file->packing = (struct packing){.count = 1};
+    if (!is_training(inside(values[6]), &file->packing)) return LENET5C_BAD_HEADER;
     file->network = inside(values[3]);
     file->input_stage = inside(values[4]);
     file->classes = inside(values[5]);
@@ -117,7 +129,9 @@ static const char *const tensor_keys[] = {"dtype", "shape", "data_offsets", NULL
 static unsigned size_of_dtype(const struct file *file, struct text dtype)
 {
     if (!file->is_int8) return string_is(dtype, "F32") ? 4 : 0;
-    return string_is(dtype, "I8") ? 1 : string_is(dtype, "I32") ? 4 : 0;
+    return string_is(dtype, "I8") || string_is(dtype, "U8") ? 1
+           : string_is(dtype, "I32")                        ? 4
+                                                            : 0;
 }
 
 /* The tensor at `entry` begins where the last one ended: file->payload_size, which is moved

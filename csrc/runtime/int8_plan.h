@@ -51,12 +51,52 @@ static int int8_at(const unsigned char *bytes, ptrdiff_t k)
     return bytes[k] < 128 ? bytes[k] : bytes[k] - 256;
 }
 
+/* The weights of a step, filter by filter. */
+struct int8_weights {
+    const struct packing *packing;
+    const unsigned char *at; /* the next byte */
+    unsigned rest;           /* of the one before it */
+    int left, wrong;         /* weights in that; whether one was none */
+};
+
+static int next_weight(struct int8_weights *from, int is_last_of_filter)
+{
+    const struct packing *p = from->packing;
+    int w;
+    if (p->count == 1) {
+        w = int8_at(from->at++, 0);
+        from->wrong |= w < -INT8_MOST;
+        return w;
+    }
+    if (!from->left) {
+        from->rest = *from->at++;
+        from->left = p->count;
+    }
+    w = (int)(from->rest % p->base) + p->least;
+    from->rest /= p->base;
+    from->left = is_last_of_filter ? 0 : from->left - 1;
+    from->wrong |= w > p->most || (!from->left && from->rest);
+    return w;
+}
+
 /* Where a tensor of the step begins in the file, if it has that shape; or NULL. */
 static const unsigned char *int8_tensor(struct int8_planner *of, struct text name,
     const char *part, const char *dtype, const int *shape, int dimensions)
 {
     const int64_t at = find_tensor_of(of->plan, name, part, dtype, shape, dimensions);
     return at < 0 ? NULL : of->plan->file->payload + at;
+}
+
+/* The same of weights (F, C, KH, KW), a filter of which is no larger than a map. */
+static struct int8_weights find_weights(
+    struct int8_planner *of, struct text name, const int *shape)
+{
+    struct int8_weights found = {.packing = &of->plan->file->packing};
+    const int count = found.packing->count;
+    const int packed[] = {shape[0], (shape[1] * shape[2] * shape[3] + count - 1) / count};
+    found.at = count == 1 ? int8_tensor(of, name, ".weight", "I8", shape, 4)
+                          : int8_tensor(of, name, ".weight", "U8", packed, 2);
+    return found;
 }
 
 /* `count` multipliers, filled up with zeros; `together` times in a register. */
@@ -97,7 +137,7 @@ static void pack_int8_weight(const struct int8_kernels *kernels, const struct in
 
 /* The weights of a convolution, and its biases, less what the elements have too much. */
 static int pack_int8(struct int8_planner *of, struct int8_op *op,
-    const unsigned char *weights, const unsigned char *biases)
+    struct int8_weights weights, const unsigned char *biases)
 {
     const int lanes = of->kernels->lanes, part = lanes / op->together;
     const size_t size = 4 * (size_t)op->blocks * (size_t)op->block_weights;
@@ -115,9 +155,10 @@ static int pack_int8(struct int8_planner *of, struct int8_op *op,
         for (int c = 0; c < op->channels; c++)
             for (int r = 0; r < op->kh; r++)
                 for (int t = 0; t < op->kw; t++) {
-                    const int w = int8_at(weights++, 0);
+                    const int w = next_weight(&weights,
+                        c == op->channels - 1 && r == op->kh - 1 && t == op->kw - 1);
                     const ptrdiff_t before = op->rows == 1 ? (ptrdiff_t)r * op->kw : 0;
-                    if (w < -INT8_MOST) return 0;
+                    if (weights.wrong) return 0;
                     sum += w;
                     magnitude += w < 0 ? -w : w;
                     for (int k = 0; k < op->together; k++)
@@ -177,13 +218,17 @@ static int plan_int8_conv(struct int8_planner *of, struct int8_op *op, struct te
     const struct int8_kernels *kernels = of->kernels;
     const int shape[] = {op->filters, op->channels, op->kh, op->kw};
     const int64_t width = op->width + 2 * (int64_t)op->padding;
-    const int64_t padded = (op->height + 2 * (int64_t)op->padding) * width * op->channels;
+    const int64_t height = op->height + 2 * (int64_t)op->padding;
+    const int64_t padded =
+        width > MAX_FLOATS / height / op->channels ? 0 : height * width * op->channels;
     const int covers = op->kw == width; /* then the rows of a kernel follow each other */
-    const unsigned char *weights = int8_tensor(of, name, ".weight", "I8", shape, 4);
     const unsigned char *biases = int8_tensor(of, name, ".bias", "I32", shape, 1);
     const ptrdiff_t pixel = (ptrdiff_t)op->channels * kernels->element;
+    struct int8_weights weights;
     int64_t elements;
-    if (!weights || !biases || padded > MAX_FLOATS) return 0;
+    if (!biases || !padded) return 0;
+    weights = find_weights(of, name, shape);
+    if (!weights.at) return 0;
     if (op->padding > 0 && (uint64_t)padded > of->padded) of->padded = (uint64_t)padded;
     op->together = int8_columns_together(kernels, op);
     op->columns = (op->out_w + op->together - 1) / op->together;
@@ -206,10 +251,10 @@ static int plan_int8_scale(struct int8_planner *of, struct int8_op *op, struct t
 {
     const int channels = op->channels, shape[] = {channels, 1, 1, 1};
     const size_t filled = 4 * ((size_t)channels + 16);
-    const unsigned char *weights = int8_tensor(of, name, ".weight", "I8", shape, 4);
+    struct int8_weights weights = find_weights(of, name, shape);
     const unsigned char *biases = int8_tensor(of, name, ".bias", "I32", shape, 1);
     int32_t *scale, *bias;
-    if (!weights || !biases) return 0;
+    if (!weights.at || !biases) return 0;
     op->scale = scale = take(of->plan, filled);
     op->bias = bias = take(of->plan, filled);
     if (scale) {
@@ -217,9 +262,9 @@ static int plan_int8_scale(struct int8_planner *of, struct int8_op *op, struct t
         memset(bias, 0, filled);
     }
     for (int c = 0; scale && c < channels; c++) {
-        scale[c] = int8_at(weights, c);
+        scale[c] = next_weight(&weights, 1);
         bias[c] = int32_at(biases, c);
-        if (scale[c] < -INT8_MOST || bias[c] > INT8_MAX_SUM || bias[c] < -INT8_MAX_SUM ||
+        if (weights.wrong || bias[c] > INT8_MAX_SUM || bias[c] < -INT8_MAX_SUM ||
             (int64_t)op->kh * op->kw * INT8_MOST * (scale[c] < 0 ? -scale[c] : scale[c]) >
                 INT8_MAX_SUM)
             return 0;

@@ -1,4 +1,6 @@
-/* Of what lenet5c/deploy/c_export.py makes a C file in 8-bit integers: see float32.c. */
+/* Of what lenet5c/deploy/c_export.py makes a C file in 8-bit integers: see float32.c. Lines
+ * within #if DIGITS_FEW are there for weights of few bits, DIGITS_TERNARY for three values.
+ */
 #include <stdint.h>
 
 /* Each file has its own in place of these. */
@@ -12,9 +14,17 @@ enum { DIGITS_MAPS = 1, DIGITS_TAPS = 1, DIGITS_SCORES = 1 };
 #define DIGITS_UNIT 1
 typedef struct {
     int32_t scores[DIGITS_SCORES];
+#if DIGITS_FEW
+#if defined(__AVR__)
+    int8_t patch[DIGITS_TAPS];
+#else
+    int16_t patch[DIGITS_TAPS];
+#endif
+#else /* DIGITS_FEW */
 #if !defined(__AVR__)
     int16_t patch[DIGITS_TAPS];
 #endif
+#endif /* DIGITS_FEW */
     int8_t maps[DIGITS_MAPS];
 } digits_workspace;
 
@@ -22,6 +32,17 @@ typedef struct {
 #include "network.h"
 #include "common.h"
 
+#if DIGITS_FEW
+/* A byte q holds the weights of so many taps: in turn q times the base, over 256, is a
+ * digit, and the rest the next q. A weight is a digit, and the least weight. Of four bytes
+ * in a row the j-th has taps j, j + 4, and so on. */
+#define DIGITS_BASE 1
+#define DIGITS_COUNT 1
+#define DIGITS_LEAST 1
+
+/* Sums of products are made from the patches of pixels, of int16: what the kernel covers at
+ * a pixel, in one row. With SMLAD there are two pixels, and two products at once. */
+#else  /* DIGITS_FEW */
 /* How sums of products are made depends on the processor:
  *
  *     with SMLAD  two products of int16 at once, from the patches of two pixels
@@ -29,6 +50,7 @@ typedef struct {
  *     others      from the patch of a pixel, of int16: compilers make vectors of that
  *
  * A patch is what the kernel covers at a pixel, in one row. */
+#endif /* DIGITS_FEW */
 #if defined(__GNUC__) && defined(__ARM_FEATURE_SIMD32) && !defined(__ARM_NEON)
 #define DIGITS_SMLAD
 #define DIGITS_PIXELS 2
@@ -43,7 +65,11 @@ typedef uint32_t digits_word __attribute__((may_alias));
 #endif
 #if defined(__AVR__)
 typedef int8_t digits_tap;
+#if DIGITS_FEW
+#define DIGITS_PATCH workspace->patch
+#else /* DIGITS_FEW */
 #define DIGITS_PATCH 0
+#endif /* DIGITS_FEW */
 #else
 typedef int16_t digits_tap;
 #define DIGITS_PATCH workspace->patch
@@ -196,9 +222,17 @@ DIGITS_INLINE int32_t digits_smlad(
 }
 /* Bytes come into the upper half of the patch first. Four of them become two pairs, and so
  * do four weights when they are read. What is left of the last four meets zeros. */
+#if DIGITS_FEW
+DIGITS_INLINE int32_t digits_gather(const int8_t *x, digits_tap *patch, const int apart,
+    const int kh, const int run, const int length)
+#else  /* DIGITS_FEW */
 DIGITS_INLINE void digits_gather(const int8_t *x, int16_t *patch, const int apart,
     const int kh, const int run, const int length)
+#endif /* DIGITS_FEW */
 {
+#if DIGITS_FEW
+    int32_t sum = 0;
+#endif /* DIGITS_FEW */
     int8_t *bytes = (int8_t *)patch + length;
     digits_word *pairs = (digits_word *)patch;
     __asm__("" : "+r"(x)); /* a register of its own, which gcc would not give it */
@@ -211,8 +245,76 @@ DIGITS_INLINE void digits_gather(const int8_t *x, int16_t *patch, const int apar
         memcpy(&four, bytes + t, 4);
         *pairs++ = digits_evens(four);
         *pairs++ = digits_odds(four);
+#if DIGITS_FEW
+        sum = digits_smlad(pairs[-2], 0x10001, digits_smlad(pairs[-1], 0x10001, sum));
+#endif /* DIGITS_FEW */
+    }
+#if DIGITS_FEW
+    return DIGITS_LEAST * sum;
+#endif /* DIGITS_FEW */
+}
+#if DIGITS_FEW
+/* The k-th digits of the first and third byte, or of the others, as a pair of int16;
+ * `bytes` is all four, or of three values what is left of the two. */
+DIGITS_INLINE digits_word digits_pair(
+    digits_word *bytes, const digits_word mask, const int odd, const int k)
+{
+    digits_word pair;
+#if DIGITS_TERNARY
+    if (k == 0) *bytes = *bytes >> 8 * odd & mask;
+    *bytes += *bytes << 1;
+    pair = *bytes >> 8 & mask;
+    *bytes &= mask;
+#else  /* DIGITS_TERNARY */
+    pair = *bytes >> (8 - 8 / DIGITS_COUNT * (k + 1) + 8 * odd) & mask;
+#endif /* DIGITS_TERNARY */
+    /* none before it is needed: registers are few */
+    __asm__ volatile("" : "+r"(pair));
+    return pair;
+}
+DIGITS_INLINE void digits_sums(const digits_tap *x, const int8_t *weight,
+    const int32_t *bias, int32_t sums[][4], const int pixels, const int group,
+    const int taps, const int rows, const int length, const int apart)
+{
+    const digits_word *pairs = (const digits_word *)x;
+#if DIGITS_TERNARY
+    digits_word mask = 0xff00ff;
+#else  /* DIGITS_TERNARY */
+    digits_word mask = (DIGITS_BASE - 1) * 0x10001u;
+#endif /* DIGITS_TERNARY */
+    (void)rows, (void)apart;
+    __asm__("" : "+r"(mask)); /* in a register, or else a shift is an instruction */
+    DIGITS_UNROLL
+    for (int g = 0; g < group; g++)
+        for (int p = 0; p < pixels; p++) sums[p][g] = bias[g];
+    for (int t = 0; t < taps; t += 4, pairs += 2 * DIGITS_COUNT) {
+        digits_word bytes[4];
+        DIGITS_UNROLL
+        for (int at = 0; at < 2 * DIGITS_COUNT; at++) {
+#if DIGITS_TERNARY
+            const int odd = at / DIGITS_COUNT, k = at % DIGITS_COUNT, loads = k == 0;
+#else  /* DIGITS_TERNARY */
+            const int odd = at % 2, k = at / 2, loads = at == 0;
+#endif /* DIGITS_TERNARY */
+            digits_word pair[DIGITS_PIXELS];
+            DIGITS_UNROLL
+            for (int p = 0; p < pixels; p++) pair[p] = pairs[p * length / 2 + 2 * k + odd];
+            DIGITS_UNROLL
+            for (int g = 0; g < group; g++) {
+                digits_word digits;
+                if (loads) memcpy(&bytes[g], weight + g * taps + t, 4);
+                digits = digits_pair(&bytes[g], mask, odd, k);
+                DIGITS_UNROLL
+                for (int p = 0; p < pixels; p++) {
+                    sums[p][g] = digits_smlad(digits, pair[p], sums[p][g]);
+                    __asm__ volatile("" : "+r"(sums[p][g]));
+                }
+            }
+            __asm__ volatile("" ::: "memory");
+        }
     }
 }
+#else  /* DIGITS_FEW */
 DIGITS_INLINE void digits_sums(const digits_tap *x, const int8_t *weight,
     const int32_t *bias, int32_t sums[][4], const int pixels, const int group,
     const int taps, const int rows, const int length, const int apart)
@@ -240,14 +342,65 @@ DIGITS_INLINE void digits_sums(const digits_tap *x, const int8_t *weight,
         __asm__ volatile("" ::: "memory"); /* loads stay where their registers suffice */
     }
 }
+#endif /* DIGITS_FEW */
 #else
+#if DIGITS_FEW
+DIGITS_INLINE int32_t digits_gather(const int8_t *x, digits_tap *patch, const int apart,
+    const int kh, const int run, const int length)
+#else  /* DIGITS_FEW */
 DIGITS_INLINE void digits_gather(const int8_t *x, int16_t *patch, const int apart,
     const int kh, const int run, const int length)
+#endif /* DIGITS_FEW */
 {
+#if DIGITS_FEW
+    int32_t sum = 0;
+#endif /* DIGITS_FEW */
     for (int r = 0; r < kh; r++)
         for (int t = 0; t < run; t++) patch[r * run + t] = x[r * apart + t];
     for (int t = kh * run; t < length; t++) patch[t] = 0;
+#if DIGITS_FEW
+    for (int t = 0; t < length; t++) sum += patch[t];
+    return DIGITS_LEAST * sum;
+#endif /* DIGITS_FEW */
 }
+#if DIGITS_FEW
+/* The next digit of a byte, which becomes what is left of it. */
+DIGITS_INLINE uint8_t digits_digit(uint8_t *byte)
+{
+    const unsigned more = (unsigned)*byte * DIGITS_BASE;
+    *byte = (uint8_t)more;
+    return (uint8_t)(more >> 8);
+}
+DIGITS_INLINE void digits_sums(const digits_tap *x, const int8_t *weight,
+    const int32_t *bias, int32_t sums[][4], const int pixels, const int group,
+    const int taps, const int rows, const int length, const int apart)
+{
+    int32_t a = DIGITS_INT32(bias), b = 0, c = 0, d = 0;
+    (void)pixels, (void)rows, (void)length, (void)apart;
+    if (group > 1) b = DIGITS_INT32(bias + 1);
+    if (group > 2) c = DIGITS_INT32(bias + 2);
+    if (group > 3) d = DIGITS_INT32(bias + 3);
+    for (int t = 0; t < taps; t += 4, x += 4 * DIGITS_COUNT - 4)
+        for (int j = 0; j < 4; j++, x++, weight++) {
+            uint8_t e = (uint8_t)DIGITS_INT8(weight), f = 0, g = 0, h = 0;
+            if (group > 1) f = (uint8_t)DIGITS_INT8(weight + taps);
+            if (group > 2) g = (uint8_t)DIGITS_INT8(weight + 2 * taps);
+            if (group > 3) h = (uint8_t)DIGITS_INT8(weight + 3 * taps);
+            DIGITS_UNROLL
+            for (int k = 0; k < DIGITS_COUNT; k++) {
+                const int8_t tap = (int8_t)x[4 * k];
+                a += tap * digits_digit(&e);
+                if (group > 1) b += tap * digits_digit(&f);
+                if (group > 2) c += tap * digits_digit(&g);
+                if (group > 3) d += tap * digits_digit(&h);
+            }
+        }
+    sums[0][0] = a;
+    sums[0][1] = b;
+    sums[0][2] = c;
+    sums[0][3] = d;
+}
+#else  /* DIGITS_FEW */
 DIGITS_INLINE void digits_sums(const digits_tap *x, const int8_t *weight,
     const int32_t *bias, int32_t sums[][4], const int pixels, const int group,
     const int taps, const int rows, const int length, const int apart)
@@ -269,13 +422,19 @@ DIGITS_INLINE void digits_sums(const digits_tap *x, const int8_t *weight,
     sums[0][2] = c;
     sums[0][3] = d;
 }
+#endif /* DIGITS_FEW */
 #endif
 
 /* For all filters j, and PIXELS pixels p: y[p][j] is the sum, rescaled to [least, most],
  * and by the table its tanh; or, without multipliers, scores[j][p] is the sum. */
 DIGITS_INLINE void digits_filters(const digits_tap *x, int8_t *y, int32_t *scores,
     const int8_t *weight, const int32_t *bias, const int32_t *multiplier, const int shift,
+#if DIGITS_FEW
+    const int32_t least, const int32_t most, const int32_t *lack, const int up,
+    const int8_t *table, const int pixels,
+#else  /* DIGITS_FEW */
     const int32_t least, const int32_t most, const int8_t *table, const int pixels,
+#endif /* DIGITS_FEW */
     const int all, const int f, const int taps, const int group, const int rows,
     const int length, const int apart)
 {
@@ -283,6 +442,14 @@ DIGITS_INLINE void digits_filters(const digits_tap *x, int8_t *y, int32_t *score
         int32_t sums[DIGITS_PIXELS][4];
         digits_sums(
             x, weight + j * taps, bias + j, sums, pixels, group, taps, rows, length, apart);
+#if DIGITS_FEW
+        DIGITS_UNROLL
+        for (int g = 0; g < group; g++)
+            for (int p = 0; p < pixels; p++) {
+                sums[p][g] += lack[p];
+                sums[p][g] *= (int32_t)1 << up;
+            }
+#endif /* DIGITS_FEW */
         DIGITS_UNROLL
         for (int g = 0; g < group; g++) {
             DIGITS_UNROLL
@@ -300,13 +467,28 @@ DIGITS_INLINE void digits_filters(const digits_tap *x, int8_t *y, int32_t *score
  * rescaled and so on, or scores [F][OH][OW],
  *
  * for maps x [H][W][C] and y [OH][OW][F]. Filters are filled up with zeros to TAPS. */
+#if DIGITS_FEW
+/* Sums are times 2^up, which the shift has too: one beyond 32 takes fewer instructions. */
+DIGITS_INLINE void digits_conv(const int8_t *x, int8_t *y, int32_t *scores,
+    digits_tap *patch, const int up,
+#else  /* DIGITS_FEW */
 DIGITS_INLINE void digits_conv(const int8_t *x, int8_t *y, int32_t *scores, int16_t *patch,
+#endif /* DIGITS_FEW */
     const int8_t *weight, const int32_t *bias, const int32_t *multiplier, const int shift,
     const int32_t least, const int32_t most, const int8_t *table, const int c, const int w,
     const int kh, const int run, const int stride, const int oh, const int ow, const int f,
     const int taps, const int group)
 {
     const int all = oh * ow, apart = w * c;
+#if DIGITS_FEW
+    const int rows = 1, length = taps * DIGITS_COUNT;
+    int32_t lack[DIGITS_PIXELS]; /* of the digits of each pixel, times the patch */
+#if defined(DIGITS_SMLAD)
+    const int filters = all > 1 && f % 2 == 0 ? 2 : group;
+#else
+    const int filters = group;
+#endif
+#else                     /* DIGITS_FEW */
 #if defined(DIGITS_SMLAD) /* twice four sums are too many for its registers */
     const int filters = all > 1 && f % 2 == 0 ? 2 : group;
     const int rows = 1, length = (kh * run + 3) / 4 * 4;
@@ -315,6 +497,7 @@ DIGITS_INLINE void digits_conv(const int8_t *x, int8_t *y, int32_t *scores, int1
 #else
     const int filters = group, rows = 1, length = taps;
 #endif
+#endif                 /* DIGITS_FEW */
     int at = 0, k = 0; /* where the window begins, and its column of y */
     for (int p = 0; p < all; p += DIGITS_PIXELS) {
         const digits_tap *from = (const digits_tap *)patch;
@@ -323,11 +506,15 @@ DIGITS_INLINE void digits_conv(const int8_t *x, int8_t *y, int32_t *scores, int1
         DIGITS_UNROLL
         for (int q = 0; q < DIGITS_PIXELS; q++) {
             if (p + q == all) break;
+#if DIGITS_FEW
+            lack[q] = digits_gather(x + at, patch + q * length, apart, kh, run, length);
+#else /* DIGITS_FEW */
 #if defined(__AVR__)
             from = x + at;
 #else
             digits_gather(x + at, patch + q * length, apart, kh, run, length);
 #endif
+#endif /* DIGITS_FEW */
             at += stride * c;
             if (++k == ow) {
                 k = 0;
@@ -336,9 +523,15 @@ DIGITS_INLINE void digits_conv(const int8_t *x, int8_t *y, int32_t *scores, int1
         }
         if (p + DIGITS_PIXELS <= all)
             digits_filters(from, to, scored, weight, bias, multiplier, shift, least, most,
+#if DIGITS_FEW
+                lack, up,
+#endif /* DIGITS_FEW */
                 table, DIGITS_PIXELS, all, f, taps, filters, rows, length, apart);
         else
             digits_filters(from, to, scored, weight, bias, multiplier, shift, least, most,
+#if DIGITS_FEW
+                lack, up,
+#endif /* DIGITS_FEW */
                 table, 1, all, f, taps, filters, rows, length, apart);
     }
 }

@@ -12,15 +12,23 @@ import math
 import os
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lenet5c._support.build import get_include
+from lenet5c.bits import Bits
 from lenet5c.core.places import place
-from lenet5c.deploy.int8 import BY_TABLE, TANH_TABLE, Quantized, QuantizedLayer
+from lenet5c.deploy.int8 import (
+    BY_TABLE,
+    TANH_TABLE,
+    Quantized,
+    QuantizedLayer,
+    largest_product_sum,
+)
+from lenet5c.deploy.packing import IN_A_BYTE, base_of, fractions
 from lenet5c.deploy.steps import Step, of_channels, steps_of
 from lenet5c.files.atomic import write_atomically
 from lenet5c.interfaces import Network
@@ -33,6 +41,8 @@ LANES = 8  # filters lie in whole vectors of so many, whatever the processor has
 MAX_VECTORS = 2  # in a block of filters
 DENSE_VECTORS = 6  # where the output is one pixel
 TAPS = 16  # int8 taps are filled up to a multiple of it
+HALF = 32  # bits of a product that change nothing where the shift is larger
+MAX_TAPS = 500_000  # of few bits, whose digits times taps are below 2^30
 # Steps that write over what they read.
 IN_PLACE = {"scale", "add", "tanh", "tanh_scaled", "relu", "sigmoid", "leaky"}
 LIMITS: dict[str | None, str] = {  # of int8
@@ -61,6 +71,11 @@ RESERVED = """
 # A line that is replaced; a word of the head; a name, or a macro and its value.
 FILLED = re.compile(
     r"^.*(here: \w+).*\n|(\$[A-Z]+)|\b(?:(digits)|DIGITS|LENET5C)(_\w+)?( 1)?\b", re.M
+)
+# Lines that the export chooses, or those after #else.
+CHOICE = (
+    r"(?ms)^#if DIGITS_({0})\n(.*?)(^#else +/\* DIGITS_{0} \*/\n(.*?))?"
+    r"^#endif +/\* DIGITS_{0} \*/\n"
 )
 # What a piece of C defines: a macro, a struct, a function.
 DEFINED = re.compile(
@@ -168,6 +183,7 @@ def export_int8(
 ) -> None:
     """What `QuantizedModel.export_c` does."""
     code = _Code(name, "int8_t", "uint8_t", quantized.input_shape)
+    bits = quantized.bits
     pixels = code.array("pixels", quantized.table, "what a byte becomes")
     if quantized.has_tanh:
         table = np.full(1024, 127, np.int8)
@@ -183,7 +199,7 @@ def export_int8(
         if layer is last and step.kind == "avg_pool":
             code.call("avg_pool_scores", _window(step), x="{x}, scores")
             return
-        _int8_step(code, layer, other)
+        _int8_step(code, layer, bits, other)
         if layer is last and not layer.is_raw:
             channels, height, width = step.output_shape
             code.call("widen", height * width, channels, x="{x}, scores")
@@ -196,16 +212,22 @@ def export_int8(
         "digits_result": "int32_t",
         "digits_results": "scores",
         "DIGITS_UNIT 1": _float_text(quantized.scale),
+        "DIGITS_BASE 1": str(base_of(bits)),
+        "DIGITS_COUNT 1": str(IN_A_BYTE[bits.weights]),
+        "DIGITS_LEAST 1": str(bits.least),
     }
+    if bits.weights != 8:
+        words["$WHAT"] += f"\n * Weights are from {bits.least} to {bits.most}."
+    chosen = {"FEW": bits.weights != 8, "TERNARY": bits.weights == "ternary"}
     scratch = 4 * len(quantized.classes) + 2 * code.taps
-    code.write(path, quantized, "int8.c", words, scratch)
+    code.write(path, quantized, "int8.c", words, scratch, chosen)
 
 
-def _int8_step(code: "_Code", layer: QuantizedLayer, other: str) -> None:
+def _int8_step(code: "_Code", layer: QuantizedLayer, bits: Bits, other: str) -> None:
     step = layer.step
     size = math.prod(step.output_shape)
     if step.kind == "conv":
-        _int8_conv(code, layer)
+        _int8_conv(code, layer, bits)
     elif step.kind in ("scale", "subsample"):
         _int8_scale(code, layer)
     elif step.kind == "add":
@@ -245,19 +267,33 @@ def _int8_scale(code: "_Code", layer: QuantizedLayer) -> None:
         code.call("scale", *arrays, *numbers, to=step.output_shape)
 
 
-def _int8_conv(code: "_Code", layer: QuantizedLayer) -> None:
+def _int8_conv(code: "_Code", layer: QuantizedLayer, bits: Bits) -> None:
     step = layer.step
     assert layer.weight is not None
     assert layer.bias is not None
     rows = _in_rows(layer.weight, step)
     used = rows.shape[1]
-    taps = -(-used // TAPS) * TAPS
-    rows = np.pad(rows, ((0, 0), (0, taps - used)))
-    # Room for the patch of a pixel, or for two that are filled up to fours.
     two = step.output_shape[1:] != (1, 1)
-    code.taps = max(code.taps, taps, two * 2 * (-(-used // 4) * 4))
+    of_bits, up, moved = "", 0, ""
+    if bits.weights == 8:
+        taps = -(-used // TAPS) * TAPS
+        rows = np.pad(rows, ((0, 0), (0, taps - used)))
+        # Room for the patch of a pixel, or for two that are filled up to fours.
+        code.taps = max(code.taps, taps, two * 2 * (-(-used // 4) * 4))
+    else:
+        if used > MAX_TAPS:
+            raise ValueError(
+                f"C export: expected at most {MAX_TAPS:,} weights of few bits in a "
+                f"filter of {step.name!r}, got {used:,}"
+            )
+        rows = fractions(rows, bits)
+        taps = rows.shape[1]
+        code.taps = max(code.taps, (1 + two) * taps * IN_A_BYTE[bits.weights])
+        of_bits = f", {bits.weights}" + " bits" * (bits.weights != "ternary")
+        up = _room(layer)
+        moved = f", {up}"
     group = next(count for count in (4, 3, 2, 1) if len(rows) % count == 0)
-    what = f"[{len(rows)}][{taps}], a filter's taps in a row"
+    what = f"[{len(rows)}][{taps}], a filter's taps in a row{of_bits}"
     weight = code.array(code.of_layer(step.name, "weight"), rows, what)
     what = "in units of the sums"
     arrays = [weight, code.array(code.of_layer(step.name, "bias"), layer.bias, what)]
@@ -269,9 +305,20 @@ def _int8_conv(code: "_Code", layer: QuantizedLayer) -> None:
         what = f"of the sums, over 2^{layer.shift}"
         of_filters = code.of_layer(step.name, "multiplier")
         arrays.append(code.array(of_filters, layer.multiplier, what))
-    given = f"{{x}}, {both}, {code.name.upper()}_PATCH"
-    numbers = (layer.shift, code.limits(step), _window(step), taps, group)
+    given = f"{{x}}, {both}, {code.name.upper()}_PATCH{moved}"
+    numbers = (layer.shift + up, code.limits(step), _window(step), taps, group)
     code.call("conv", *arrays, *numbers, x=given, to=to)
+
+
+def _room(layer: QuantizedLayer) -> int:
+    """By how much the shift may grow to be beyond 32, where sums have room for that."""
+    assert layer.weight is not None
+    assert layer.bias is not None
+    if layer.multiplier is None or layer.shift > HALF:
+        return 0
+    up = HALF + 1 - layer.shift
+    largest = largest_product_sum(layer.weight) + int(np.abs(layer.bias).max())
+    return up if largest << up < 1 << 31 else 0
 
 
 class _Code:
@@ -455,8 +502,13 @@ class _Code:
         template: str,
         words: dict[str, str],
         scratch: int = 0,
+        chosen: Mapping[str, bool] = {},
     ) -> None:
-        """Put the file together; the workspace has `scratch` bytes beside the maps."""
+        """Put the file together; the workspace has `scratch` bytes beside the maps.
+
+        Of lines within ``#if DIGITS_...`` of the template are those taken that are
+        `chosen`.
+        """
         calls, size = self.placed()
         memory = size * (4 if self.number == "float" else 1) + scratch
         labels = [_c_text(str(label)) for label in model.classes.tolist()]
@@ -487,7 +539,7 @@ class _Code:
             "here: limits": self.limits_of_avr(size),
             **words,
         }
-        workspace, code = _pieces(template, self.used)
+        workspace, code = _pieces(template, self.used, chosen)
         macros = sorted(set(re.findall(r"^#define (\w+)", code, re.M)))
         code += "".join(f"#undef {macro}\n" for macro in macros)
         words["here: workspace"] = self.filled(workspace, words)
@@ -520,7 +572,9 @@ def _template(file: str) -> str:
         return opened.read()
 
 
-def _pieces(template: str, used: set[str]) -> tuple[str, str]:
+def _pieces(
+    template: str, used: set[str], chosen: Mapping[str, bool]
+) -> tuple[str, str]:
     """The struct of the workspace, and the functions `used` with what they use.
 
     A piece stands between empty lines, outside of braces and of #if.
@@ -529,6 +583,8 @@ def _pieces(template: str, used: set[str]) -> tuple[str, str]:
     for file in ("../elementary.h", "common.h", template):
         guard = r"#ifndef (\w+_H)\n#define \1\n((.*\n)*)#endif\n"
         text = re.sub(guard, r"\2", _template(file))
+        for name, is_chosen in chosen.items():
+            text = re.sub(CHOICE.format(name), r"\2" if is_chosen else r"\4", text)
         for line in [*text.splitlines(), ""]:
             depth += line.count("{") - line.count("}")
             depth += line.startswith("#if") - line.startswith("#endif")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet5c._support.checks import number, whole
-from lenet5c.bits import MAX_INT8, MAX_SUM, Rounding
+from lenet5c.bits import MAX_INT8, MAX_SUM, Bits, Rounding
 from lenet5c.data.images import InputStage
 from lenet5c.deploy.int8 import (
     BY_TABLE,
@@ -22,6 +22,7 @@ from lenet5c.deploy.int8 import (
     QuantizedLayer,
     largest_product_sum,
 )
+from lenet5c.deploy.packing import bytes_of_filter, packed, unpacked
 from lenet5c.deploy.steps import Step
 from lenet5c.files.container import INT8, fields, file_parts
 from lenet5c.files.model_file import History, metadata_with, parts_of
@@ -101,6 +102,8 @@ def parts(
     for part in ("bias", "multiplier", "weight"):  # those of 32 bits first
         for layer in contents.layers:
             if (array := getattr(layer, part)) is not None:
+                if part == "weight" and model.bits.weights != 8:
+                    array = packed(array, model.bits)
                 tensors[f"{layer.step.name}.{part}"] = array
     tensors["table"] = contents.table
     return file_parts(tensors, metadata_with(network, contents), INT8)
@@ -147,6 +150,7 @@ def checked(tensors: Mapping[str, NDArray[Any]], metadata: dict[str, str]) -> Co
     """What a file of a network in integers holds, or an error about what is wrong."""
     network, described = parts_of(metadata)
     stage, source, classes, *rest = described
+    bits = rest[-1].bits if rest[-1] else Bits()
     shape, steps = fields("network", network, "input_shape", "steps")
     if not isinstance(shape, list) or len(shape) != 3:
         raise ValueError(f"input_shape: expected [C, H, W], got {shape!r:.80}")
@@ -161,7 +165,7 @@ def checked(tensors: Mapping[str, NDArray[Any]], metadata: dict[str, str]) -> Co
     maps = {0: (0, shape)}  # by place: number of the map, its shape
     layers: list[QuantizedLayer] = []
     for n, values in enumerate(steps):
-        layer, place = _layer(values, maps, left, n == len(steps) - 1)
+        layer, place = _layer(values, maps, left, bits, n == len(steps) - 1)
         layers.append(layer)
         maps[place] = n + 1, layer.step.output_shape
     if left:
@@ -202,6 +206,7 @@ def _layer(
     values: object,
     maps: Mapping[int, tuple[int, Shape]],
     tensors: dict[str, NDArray[Any]],
+    bits: Bits,
     is_last: bool,
 ) -> tuple[QuantizedLayer, int]:
     """A step of the file with its tensors, which are taken; the place of its output."""
@@ -253,7 +258,7 @@ def _layer(
     c, f = step.input_shape[0], step.output_shape[0]
     if kind in ("conv", "scale", "subsample"):
         of_filter = (f, c, *step.kernel) if kind == "conv" else (f, 1, 1, 1)
-        arrays["weight"] = _tensor(tensors, f"{name}.weight", of_filter, np.int8)
+        arrays["weight"] = _weights(tensors, f"{name}.weight", of_filter, bits)
         arrays["bias"] = bias = _tensor(tensors, f"{name}.bias", (f,), np.int32)
         window = 1 if kind == "conv" else math.prod(step.kernel)
         if (
@@ -299,11 +304,25 @@ def _output_shape(step: Step, shapes: Sequence[Shape]) -> Shape:
     return f, height, width
 
 
+def _weights(
+    tensors: dict[str, NDArray[Any]], name: str, shape: tuple[int, ...], bits: Bits
+) -> NDArray[np.int8]:
+    """Take weights (F, C, KH, KW), of few bits from their bytes."""
+    if bits.weights == 8:
+        return _tensor(tensors, name, shape, np.int8)
+    rows = shape[0], bytes_of_filter(math.prod(shape[1:]), bits)
+    array = _tensor(tensors, name, rows, np.uint8)
+    try:
+        return unpacked(array, shape, bits)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
 def _tensor(
     tensors: dict[str, NDArray[Any]],
     name: str,
     shape: tuple[int, ...],
-    dtype: type[np.int8] | type[np.int32],
+    dtype: type[np.int8] | type[np.uint8] | type[np.int32],
 ) -> NDArray[Any]:
     """Take the tensor of that name, if it fits."""
     array = tensors.pop(name, None)

@@ -33,6 +33,7 @@ from lenet5c.deploy.int8 import (
     largest_product_sum,
     run,
 )
+from lenet5c.deploy.packing import bytes_of_filter
 from lenet5c.deploy.steps import Step, of_channels, steps_of
 from lenet5c.display import Displayed, Table, drawing, size_of, text_of
 from lenet5c.files.atomic import write_atomically
@@ -318,11 +319,15 @@ class QuantizedModel(Displayed):
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of weights, biases, multipliers and tables."""
+        """Bytes of weights, which are packed if they have few bits, biases, multipliers
+        and tables."""
         total = self.table.nbytes + (TANH_TABLE.nbytes if self.has_tanh else 0)
         for layer in self.layers:
-            for array in (layer.weight, layer.bias, layer.multiplier):
+            for array in (layer.bias, layer.multiplier):
                 total += 0 if array is None else array.nbytes
+            if layer.weight is not None:
+                each = bytes_of_filter(layer.weight[0].size, self.bits)
+                total += len(layer.weight) * each
         return total
 
     @property

@@ -66,7 +66,12 @@ class Form(NamedTuple):
 
 MODEL = Form("lenet5c", "2", 16 << 20)  # 50,000 labels of 300 letters
 INT8 = MODEL._replace(
-    version="3", dtypes={"I8": np.dtype(np.int8), "I32": np.dtype("<i4")}
+    version="3",
+    dtypes={
+        "I8": np.dtype(np.int8),
+        "U8": np.dtype(np.uint8),
+        "I32": np.dtype("<i4"),
+    },
 )
 MAX_DIMENSIONS = 8
 LENGTH_BYTES = 8

@@ -131,11 +131,54 @@ def test_int8_scores_are_the_same_integers(name, tmp_path):
     np.testing.assert_array_equal(model.classes[found], quantized.predict(images))
 
 
+@pytest.mark.parametrize("bits", [4, 2, "ternary"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_scores_of_few_bits_are_the_same_integers(name, bits, tmp_path):
+    model, images = network(name)
+    quantized = model.quantize(images[:10], bits=bits)
+    quantized.export_c(tmp_path / "net.h", name="net")
+    _, scores = Network(tmp_path / "net.h", np.int32)(images)
+    np.testing.assert_array_equal(scores, quantized.scores(images))
+
+
+def test_largest_sums_of_few_bits_are_the_same(tmp_path):
+    """Of weights, pixels and biases at their ends."""
+    model = lenet5c.Model([Dense(3)], input_shape=(5, 20, 20), classes=3)
+    images = np.full((4, 5, 20, 20), 255, np.uint8)
+    images[1:, :, ::2] = 0
+    quantized = model.quantize(images, bits=4)
+    (layer,) = quantized.layers
+    layer.weight[:] = np.array([7, -7, -7])[:, None, None, None]
+    layer.bias[:] = [1 << 30, -(1 << 30), 1 << 30]
+    quantized.export_c(tmp_path / "net.h", name="net")
+    _, scores = Network(tmp_path / "net.h", np.int32)(images)
+    *_, expected = quantized._maps(images)
+    np.testing.assert_array_equal(scores, expected.reshape(4, 3))
+
+
+def test_filters_of_few_bits_that_32_bits_may_not_hold_are_refused(tmp_path):
+    model = lenet5c.Model([Dense(2)], input_shape=(1, 707, 708), classes=2)
+    quantized = model.quantize(np.zeros((1, 707, 708), np.uint8), bits=2)
+    with pytest.raises(ValueError, match="at most 500,000 weights of few bits in a f"):
+        quantized.export_c(tmp_path / "net.h", name="net")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_file_has_no_trace_of_other_bits(tmp_path):
+    model, images = network("like LeNet-5")
+    for bits in (8, 4, 2, "ternary"):
+        model.quantize(images, bits=bits).export_c(tmp_path / "net.h", name="net")
+        text = (tmp_path / "net.h").read_text()
+        assert ("NET_BASE" in text) == (bits != 8)
+        assert not re.search("FEW|TERNARY", text)
+
+
+@pytest.mark.parametrize("bits", [8, 4, 2])
 @pytest.mark.parametrize("bias", [0.0, 1e4, -1e30])
-def test_int8_sums_of_any_size_are_the_same(bias, tmp_path):
+def test_int8_sums_of_any_size_are_the_same(bias, bits, tmp_path):
     model, images = network("padding and strides")
     model.parameters["conv2d_1.bias"][3:9] = bias
-    quantized = model.quantize(images)
+    quantized = model.quantize(images, bits=bits)
     quantized.export_c(tmp_path / "net.h", name="net")
     _, scores = Network(tmp_path / "net.h", np.int32)(images)
     np.testing.assert_array_equal(scores, quantized.scores(images))
@@ -445,7 +488,13 @@ def test_the_stack_is_as_small_as_the_file_says(int8, flags, tmp_path):
             assert int(used) < bytes_, line
 
 
-@pytest.mark.parametrize("flags", ["-std=c99", "-std=c11 -O2", "-std=c99 -U__SSE2__"])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        *("-std=c99", "-std=c11 -O2", "-std=c99 -U__SSE2__"),
+        *("-std=c99 -DDIGITS_FEW", "-std=c99 -DDIGITS_FEW -DDIGITS_TERNARY"),
+    ],
+)
 @pytest.mark.parametrize("file", ["float32.c", "int8.c"])
 def test_templates_compile_alone(file, flags, tmp_path):
     output = tmp_path / "a.o"

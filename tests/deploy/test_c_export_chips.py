@@ -53,11 +53,20 @@ ON = {
 }
 
 
-def networks(name):
+FEW = {
+    "Cortex-M0": ["5 channels"],
+    "Cortex-M3": ["branches of all kinds"],
+    "Cortex-M4": ["lenet5", "5 channels", "6 channels", "residual blocks"],
+    "s390x": ["3 channels", "residual blocks"],
+    "ATmega328P": ["fits an Uno", "5 channels", "residual blocks"],
+}
+
+
+def networks(name, bits=8):
     """A quantized network of random weights, and 20 random images for it."""
     if name in NETWORKS:
         model, images = network(name)
-        return model.quantize(images[:10]), images[:20]
+        return model.quantize(images[:10], bits=bits), images[:20]
     if name in SMALL:
         layers, shape, source, classes = SMALL[name]
         model = lenet5c.Model(layers, input_shape=shape, classes=classes, seed=1)
@@ -69,7 +78,7 @@ def networks(name):
     images = rng.integers(0, 256, (20, shape[0], *source), np.uint8)
     images[:, :, :, : source[1] // 3] //= 9
     model.set_input(InputStage(0.13, 0.31, -0.13 / 0.31), source, np.arange(classes))
-    return model.quantize(images), images
+    return model.quantize(images, bits=bits), images
 
 
 def needs(chip):
@@ -88,6 +97,18 @@ def test_scores_are_the_same_integers(chip, name, tmp_path):
     found, scores, _ = classify(machine, tmp_path, images)
     np.testing.assert_array_equal(scores, quantized.scores(images))
     np.testing.assert_array_equal(found, scores.argmax(axis=1))
+
+
+@pytest.mark.parametrize("bits", [4, 2, "ternary"])
+@pytest.mark.parametrize(
+    ("chip", "name"), [(chip, name) for chip, names in FEW.items() for name in names]
+)
+def test_scores_of_few_bits_are_the_same_integers(chip, name, bits, tmp_path):
+    machine = needs(chip)
+    quantized, images = networks(name, bits)
+    quantized.export_c(tmp_path / "net.h", name="net")
+    _, scores, _ = classify(machine, tmp_path, images[:5])
+    np.testing.assert_array_equal(scores, quantized.scores(images[:5]))
 
 
 def test_probabilities_on_a_cortex_m4f_are_those_of_python(tmp_path):

@@ -138,6 +138,18 @@ def test_scores_are_the_same_integers(chosen: Chosen, by: str, name: str) -> Non
     assert (got == by_numpy(quantized, images)).all()
 
 
+FEW = (4, 2, "ternary")
+
+
+@pytest.mark.parametrize("bits", FEW)
+@pytest.mark.parametrize("name", ["like LeNet-5", "branches of all kinds"])
+def test_scores_of_few_bits(chosen: Chosen, by: str, name: str, bits: int) -> None:
+    model, images = network(name)
+    quantized = model.quantize(images[:20], bits=bits)
+    got = chosen.scores(file_of(quantized), images, by)
+    assert (got == by_numpy(quantized, images)).all()
+
+
 def random_network(seed: int) -> tuple[QuantizedModel, np.ndarray]:
     """A network that integers can have, and images for it."""
     rng = random.Random(seed)
@@ -225,8 +237,7 @@ def test_largest_sums_and_largest_shifts(chosen: Chosen, by: str) -> None:
                 assert (got == by_numpy(quantized, images)).all(), (shift, multiplier)
 
 
-@pytest.fixture
-def tiny() -> bytes:
+def tiny_of(bits: int) -> bytes:
     layers = [
         BatchNorm2d(name="N"),
         Conv2d(3, 3, padding=1, name="A"),
@@ -239,7 +250,12 @@ def tiny() -> bytes:
     ]
     model = Model(layers, input_shape=(1, 6, 7), classes=3, seed=1)
     images = np.random.default_rng(1).integers(0, 256, (9, 1, 6, 7), np.uint8)
-    return file_of(randomised(model, 1).quantize(images))
+    return file_of(randomised(model, 1).quantize(images, bits=bits))
+
+
+@pytest.fixture
+def tiny() -> bytes:
+    return tiny_of(8)
 
 
 def test_the_same_files_are_refused(chosen: Chosen, tiny: bytes) -> None:
@@ -250,6 +266,32 @@ def test_the_same_files_are_refused(chosen: Chosen, tiny: bytes) -> None:
     assert 10 < sum(opened) < 700
     for end in range(0, len(tiny), 7):
         assert not both_open(chosen.runtime, tiny[:end])
+
+
+@pytest.mark.parametrize("bits", FEW)
+def test_the_same_files_of_few_bits_are_refused(chosen: Chosen, bits: int) -> None:
+    chosen.name.value = b"portable"
+    few = tiny_of(bits)
+    assert both_open(chosen.runtime, few)
+    header, payload = taken_apart(few)
+    names = ["N.weight", "A.weight", "B.weight", "D.weight"]
+    assert {header[name]["dtype"] for name in names} == {"U8"}
+    bytes_in = [range(*header[name]["data_offsets"]) for name in names]
+    rng = random.Random(1)
+    opened = []
+    for _ in range(100):
+        changed = bytearray(payload)
+        changed[rng.choice(rng.choice(bytes_in))] = rng.randrange(256)
+        opened.append(both_open(chosen.runtime, put_together(header, bytes(changed))))
+    assert 10 < sum(opened) < 90
+    for weights in (8, 4, 2, "ternary", "2"):
+        header["__metadata__"]["training"]["rounding"]["weights"] = weights
+        file = put_together(header, payload)
+        assert both_open(chosen.runtime, file) == (weights == bits)
+    del header["__metadata__"]["training"]["rounding"]
+    assert not both_open(chosen.runtime, put_together(header, payload))
+    for one in changed_headers(few, 100, seed=3):
+        both_open(chosen.runtime, one)
 
 
 @pytest.mark.parametrize(
@@ -281,9 +323,10 @@ def test_numbers_out_of_their_range_are_refused(
     assert not both_open(chosen.runtime, put_together(header, changed))
 
 
-def test_a_saved_model_is_the_same_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bits", [8, *FEW])
+def test_a_saved_model_is_the_same_model(tmp_path: Path, bits: int) -> None:
     model, images = network("residual blocks")
-    quantized = model.quantize(images[:20])
+    quantized = model.quantize(images[:20], bits=bits)
     quantized.save(tmp_path / "small.lenet5c")
     again = lenet5c.load(tmp_path / "small.lenet5c")
     assert isinstance(again, QuantizedModel)
