@@ -468,7 +468,8 @@ DIGITS_INLINE void digits_filters(const digits_tap *x, int8_t *y, int32_t *score
  *
  * for maps x [H][W][C] and y [OH][OW][F]. Filters are filled up with zeros to TAPS. */
 #if DIGITS_FEW
-/* Sums are times 2^up, which the shift has too: one beyond 32 takes fewer instructions. */
+/* TAPS are bytes of a filter. Sums are times 2^up, which the shift has too: one beyond 32
+ * takes fewer instructions. */
 DIGITS_INLINE void digits_conv(const int8_t *x, int8_t *y, int32_t *scores,
     digits_tap *patch, const int up,
 #else  /* DIGITS_FEW */
