@@ -196,7 +196,8 @@ static void choose_int8_tile(const struct int8_kernels *kernels, struct int8_op 
     }
 }
 
-/* How many columns share a register: filters that are few leave room for several. */
+/* How many columns share a register: filters that are few leave room for several. Those of
+ * the last register that the map lacks are computed from what lies behind it. */
 static int int8_columns_together(
     const struct int8_kernels *kernels, const struct int8_op *op)
 {
@@ -205,7 +206,9 @@ static int int8_columns_together(
     for (int k = 1; k <= 4 && k <= op->out_w && k * op->filters <= kernels->lanes; k *= 2) {
         const int64_t elements = (op->kw + (int64_t)(k - 1) * op->stride) * op->channels;
         const double cost = (double)((elements + kernels->group - 1) / kernels->group) / k;
-        if (k == 1 || cost < least) {
+        const int64_t lacks = (int64_t)(round_up(op->out_w, k) - op->out_w) * op->stride *
+                              op->channels * kernels->element;
+        if (k == 1 || (cost < least && lacks + 4 <= INT8_SLACK)) {
             least = cost;
             best = k;
         }

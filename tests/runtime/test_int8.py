@@ -4,6 +4,7 @@ instruction sets, and the same files refused by C and Python."""
 import ctypes
 import pickle
 import random
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -216,6 +217,60 @@ def test_windows_that_are_one_with_their_convolution(chosen: Chosen, by: str) ->
             quantized = randomised(model, filters).quantize(images[:2])
             got = chosen.scores(file_of(quantized), images, by)
             assert (got == by_numpy(quantized, images)).all(), (filters, model)
+
+
+def test_windows_of_one_column_leave_other_maps_alone(chosen: Chosen, by: str) -> None:
+    """Lanes of a register for which the map has no columns are not written."""
+    for pool in (AvgPool2d, MaxPool2d):
+        for rows in (4, 6):
+            branches = [[Conv2d(8, 3), Tanh(), pool(2)] for _ in range(2)]
+            layers = [Residual(*branches), Dense(3)]
+            model = Model(layers, input_shape=(1, rows, 4), classes=3, seed=rows)
+            numbers = np.random.default_rng(rows)
+            images = numbers.integers(0, 256, (9, 1, rows, 4), np.uint8)
+            quantized = model.quantize(images)
+            got = chosen.scores(file_of(quantized), images, by)
+            assert (got == by_numpy(quantized, images)).all(), (pool, rows)
+
+
+def test_nothing_is_read_far_behind_a_map(tmp_path: Path) -> None:
+    """Columns that share a register with others, and that the map does not have."""
+    flags = [*FLAGS[:4], "-O1", "-g1", "-fsanitize=address"]
+    empty = tmp_path / "empty.c"
+    empty.write_text("int main(void) { return 0; }\n")
+    if run(CC, *flags, empty, "-o", tmp_path / "empty", check=False).returncode:
+        pytest.skip("this compiler has no AddressSanitizer")
+    named = tmp_path / "named.c"
+    named.write_text(
+        "#include <stdlib.h>\n"
+        "const char *int8_set;\n"
+        "__attribute__((constructor)) static void name(void)\n"
+        '{ int8_set = getenv("INT8_SET"); }\n'
+    )
+    scores = Path(__file__).with_name("scores.c")
+    sources = ["-DLENET5C_INT8_SET=int8_set", SOURCE, named, scores]
+    run(CC, *flags, *sources, "-o", tmp_path / "scores", "-lm")
+    numbers = np.random.default_rng(1)
+    networks = (
+        ((1, 9, 9), [Conv2d(256, 1), ReLU(), Conv2d(8, 3, padding=1), ReLU()]),
+        ((1, 48, 48), [Conv2d(64, 1), ReLU(), Conv2d(2, 16, stride=8), ReLU()]),
+    )
+    for shape, layers in networks:
+        model = Model([*layers, Dense(2)], input_shape=shape, classes=2)
+        images = numbers.integers(0, 256, (1, *shape), np.uint8)
+        quantized = model.quantize(images)
+        quantized.save(tmp_path / "model.lenet5c")
+        images.tofile(tmp_path / "images")
+        for by in SETS:
+            if SETS[by] - cpu_flags():
+                continue
+            words = ["INT8_SET=" + by, tmp_path / "scores", tmp_path / "model.lenet5c"]
+            words += [tmp_path / "images", 1, *shape[1:]]
+            command = list(map(str, words))
+            done = subprocess.run(["env", *command], capture_output=True, timeout=300)
+            assert done.returncode == 0, (by, done.stderr.decode())
+            got = np.frombuffer(done.stdout, np.int32)
+            assert (got == by_numpy(quantized, images)[0]).all(), by
 
 
 def test_largest_sums_and_largest_shifts(chosen: Chosen, by: str) -> None:
