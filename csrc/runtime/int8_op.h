@@ -28,8 +28,9 @@ enum {
     INT8_TANH_ARGUMENTS = 799, /* tanh8 has as many of either sign, and 0 */
     INT8_MAX_SUM = 1 << 30,
     INT8_MAX_SHIFT = 62,
-    INT8_SLACK = 128,   /* bytes after a map that may be read and written */
-    POOLED_FILTERS = 8, /* at most, where a convolution and its windows are one */
+    INT8_MAX_WINDOW = 1 << 22, /* pixels: 511 times as many have 31 bits */
+    INT8_SLACK = 128,          /* bytes after a map that may be read and written */
+    POOLED_FILTERS = 8,        /* at most, where a convolution and its windows are one */
     POOLED_KERNEL = 8,
     POOLED_COLUMNS = 32 /* at a time */
 };

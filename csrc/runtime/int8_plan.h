@@ -222,14 +222,13 @@ static int plan_int8_conv(struct int8_planner *of, struct int8_op *op, struct te
     const int shape[] = {op->filters, op->channels, op->kh, op->kw};
     const int64_t width = op->width + 2 * (int64_t)op->padding;
     const int64_t height = op->height + 2 * (int64_t)op->padding;
-    const int64_t padded =
-        width > MAX_FLOATS / height / op->channels ? 0 : height * width * op->channels;
+    const int64_t padded = height * width * op->channels;
     const int covers = op->kw == width; /* then the rows of a kernel follow each other */
     const unsigned char *biases = int8_tensor(of, name, ".bias", "I32", shape, 1);
     const ptrdiff_t pixel = (ptrdiff_t)op->channels * kernels->element;
     struct int8_weights weights;
     int64_t elements;
-    if (!biases || !padded) return 0;
+    if (!biases) return 0;
     weights = find_weights(of, name, shape);
     if (!weights.at) return 0;
     if (op->padding > 0 && (uint64_t)padded > of->padded) of->padded = (uint64_t)padded;
@@ -309,7 +308,10 @@ static int size_int8(struct int8_op *op, int kind)
     if (kind != INT8_CONV && kind != INT8_MAXIMUM && op->padding > 0) return 0;
     if (kind == INT8_MAXIMUM && (2 * op->padding > op->kh || 2 * op->padding > op->kw))
         return 0;
-    if (op->kh > op->height + border || op->kw > op->width + border) return 0;
+    if (op->kh > op->height + border || op->kw > op->width + border ||
+        !is_map(op->channels, op->height + border, op->width + border))
+        return 0;
+    if (is_pool && kind != INT8_MAXIMUM && op->kh > INT8_MAX_WINDOW / op->kw) return 0;
     op->out_h = (int)((op->height + border - op->kh) / op->stride) + 1;
     op->out_w = (int)((op->width + border - op->kw) / op->stride) + 1;
     if (kind == INT8_FLATTEN) {

@@ -26,6 +26,7 @@ from lenet5c.deploy import int8_file, page
 from lenet5c.deploy.c_export import export_int8
 from lenet5c.deploy.int8 import (
     BY_TABLE,
+    MAX_WINDOW,
     TANH_ONE,
     TANH_TABLE,
     QuantizedLayer,
@@ -180,8 +181,6 @@ class QuantizedModel(Displayed):
     classes : (classes,) array
     stage : InputStage
         Of the model that it was made from.
-    bits : Bits
-        How few its weights have.
     passes : int
         How many epochs that was trained.
     history : History
@@ -911,6 +910,11 @@ def layer_of(
         Of a step that `unit_decided`: what one unit of its output stands for.
     """
     scale = scales[0]
+    if step.kind in ("avg_pool", "subsample") and math.prod(step.kernel) > MAX_WINDOW:
+        raise ValueError(
+            f"model: {step.name} has windows of {math.prod(step.kernel):,} pixels, "
+            f"integers at most {MAX_WINDOW:,}"
+        )
     if step.kind == "add":
         unit, out = _units_of_output(step, max(scales) / MAX_INT8, unit_of)
         multiplier, shift = fixed_point(np.array(scales) / unit)

@@ -6,6 +6,7 @@ import pickle
 import random
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -271,6 +272,46 @@ def test_nothing_is_read_far_behind_a_map(tmp_path: Path) -> None:
             assert done.returncode == 0, (by, done.stderr.decode())
             got = np.frombuffer(done.stdout, np.int32)
             assert (got == by_numpy(quantized, images)[0]).all(), by
+
+
+def test_means_of_large_windows(chosen: Chosen, by: str) -> None:
+    """The largest that there are, of all pixels but one: 511 times as many is nearly
+    2^31, and 767 times as many are more."""
+    side = 2047
+    model = Model([AvgPool2d(side), Dense(2)], input_shape=(1, side, side), classes=2)
+    images = np.full((1, 1, side, side), 255, np.uint8)
+    images[0, 0, 0, 0] = 0
+    quantized = model.quantize(images)
+    got = chosen.scores(file_of(quantized), images, by)
+    assert (got == by_numpy(quantized, images)).all()
+
+
+@pytest.mark.parametrize(
+    ("step", "changes", "width", "opens"),
+    [
+        (0, {}, 1, True),
+        (0, {"unit": float(np.finfo(np.float32).max)}, 1, True),
+        (0, {"unit": 3.402823466385289e38}, 1, False),  # the next double
+        (0, {"kernel": [2**20, 2**20], "padding": 2**19}, 1, False),
+        (2, {"kernel": [3, 2**20]}, 2**20 - 2, True),
+        (2, {"kernel": [3, 2**20 + 1]}, 2**20 - 1, False),
+        (2, {"kernel": [5, 2**20 - 1]}, 2**20 - 3, False),
+    ],
+)
+def test_ends_of_what_a_step_may_have(
+    chosen: Chosen, step: int, changes: dict[str, Any], width: int, opens: bool
+) -> None:
+    layers = [MaxPool2d(2, 1, padding=1), Conv2d(1, 1, padding=1), AvgPool2d(3, 1)]
+    model = Model(layers, input_shape=(1, 1, 1), classes=4)
+    images = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1)
+    header, payload = taken_apart(file_of(model.quantize(images)))
+    network = header["__metadata__"]["network"]
+    network["steps"][step] |= changes
+    network["input_shape"][2] = width
+    if changes.get("kernel", [0])[0] == 5:
+        network["input_shape"][1] = 3
+    chosen.name.value = b"portable"
+    assert both_open(chosen.runtime, put_together(header, payload)) == opens
 
 
 def test_largest_sums_and_largest_shifts(chosen: Chosen, by: str) -> None:
