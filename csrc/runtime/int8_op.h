@@ -80,7 +80,7 @@ struct int8_model {
     signed char *tanh8; /* its middle, which is tanh8(0) */
     float unit;         /* of the scores */
     /* the workspace, in bytes: places for maps of that size, then one for a map with its
-       padding, and scores as floats */
+       padding, and scores as floats in whole registers */
     uint64_t place_size, padded, logits;
     size_t scores; /* where they lie: pixel by pixel, of so many channels */
     int channels, pixels;

@@ -514,6 +514,6 @@ static int plan_int8(struct planner *plan)
     m->int8.place_size = int8_room(of.most * element);
     m->int8.padded = m->int8.place_size * (uint64_t)of.place_count;
     m->int8.logits = m->int8.padded + (of.padded ? int8_room(of.padded * element) : 0);
-    m->workspace = m->int8.logits / 4 + (uint64_t)plan->channels;
+    m->workspace = m->int8.logits / 4 + (uint64_t)round_up(plan->channels, 16);
     return LENET5C_OK;
 }

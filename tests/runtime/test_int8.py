@@ -455,6 +455,25 @@ def test_probabilities_are_the_softmax_of_the_scores() -> None:
         one(images[3, 0].astype(np.float32) / 255)
 
 
+def test_probabilities_stay_in_the_workspace(chosen: Chosen, by: str) -> None:
+    """Wherever that begins: their registers are whole, classes need not be."""
+    for classes in (2, 3, 10, 17):
+        model = Model([Dense(classes)], input_shape=(1, 4, 4), classes=classes)
+        images = np.random.default_rng(1).integers(0, 256, (1, 1, 4, 4), np.uint8)
+        chosen.name.value = by.encode()
+        opened = chosen.runtime.open(file_of(model.quantize(images)))
+        for begin in (1, 16, 48, 64):
+            buffer = np.full(opened.size + 256, 7, np.uint8)
+            start = -buffer.ctypes.data % 64 + begin
+            layout, shares = Layout(1, 4, 4), np.empty(classes, np.float32)
+            code = chosen.runtime.c.lenet5c_predict_u8(
+                *(opened.model, buffer.ctypes.data + start, images.ctypes.data),
+                *(ctypes.byref(layout), None, shares.ctypes.data, None),
+            )
+            assert code == 0
+            assert (buffer[start + opened.size :] == 7).all(), (classes, begin)
+
+
 def test_many_images_and_threads_have_the_same_scores() -> None:
     model, images = network("padding and strides")
     quantized = model.quantize(images)
