@@ -57,6 +57,8 @@ __all__ = [
 IMAGES_OF_ONE_THREAD = 64
 NUMBERS_AT_ONCE = 1 << 20  # of the largest matrix that is made of the images
 IMAGES_AT_ONCE = 4096  # whose logits are in memory
+FLOAT32 = np.finfo(np.float32)
+UNITS = float(FLOAT32.tiny), float(FLOAT32.max)  # the least and the largest one
 
 
 class LayerError(NamedTuple):
@@ -238,6 +240,11 @@ class QuantizedModel(Displayed):
         for step in steps:
             given = [scales[source] for source in step.sources]
             layer = layer_of(values, step, given, step is steps[-1], bits, unit_of)
+            if not UNITS[0] <= layer.scale <= UNITS[1]:
+                raise ValueError(
+                    f"model: expected units that float32 holds, got {layer.scale:.3g} "
+                    f"for the output of {step.name}"
+                )
             self.layers.append(layer)
             scales.append(layer.scale)
         self.scale = scales[-1]

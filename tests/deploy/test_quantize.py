@@ -252,6 +252,16 @@ def test_windows_that_are_too_large_are_refused_by_name():
         model.quantize(images)
 
 
+@pytest.mark.parametrize("factor", [1e-39, 1e-20, 1e22, 1e37])
+def test_units_that_no_file_holds_are_refused_by_name(factor):
+    layers = [Conv2d(2, 3, name="A"), ReLU(), Dense(2, name="B")]
+    model = lenet5c.Model(layers, input_shape=(1, 6, 6), classes=2, seed=1)
+    model.parameter_vector[:] *= factor
+    images = np.random.default_rng(1).integers(0, 256, (5, 6, 6), np.uint8)
+    with pytest.raises(ValueError, match=r"units that float32 holds, got .* of [AB]$"):
+        model.quantize(images)
+
+
 @needs_mnist
 def test_lenet5_loses_less_than_a_tenth_of_a_point_on_mnist():
     data = datasets.mnist()
