@@ -55,7 +55,8 @@ if WANTED:
             sys.exit(f"LENET5C_CORES: expected some of {','.join(CORES)}, got {name!r}")
     CORES = {name: CORES[name] for name in WANTED.split(",")}
 
-# Beside the cores: without the tables that debuggers unwind stacks with, 14 KB of the wheel.
+# Beside the cores: without the tables that debuggers unwind stacks with, 14 KB of the
+# wheel.
 SMALL = ["-O2", "-g0", "-fvisibility=hidden", "-fno-asynchronous-unwind-tables"]
 COMPILE = ["-O3", "-g0", "-fvisibility=hidden", "-fno-math-errno", "-ffp-contract=fast"]
 # What gcc needs to keep tiles in registers, where the compiler knows it: unroll up to

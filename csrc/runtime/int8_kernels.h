@@ -342,8 +342,10 @@ INLINE void LENET5C_SET(int8_pool)(
                     } else {
                         int32_t one[V];
                         memcpy(one, &v, sizeof v);
-                        for (int k = 0; k < V; k++) /* rounded down; |one| < 256 n */
-                            one[k] = (one[k] + 256 * n) / (2 * n) - 128;
+                        for (int k = 0; k < V; k++) { /* rounded down */
+                            const uint32_t above = (uint32_t)one[k] + 256 * (uint32_t)n;
+                            one[k] = (int32_t)(above / (2 * (uint32_t)n)) - 128;
+                        }
                         v = load(one);
                     }
                     v -= ZERO;

@@ -28,8 +28,9 @@ enum {
     INT8_TANH_ARGUMENTS = 799, /* tanh8 has as many of either sign, and 0 */
     INT8_MAX_SUM = 1 << 30,
     INT8_MAX_SHIFT = 62,
-    INT8_SLACK = 128,   /* bytes after a map that may be read and written */
-    POOLED_FILTERS = 8, /* at most, where a convolution and its windows are one */
+    INT8_MAX_WINDOW = 1 << 22, /* pixels: 511 times as many have 31 bits */
+    INT8_SLACK = 128,          /* bytes after a map that may be read and written */
+    POOLED_FILTERS = 8,        /* at most, where a convolution and its windows are one */
     POOLED_KERNEL = 8,
     POOLED_COLUMNS = 32 /* at a time */
 };
@@ -79,7 +80,7 @@ struct int8_model {
     signed char *tanh8; /* its middle, which is tanh8(0) */
     float unit;         /* of the scores */
     /* the workspace, in bytes: places for maps of that size, then one for a map with its
-       padding, and scores as floats */
+       padding, and scores as floats in whole registers */
     uint64_t place_size, padded, logits;
     size_t scores; /* where they lie: pixel by pixel, of so many channels */
     int channels, pixels;

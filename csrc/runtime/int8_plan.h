@@ -196,7 +196,8 @@ static void choose_int8_tile(const struct int8_kernels *kernels, struct int8_op 
     }
 }
 
-/* How many columns share a register: filters that are few leave room for several. */
+/* How many columns share a register: filters that are few leave room for several. Those of
+ * the last register that the map lacks are computed from what lies behind it. */
 static int int8_columns_together(
     const struct int8_kernels *kernels, const struct int8_op *op)
 {
@@ -205,7 +206,9 @@ static int int8_columns_together(
     for (int k = 1; k <= 4 && k <= op->out_w && k * op->filters <= kernels->lanes; k *= 2) {
         const int64_t elements = (op->kw + (int64_t)(k - 1) * op->stride) * op->channels;
         const double cost = (double)((elements + kernels->group - 1) / kernels->group) / k;
-        if (k == 1 || cost < least) {
+        const int64_t lacks = (int64_t)(round_up(op->out_w, k) - op->out_w) * op->stride *
+                              op->channels * kernels->element;
+        if (k == 1 || (cost < least && lacks + 4 <= INT8_SLACK)) {
             least = cost;
             best = k;
         }
@@ -219,14 +222,13 @@ static int plan_int8_conv(struct int8_planner *of, struct int8_op *op, struct te
     const int shape[] = {op->filters, op->channels, op->kh, op->kw};
     const int64_t width = op->width + 2 * (int64_t)op->padding;
     const int64_t height = op->height + 2 * (int64_t)op->padding;
-    const int64_t padded =
-        width > MAX_FLOATS / height / op->channels ? 0 : height * width * op->channels;
+    const int64_t padded = height * width * op->channels;
     const int covers = op->kw == width; /* then the rows of a kernel follow each other */
     const unsigned char *biases = int8_tensor(of, name, ".bias", "I32", shape, 1);
     const ptrdiff_t pixel = (ptrdiff_t)op->channels * kernels->element;
     struct int8_weights weights;
     int64_t elements;
-    if (!biases || !padded) return 0;
+    if (!biases) return 0;
     weights = find_weights(of, name, shape);
     if (!weights.at) return 0;
     if (op->padding > 0 && (uint64_t)padded > of->padded) of->padded = (uint64_t)padded;
@@ -306,7 +308,10 @@ static int size_int8(struct int8_op *op, int kind)
     if (kind != INT8_CONV && kind != INT8_MAXIMUM && op->padding > 0) return 0;
     if (kind == INT8_MAXIMUM && (2 * op->padding > op->kh || 2 * op->padding > op->kw))
         return 0;
-    if (op->kh > op->height + border || op->kw > op->width + border) return 0;
+    if (op->kh > op->height + border || op->kw > op->width + border ||
+        !is_map(op->channels, op->height + border, op->width + border))
+        return 0;
+    if (is_pool && kind != INT8_MAXIMUM && op->kh > INT8_MAX_WINDOW / op->kw) return 0;
     op->out_h = (int)((op->height + border - op->kh) / op->stride) + 1;
     op->out_w = (int)((op->width + border - op->kw) / op->stride) + 1;
     if (kind == INT8_FLATTEN) {
@@ -509,6 +514,6 @@ static int plan_int8(struct planner *plan)
     m->int8.place_size = int8_room(of.most * element);
     m->int8.padded = m->int8.place_size * (uint64_t)of.place_count;
     m->int8.logits = m->int8.padded + (of.padded ? int8_room(of.padded * element) : 0);
-    m->workspace = m->int8.logits / 4 + (uint64_t)plan->channels;
+    m->workspace = m->int8.logits / 4 + (uint64_t)round_up(plan->channels, 16);
     return LENET5C_OK;
 }

@@ -76,7 +76,7 @@ LENET5C_TARGET static void LENET5C_SET(int8_pooled)(
                     }
                 }
             }
-            for (int c = 0; c < PAIRS; c++)
+            for (int c = 0; c < PAIRS && j + c * V < out_w; c++)
                 LENET5C_POOL_STORE(p, pooled[c],
                     maps + p->y + (i * out_w + j + c * V) * p->filters * size);
         }

@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 MAX_SHIFT = 62
+MAX_WINDOW = 1 << 22  # pixels of a mean or a sum: 511 times as many have 31 bits
 TANH_ONE = 256  # the argument 1.0 in the table of tanh
 TANH_TABLE = np.rint(MAX_INT8 * np.tanh(np.arange(800) / TANH_ONE)).astype(np.int8)
 # What that table serves: what the argument is multiplied with, what 127 stands for.

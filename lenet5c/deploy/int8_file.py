@@ -18,6 +18,7 @@ from lenet5c.data.images import InputStage
 from lenet5c.deploy.int8 import (
     BY_TABLE,
     MAX_SHIFT,
+    MAX_WINDOW,
     Quantized,
     QuantizedLayer,
     largest_product_sum,
@@ -40,6 +41,7 @@ PLAIN = ("avg_pool", "max_pool", "relu", "flatten")  # nothing is rescaled
 KINDS = (*ACTIVATED, *PLAIN, "leaky", *BY_TABLE)
 ACTIVATIONS = ("relu", *BY_TABLE)
 FLOAT32 = np.finfo(np.float32)
+ABOVE_FLOAT32 = math.nextafter(float(FLOAT32.max), math.inf)
 
 
 class Contents(NamedTuple):
@@ -272,7 +274,7 @@ def _layer(
         arrays["multiplier"] = multiplier
         if multiplier.min() < 0:
             raise ValueError(f"{name}: expected no negative multiplier")
-    unit = number("unit", unit, float(FLOAT32.tiny), 2.0**128)
+    unit = number("unit", unit, float(FLOAT32.tiny), ABOVE_FLOAT32)
     return QuantizedLayer(step, unit, **arrays, shift=max(shift, 1)), to
 
 
@@ -296,6 +298,8 @@ def _output_shape(step: Step, shapes: Sequence[Shape]) -> Shape:
     if kind == "flatten":
         return f, 1, 1
     _check_size(name, (c, sides[0] + halves, sides[1] + halves))
+    if kind in ("avg_pool", "subsample") and math.prod(step.kernel) > MAX_WINDOW:
+        raise ValueError(f"{name}: expected at most 2^22 pixels, got {step.kernel}")
     height, width = (
         (side + halves - k) // step.stride + 1
         for k, side in zip(step.kernel, sides, strict=True)

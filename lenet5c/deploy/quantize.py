@@ -26,6 +26,7 @@ from lenet5c.deploy import int8_file, page
 from lenet5c.deploy.c_export import export_int8
 from lenet5c.deploy.int8 import (
     BY_TABLE,
+    MAX_WINDOW,
     TANH_ONE,
     TANH_TABLE,
     QuantizedLayer,
@@ -56,6 +57,8 @@ __all__ = [
 IMAGES_OF_ONE_THREAD = 64
 NUMBERS_AT_ONCE = 1 << 20  # of the largest matrix that is made of the images
 IMAGES_AT_ONCE = 4096  # whose logits are in memory
+FLOAT32 = np.finfo(np.float32)
+UNITS = float(FLOAT32.tiny), float(FLOAT32.max)  # the least and the largest one
 
 
 class LayerError(NamedTuple):
@@ -180,8 +183,6 @@ class QuantizedModel(Displayed):
     classes : (classes,) array
     stage : InputStage
         Of the model that it was made from.
-    bits : Bits
-        How few its weights have.
     passes : int
         How many epochs that was trained.
     history : History
@@ -239,6 +240,11 @@ class QuantizedModel(Displayed):
         for step in steps:
             given = [scales[source] for source in step.sources]
             layer = layer_of(values, step, given, step is steps[-1], bits, unit_of)
+            if not UNITS[0] <= layer.scale <= UNITS[1]:
+                raise ValueError(
+                    f"model: expected units that float32 holds, got {layer.scale:.3g} "
+                    f"for the output of {step.name}"
+                )
             self.layers.append(layer)
             scales.append(layer.scale)
         self.scale = scales[-1]
@@ -911,6 +917,11 @@ def layer_of(
         Of a step that `unit_decided`: what one unit of its output stands for.
     """
     scale = scales[0]
+    if step.kind in ("avg_pool", "subsample") and math.prod(step.kernel) > MAX_WINDOW:
+        raise ValueError(
+            f"model: {step.name} has windows of {math.prod(step.kernel):,} pixels, "
+            f"integers at most {MAX_WINDOW:,}"
+        )
     if step.kind == "add":
         unit, out = _units_of_output(step, max(scales) / MAX_INT8, unit_of)
         multiplier, shift = fixed_point(np.array(scales) / unit)

@@ -10,7 +10,7 @@ import pytest
 from int8_networks import NETWORKS, network
 
 import lenet5c
-from lenet5c import Conv2d, Dense, ReLU, Subsampling2d, Tanh, datasets
+from lenet5c import AvgPool2d, Conv2d, Dense, ReLU, Subsampling2d, Tanh, datasets
 from lenet5c.data.images import InputStage
 from lenet5c.deploy.int8 import TANH_TABLE, _rescale, fixed_point
 from lenet5c.deploy.quantize import QuantizedModel
@@ -241,6 +241,25 @@ def test_sums_that_32_bits_might_not_hold_are_refused():
     )
     with pytest.raises(ValueError, match="subsampling2d_1 adds up 90000 products"):
         model.quantize(np.zeros((1, 300, 300), np.uint8))
+
+
+def test_windows_that_are_too_large_are_refused_by_name():
+    side = 2049
+    layers = [AvgPool2d(side), Dense(2)]
+    model = lenet5c.Model(layers, input_shape=(1, side, side), classes=2)
+    images = np.zeros((1, side, side), np.uint8)
+    with pytest.raises(ValueError, match="avg_pool2d_1 has windows of 4,198,401 pix"):
+        model.quantize(images)
+
+
+@pytest.mark.parametrize("factor", [1e-39, 1e-20, 1e22, 1e37])
+def test_units_that_no_file_holds_are_refused_by_name(factor):
+    layers = [Conv2d(2, 3, name="A"), ReLU(), Dense(2, name="B")]
+    model = lenet5c.Model(layers, input_shape=(1, 6, 6), classes=2, seed=1)
+    model.parameter_vector[:] *= factor
+    images = np.random.default_rng(1).integers(0, 256, (5, 6, 6), np.uint8)
+    with pytest.raises(ValueError, match=r"units that float32 holds, got .* of [AB]$"):
+        model.quantize(images)
 
 
 @needs_mnist

@@ -4,7 +4,9 @@ instruction sets, and the same files refused by C and Python."""
 import ctypes
 import pickle
 import random
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -218,6 +220,100 @@ def test_windows_that_are_one_with_their_convolution(chosen: Chosen, by: str) ->
             assert (got == by_numpy(quantized, images)).all(), (filters, model)
 
 
+def test_windows_of_one_column_leave_other_maps_alone(chosen: Chosen, by: str) -> None:
+    """Lanes of a register for which the map has no columns are not written."""
+    for pool in (AvgPool2d, MaxPool2d):
+        for rows in (4, 6):
+            branches = [[Conv2d(8, 3), Tanh(), pool(2)] for _ in range(2)]
+            layers = [Residual(*branches), Dense(3)]
+            model = Model(layers, input_shape=(1, rows, 4), classes=3, seed=rows)
+            numbers = np.random.default_rng(rows)
+            images = numbers.integers(0, 256, (9, 1, rows, 4), np.uint8)
+            quantized = model.quantize(images)
+            got = chosen.scores(file_of(quantized), images, by)
+            assert (got == by_numpy(quantized, images)).all(), (pool, rows)
+
+
+def test_nothing_is_read_far_behind_a_map(tmp_path: Path) -> None:
+    """Columns that share a register with others, and that the map does not have."""
+    flags = [*FLAGS[:4], "-O1", "-g1", "-fsanitize=address"]
+    empty = tmp_path / "empty.c"
+    empty.write_text("int main(void) { return 0; }\n")
+    if run(CC, *flags, empty, "-o", tmp_path / "empty", check=False).returncode:
+        pytest.skip("this compiler has no AddressSanitizer")
+    named = tmp_path / "named.c"
+    named.write_text(
+        "#include <stdlib.h>\n"
+        "const char *int8_set;\n"
+        "__attribute__((constructor)) static void name(void)\n"
+        '{ int8_set = getenv("INT8_SET"); }\n'
+    )
+    scores = Path(__file__).with_name("scores.c")
+    sources = ["-DLENET5C_INT8_SET=int8_set", SOURCE, named, scores]
+    run(CC, *flags, *sources, "-o", tmp_path / "scores", "-lm")
+    numbers = np.random.default_rng(1)
+    networks = (
+        ((1, 9, 9), [Conv2d(256, 1), ReLU(), Conv2d(8, 3, padding=1), ReLU()]),
+        ((1, 48, 48), [Conv2d(64, 1), ReLU(), Conv2d(2, 16, stride=8), ReLU()]),
+    )
+    for shape, layers in networks:
+        model = Model([*layers, Dense(2)], input_shape=shape, classes=2)
+        images = numbers.integers(0, 256, (1, *shape), np.uint8)
+        quantized = model.quantize(images)
+        quantized.save(tmp_path / "model.lenet5c")
+        images.tofile(tmp_path / "images")
+        for by in SETS:
+            if SETS[by] - cpu_flags():
+                continue
+            words = ["INT8_SET=" + by, tmp_path / "scores", tmp_path / "model.lenet5c"]
+            words += [tmp_path / "images", 1, *shape[1:]]
+            command = list(map(str, words))
+            done = subprocess.run(["env", *command], capture_output=True, timeout=300)
+            assert done.returncode == 0, (by, done.stderr.decode())
+            got = np.frombuffer(done.stdout, np.int32)
+            assert (got == by_numpy(quantized, images)[0]).all(), by
+
+
+def test_means_of_large_windows(chosen: Chosen, by: str) -> None:
+    """The largest that there are, of all pixels but one: 511 times as many is nearly
+    2^31, and 767 times as many are more."""
+    side = 2047
+    model = Model([AvgPool2d(side), Dense(2)], input_shape=(1, side, side), classes=2)
+    images = np.full((1, 1, side, side), 255, np.uint8)
+    images[0, 0, 0, 0] = 0
+    quantized = model.quantize(images)
+    got = chosen.scores(file_of(quantized), images, by)
+    assert (got == by_numpy(quantized, images)).all()
+
+
+@pytest.mark.parametrize(
+    ("step", "changes", "width", "opens"),
+    [
+        (0, {}, 1, True),
+        (0, {"unit": float(np.finfo(np.float32).max)}, 1, True),
+        (0, {"unit": 3.402823466385289e38}, 1, False),  # the next double
+        (0, {"kernel": [2**20, 2**20], "padding": 2**19}, 1, False),
+        (2, {"kernel": [3, 2**20]}, 2**20 - 2, True),
+        (2, {"kernel": [3, 2**20 + 1]}, 2**20 - 1, False),
+        (2, {"kernel": [5, 2**20 - 1]}, 2**20 - 3, False),
+    ],
+)
+def test_ends_of_what_a_step_may_have(
+    chosen: Chosen, step: int, changes: dict[str, Any], width: int, opens: bool
+) -> None:
+    layers = [MaxPool2d(2, 1, padding=1), Conv2d(1, 1, padding=1), AvgPool2d(3, 1)]
+    model = Model(layers, input_shape=(1, 1, 1), classes=4)
+    images = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1)
+    header, payload = taken_apart(file_of(model.quantize(images)))
+    network = header["__metadata__"]["network"]
+    network["steps"][step] |= changes
+    network["input_shape"][2] = width
+    if changes.get("kernel", [0])[0] == 5:
+        network["input_shape"][1] = 3
+    chosen.name.value = b"portable"
+    assert both_open(chosen.runtime, put_together(header, payload)) == opens
+
+
 def test_largest_sums_and_largest_shifts(chosen: Chosen, by: str) -> None:
     """Of numbers at their ends, with multipliers that any file may have."""
     model = Model([Conv2d(5, 3), ReLU(), Dense(3)], input_shape=(2, 9, 9), classes=3)
@@ -357,6 +453,25 @@ def test_probabilities_are_the_softmax_of_the_scores() -> None:
     assert (one.predict_proba(images[3, 0]) == quantized.predict_proba(images)[3]).all()
     with pytest.raises(ValueError, match="pixels"):
         one(images[3, 0].astype(np.float32) / 255)
+
+
+def test_probabilities_stay_in_the_workspace(chosen: Chosen, by: str) -> None:
+    """Wherever that begins: their registers are whole, classes need not be."""
+    for classes in (2, 3, 10, 17):
+        model = Model([Dense(classes)], input_shape=(1, 4, 4), classes=classes)
+        images = np.random.default_rng(1).integers(0, 256, (1, 1, 4, 4), np.uint8)
+        chosen.name.value = by.encode()
+        opened = chosen.runtime.open(file_of(model.quantize(images)))
+        for begin in (1, 16, 48, 64):
+            buffer = np.full(opened.size + 256, 7, np.uint8)
+            start = -buffer.ctypes.data % 64 + begin
+            layout, shares = Layout(1, 4, 4), np.empty(classes, np.float32)
+            code = chosen.runtime.c.lenet5c_predict_u8(
+                *(opened.model, buffer.ctypes.data + start, images.ctypes.data),
+                *(ctypes.byref(layout), None, shares.ctypes.data, None),
+            )
+            assert code == 0
+            assert (buffer[start + opened.size :] == 7).all(), (classes, begin)
 
 
 def test_many_images_and_threads_have_the_same_scores() -> None:
