@@ -61,6 +61,7 @@ class Runtime:
         command = ["gcc", "-O2", "-fPIC", "-shared", *chosen, f"-I{include}", *sources]
         subprocess.run([*command, "-o", "r.so", "-lm"], cwd=folder, check=True)
         self.folder, self.c = folder, ctypes.CDLL(str(folder / "r.so"))
+        self.name = ctypes.c_char_p.in_dll(self.c, "int8_set")  # keeps its text alive
         self.c.of_one.restype = ctypes.c_double
         self.c.lenet5c_instruction_set.restype = ctypes.c_char_p
         self.c.lenet5c_workspace_size.restype = ctypes.c_size_t
@@ -68,7 +69,7 @@ class Runtime:
     def open(self, model: lenet5c.Model | QuantizedModel, by: str) -> ctypes.c_void_p:
         """The model, as this instruction set runs it; a null pointer without that."""
         model.save(self.folder / "model.lenet5c")
-        ctypes.c_char_p.in_dll(self.c, "int8_set").value = by.encode()
+        self.name.value = by.encode()
         ctypes.c_int.in_dll(self.c, "most_lanes").value = SETS[by]
         opened = ctypes.c_void_p()
         path = str(self.folder / "model.lenet5c").encode()
