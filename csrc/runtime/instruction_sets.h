@@ -71,6 +71,7 @@
 
 #if defined(LENET5C_VECTORS) && defined(__x86_64__) && !defined(LENET5C_PORTABLE)
 #define LENET5C_X86
+#include <cpuid.h>
 #include <immintrin.h>
 
 #define LENET5C_V 16
