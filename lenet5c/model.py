@@ -1661,14 +1661,15 @@ def load(path: str | os.PathLike[str]) -> Model | QuantizedModel:
     >>> bool((again.parameter_vector == model.parameter_vector).all())
     True
     """
-    from lenet5c.deploy import int8_file
-    from lenet5c.deploy.quantize import QuantizedModel
     from lenet5c.files import model_file
     from lenet5c.files.container import INT8, MODEL, FileFormatError, read_any
 
     form, tensors, metadata = read_any(path, (MODEL, INT8))
     with model_file.naming(path):
         if form is INT8:
+            from lenet5c.deploy import int8_file
+            from lenet5c.deploy.quantize import QuantizedModel
+
             integers = int8_file.checked(tensors, metadata)
             return QuantizedModel._of_file(integers, _history_of(integers))
         contents = model_file.checked(tensors, metadata)

@@ -8,7 +8,7 @@ KH KW  rows and columns of a kernel
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -19,23 +19,15 @@ from numpy.typing import ArrayLike, NDArray
 from lenet5c._support.checks import truth
 from lenet5c._support.habits import explained, no_attribute
 from lenet5c._support.threads import resolve_threads, sharing
-from lenet5c.bits import MAX_INT8, MAX_SUM, Bits, Rounding, rounded
+from lenet5c.bits import MAX_INT8, Bits, Rounding
 from lenet5c.core.places import place
-from lenet5c.data.images import InputStage, as_images, encode_labels
+from lenet5c.data.images import as_images, encode_labels
 from lenet5c.deploy import int8_file, page
 from lenet5c.deploy.c_export import export_int8
-from lenet5c.deploy.int8 import (
-    BY_TABLE,
-    MAX_WINDOW,
-    TANH_ONE,
-    TANH_TABLE,
-    QuantizedLayer,
-    fixed_point,
-    largest_product_sum,
-    run,
-)
+from lenet5c.deploy.int8 import BY_TABLE, TANH_TABLE, QuantizedLayer, run
 from lenet5c.deploy.packing import bytes_of_filter
-from lenet5c.deploy.steps import Step, of_channels, steps_of
+from lenet5c.deploy.steps import Step, steps_of
+from lenet5c.deploy.units import layer_of, measured, pixel_table
 from lenet5c.display import Displayed, Table, drawing, size_of, text_of
 from lenet5c.files.atomic import write_atomically
 from lenet5c.interfaces import Evaluation, Lists, Network, evaluation_of
@@ -48,10 +40,6 @@ __all__ = [
     "LayerError",
     "QuantizationReport",
     "QuantizedModel",
-    "is_raw",
-    "layer_of",
-    "pixel_table",
-    "unit_decided",
 ]
 
 IMAGES_OF_ONE_THREAD = 64
@@ -863,122 +851,14 @@ def _as_bytes(argument: str, images: ArrayLike, shape: Shape) -> NDArray[np.uint
     return pixels
 
 
-def pixel_table(stage: InputStage) -> tuple[float, NDArray[np.int8]]:
-    """The scale of the input, and what each byte, and then the background, becomes."""
-    scale, offset, background, *_ = stage.for_core()
-    reals = np.append(np.arange(256) * scale + offset, background)
-    unit = float(np.abs(reals).max()) / MAX_INT8 or 1.0
-    return unit, np.rint(reals / unit).astype(np.int8)
-
-
-def unit_decided(step: Step, last: bool) -> bool:
-    """Whether a step's output has a unit of its own, which no activation decides."""
-    weighs = step.kind in ("conv", "scale", "subsample")
-    by_table = is_raw(step, last) or step.activation in BY_TABLE
-    return (weighs or step.kind == "add") and not by_table
-
-
 def _units_by_step(steps: Sequence[Step], rounding: Rounding) -> dict[str, float]:
-    names = [step.last for step in steps if unit_decided(step, step is steps[-1])]
+    names = measured(steps)
     if len(names) != len(rounding.units):
         raise ValueError(
             f"model: expected {len(names)} units in its rounding, those of "
             f"{', '.join(names) or 'no step'}, got {len(rounding.units)}"
         )
     return dict(zip(names, rounding.units, strict=True))
-
-
-def is_raw(step: Step, last: bool) -> bool:
-    """Whether the sums of a convolution are the scores."""
-    return last and step.kind == "conv" and step.activation is None
-
-
-def layer_of(
-    values: Mapping[str, NDArray[np.float32]],
-    step: Step,
-    scales: Sequence[float],
-    last: bool,
-    bits: Bits,
-    unit_of: Callable[[Step], float],
-) -> QuantizedLayer:
-    """The step for maps in units of `scales`.
-
-    Parameters
-    ----------
-    values : mapping of str to array
-        Parameters and buffers of the folded network.
-    step : Step
-    scales : sequence of float
-        Of the maps that it reads.
-    last : bool
-        Whether its output are the scores.
-    bits : Bits
-    unit_of : function
-        Of a step that `unit_decided`: what one unit of its output stands for.
-    """
-    scale = scales[0]
-    if step.kind in ("avg_pool", "subsample") and math.prod(step.kernel) > MAX_WINDOW:
-        raise ValueError(
-            f"model: {step.name} has windows of {math.prod(step.kernel):,} pixels, "
-            f"integers at most {MAX_WINDOW:,}"
-        )
-    if step.kind == "add":
-        unit, out = _units_of_output(step, max(scales) / MAX_INT8, unit_of)
-        multiplier, shift = fixed_point(np.array(scales) / unit)
-        return QuantizedLayer(step, out, multiplier=multiplier, shift=shift)
-    if step.kind in BY_TABLE:
-        unit, out = _units_of_table(step.kind)
-        multiplier, shift = fixed_point(np.array([scale / unit]))
-        return QuantizedLayer(step, out, multiplier=multiplier, shift=shift)
-    if step.kind == "leaky":
-        multiplier, shift = fixed_point(np.array([step.slope]))
-        return QuantizedLayer(step, scale, multiplier=multiplier, shift=shift)
-    if step.kind == "avg_pool" and last:
-        return QuantizedLayer(step, scale / math.prod(step.kernel))
-    if step.kind in ("avg_pool", "max_pool", "relu", "flatten"):
-        return QuantizedLayer(step, scale)
-    if step.kind not in ("conv", "scale", "subsample"):
-        raise ValueError(f"{step.name}: int8 has no step of kind {step.kind!r}")
-    window = 1  # pixels that share a weight
-    if step.kind != "conv":
-        real, real_bias = of_channels(step, values)
-        real = real[:, None, None, None]
-        window = math.prod(step.kernel)
-    else:
-        shape = (step.output_shape[0], step.input_shape[0], *step.kernel)
-        real = values[f"{step.name}.weight"].astype(np.float64).reshape(shape)
-        zeros = np.zeros(shape[0], np.float32)
-        real_bias = values.get(f"{step.name}.bias", zeros).astype(np.float64)
-    raw = is_raw(step, last)
-    weights, biases, units = rounded(real, real_bias, scale, bits, together=raw)
-    weight, bias = weights.astype(np.int8), biases.astype(np.int32)
-    if window * largest_product_sum(weight) > MAX_SUM:
-        raise ValueError(
-            f"model: {step.name} adds up {window * weight[0].size} products, more than "
-            "32 bits hold for certain"
-        )
-    if raw:
-        out = float(units[0] * scale)
-        return QuantizedLayer(step, out, weight, bias, units=units)
-    unit, out = _units_of_output(step, float(units.max() * scale), unit_of)
-    multiplier, shift = fixed_point(units * (scale / unit))
-    return QuantizedLayer(step, out, weight, bias, multiplier, shift, units)
-
-
-def _units_of_output(
-    step: Step, least: float, unit_of: Callable[[Step], float]
-) -> tuple[float, float]:
-    """What one unit stands for before the step's activation, and after it."""
-    if step.activation in BY_TABLE:
-        return _units_of_table(step.activation)
-    scale = max(unit_of(step), least)
-    return scale, scale
-
-
-def _units_of_table(activation: str) -> tuple[float, float]:
-    """What one unit of the table's argument, and of its number, stands for."""
-    slope, most = BY_TABLE[activation]
-    return 1 / (slope * TANH_ONE), most / MAX_INT8
 
 
 def _largest_activation(model: Network, step: Step, pixels: NDArray[np.uint8]) -> float:

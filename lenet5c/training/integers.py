@@ -22,8 +22,8 @@ from lenet5c._support.cores import core
 from lenet5c.bits import MAX_INT8, Bits, Rounding
 from lenet5c.data.augment import Augment
 from lenet5c.deploy.int8 import BY_TABLE, QuantizedLayer
-from lenet5c.deploy.quantize import is_raw, layer_of, pixel_table, unit_decided
 from lenet5c.deploy.steps import Step, steps_of
+from lenet5c.deploy.units import is_raw, layer_of, measured, pixel_table
 from lenet5c.graph import fold
 from lenet5c.interfaces import Evaluation, Trainable, evaluation_of
 from lenet5c.layers import (
@@ -65,7 +65,7 @@ def unit_names(model: Trainable) -> list[str]:
     """The last layers of steps whose unit is found from images, in their order."""
     values = {**model.parameters, **model.buffers}
     steps = steps_of(fold(model.layers, values, model.input_shape), model.input_shape)
-    return [step.last for step in steps if unit_decided(step, step is steps[-1])]
+    return measured(steps)
 
 
 def _normalised(layers: Sequence[Layer]) -> dict[str, BatchNorm2d]:
@@ -126,7 +126,7 @@ class IntegerNetwork:
         values = {**model.parameters, **model.buffers}
         folded = fold(model.layers, values, model.input_shape)
         self.steps = steps_of(folded, model.input_shape)
-        names = [s.last for s in self.steps if unit_decided(s, s is self.steps[-1])]
+        names = measured(self.steps)
         self._place = {name: at for at, name in enumerate(names)}
         self.units = np.zeros(len(names), np.float32)
         self.layers: list[QuantizedLayer] = []
@@ -188,10 +188,10 @@ class IntegerNetwork:
         step: Step,
         values: Mapping[str, Vector],
         scales: list[float],
-        measured: float = 0.0,
+        unit: float = 0.0,
     ) -> None:
         def unit_of(step: Step) -> float:
-            return measured or float(self.units[self._place[step.last]])
+            return unit or float(self.units[self._place[step.last]])
 
         given = [scales[source] for source in step.sources]
         last = number == len(self.steps) - 1
@@ -222,7 +222,7 @@ class IntegerNetwork:
             for number, step in enumerate(self.steps):
                 if step.last in self._place:
                     # the sums do not depend on the unit of the output
-                    self._round_step(number, step, values, scales, measured=1.0)
+                    self._round_step(number, step, values, scales, unit=1.0)
                     unit = self._largest(number, step, scales, threads) / MAX_INT8
                     self.units[self._place[step.last]] = max(unit, least)
                 self._round_step(number, step, values, scales)
